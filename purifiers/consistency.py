@@ -1,0 +1,36 @@
+"""Consistency models: from noise to the data manifold in one evaluation, or a few."""
+
+from dataclasses import dataclass
+
+from purifiers.base import Purifier, at_least
+
+
+@dataclass(frozen=True)
+class Consistency(Purifier):
+    """`f(u, 2 sigma)`; with more steps, noise of a lower level is added and removed again.
+
+    Parameters:
+        steps: evaluations, at the levels of the network's own grid but the last, where `f` changes nothing.
+    """
+
+    name = "consistency"
+    family = "consistency"
+    source = "Song et al. 2023, Algorithm 1; Li et al. 2024"
+    networks = ("cm",)
+
+    steps: int = 1
+
+    def __post_init__(self):
+        at_least(1, steps=self.steps)
+
+    def nfe(self):
+        return self.steps
+
+    def restore(self, u, t, networks, rng):
+        f = networks[self.networks[0]]
+        t, *lower = f.levels(t, self.steps + 1)[:-1]
+        u0 = f(u, t)
+        for t in lower:
+            noise = (t**2 - f.t_min**2) ** 0.5 * rng.normal(u0)
+            u0 = f(u0 + noise, t)
+        return u0

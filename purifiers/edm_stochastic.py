@@ -1,0 +1,52 @@
+"""The stochastic sampler of EDM: Heun with churn."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from purifiers.base import Purifier, at_least
+
+
+@dataclass(frozen=True)
+class EDMStochastic(Purifier):
+    """Karras et al. (2022), Algorithm 2: a little noise in, a larger Heun step out.
+
+    The first step adds no noise, because the noise of smoothing is already there and its level is known.
+
+    Parameters:
+        steps: Heun steps; the last one is an Euler step to 0, so `nfe = 2 steps - 1`.
+        churn: `S_churn`, how much noise is added in all.
+        noise_scale: `S_noise`, the standard deviation of the added noise.
+    """
+
+    name = "edm-stochastic"
+    family = "sde"
+    source = "Karras et al. 2022, Algorithm 2"
+    networks = ("edm",)
+
+    steps: int = 4
+    churn: float = 2.0
+    noise_scale: float = 1.003
+
+    def __post_init__(self):
+        at_least(1, steps=self.steps)
+        if self.churn < 0:
+            raise ValueError(f"churn must not be negative, got {self.churn}")
+
+    def nfe(self):
+        return 2 * self.steps - 1
+
+    def restore(self, u, t, networks, rng):
+        denoise = networks["edm"]
+        gamma = min(self.churn / self.steps, math.sqrt(2) - 1)
+        for i, (t, s) in enumerate(pairwise([*denoise.levels(t, self.steps), 0.0])):
+            t_hat = t if i == 0 else min(t * (1 + gamma), denoise.t_max)
+            if t_hat > t:
+                u = u + (t_hat**2 - t**2) ** 0.5 * self.noise_scale * rng.normal(u)
+            d = (u - denoise(u, t_hat)) / t_hat
+            u_next = u + (s - t_hat) * d
+            if s > 0:
+                d_next = (u_next - denoise(u_next, s)) / s
+                u_next = u + (s - t_hat) * (d + d_next) / 2
+            u = u_next
+        return u

@@ -1,0 +1,18 @@
+"""No purification: plain randomized smoothing, the floor of every comparison."""
+
+from dataclasses import dataclass
+
+from purifiers.base import Purifier
+
+
+@dataclass(frozen=True)
+class NoPurifier(Purifier):
+    """The noisy image itself, not clipped: what the certificate of Cohen et al. (2019) smooths."""
+
+    name = "none"
+    family = "none"
+    source = "Cohen, Rosenfeld, Kolter 2019"
+    bounded = False
+
+    def purify(self, x, sigma, networks, rng):
+        return x

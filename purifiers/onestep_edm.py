@@ -1,0 +1,19 @@
+"""One evaluation of an EDM denoiser: the posterior mean."""
+
+from dataclasses import dataclass
+
+from purifiers.base import Purifier
+
+
+@dataclass(frozen=True)
+class OneStepEDM(Purifier):
+    """`D(u, 2 sigma)`, the mean of all clean images that could have given this noisy one."""
+
+    name = "onestep-edm"
+    family = "one-step"
+    source = "Karras et al. 2022, eq. 7"
+    networks = ("edm",)
+
+    def restore(self, u, t, networks, rng):
+        (denoiser,) = self.networks
+        return networks[denoiser](u, t)

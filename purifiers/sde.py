@@ -1,0 +1,39 @@
+"""Euler-Maruyama on the reverse variance-exploding SDE."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from purifiers.base import Purifier, at_least
+
+
+@dataclass(frozen=True)
+class ReverseSDE(Purifier):
+    """`du = 2 (u - D(u, t)) dt / t + sqrt(2 t) dw` from `t = 2 sigma` down to `t_min`, then one denoising step.
+
+    This is the reverse SDE of Song et al. (2021, eq. 6) for `sigma(t) = t`, whose score is `(D(u,t) - u) / t^2`.
+
+    Parameters:
+        steps: evaluations, on the Karras grid.
+    """
+
+    name = "sde"
+    family = "sde"
+    source = "Song et al. 2021, eq. 6, solved by Euler-Maruyama"
+    networks = ("edm",)
+
+    steps: int = 8
+
+    def __post_init__(self):
+        at_least(1, steps=self.steps)
+
+    def nfe(self):
+        return self.steps
+
+    def restore(self, u, t, networks, rng):
+        denoise = networks["edm"]
+        levels = denoise.levels(t, self.steps)
+        for t, s in pairwise(levels):
+            h = t - s
+            drift = 2 * (u - denoise(u, t)) / t
+            u = u - h * drift + (2 * t * h) ** 0.5 * rng.normal(u)
+        return denoise(u, levels[-1])
