@@ -1,0 +1,82 @@
+"""Distances for training: L1, L2, LPIPS, and LPIPS' arithmetic on the features of a network of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from purifiers.training.losses import Distance, l1, l2
+
+Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
+
+
+class TrunkUnavailable(Exception):
+    """LPIPS' trunk network is neither in torchvision's cache nor reachable."""
+
+
+def feature_distance(features: Features) -> Distance:
+    """LPIPS without learned weights: squared differences of channel-normalised feature maps, averaged over space.
+
+    Zhang et al. 2018, eq. 1 with `w_l = 1`, on the maps that `features` returns instead of VGG's.
+    """
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        pairs = zip(features((a + 1) / 2), features((b + 1) / 2), strict=True)
+        layers = [(F.normalize(fa, dim=1) - F.normalize(fb, dim=1)).square().sum(1) for fa, fb in pairs]
+        return torch.stack([layer.mean((1, 2)) for layer in layers]).sum(0)
+
+    return distance
+
+
+def lpips_distance(device: str = "cpu") -> Distance:
+    """LPIPS (VGG) on images resized to 224, as in Li et al. 2024.
+
+    Raises:
+        TrunkUnavailable: torchvision could not fetch the trunk.
+    """
+    import lpips
+
+    try:
+        metric = lpips.LPIPS(net="vgg", verbose=False).to(device).requires_grad_(False)
+    except OSError as error:  # URLError is one
+        raise TrunkUnavailable(
+            f"torchvision could not fetch LPIPS' VGG-16 ({error}); put vgg16-397923af.pth into "
+            f"{torch.hub.get_dir()}/checkpoints, or train with --loss features"
+        ) from error
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        a, b = (F.interpolate(u.expand(-1, 3, -1, -1), 224, mode="bilinear") for u in (a, b))
+        return metric(a, b).flatten()
+
+    return distance
+
+
+def choose_distance(name: str, features: Features, features_of: str, device: str = "cpu") -> tuple[str, Distance]:
+    """A distance by name, and the name to record in the card.
+
+    `perceptual` is LPIPS where its trunk can be had and otherwise its arithmetic on `features`, which belong to
+    `features_of`; `lpips`, `features`, `l1` and `l2` are just that.
+
+    Raises:
+        TrunkUnavailable: `lpips` was asked for and its trunk cannot be had.
+        ValueError: unknown name.
+    """
+    on_features = (f"LPIPS' arithmetic on the features of {features_of}", feature_distance(features))
+    match name:
+        case "l1":
+            return "L1", l1
+        case "l2":
+            return "L2", l2
+        case "features":
+            return on_features
+        case "lpips":
+            return "LPIPS (VGG)", lpips_distance(device)
+        case "perceptual":
+            try:
+                return "LPIPS (VGG)", lpips_distance(device)
+            except TrunkUnavailable:
+                return on_features
+    raise ValueError(f"unknown distance {name!r}; known: perceptual, lpips, features, l1, l2")
