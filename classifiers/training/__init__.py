@@ -1,0 +1,1 @@
+"""How our own classifiers are made: one seeded loop, recipes as data."""
