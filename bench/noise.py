@@ -1,0 +1,72 @@
+"""Noise that is fixed by (seed, image, draw): the same for every purifier, batch size, sharding and device type.
+
+A counter-based generator: the bits of a draw are SplitMix64 (Steele, Lea, Flood 2014) of a starting point that is
+hashed from (seed, stage, image, draw), so any row can be made alone, in any order, on the device itself. Libraries
+offer streams per generator object, not per row of a batch, and differ between CPU and GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # SplitMix64's increment, as int64
+MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+MIX_2 = 0x94D049BB133111EB - (1 << 64)
+SMOOTHING = "smoothing"
+PURIFIER = "purifier"
+
+
+def splitmix64_(z: Tensor) -> Tensor:
+    """SplitMix64's output function on int64 in place: shifts are logical, products wrap."""
+    for shift, factor in ((30, MIX_1), (27, MIX_2)):
+        z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
+        z *= factor
+    z ^= (z >> 31) & ((1 << 33) - 1)
+    return z
+
+
+def stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
+    """Starting points `[B]` of the streams of rows (`images [B]`, `draws [B]`, int64).
+
+    `stream` names what the noise is for (its use and its stage), so no two uses share a number.
+    """
+    name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
+    origin = splitmix64_(images * GOLDEN + name)
+    return splitmix64_(origin + draws * MIX_1)
+
+
+def normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
+    """Standard normal noise `[B, size]`, float32: Box-Muller on 64 bits for each pair.
+
+    `counter` counts the pairs that each stream has already given.
+    """
+    pairs = (size + 1) // 2
+    steps = torch.arange(counter + 1, counter + pairs + 1, device=origins.device) * GOLDEN
+    bits = splitmix64_(origins[:, None] + steps)
+    angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi / 2**32)
+    bits >>= 32
+    bits &= 0xFFFFFFFF
+    radius = bits.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).clamp_(min=0).sqrt_()
+    noise = torch.empty(len(origins), 2 * pairs, device=origins.device)
+    torch.mul(radius, angle.cos(), out=noise[:, :pairs])
+    torch.mul(radius, angle.sin_(), out=noise[:, pairs:])
+    return noise[:, :size]
+
+
+class RowRng:
+    """A stream of normal noise for each row of a batch; successive calls go on where the last one stopped."""
+
+    def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
+        self._origins = stream_origins(seed, stream, images, draws)
+        self._counter = 0
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Noise of the shape, dtype and device of `like [B,...]`."""
+        size = like[0].numel()
+        noise = normal(self._origins, size, self._counter)
+        self._counter += (size + 1) // 2
+        return noise.view_as(like).to(like.dtype)

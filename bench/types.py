@@ -1,0 +1,129 @@
+"""The frozen records that travel through the harness. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Literal
+
+Stage = Literal["select", "estimate"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep: everything that decides its counts, and nothing that does not.
+
+    `N0`, `N`, `alpha` and the batch size are absent on purpose: counts are facts about draws, certificates are read
+    from them afterwards.
+
+    Attributes:
+        purifier, parameters: the plugin's name and all of its parameters.
+        classifier, classifier_parameters: likewise.
+        dataset, data_hash: name and fingerprint of the images.
+        sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
+        seed: of the noise.
+        precision: of the networks, `fp32` or `bf16`.
+        device_type: `cpu` or `cuda`; their arithmetic differs in the last bits.
+        hashes: of the code and the weights that take part, by name.
+    """
+
+    purifier: str
+    parameters: Mapping[str, object]
+    classifier: str
+    classifier_parameters: Mapping[str, object]
+    dataset: str
+    data_hash: str
+    sigma: float
+    seed: int
+    precision: str
+    device_type: str
+    hashes: Mapping[str, str]
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits of the hash of the canonical form, JSON with sorted keys."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def label(self) -> str:
+        """How a person names the cell's purifier: `pf-ode(steps=4)`."""
+        inside = ", ".join(f"{k}={v}" for k, v in self.parameters.items())
+        return f"{self.purifier}({inside})" if inside else self.purifier
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """Consecutive draws of one image: the atom of work, of resume and of distribution.
+
+    Attributes:
+        cell: the cell's key.
+        image: index in the test split.
+        stage: selection and estimation use independent draws.
+        first, draws: draws `first` to `first + draws - 1` of the stage.
+    """
+
+    cell: str
+    image: int
+    stage: Stage
+    first: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a block took, its share of the batch that it travelled in.
+
+    Attributes:
+        nfe: network evaluations of the purifier, in rows (one row through one network is one).
+        classifier_rows: rows through the classifier.
+        noise_s, purify_s, classify_s: seconds by stage, device synchronised.
+        peak_bytes: highest memory of the process (CPU) or of the device (GPU) so far.
+        device: its name and the number of threads.
+    """
+
+    nfe: int
+    classifier_rows: int
+    noise_s: float
+    purify_s: float
+    classify_s: float
+    peak_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Votes per class of one block (`len == K`, summing to its draws), and their cost."""
+
+    block: Block
+    votes: tuple[int, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the counts of one image prove, with confidence `1 - alpha`.
+
+    Attributes:
+        predicted: the class, or None for abstained.
+        draws: estimation draws that were used.
+        p_lower: lower confidence bound of the class's probability.
+        radius: L2, in [0,1] pixel units; 0 where abstained.
+        rule: which certifier made it.
+    """
+
+    predicted: int | None
+    draws: int
+    p_lower: float
+    radius: float
+    rule: str
