@@ -1,0 +1,196 @@
+"""Turn blocks of draws into counts: noise, purify, classify, vote, many images to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import plugins
+from bench.meter import CountedNetwork, Stopwatch, device_name, peak_bytes
+from bench.noise import PURIFIER, SMOOTHING, RowRng
+from bench.types import Block, Cell, Cost, Counts
+
+SELECTION = 1 << 40  # selection draws are numbered from here, so that they share no noise with estimation
+SLACK = 0.05  # how far outside [0,1] a bounded purifier may stray by rounding
+WARM_UP_ROWS = 8
+
+
+class PluginFault(Exception):
+    """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Blocks of one cell that travel through the networks together."""
+
+    cell: Cell
+    blocks: tuple[Block, ...]
+
+
+@dataclass
+class Loaded:
+    """The plugins and networks of a cell, ready to run."""
+
+    purifier: Any
+    networks: dict[str, CountedNetwork]
+    classifier: Any
+
+
+@dataclass
+class Engine:
+    """Runs tasks on one device. Networks stay loaded from task to task.
+
+    Parameters:
+        images: clean images `[C,H,W]` in [0,1] by index.
+        weights: role -> weight file or bundled name.
+        device: where the networks run.
+        plugin_files: plugin name -> path, for those that are given by path.
+    """
+
+    images: Mapping[int, np.ndarray]
+    weights: Mapping[str, str]
+    device: torch.device
+    plugin_files: Mapping[str, str] = field(default_factory=dict)
+    _denoisers: dict[str, Any] = field(default_factory=dict)
+    _loaded: dict[str, Loaded] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rows = {image: row for row, image in enumerate(self.images)}
+        self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
+
+    @torch.inference_mode()
+    def run(self, task: Task) -> list[Counts]:
+        """Counts of every block of a task, with the task's cost shared by draws.
+
+        Raises:
+            PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
+        """
+        cell, blocks = task.cell, task.blocks
+        loaded = self._prepare(cell)
+        watch = Stopwatch(self.device)
+        for network in loaded.networks.values():
+            network.rows = 0
+        with watch.stage("noise"):
+            images, draws, block_of_row = self._rows_of(blocks)
+            clean = self._clean[torch.tensor([self._rows[b.image] for b in blocks], device=self.device)[block_of_row]]
+            smoothing = RowRng(cell.seed, SMOOTHING, images, draws)
+            x = clean.add_(smoothing.normal(clean), alpha=cell.sigma)
+            rng = RowRng(cell.seed, PURIFIER, images, draws)
+        with watch.stage("purify"):
+            purified = self._purify(cell, loaded, x, rng)
+        with watch.stage("classify"):
+            votes = self._vote(cell, loaded, purified, block_of_row, len(blocks))
+        nfe = sum(network.rows for network in loaded.networks.values())
+        return share_cost(blocks, votes, nfe, watch.seconds, peak_bytes(self.device), device_name(self.device))
+
+    @torch.inference_mode()
+    def show(self, cell: Cell, images: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The first estimation draw of some images: noisy and purified `[M,C,H,W]`, and the class given `[M]`."""
+        loaded = self._prepare(cell)
+        rows, draws, _ = self._rows_of(tuple(Block(cell.key, image, "estimate", 0, 1) for image in images))
+        clean = self._clean[torch.tensor([self._rows[image] for image in images], device=self.device)]
+        x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
+        purified = self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, draws))
+        return x.cpu(), purified.cpu(), self._logits(cell, loaded, purified).argmax(1).cpu()
+
+    def _rows_of(self, blocks: tuple[Block, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, draw number and block index of every row, `[B]` int64 each."""
+        sizes = torch.tensor([b.draws for b in blocks])
+        block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
+        images = torch.tensor([b.image for b in blocks])[block_of_row]
+        starts = torch.tensor([b.first + SELECTION * (b.stage == "select") for b in blocks])
+        within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
+        rows = images, starts[block_of_row] + within, block_of_row
+        return tuple(t.to(self.device) for t in rows)  # type: ignore[return-value]
+
+    def _prepare(self, cell: Cell) -> Loaded:
+        """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
+        if cell.key not in self._loaded:
+            purifier = plugins.create(plugins.PURIFIER, self._name(cell.purifier), cell.parameters)
+            classifier = plugins.create(plugins.CLASSIFIER, self._name(cell.classifier), cell.classifier_parameters)
+            networks = {role: CountedNetwork(self._denoiser(role)) for role in purifier.networks}
+            loaded = Loaded(purifier, networks, classifier.load(str(self.device)))
+            self._loaded = {cell.key: loaded}  # cells follow one another; keeping all would keep all classifiers
+            rows = torch.zeros(WARM_UP_ROWS, dtype=torch.int64, device=self.device)
+            x = self._clean[rows]
+            self._logits(cell, loaded, self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, rows)))
+        return self._loaded[cell.key]
+
+    def _name(self, plugin: str) -> str:
+        return self.plugin_files.get(plugin, plugin)
+
+    def _denoiser(self, role: str) -> Any:
+        if role not in self._denoisers:
+            from purifiers.nets.files import load
+
+            self._denoisers[role] = load(self.weights[role], str(self.device))
+        return self._denoisers[role]
+
+    def _autocast(self, cell: Cell) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+
+    def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng) -> Tensor:
+        who = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
+        try:
+            with self._autocast(cell):
+                purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
+        except Exception as error:
+            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
+        if not isinstance(purified, Tensor) or purified.shape != x.shape:
+            got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
+            raise PluginFault(f"{who} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
+        low, high = (float(v) for v in torch.stack(purified.float().aminmax()))
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise PluginFault(f"{who} returned values that are not finite")
+        if loaded.purifier.bounded and not (low >= -SLACK and high <= 1 + SLACK):
+            raise PluginFault(f"{who} returned values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
+        return purified.float()
+
+    def _logits(self, cell: Cell, loaded: Loaded, x: Tensor) -> Tensor:
+        who = f"classifier {cell.classifier!r}"
+        try:
+            with self._autocast(cell):
+                logits = loaded.classifier(x)
+        except Exception as error:
+            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
+        if logits.ndim != 2 or len(logits) != len(x):
+            raise PluginFault(f"{who} returned {tuple(logits.shape)}, it must return [{len(x)}, classes]")
+        if not bool(logits.isfinite().all()):
+            raise PluginFault(f"{who} returned values that are not finite")
+        return logits
+
+    def _vote(self, cell: Cell, loaded: Loaded, x: Tensor, block_of_row: Tensor, blocks: int) -> np.ndarray:
+        """Votes per class of every block, `[blocks, K]`; only they leave the device."""
+        logits = self._logits(cell, loaded, x)
+        classes = logits.shape[1]
+        flat = torch.bincount(block_of_row * classes + logits.argmax(1), minlength=blocks * classes)
+        return flat.view(blocks, classes).cpu().numpy()
+
+
+def share_cost(
+    blocks: tuple[Block, ...], votes: np.ndarray, nfe: int, seconds: Mapping[str, float], peak: int, device: str
+) -> list[Counts]:
+    """Give each block its part of a batch's cost, by draws; evaluations are whole and add up to the batch's."""
+    total = sum(b.draws for b in blocks)
+    counts, done, given = [], 0, 0
+    for block, row in zip(blocks, votes, strict=True):
+        done += block.draws
+        part = block.draws / total
+        until = nfe * done // total
+        cost = Cost(
+            nfe=until - given,
+            classifier_rows=block.draws,
+            noise_s=seconds["noise"] * part,
+            purify_s=seconds["purify"] * part,
+            classify_s=seconds["classify"] * part,
+            peak_bytes=peak,
+            device=device,
+        )
+        given = until
+        counts.append(Counts(block, tuple(int(v) for v in row), cost))
+    return counts

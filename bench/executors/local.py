@@ -1,0 +1,122 @@
+"""This machine: in this process, or in one process per core or GPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+
+import numpy as np
+import torch
+
+from bench.engine import Engine, Task
+from bench.types import Counts
+
+_engine: Engine | None = None  # of a worker process
+
+
+class InProcess:
+    """One task at a time, here and now."""
+
+    slots = 1
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def submit(self, task: Task) -> Future[list[Counts]]:
+        future: Future[list[Counts]] = Future()
+        try:
+            future.set_result(self.engine.run(task))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+class Processes:
+    """Worker processes, each with an engine of its own: one thread each on a CPU, one GPU each otherwise.
+
+    Small networks lose more to a second OpenMP thread than they gain, and all of it when another program holds a
+    core; processes do not.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[int, np.ndarray],
+        weights: Mapping[str, str],
+        devices: list[str],
+        plugins: Mapping[str, str],
+    ):
+        context = multiprocessing.get_context("spawn")
+        assigned = context.Queue()
+        for device in devices:
+            assigned.put(device)
+        self.slots = 2 * len(devices)  # one that runs and one that waits, for each
+        self._pool = ProcessPoolExecutor(len(devices), context, start_worker, (images, weights, plugins, assigned))
+
+    def submit(self, task: Task) -> Future[list[Counts]]:
+        return self._pool.submit(run_task, task)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def start_worker(
+    images: Mapping[int, np.ndarray], weights: Mapping[str, str], plugins: Mapping[str, str], assigned
+) -> None:
+    """Make this process's engine, and end with the parent: a killed run leaves no worker behind."""
+    global _engine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides how an interrupted run ends
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    _engine = Engine(images, weights, prepare_device(assigned.get()), plugins)
+
+
+def run_task(task: Task) -> list[Counts]:
+    assert _engine is not None
+    return _engine.run(task)
+
+
+def prepare_device(name: str) -> torch.device:
+    """Set a process up for one device: one thread on a CPU, float32 meaning float32."""
+    device = torch.device(name)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+    return device
+
+
+def choose_devices(device: str, workers: int) -> list[str]:
+    """The devices of the worker processes, `workers` of them (0: one per core, or per GPU).
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    gpus = torch.cuda.device_count()
+    if device.startswith("cuda") and not gpus:
+        raise ValueError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda":
+        return [f"cuda:{i % gpus}" for i in range(workers or gpus)]
+    if device == "cpu":
+        return ["cpu"] * (workers or cores())
+    return [device] * (workers or 1)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

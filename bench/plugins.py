@@ -1,0 +1,170 @@
+"""Find purifiers and classifiers: in their package, by entry point, or at a path that the user names."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.names import nearest
+from classifiers.base import Classifier
+from purifiers.base import Purifier
+
+
+class PluginError(Exception):
+    """A plugin is unknown, cannot be imported, or refuses its parameters; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plugin: its package, its contract and the entry point of third parties."""
+
+    name: str
+    package: str
+    contract: type
+    group: str
+
+
+PURIFIER = Kind("purifier", "purifiers", Purifier, "purifybench.purifiers")
+CLASSIFIER = Kind("classifier", "classifiers", Classifier, "purifybench.classifiers")
+
+
+def discover(kind: Kind) -> dict[str, type]:
+    """All plugins of a kind by name: those of its package, then those that entry points name.
+
+    Raises:
+        PluginError: an installed third party's plugin cannot be imported, or two share a name.
+    """
+    package = importlib.import_module(kind.package)
+    found: dict[str, type] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.ispkg:
+            add(found, kind, importlib.import_module(f"{kind.package}.{module.name}"))
+    for point in entry_points(group=kind.group):
+        try:
+            loaded = point.load()
+        except Exception as error:
+            raise PluginError(
+                f"the {kind.name} {point.name!r} of {point.value} cannot be imported "
+                f"({type(error).__name__}: {error}); mend or uninstall its package"
+            ) from error
+        if isinstance(loaded, ModuleType):
+            add(found, kind, loaded)
+        else:
+            add_class(found, kind, loaded)
+    return found
+
+
+def add(found: dict[str, type], kind: Kind, module: ModuleType) -> None:
+    """Add the plugins that a module defines itself."""
+    for thing in vars(module).values():
+        own = isinstance(thing, type) and thing.__module__ == module.__name__
+        if own and issubclass(thing, kind.contract) and "name" in vars(thing):
+            add_class(found, kind, thing)
+
+
+def add_class(found: dict[str, type], kind: Kind, plugin: type) -> None:
+    name = plugin.name  # type: ignore[attr-defined]
+    if name in found and found[name] is not plugin:
+        raise PluginError(
+            f"two {kind.name}s are called {name!r}: {source(found[name])} and {source(plugin)}; rename one"
+        )
+    found[name] = plugin
+
+
+def from_path(kind: Kind, path: Path) -> type:
+    """The one plugin that a Python file defines.
+
+    Raises:
+        PluginError: the file is missing, cannot be imported, or does not define exactly one.
+    """
+    if not path.is_file():
+        raise PluginError(
+            f"{path} is not a file; a {kind.name} is a name from `bench list` or the path of a Python file"
+        )
+    name = f"purifybench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PluginError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
+    found: dict[str, type] = {}
+    add(found, kind, module)
+    if len(found) != 1:
+        raise PluginError(
+            f"{path} must define exactly one {kind.contract.__name__} with a name, it defines {len(found)}"
+        )
+    return next(iter(found.values()))
+
+
+def find(kind: Kind, name: str) -> type:
+    """The plugin that `name` means: a known name, or the path of a Python file.
+
+    Raises:
+        PluginError: unknown (the message has the nearest name and the list), or not importable.
+    """
+    if name.endswith(".py"):
+        return from_path(kind, Path(name))
+    known = discover(kind)
+    if name not in known:
+        raise PluginError(nearest(kind.name, name, known))
+    return known[name]
+
+
+def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
+    """A plugin with its parameters, which may be given as text.
+
+    Raises:
+        PluginError: unknown plugin or parameter, or a value that the plugin refuses.
+    """
+    plugin = find(kind, name)
+    fields = [f.name for f in dataclasses.fields(plugin)]
+    for parameter in parameters:
+        if parameter not in fields:
+            raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", parameter, fields or ["(none)"]))
+    try:
+        return TypeAdapter(plugin).validate_python(dict(parameters))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
+        raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problems}") from error
+
+
+def source(plugin: type) -> str:
+    """The file that defines a plugin."""
+    return inspect.getsourcefile(plugin) or "?"
+
+
+def code_hash(plugin: type) -> str:
+    """A hash of what a plugin does: its file and those of its parents, comments and docstrings left out."""
+    files = {inspect.getsourcefile(parent) for parent in plugin.__mro__ if parent is not object}
+    return hash_files(sorted(Path(f) for f in files if f))
+
+
+def hash_files(paths: list[Path]) -> str:
+    """A hash of the code in Python files that comments, docstrings and layout do not change."""
+    return hashlib.sha256("\n".join(essence(path.read_text()) for path in paths).encode()).hexdigest()[:16]
+
+
+def essence(code: str) -> str:
+    """Code as its syntax tree, docstrings removed."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:]
+    return ast.dump(tree)

@@ -1,0 +1,123 @@
+"""Sweeps as data: a TOML file says what is measured; every field can be overridden."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bench.names import nearest
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+class PresetError(Exception):
+    """A preset cannot be read or a field of it is wrong; the message names the field and what it may be."""
+
+
+class Plugin(BaseModel):
+    """A plugin by name (or path), with its parameters: `{name = "pf-ode", steps = 4}`, or `pf-ode:steps=4` as text."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, *pairs = value.split(":")
+        if any("=" not in pair for pair in pairs):
+            raise ValueError(f"{value!r} is not of the form name:parameter=value:parameter=value")
+        return {"name": name, **dict(pair.split("=", 1) for pair in pairs)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def comma_separated(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Preset(BaseModel):
+    """What a sweep measures, and on what.
+
+    Attributes:
+        name, title: of the sweep; the results folder is named after it.
+        dataset, data: a data set and, where it is not to come from the hub, the folder of its files.
+        images: how many test images, at an even stride.
+        classifier: the plugin that votes.
+        purifiers: the plugins that are compared.
+        networks: role -> weights (a bundled name such as `mnist5k/edm`, or a file).
+        sigmas: standard deviations of the smoothing noise, in [0,1] pixel units.
+        n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong.
+        radii: L2 radii at which tables and fronts read certified accuracy.
+        seed: of the noise.
+        precision: of the networks' convolutions and matrix products.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        workers: processes (0: one per core, or per GPU).
+        batch: draws that go through the networks together; block: draws of an image that are stored together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[\w.-]+$")
+    title: str = ""
+    dataset: str
+    data: str | None = None
+    images: int = Field(500, ge=1)
+    classifier: Plugin
+    purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
+    networks: dict[str, str] = {}
+    sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated), Field(min_length=1)]
+    n0: int = Field(100, ge=1)
+    n: int = Field(1000, ge=1)
+    alpha: float = Field(0.001, gt=0, lt=1)
+    radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    workers: int = Field(0, ge=0)
+    batch: int = Field(500, ge=1)
+    block: int = Field(100, ge=1)
+
+
+def names() -> list[str]:
+    """The presets that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str, overrides: Mapping[str, Any]) -> Preset:
+    """Read a preset, by name or path of a TOML file, with some fields replaced.
+
+    Raises:
+        PresetError: unknown preset or field, or a value that is refused.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise PresetError(f"{path} is not a file; copy one of {FOLDER} to start from")
+        raise PresetError(nearest("preset", name, names()) + "; or give the path of a .toml file")
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path} cannot be read: {error}") from error
+    try:
+        return Preset(**{"name": path.stem, **fields, **{k: v for k, v in overrides.items() if v is not None}})
+    except ValidationError as error:
+        raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error
+
+
+def explain(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence that names the field."""
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return nearest("field", field, Preset.model_fields)
+    return f"{field}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
