@@ -1,0 +1,306 @@
+"""The command line. Each command imports what it needs when it runs, so that help and refusals come at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="bench",
+    help="Which diffusion purifier for this radius and this budget, and how sure are we?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+RUNS = Path("results") / "runs"
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+def refuse(message: object) -> typer.Exit:
+    """Print an error and what to do; the exit status to raise."""
+    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {message}", highlight=False, markup=True)
+    return typer.Exit(REFUSED)
+
+
+PurifiersOption = Annotated[
+    str | None, typer.Option(help="Comma-separated names (`pf-ode:steps=8`) or paths of Python files.")
+]
+
+
+@app.command()
+def run(
+    preset: Annotated[
+        str, typer.Argument(help="A preset from `bench list`, or the path of a .toml file.")
+    ] = "embedded",
+    purifiers: PurifiersOption = None,
+    classifier: Annotated[str | None, typer.Option(help="A classifier, as for --purifiers.")] = None,
+    sigmas: Annotated[str | None, typer.Option(help="Comma-separated noise levels, in [0,1] pixel units.")] = None,
+    images: Annotated[int | None, typer.Option(help="How many test images, at an even stride.")] = None,
+    n0: Annotated[int | None, typer.Option(help="Draws that choose the class.")] = None,
+    n: Annotated[int | None, typer.Option(help="Draws that bound its probability.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Probability that a certificate is wrong.")] = None,
+    radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii that tables and fronts read.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the networks: fp32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Draws that go through the networks together.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder [results/runs/PRESET].")] = None,
+    plots: Annotated[bool, typer.Option(help="Draw the pictures afterwards.")] = True,
+) -> None:
+    """Certify every purifier of a preset, and draw what was found. Run again, it continues where it was."""
+    from bench import preset as presets
+    from bench.plan import PlanError, resolve
+    from bench.plugins import PluginError
+
+    overrides = {k: v for k, v in locals().items() if k in presets.Preset.model_fields}
+    try:
+        chosen = presets.load(preset, overrides)
+        resolve(chosen)
+    except (presets.PresetError, PluginError, PlanError) as error:
+        raise refuse(error) from error
+    folder = out or RUNS / chosen.name
+    errors = certify(chosen, folder)
+    if plots:
+        draw([folder], folder)
+    if errors:
+        raise typer.Exit(FAILED)
+
+
+def certify(chosen: Any, folder: Path) -> dict[str, str]:
+    """Run a sweep into a folder; prints its table and returns why cells failed."""
+    import signal
+    from datetime import UTC, datetime
+
+    from bench import data, display, store
+    from bench.engine import Engine, PluginFault
+    from bench.examples import make_examples
+    from bench.examples_file import write_examples
+    from bench.executors.local import InProcess, Processes, choose_devices, prepare_device
+    from bench.plan import PlanError, manifest, plan
+    from bench.summary import summarise
+    from bench.sweep import sweep
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        devices = choose_devices(chosen.device, chosen.workers)
+        planned = plan(chosen, devices[0].split(":")[0])
+        results = store.Store(folder)
+    except (ValueError, PlanError, data.DataError, store.StoreError) as error:
+        raise refuse(error) from error
+    images = {i: planned.split.images[i] for i in planned.images}
+    with results, display.ProgressDisplay(console, len(planned.cells), len(images)) as progress:
+        executor = None
+        try:
+            record = manifest(planned, devices)
+            results.begin(planned.cells, record)
+            executor = (
+                InProcess(Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files))
+                if len(devices) == 1
+                else Processes(images, planned.weights, devices, planned.plugin_files)
+            )
+            errors = sweep(planned.cells, planned.certifier, planned.images, results, executor, chosen.batch, progress)
+            results.describe({**record, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
+        except KeyboardInterrupt:
+            progress.bar.stop()
+            console.print(f"interrupted: what was counted is stored in {folder}; the same command continues")
+            raise typer.Exit(INTERRUPTED) from None
+        except (RuntimeError, ValueError, store.StoreError) as error:
+            progress.bar.stop()
+            raise refuse(error) from error
+        finally:
+            if executor is not None:
+                executor.close()
+        written = store.read_run(folder)
+    store.export(written)
+    engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
+    try:
+        write_examples(folder, make_examples(planned, engine, [c for c in planned.cells if c.key not in errors]))
+    except PluginFault as error:
+        console.print(f"[yellow]no example images:[/] {error}")
+    summary = summarise([written])
+    summary.table.to_csv(folder / "summary.csv", index=False)
+    console.print(display.results_table(summary))
+    return errors
+
+
+def draw(runs: list[Path], folder: Path) -> None:
+    """Draw the pictures of some runs into a folder and name them."""
+    from bench import plots, store
+    from bench.examples_file import read_examples
+    from bench.summary import summarise
+
+    try:
+        summary = summarise([store.read_run(run) for run in runs])
+        examples = next((e for e in map(read_examples, runs) if e is not None), None)
+    except (store.StoreError, ValueError) as error:
+        raise refuse(error) from error
+    written = plots.draw_all(summary, examples, folder)
+    console.print(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == ".png"))
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Results folders; several are drawn on the same axes.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures [the first run's].")] = None,
+) -> None:
+    """Draw fronts, curves and image grids of runs, from their results alone."""
+    draw(runs, out or runs[0])
+
+
+@app.command()
+def summary(
+    runs: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
+    radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii [those of the preset].")] = None,
+) -> None:
+    """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
+    from bench import store
+    from bench.display import results_table
+    from bench.summary import summarise
+
+    try:
+        at = [float(r) for r in radii.split(",")] if radii else None
+        found = summarise([store.read_run(run) for run in runs], at)
+    except (store.StoreError, ValueError) as error:
+        raise refuse(error) from error
+    if not as_json:
+        console.print(results_table(found))
+        return
+    rows = json.loads(found.table.to_json(orient="records"))
+    record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
+    sys.stdout.write(json.dumps(record, indent=1) + "\n")
+
+
+@app.command("import")
+def import_(
+    log: Annotated[Path, typer.Argument(help="A log in the format of locuslab/smoothing.")],
+    sigma: Annotated[float, typer.Option(help="Noise level that the log was made with.")],
+    name: Annotated[str, typer.Option(help="How tables and plots name it.")],
+    nfe: Annotated[float | None, typer.Option(help="Network evaluations per image, for the plots.")] = None,
+    n: Annotated[int, typer.Option(help="Estimation draws of the log.")] = 100_000,
+    alpha: Annotated[float, typer.Option(help="Of the log's bound.")] = 0.001,
+    out: Annotated[Path, typer.Option(help="Results folder to add it to.")] = RUNS / "published",
+) -> None:
+    """Store a published log (radii only) so that it stands in tables and plots beside measured runs."""
+    if sigma <= 0 or n < 1 or not 0 < alpha < 1:
+        raise refuse("sigma must be positive, n at least 1 and alpha between 0 and 1")
+    from bench.published import PublishedError, import_log
+
+    try:
+        repaired = import_log(log, out, name, sigma, nfe, n, alpha)
+    except PublishedError as error:
+        raise refuse(error) from error
+    for line in repaired:
+        console.print(f"[yellow]repaired:[/] {line}")
+    console.print(f"stored {name!r} in {out}; `bench summary {out}` shows it")
+
+
+@app.command("list")
+def list_() -> None:
+    """List presets, purifiers, classifiers and data sets."""
+    import dataclasses
+
+    from rich.table import Table
+
+    from bench import data, plugins, preset
+
+    table = Table(title="Purifiers", pad_edge=False)
+    for column in ("name", "family", "networks", "parameters", "NFE", "source"):
+        table.add_column(column, overflow="fold")
+    for name, plugin in sorted(plugins.discover(plugins.PURIFIER).items()):
+        parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
+        nfe = plugin().nfe()
+        table.add_row(
+            name,
+            plugin.family,
+            ", ".join(plugin.networks),
+            parameters,
+            "measured" if nfe is None else str(nfe),
+            plugin.source,
+        )
+    console.print(table)
+    for title, names in (
+        ("Classifiers", sorted(plugins.discover(plugins.CLASSIFIER))),
+        ("Data sets", sorted(data.DATASETS)),
+        ("Presets", preset.names()),
+    ):
+        console.print(f"[bold]{title}:[/] {', '.join(names)}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
+    stages: Annotated[str | None, typer.Option(help="Comma-separated stages [all].")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 [recipe].")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipes'.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
+    jobs: Annotated[int | None, typer.Option(help="Stages that train side by side [one per core].")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights [the bundled ones].")] = None,
+) -> None:
+    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings."""
+    if scale <= 0:
+        raise refuse(f"scale must be positive, got {scale}")
+    from bench import training
+    from bench.data import DataError
+
+    job = training.Job(dataset, str(out) if out else None, data, loss, scale, seed, device, bf16)
+    chosen = [s.strip() for s in stages.split(",")] if stages else None
+    try:
+        training.train(job, chosen, jobs, console.print)
+    except KeyError as error:
+        raise refuse(error.args[0]) from error
+    except (DataError, OSError, ValueError, FloatingPointError) as error:
+        raise refuse(error) from error
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, devices, bundled weights, data sets, presets."""
+    from bench.doctor import examine
+
+    problems = 0
+    for what, finding, healthy in examine():
+        problems += not healthy
+        console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {what}: {finding}", highlight=False)
+    if problems:
+        raise typer.Exit(FAILED)
+
+
+@app.command("new-purifier")
+def new_purifier(
+    name: Annotated[str, typer.Argument(help="Such as `my-purifier`.")],
+    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path("purifiers"),
+    tests: Annotated[Path, typer.Option(help="Where its test goes.")] = Path("tests"),
+) -> None:
+    """Write a working purifier to start from, and its test."""
+    from bench.scaffold import ScaffoldError, write_purifier
+
+    try:
+        plugin, test = write_purifier(name, folder, tests)
+    except ScaffoldError as error:
+        raise refuse(error) from error
+    console.print(f"wrote {plugin} and {test}")
+    console.print(
+        f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}"
+    )
+
+
+if __name__ == "__main__":
+    app()

