@@ -48,7 +48,7 @@ def run(
     alpha: Annotated[float | None, typer.Option(help="Probability that a certificate is wrong.")] = None,
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii that tables and fronts read.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the networks: fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the networks: fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU.")] = None,
     batch: Annotated[int | None, typer.Option(help="Draws that go through the networks together.")] = None,
@@ -84,7 +84,7 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
     from bench.engine import Engine, PluginFault
     from bench.examples import make_examples
     from bench.examples_file import write_examples
-    from bench.executors.local import InProcess, Processes, choose_devices, prepare_device
+    from bench.executors.local import InProcess, Processes, choose_devices, choose_precision, prepare_device
     from bench.plan import PlanError, manifest, plan
     from bench.summary import summarise
     from bench.sweep import sweep
@@ -95,6 +95,7 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         devices = choose_devices(chosen.device, chosen.workers)
+        chosen = chosen.model_copy(update={"precision": choose_precision(chosen.precision, devices[0])})
         planned = plan(chosen, devices[0].split(":")[0])
         results = store.Store(folder)
     except (ValueError, PlanError, data.DataError, store.StoreError) as error:

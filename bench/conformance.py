@@ -27,8 +27,8 @@ class GaussianDenoiser:
         level = torch.as_tensor(t, dtype=u.dtype, device=u.device).expand(len(u)).view(-1, 1, 1, 1)
         return u * SIGMA_DATA**2 / (SIGMA_DATA**2 + level**2)
 
-    def levels(self, t: float, steps: int) -> list[float]:
-        return karras_levels(t, self.t_min, steps)
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
+        return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
 
 
 def run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:

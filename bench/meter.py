@@ -27,8 +27,8 @@ class CountedNetwork:
         self.rows += len(u)
         return self._denoiser(u, t)
 
-    def levels(self, t: float, steps: int) -> list[float]:
-        return self._denoiser.levels(t, steps)
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
+        return self._denoiser.levels(t, steps, t_end)
 
 
 class Stopwatch:
@@ -69,8 +69,17 @@ def device_name(device: torch.device) -> str:
 
 def processor_name() -> str:
     """The processor's model name, or its architecture where the system does not tell."""
+    return processor_line("model name") or platform.processor() or platform.machine()
+
+
+def processor_flags() -> set[str]:
+    """What instructions the processor has, where the system tells."""
+    return set(processor_line("flags").split())
+
+
+def processor_line(name: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        return ""

@@ -46,25 +46,33 @@ def discover(kind: Kind) -> dict[str, type]:
     """All plugins of a kind by name: those of its package, then those that entry points name.
 
     Raises:
-        PluginError: an installed third party's plugin cannot be imported, or two share a name.
+        PluginError: a file of the package or an installed third party's plugin cannot be imported, or two share a name.
     """
     package = importlib.import_module(kind.package)
     found: dict[str, type] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg:
-            add(found, kind, importlib.import_module(f"{kind.package}.{module.name}"))
+        if module.ispkg:
+            continue
+        name = f"{kind.package}.{module.name}"
+        try:
+            imported = importlib.import_module(name)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{name} cannot be imported ({problem}); mend its file or move it away") from error
+        add(found, kind, imported)
     for point in entry_points(group=kind.group):
+        third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         try:
             loaded = point.load()
         except Exception as error:
-            raise PluginError(
-                f"the {kind.name} {point.name!r} of {point.value} cannot be imported "
-                f"({type(error).__name__}: {error}); mend or uninstall its package"
-            ) from error
+            problem = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{third_party} cannot be imported ({problem}); {remedy}") from error
         if isinstance(loaded, ModuleType):
             add(found, kind, loaded)
-        else:
+        elif isinstance(loaded, type) and issubclass(loaded, kind.contract) and hasattr(loaded, "name"):
             add_class(found, kind, loaded)
+        else:
+            raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
     return found
 
 
@@ -117,11 +125,16 @@ def find(kind: Kind, name: str) -> type:
     """The plugin that `name` means: a known name, or the path of a Python file.
 
     Raises:
-        PluginError: unknown (the message has the nearest name and the list), or not importable.
+        PluginError: unknown (the message has the nearest name and the list), not importable, or a file whose plugin
+            has the name of another.
     """
-    if name.endswith(".py"):
-        return from_path(kind, Path(name))
     known = discover(kind)
+    if name.endswith(".py"):
+        plugin = from_path(kind, Path(name))
+        namesake = known.get(plugin.name)  # type: ignore[attr-defined]
+        if namesake and Path(source(namesake)).resolve() != Path(name).resolve():
+            add_class(known, kind, plugin)
+        return plugin
     if name not in known:
         raise PluginError(nearest(kind.name, name, known))
     return known[name]
@@ -143,6 +156,9 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problems}") from error
+    except Exception as error:  # whatever its __post_init__ raises
+        problem = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problem}") from error
 
 
 def source(plugin: type) -> str:

@@ -61,14 +61,14 @@ class Preset(BaseModel):
         n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong.
         radii: L2 radii at which tables and fronts read certified accuracy.
         seed: of the noise.
-        precision: of the networks' convolutions and matrix products.
+        precision: of the networks' convolutions and matrix products; `auto` is bf16 where the device computes in it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: processes (0: one per core, or per GPU).
         batch: draws that go through the networks together; block: draws of an image that are stored together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     title: str = ""
     dataset: str
     data: str | None = None
@@ -82,7 +82,7 @@ class Preset(BaseModel):
     alpha: float = Field(0.001, gt=0, lt=1)
     radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
     seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     workers: int = Field(0, ge=0)
     batch: int = Field(500, ge=1)
@@ -120,4 +120,6 @@ def explain(error: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return nearest("field", field, Preset.model_fields)
+    if error["type"] == "missing":
+        return f"{field}: {error['msg']}"
     return f"{field}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"

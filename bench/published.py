@@ -5,6 +5,8 @@ Such a log holds radii, not counts: it is stored beside a run as `published.csv`
 
 from __future__ import annotations
 
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,6 @@ from bench.names import nearest
 from bench.store import PUBLISHED
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
-ROUNDING = 0.0005  # radii are printed with three digits
 
 
 class PublishedError(Exception):
@@ -30,17 +31,21 @@ def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFra
             `alpha` can certify.
     """
     try:
-        table = pd.read_csv(path, sep=r"\s+", engine="python")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the header
+            table = pd.read_csv(path, sep=r"\s+", engine="python", index_col=False)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
         raise PublishedError(f"{path} cannot be read as a table ({error})") from error
     for column in COLUMNS:
         if column not in table.columns:
             raise PublishedError(f"{path}: " + nearest("column", column, map(str, table.columns)))
     for column in COLUMNS:
         table[column] = pd.to_numeric(table[column], errors="coerce")
-        bad = table.index[table[column].isna()]
-        if len(bad):
-            raise PublishedError(f"{path}, row {bad[0] + 2}: {column} is not a number")
+        whole = column in ("idx", "label", "predict")
+        good = np.isfinite(table[column]) & (table[column] % 1 == 0 if whole else True)
+        if not good.all():
+            kind = "a whole number" if whole else "a number"
+            raise PublishedError(f"{path}, row {int(np.flatnonzero(~good)[0]) + 2}: {column} is not {kind}")
     if table.empty:
         raise PublishedError(f"{path} has no rows")
     table = table.astype({"idx": int, "label": int, "predict": int})
@@ -55,13 +60,25 @@ def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFra
     return rows, repaired
 
 
+def rounding(radius: float) -> float:
+    """Half a unit of the last of the three significant digits with which radii are printed."""
+    return 0.5 * 10.0 ** (math.floor(math.log10(radius)) - 2) if radius > 0 else 0.0
+
+
 def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
     largest = largest_radius(n, alpha, sigma)
-    if (table["radius"] < 0).any() or ((table["predict"] == -1) & (table["radius"] > 0)).any():
-        raise PublishedError(f"{path}: a radius is negative, or an abstained image has one")
+    abstained = table["predict"] == -1
+    for wrong, what in (
+        (table["label"] < 0, "the label is negative"),
+        (table["predict"] < -1, "the predicted class is negative (-1 is abstained)"),
+        (table["radius"] < 0, "the radius is negative"),
+        (abstained & (table["radius"] > 0), "an abstained image has a radius"),
+    ):
+        if wrong.any():
+            raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {what}; mend the log")
     top = float(table["radius"].max())
-    if top > largest + ROUNDING:
-        fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + ROUNDING]
+    if top > largest + rounding(top):
+        fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + rounding(top)]
         hint = f"; the largest radius fits --alpha {fitting[0]:g}" if fitting else ""
         raise PublishedError(
             f"{path}: radius {top:g} is larger than N = {n:,} draws certify at alpha = {alpha:g} and sigma = {sigma:g} "
@@ -81,8 +98,8 @@ def check_correct(path: Path, table: pd.DataFrame) -> list[str]:
     if np.array_equal(correct, np.cumsum(truth)):
         return ["the column `correct` is a running count; each image's own value was recovered"]
     share = np.cumsum(truth) / np.arange(1, len(truth) + 1)
-    digits = 10.0 ** -max(len(str(v).partition(".")[2]) for v in table["correct"])
-    if np.all(np.abs(correct - share) <= digits):
+    digits = max(len(str(v).partition(".")[2]) for v in correct[correct % 1 != 0].tolist() or [0])
+    if np.allclose(correct, share, rtol=0, atol=10.0**-digits if digits > 1 else 1e-9):
         return ["the column `correct` is a running share; each image's own value was recovered"]
     row = int(np.flatnonzero(correct != truth)[0])
     raise PublishedError(
@@ -95,8 +112,10 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
     """Store a log in a run's folder; returns what was repaired.
 
     Raises:
-        PublishedError: the log is refused, or the folder holds another log of this name and sigma.
+        PublishedError: the log is refused, the folder holds another log of this name and sigma, or cannot be written.
     """
+    if not name.strip():
+        raise PublishedError("the name is empty; give the --name that tables and plots are to show")
     rows, repaired = read_log(path, sigma, n, alpha)
     rows = rows.assign(
         name=name,
@@ -106,14 +125,21 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
         largest=largest_radius(n, alpha, sigma),
         rule=f"published log (N = {n}, alpha = {alpha:g}, radii of three digits)",
     )
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / PUBLISHED
-    if target.is_file():
-        others = pd.read_csv(target)
-        if ((others["name"] == name) & (others["sigma"] == sigma)).any():
-            raise PublishedError(f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out")
-        rows = pd.concat([others, rows], ignore_index=True)
-    temporary = target.with_suffix(".part")
-    rows.to_csv(temporary, index=False)
-    temporary.replace(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file():
+            others = pd.read_csv(target, dtype={"name": str})
+            if ((others["name"] == name) & (others["sigma"] == sigma)).any():
+                raise PublishedError(
+                    f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out"
+                )
+            rows = pd.concat([others, rows], ignore_index=True)
+        temporary = target.with_suffix(".part")
+        rows.to_csv(temporary, index=False)
+        temporary.replace(target)
+    except (OSError, ValueError, KeyError) as error:
+        raise PublishedError(
+            f"{target} cannot be read or written ({error}); move it away and import again, or give another --out"
+        ) from error
     return repaired

@@ -30,8 +30,12 @@ class Denoiser(Protocol):
 
     def __call__(self, u: Tensor, t: float | Tensor) -> Tensor: ...
 
-    def levels(self, t: float, steps: int) -> list[float]:
-        """`steps` levels on the network's own time grid, from `t` downwards, above 0 (decreasing)."""
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
+        """`steps` levels on the network's own time grid, decreasing from `t`, above 0.
+
+        `t_end` is where an EDM grid ends instead of at `t_min`; a discrete chain, which spaces its timesteps
+        evenly down to 0, has no use for it. Fewer levels come back where `t` is already below the end.
+        """
         ...
 
 
@@ -83,3 +87,10 @@ def at_least(minimum: int, **parameters: int) -> None:
     for name, value in parameters.items():
         if value < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def positive(**parameters: float) -> None:
+    """Refuse parameters that are not above 0; raises ValueError that names the parameter."""
+    for name, value in parameters.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")

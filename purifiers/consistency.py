@@ -28,7 +28,7 @@ class Consistency(Purifier):
 
     def restore(self, u, t, networks, rng):
         f = networks[self.networks[0]]
-        t, *lower = f.levels(t, self.steps + 1)[:-1]
+        t, *lower = f.levels(t, self.steps + 1)[: self.steps]
         u0 = f(u, t)
         for t in lower:
             noise = (t**2 - f.t_min**2) ** 0.5 * rng.normal(u0)

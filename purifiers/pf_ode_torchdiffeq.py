@@ -5,33 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import Purifier, at_least, positive
 from purifiers.rowwise import solve_rows
 
-FIXED = {  # solver -> evaluations per step
-    "euler": 1,
-    "midpoint": 2,
-    "heun2": 2,
-    "heun3": 3,
-    "rk4": 4,
-    "explicit_adams": None,
-    "implicit_adams": None,
-}
+FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # solver -> evaluations per step
+MULTISTEP = ("explicit_adams", "implicit_adams")
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 
 
 @dataclass(frozen=True)
 class TorchdiffeqPFODE(Purifier):
-    """`du/dlambda = u - D(u, e^lambda)` in `lambda = ln t`, from `ln 2 sigma` to `ln t_min`, then one Euler step to 0.
+    """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_end`, then one Euler step to 0.
 
-    In `ln t` the right-hand side stays bounded near 0, where adaptive solvers in `t` overstep into negative levels.
-    Fixed solvers take `steps` even steps in `ln t`. Adaptive solvers control each image's error on its own: a step
-    size shared by a batch would make an image's result depend on its neighbours, and the certificate unsound.
+    Fixed solvers take `steps` steps on the network's own grid. The others work in `lambda = ln t`, where
+    `du/dlambda = u - D(u, t)` stays bounded near 0: multistep solvers of torchdiffeq take even steps for granted, and
+    adaptive ones overstep into negative levels otherwise. They also solve each image on its own: a step size or a
+    stopping rule shared by a batch would make an image's result depend on its neighbours, and the certificate unsound.
 
     Parameters:
-        solver: a name of torchdiffeq, one of FIXED or ADAPTIVE above.
-        steps: steps of a fixed solver (adaptive solvers ignore it).
-        rtol, atol: tolerances of an adaptive solver, in units of `u` (fixed solvers ignore them).
+        solver: a name of torchdiffeq, one of FIXED, MULTISTEP or ADAPTIVE above.
+        steps: steps of a fixed or multistep solver (adaptive solvers ignore it).
+        rtol, atol: tolerances in units of `u` (fixed solvers ignore them).
         t_end: the level at which the solver stops; the denoiser takes the rest in one evaluation.
     """
 
@@ -41,40 +35,37 @@ class TorchdiffeqPFODE(Purifier):
     networks = ("edm",)
 
     solver: str = "midpoint"
-    steps: int = 3
+    steps: int = 2
     rtol: float = 1e-2
     atol: float = 1e-2
-    t_end: float = 0.05
+    t_end: float = 0.1
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
-        if self.solver not in (*FIXED, *ADAPTIVE):
-            raise ValueError(f"solver must be one of {', '.join((*FIXED, *ADAPTIVE))}; got {self.solver!r}")
-        for name in ("rtol", "atol", "t_end"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        positive(rtol=self.rtol, atol=self.atol, t_end=self.t_end)
+        solvers = (*FIXED, *MULTISTEP, *ADAPTIVE)
+        if self.solver not in solvers:
+            raise ValueError(f"solver must be one of {', '.join(solvers)}; got {self.solver!r}")
 
     def nfe(self):
-        per_step = FIXED.get(self.solver)
-        return per_step * self.steps + 1 if per_step else None
+        return FIXED[self.solver] * self.steps + 1 if self.solver in FIXED else None
 
     def restore(self, u, t, networks, rng):
-        denoise = networks["edm"]
-        t_end = max(self.t_end, denoise.t_min)
-        if t > t_end:
-            span = (math.log(t), math.log(t_end))
-            u = self.integrate(lambda level, u: u - denoise(u, level.exp()), u, span)
-        return denoise(u, min(t, t_end))
-
-    def integrate(self, f, u, span):
-        """Carry `u [B,...]` over `span` of `lambda` by `du/dlambda = f(lambda, u)`."""
         import torch
         from torchdiffeq import odeint
 
-        start, end = span
+        denoise = networks["edm"]
+        t_end = max(self.t_end, denoise.t_min)
+        if t <= t_end:
+            return denoise(u, t)
         if self.solver in FIXED:
-            grid = torch.linspace(start, end, self.steps + 1, dtype=u.dtype, device=u.device)
-            return odeint(f, u, grid, method=self.solver)[-1]
-        ends = torch.tensor(span, dtype=torch.float64, device=u.device)
-        tolerances = {"rtol": self.rtol, "atol": self.atol, "method": self.solver}
-        return solve_rows(f, u, lambda f, u: odeint(f, u, ends, **tolerances)[-1])
+            levels = torch.tensor(denoise.levels(t, self.steps + 1, t_end), dtype=u.dtype, device=u.device)
+            u = odeint(lambda t, u: (u - denoise(u, t)) / t, u, levels, method=self.solver)[-1]
+        else:
+            steps = 1 if self.solver in ADAPTIVE else self.steps
+            grid = torch.linspace(math.log(t), math.log(t_end), steps + 1, dtype=u.dtype, device=u.device)
+            options = {"rtol": self.rtol, "atol": self.atol, "method": self.solver}
+            u = solve_rows(
+                lambda log_t, u: u - denoise(u, log_t.exp()), u, lambda f, u: odeint(f, u, grid, **options)[-1]
+            )
+        return denoise(u, t_end)

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import Purifier, at_least, positive
 
 
 @dataclass(frozen=True)
 class ReverseSDE(Purifier):
-    """`du = 2 (u - D(u, t)) dt / t + sqrt(2 t) dw` from `t = 2 sigma` down to `t_min`, then one denoising step.
+    """`du = 2 (u - D(u, t)) dt / t + sqrt(2 t) dw` from `t = 2 sigma` down to `t_end`, then one denoising step.
 
     This is the reverse SDE of Song et al. (2021, eq. 6) for `sigma(t) = t`, whose score is `(D(u,t) - u) / t^2`.
 
     Parameters:
         steps: evaluations, on the Karras grid.
+        t_end: where the SDE ends; Euler-Maruyama adds too much noise, so few steps do better to stop early.
     """
 
     name = "sde"
@@ -22,16 +23,18 @@ class ReverseSDE(Purifier):
     networks = ("edm",)
 
     steps: int = 8
+    t_end: float = 0.2
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
+        positive(t_end=self.t_end)
 
     def nfe(self):
         return self.steps
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]
-        levels = denoise.levels(t, self.steps)
+        levels = denoise.levels(t, self.steps, self.t_end)
         for t, s in pairwise(levels):
             h = t - s
             drift = 2 * (u - denoise(u, t)) / t

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bench.engine import Engine, Task
+from bench.meter import processor_flags
 from bench.types import Counts
 
 _engine: Engine | None = None  # of a worker process
@@ -115,6 +116,15 @@ def choose_devices(device: str, workers: int) -> list[str]:
     if device == "cpu":
         return ["cpu"] * (workers or cores())
     return [device] * (workers or 1)
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """`auto` as bf16 where the device has instructions for it, and as fp32 elsewhere; others as they are."""
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
 
 
 def cores() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def stage(inputs: int, outputs: int, convolutions: int) -> nn.Sequential:
@@ -25,18 +27,20 @@ class CNN(nn.Module):
         classes: K.
         widths: channels of each stage; every stage halves the resolution.
         depths: convolutions of each stage.
+        unshuffle: side of the pixel blocks that become channels before the first stage.
     """
 
-    def __init__(self, channels: int, classes: int, widths: list[int], depths: list[int]):
+    def __init__(self, channels: int, classes: int, widths: list[int], depths: list[int], unshuffle: int = 1):
         super().__init__()
-        inputs = [channels, *widths[:-1]]
+        self.unshuffle = unshuffle
+        inputs = [channels * unshuffle**2, *widths[:-1]]
         self.stages = nn.ModuleList(stage(i, o, d) for i, o, d in zip(inputs, widths, depths, strict=True))
         self.linear = nn.Linear(widths[-1], classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The output of every stage, finest first."""
         maps = []
-        x = 2 * x - 1
+        x = F.pixel_unshuffle(2 * x - 1, self.unshuffle)
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
@@ -44,3 +48,14 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.features(x)[-1].mean((2, 3)))
+
+    def fused(self) -> CNN:
+        """This network for inference, in place: normalisations folded into their convolutions, the same function."""
+        for number, stage in enumerate(self.stages):
+            layers = list(stage)
+            convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+            folded: list[nn.Module] = []
+            for i in convolutions:
+                folded += [fuse_conv_bn_eval(layers[i].eval(), layers[i + 1].eval()), nn.ReLU(inplace=True)]
+            self.stages[number] = nn.Sequential(*folded, layers[-1])
+        return self

@@ -34,7 +34,7 @@ def load_cnn(path: Path, device: str = "cpu") -> CNN:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be loaded ({error}); {remedy}") from error
-    return model.to(device).eval().requires_grad_(False)
+    return model.fused().to(device).eval().requires_grad_(False)
 
 
 def save_cnn(path: Path, model: CNN, architecture: dict, training: dict) -> Path:

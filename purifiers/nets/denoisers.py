@@ -40,8 +40,8 @@ class LevelledDenoiser(nn.Module):
             )
         return level_like(t, u).view(-1, 1, 1, 1)
 
-    def levels(self, t: float, steps: int) -> list[float]:
-        return karras_levels(t, self.t_min, steps)
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
+        return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
 
 
 class EDMDenoiser(LevelledDenoiser):
@@ -66,7 +66,7 @@ class ConsistencyFunction(LevelledDenoiser):
 
 
 def cosine_alphas_cumprod(timesteps: int) -> Tensor:
-    """`abar_t` of the cosine schedule `[timesteps]`, float64, betas clipped at 0.999 (Nichol, Dhariwal 2021, eq. 17)."""
+    """`abar_t` of the cosine schedule `[timesteps]`, float64, betas clipped at 0.999 (Nichol and Dhariwal, eq. 17)."""
     grid = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
     f = torch.cos((grid + 0.008) / 1.008 * math.pi / 2) ** 2
     return torch.cumprod(1 - (1 - f[1:] / f[:-1]).clamp(max=0.999), dim=0)
@@ -100,7 +100,7 @@ class VPDenoiser(LevelledDenoiser):
         t = self.checked(t, u)
         return (u - t * self.eps(u, t)).clamp(-1, 1)
 
-    def levels(self, t: float, steps: int) -> list[float]:
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """Even steps of the chain's timestep, from `t` down to above 0."""
         start = float(self.timestep(torch.tensor([t])))
         log_t = self.log_t.cpu()

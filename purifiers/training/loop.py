@@ -60,7 +60,7 @@ def fit(
     optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     history: list[float] = []
-    recent = torch.zeros((), device=device)
+    recent, every = torch.zeros((), device=device), max(1, min(REPORT_EVERY, schedule.steps // 10))
     started = time.perf_counter()
     model.train()
     for step in range(schedule.steps):
@@ -78,8 +78,8 @@ def fit(
         optimizer.step()
         update_average(ema, model, min(schedule.ema, (1 + step) / (10 + step)))
         recent += value.detach()
-        if (step + 1) % REPORT_EVERY == 0 or step + 1 == schedule.steps:
-            mean = float(recent) / (step % REPORT_EVERY + 1)
+        if (step + 1) % every == 0 or step + 1 == schedule.steps:
+            mean = float(recent) / (step % every + 1)
             if not math.isfinite(mean):
                 raise FloatingPointError(f"the loss became {mean} by step {step + 1}; lower the learning rate")
             history.append(mean)

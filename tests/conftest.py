@@ -1,0 +1,124 @@
+"""What several test files share: a zoo of tiny random networks, presets that use it, the command line, outside data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROLES = {"ddpm": "vp", "edm": "edm", "edm-ft": "edm", "cm": "consistency", "cm-ft": "consistency"}
+UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
+CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of data that lives beside the project; skips where it is absent."""
+    folder = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; set PURIFYBENCH_SHARED_DATA to the folder of the shared data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of random networks for mnist5k: `ROLE.safetensors` for every role and `classifier.safetensors`.
+
+    They cost next to nothing and know nothing. The classifier's last layer is blind to the mean features of noisy
+    and of purified images, so that its votes differ from image to image and from draw to draw.
+    """
+    import torch
+
+    from bench.data import load as load_images
+    from classifiers.nets.cnn import CNN as Classifier
+    from classifiers.nets.files import save_cnn
+    from purifiers.nets.cards import Card
+    from purifiers.nets.files import load, save
+    from purifiers.nets.unet import PixelUNet
+
+    folder = tmp_path_factory.mktemp("zoo")
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for role, kind in ROLES.items():
+            levels = {"timesteps": 1000, "t_max": 6.0} if kind == "vp" else {"t_min": 0.002, "t_max": 6.0}
+            save(folder / f"{role}.safetensors", PixelUNet(**UNET), Card(kind, UNET, levels))
+        digits = torch.from_numpy(load_images("mnist5k", "val").images)
+        noisy = digits + 0.5 * torch.randn_like(digits)
+        purified = (load(folder / "edm.safetensors")(2 * noisy - 1, 1.0).clamp(-1, 1) + 1) / 2
+        classifier = Classifier(**CNN).eval()
+        features, others = (classifier.features(x)[-1].mean((2, 3)) for x in (noisy, purified))
+        between = torch.nn.functional.normalize(others.mean(0) - features.mean(0), dim=0)
+        weight = classifier.linear.weight / (features.std(0) + 1e-3)
+        classifier.linear.weight.copy_(weight - torch.outer(weight @ between, between))
+        classifier.linear.bias.copy_(-classifier.linear.weight @ features.mean(0))
+        save_cnn(folder / "classifier.safetensors", classifier, CNN, {})
+    return folder
+
+
+@pytest.fixture
+def tiny_preset(tiny_zoo: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A factory of presets for mnist5k on the tiny zoo: `tiny_preset(n=40, sigmas=[0.25])` writes a file.
+
+    Keywords replace fields or add them; a field that is given as None is left out.
+    """
+
+    def write(stem: str = "tiny", /, **fields: Any) -> Path:
+        preset = {
+            "title": "Tiny",
+            "dataset": "mnist5k",
+            "images": 3,
+            "classifier": {"name": "cnn", "path": str(tiny_zoo / "classifier.safetensors")},
+            "purifiers": ["none", "onestep-edm"],
+            "sigmas": [0.5],
+            "n0": 4,
+            "n": 20,
+            "block": 10,
+            "radii": [0.0, 0.25],
+            "device": "cpu",
+            "workers": 1,
+            "networks": {role: str(tiny_zoo / f"{role}.safetensors") for role in ROLES},
+            **fields,
+        }
+        path = tmp_path / f"{stem}.toml"
+        path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in preset.items() if value is not None))
+        return path
+
+    return write
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it inline."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """`python -m bench ARGUMENTS` in this process: `cli("list")` has `exit_code`, `stdout`, `stderr` and `output`.
+
+    What is printed is made of whole lines, as on a wide terminal; an error that no command expected is raised.
+    """
+    from typer.testing import CliRunner
+
+    from bench.__main__ import app
+
+    monkeypatch.setenv("COLUMNS", "400")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Any:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

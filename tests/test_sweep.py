@@ -1,0 +1,188 @@
+"""The sweep: whatever the batch size, the number of workers and the interruptions, the counts are the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from bench import preset
+from bench.certify import Cohen, Request, Tally
+from bench.engine import Engine, Task
+from bench.executors.local import InProcess, prepare_device
+from bench.plan import manifest, plan
+from bench.store import Store, read_run
+from bench.sweep import CellProgress, Observer, sweep
+from bench.types import Block, Cost, Counts
+
+ROOT = Path(__file__).parent.parent
+
+
+def counts_of(folder):
+    blocks = read_run(folder).blocks
+    rows = zip(blocks["cell"], blocks["image"], blocks["stage"], blocks["first"], blocks["votes"], strict=True)
+    return {(c, i, s, f): tuple(v) for c, i, s, f, v in rows}
+
+
+def run_here(path, folder, images=None, **overrides):
+    """A sweep in this process; returns its counts."""
+    planned = plan(preset.load(str(path), overrides), "cpu")
+    clean = {i: planned.split.images[i] for i in planned.images}
+    executor = InProcess(Engine(clean, planned.weights, prepare_device("cpu"), planned.plugin_files))
+    with Store(folder) as store:
+        store.begin(planned.cells, manifest(planned, ["cpu"]))
+        errors = sweep(
+            planned.cells, planned.certifier, images or planned.images, store, executor, planned.preset.batch, Observer()
+        )
+    assert not errors
+    return counts_of(folder)
+
+
+PURIFIERS = ["none", "onestep-ddpm", "consistency:steps=2", "ddpm:steps=2", "pf-ode-torchdiffeq:solver=bosh3:rtol=0.1"]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_the_counts_are_the_same_for_any_batch_size(tiny_preset, tmp_path, batch):
+    path = tiny_preset(purifiers=PURIFIERS, images=3, n=12)
+    assert run_here(path, tmp_path / "a", batch=24) == run_here(path, tmp_path / "b", batch=batch)
+
+
+def test_shards_of_images_add_up_to_the_whole(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none", "ddpm:steps=2"], images=6)
+    whole = run_here(path, tmp_path / "whole")
+    shards = [run_here(path, tmp_path / str(k), images=[i for i in images]) for k, images in enumerate(thirds(path))]
+    assert {key: votes for shard in shards for key, votes in shard.items()} == whole
+    assert sum(map(len, shards)) == len(whole)
+
+
+def thirds(path):
+    images = plan(preset.load(str(path), {}), "cpu").images
+    return [images[k::3] for k in range(3)]
+
+
+def test_every_purifier_sees_the_same_noise(tiny_preset, tmp_path):
+    """Two names for the same method count the same votes: noise does not depend on the cell."""
+    path = tiny_preset(purifiers=["onestep-edm", "pf-ode:steps=1"], images=4)
+    counts = run_here(path, tmp_path)
+    first, second = {key[0] for key in counts}
+    for (cell, *rest), votes in counts.items():
+        assert counts[(second if cell == first else first, *rest)] == votes
+
+
+def test_a_run_on_two_workers_counts_what_one_counts(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none", "onestep-edm"], images=4)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "16"]
+    subprocess.run([*command, "--workers", "2", "--out", str(tmp_path / "two")], cwd=ROOT, check=True)
+    assert counts_of(tmp_path / "two") == run_here(path, tmp_path / "one")
+
+
+def test_a_killed_run_continues_to_the_counts_of_an_undisturbed_one(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=4"], images=30, n=200)
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "50", "--out", str(folder)]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not blocks_stored(folder) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    before = counts_of(folder)
+    undisturbed = run_here(path, tmp_path / "undisturbed")
+    assert 0 < len(before) < len(undisturbed)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    after = counts_of(folder)
+    assert after == undisturbed
+    assert before.items() <= after.items()
+
+
+def test_an_interrupted_run_says_how_to_go_on(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none", "ddpm:steps=4"], images=30, n=400)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "50", "--out", str(folder)]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    while not blocks_stored(folder) and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "the same command continues" in " ".join(output.split())
+
+
+def blocks_stored(folder):
+    if not (folder / "run.sqlite").is_file():
+        return 0
+    try:
+        return len(read_run(folder).blocks)
+    except Exception:  # the database is being made at this very moment
+        return 0
+
+
+def test_costs_of_blocks_add_up_to_the_evaluations_made(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["consistency:steps=3"], images=5, n=17)
+    run_here(path, tmp_path, batch=13)
+    blocks = read_run(tmp_path).blocks
+    assert blocks["nfe"].sum() == 3 * blocks["draws"].sum()
+    assert (blocks["classifier_rows"] == blocks["draws"]).all()
+    assert (blocks["purify_s"] > 0).all() and (blocks["peak_bytes"] > 0).all()
+    assert blocks["device"].str.contains("thread").all()
+
+
+class Doubling:
+    """A rule that stops early: asks for 4 more draws until 12, or until the first class has 6."""
+
+    rule = "doubling"
+
+    def missing(self, tally: Tally) -> list[Request]:
+        done, votes = tally.uninterrupted("estimate", 12)
+        return [] if done == 12 or (votes and votes[0] >= 6) else [Request("estimate", done, 4)]
+
+    def certify(self, tally: Tally) -> None:
+        return None
+
+
+class Scripted:
+    """An executor that answers at once: image 0 always hits, others never."""
+
+    slots = 3
+
+    def submit(self, task: Task) -> Future:
+        future: Future = Future()
+        cost = Cost(0, 0, 0, 0, 0, 0, "none")
+        votes = [(b.draws, 0) if b.image == 0 else (0, b.draws) for b in task.blocks]
+        future.set_result([Counts(b, v, cost) for b, v in zip(task.blocks, votes, strict=True)])
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_rule_that_stops_early_gets_no_more_draws_than_it_asks_for(tiny_preset, tmp_path):
+    planned = plan(preset.load(str(tiny_preset(purifiers=["none"])), {}), "cpu")
+    with Store(tmp_path) as store:
+        store.begin(planned.cells, {"sweep": [planned.cells[0].key]})
+        sweep(planned.cells[:1], lambda cell: Doubling(), [0, 1, 2], store, Scripted(), 6, Observer())
+        tallies = store.tallies(planned.cells[0].key)
+    drawn = {image: sum(map(sum, tally.estimate.values())) for image, tally in tallies.items()}
+    assert drawn == {0: 8, 1: 12, 2: 12}
+
+
+def test_a_batch_is_filled_from_many_images_and_never_beyond_its_size():
+    cell = type("Cell", (), {"key": "k"})()
+    progress = CellProgress.resume(cell, Cohen(0.5, 10, 100, 0.001, block=40), range(20), {})
+    sizes = []
+    while progress.ready:
+        task = progress.take(90)
+        sizes.append(sum(b.draws for b in task.blocks))
+    assert max(sizes) <= 90
+    assert sum(sizes) == 20 * 110
+    assert sum(sizes[:-1]) / (90 * len(sizes[:-1])) > 0.75
+
+
+def test_a_block_larger_than_the_batch_still_runs():
+    cell = type("Cell", (), {"key": "k"})()
+    progress = CellProgress.resume(cell, Cohen(0.5, 10, 100, 0.001, block=100), [0], {0: Tally({0: [10, 0]}, {})})
+    assert progress.take(8).blocks == (Block("k", 0, "estimate", 0, 100),)
