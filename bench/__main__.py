@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 app = typer.Typer(
     name="bench",
@@ -25,8 +27,13 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 def refuse(message: object) -> typer.Exit:
     """Print an error and what to do; the exit status to raise."""
-    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {message}", highlight=False, markup=True)
+    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(str(message))}", highlight=False)
     return typer.Exit(REFUSED)
+
+
+def say(*words: object) -> None:
+    """Print a line as it is: names and paths may look like markup."""
+    console.print(*words, markup=False, highlight=False, soft_wrap=True)
 
 
 PurifiersOption = Annotated[
@@ -81,13 +88,13 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
     from datetime import UTC, datetime
 
     from bench import data, display, store
-    from bench.engine import Engine, PluginFault
+    from bench.engine import Engine, LoadError
     from bench.examples import make_examples
     from bench.examples_file import write_examples
     from bench.executors.local import InProcess, Processes, choose_devices, choose_precision, prepare_device
     from bench.plan import PlanError, manifest, plan
     from bench.summary import summarise
-    from bench.sweep import sweep
+    from bench.sweep import refuse_unreadable, sweep
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -104,6 +111,7 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
     with results, display.ProgressDisplay(console, len(planned.cells), len(images)) as progress:
         executor = None
         try:
+            refuse_unreadable(planned.cells, planned.certifier, planned.images, results)
             record = manifest(planned, devices)
             results.begin(planned.cells, record)
             executor = (
@@ -115,7 +123,7 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
             results.describe({**record, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
         except KeyboardInterrupt:
             progress.bar.stop()
-            console.print(f"interrupted: what was counted is stored in {folder}; the same command continues")
+            say(f"interrupted: what was counted is stored in {folder}; the same command continues")
             raise typer.Exit(INTERRUPTED) from None
         except (RuntimeError, ValueError, store.StoreError) as error:
             progress.bar.stop()
@@ -128,8 +136,8 @@ def certify(chosen: Any, folder: Path) -> dict[str, str]:
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
     try:
         write_examples(folder, make_examples(planned, engine, [c for c in planned.cells if c.key not in errors]))
-    except PluginFault as error:
-        console.print(f"[yellow]no example images:[/] {error}")
+    except LoadError as error:  # of a finished run, whose cells load nothing before
+        say("no example images:", error)
     summary = summarise([written])
     summary.table.to_csv(folder / "summary.csv", index=False)
     console.print(display.results_table(summary))
@@ -148,7 +156,7 @@ def draw(runs: list[Path], folder: Path) -> None:
     except (store.StoreError, ValueError) as error:
         raise refuse(error) from error
     written = plots.draw_all(summary, examples, folder)
-    console.print(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == ".png"))
+    say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == ".png"))
 
 
 @app.command()
@@ -173,6 +181,8 @@ def summary(
 
     try:
         at = [float(r) for r in radii.split(",")] if radii else None
+        if at and not all(0 <= r < math.inf for r in at):
+            raise ValueError(f"radii must be numbers of at least 0, got {radii}")
         found = summarise([store.read_run(run) for run in runs], at)
     except (store.StoreError, ValueError) as error:
         raise refuse(error) from error
@@ -195,8 +205,8 @@ def import_(
     out: Annotated[Path, typer.Option(help="Results folder to add it to.")] = RUNS / "published",
 ) -> None:
     """Store a published log (radii only) so that it stands in tables and plots beside measured runs."""
-    if sigma <= 0 or n < 1 or not 0 < alpha < 1:
-        raise refuse("sigma must be positive, n at least 1 and alpha between 0 and 1")
+    if not 0 < sigma < math.inf or n < 1 or not 0 < alpha < 1 or (nfe is not None and not 0 <= nfe < math.inf):
+        raise refuse("sigma must be positive, n at least 1, alpha between 0 and 1 and nfe at least 0")
     from bench.published import PublishedError, import_log
 
     try:
@@ -205,7 +215,7 @@ def import_(
         raise refuse(error) from error
     for line in repaired:
         console.print(f"[yellow]repaired:[/] {line}")
-    console.print(f"stored {name!r} in {out}; `bench summary {out}` shows it")
+    say(f"stored {name!r} in {out}; `bench summary {out}` shows it")
 
 
 @app.command("list")
@@ -217,10 +227,14 @@ def list_() -> None:
 
     from bench import data, plugins, preset
 
+    try:
+        purifiers, classifiers = plugins.discover(plugins.PURIFIER), plugins.discover(plugins.CLASSIFIER)
+    except plugins.PluginError as error:
+        raise refuse(error) from error
     table = Table(title="Purifiers", pad_edge=False)
     for column in ("name", "family", "networks", "parameters", "NFE", "source"):
         table.add_column(column, overflow="fold")
-    for name, plugin in sorted(plugins.discover(plugins.PURIFIER).items()):
+    for name, plugin in sorted(purifiers.items()):
         parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
         nfe = plugin().nfe()
         table.add_row(
@@ -233,7 +247,7 @@ def list_() -> None:
         )
     console.print(table)
     for title, names in (
-        ("Classifiers", sorted(plugins.discover(plugins.CLASSIFIER))),
+        ("Classifiers", sorted(classifiers)),
         ("Data sets", sorted(data.DATASETS)),
         ("Presets", preset.names()),
     ):
@@ -279,7 +293,8 @@ def doctor() -> None:
     problems = 0
     for what, finding, healthy in examine():
         problems += not healthy
-        console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {what}: {finding}", highlight=False)
+        line = escape(f"{what}: {finding}")
+        console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {line}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
 
@@ -297,10 +312,8 @@ def new_purifier(
         plugin, test = write_purifier(name, folder, tests)
     except ScaffoldError as error:
         raise refuse(error) from error
-    console.print(f"wrote {plugin} and {test}")
-    console.print(
-        f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}"
-    )
+    say(f"wrote {plugin} and {test}")
+    say(f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from scipy.special import betaincinv, ndtri
 
@@ -128,3 +128,8 @@ class Cohen:
         p_lower = clopper_pearson_lower(votes[top], draws, self.alpha)
         radius = certified_radius(p_lower, self.sigma)
         return Certificate(top if p_lower > 0.5 else None, draws, p_lower, radius, self.rule)
+
+
+def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
+    """The certifier of a sweep, as its preset (or a manifest's copy of it) asks for."""
+    return Cohen(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"])

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from bench.observer import Observer
 from bench.summary import COUNTED, Summary
-from bench.sweep import Observer
 from bench.types import Cell, Counts
 
 
@@ -57,14 +59,15 @@ class ProgressDisplay(Observer):
         seconds = time.monotonic() - self.started[cell.key]
         samples = self.samples[cell.key]
         if error:
-            self.console.print(f"[red]failed[/]  sigma {cell.sigma:g}  {cell.label}: {error}", highlight=False)
+            self.console.print(
+                f"[red]failed[/]  sigma {cell.sigma:g}  {escape(f'{cell.label}: {error}')}", highlight=False
+            )
         elif samples:
             rate = f"{samples:>7,} samples in {seconds:5.1f} s, {samples / seconds:>7,.0f}/s"
-            self.console.print(f"[green]done[/]  {rate}  sigma {cell.sigma:<4g}  {cell.label}", highlight=False)
+            self.console.print(f"[green]done[/]  {rate}  sigma {cell.sigma:<4g}  {escape(cell.label)}", highlight=False)
         else:
-            self.console.print(
-                f"[green]kept[/]  already counted  sigma {cell.sigma:<4g}  {cell.label}", highlight=False
-            )
+            where = f"sigma {cell.sigma:<4g}  {escape(cell.label)}"
+            self.console.print(f"[green]kept[/]  already counted  {where}", highlight=False)
 
     def describe(self, cell: Cell) -> str:
         return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {cell.purifier}"
@@ -72,24 +75,25 @@ class ProgressDisplay(Observer):
 
 def results_table(summary: Summary) -> Table:
     """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
-    table = Table(title=summary.title, caption="\n".join(summary.notes) or None, caption_justify="left", pad_edge=False)
+    caption = Text("\n".join(summary.notes)) if summary.notes else None
+    table = Table(title=Text(summary.title), caption=caption, caption_justify="left", pad_edge=False)
     table.add_column("σ", justify="right")
     table.add_column("purifier", no_wrap=False, overflow="fold")
     for radius in summary.radii:
         table.add_column(f"≥{radius:g}", justify="right")
     for name in ("ACR", "abst.", "NFE", "ms", "images"):
         table.add_column(name, justify="right")
-    for sigma, rows in summary.table.groupby("sigma", sort=True):
+    for sigma, rows in () if summary.table.empty else summary.table.groupby("sigma", sort=True):
         table.add_section()
         for _, row in rows.iterrows():
-            table.add_row(f"{sigma:g}", row["label"], *cells_of(row, summary.radii))
+            table.add_row(f"{sigma:g}", escape(row["label"]), *cells_of(row, summary.radii))
     return table
 
 
 def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """One row's figures as text; a radius beyond what its draws could certify is left blank."""
     if not row["images"]:
-        return ["" for _ in radii] + ["", "", "", "", "failed" if row["error"] else "0"]
+        return ["" for _ in radii] + ["", "", "", "", "0" if pd.isna(row["error"]) else "failed"]
     at = [f"{row[f'acc@{r:g}']:.1%}".rstrip("%") if r <= row["largest"] else "" for r in radii]
     ms = f"{row['ms_purify']:.2f}" if row["source"] == COUNTED else ""
     nfe = "" if pd.isna(row.get("nfe")) else f"{row['nfe']:.3g}"

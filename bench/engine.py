@@ -24,6 +24,10 @@ class PluginFault(Exception):
     """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
 
 
+class LoadError(RuntimeError):
+    """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
+
+
 @dataclass(frozen=True)
 class Task:
     """Blocks of one cell that travel through the networks together."""
@@ -49,13 +53,13 @@ class Engine:
         images: clean images `[C,H,W]` in [0,1] by index.
         weights: role -> weight file or bundled name.
         device: where the networks run.
-        plugin_files: plugin name -> path, for those that are given by path.
+        plugin_files: kind -> plugin name -> path, for those that are given by path.
     """
 
     images: Mapping[int, np.ndarray]
     weights: Mapping[str, str]
     device: torch.device
-    plugin_files: Mapping[str, str] = field(default_factory=dict)
+    plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     _denoisers: dict[str, Any] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
 
@@ -69,6 +73,7 @@ class Engine:
 
         Raises:
             PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
+            LoadError: they, or a network, cannot be made ready.
         """
         cell, blocks = task.cell, task.blocks
         loaded = self._prepare(cell)
@@ -111,24 +116,36 @@ class Engine:
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
         if cell.key not in self._loaded:
-            purifier = plugins.create(plugins.PURIFIER, self._name(cell.purifier), cell.parameters)
-            classifier = plugins.create(plugins.CLASSIFIER, self._name(cell.classifier), cell.classifier_parameters)
+            purifier = self._plugin(plugins.PURIFIER, cell.purifier, cell.parameters)
+            classifier = self._plugin(plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
             networks = {role: CountedNetwork(self._denoiser(role)) for role in purifier.networks}
-            loaded = Loaded(purifier, networks, classifier.load(str(self.device)))
+            try:
+                logits = classifier.load(str(self.device))
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+            loaded = Loaded(purifier, networks, logits)
             self._loaded = {cell.key: loaded}  # cells follow one another; keeping all would keep all classifiers
             rows = torch.zeros(WARM_UP_ROWS, dtype=torch.int64, device=self.device)
             x = self._clean[rows]
             self._logits(cell, loaded, self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, rows)))
         return self._loaded[cell.key]
 
-    def _name(self, plugin: str) -> str:
-        return self.plugin_files.get(plugin, plugin)
+    def _plugin(self, kind: plugins.Kind, name: str, parameters: Mapping[str, object]) -> Any:
+        try:
+            return plugins.create(kind, self.plugin_files.get(kind.name, {}).get(name, name), parameters)
+        except plugins.PluginError as error:
+            raise LoadError(str(error)) from error
 
     def _denoiser(self, role: str) -> Any:
         if role not in self._denoisers:
+            from purifiers.nets.cards import WeightsError
             from purifiers.nets.files import load
 
-            self._denoisers[role] = load(self.weights[role], str(self.device))
+            try:
+                self._denoisers[role] = load(self.weights[role], str(self.device))
+            except WeightsError as error:
+                raise LoadError(f"network {role!r}: {error}") from error
         return self._denoisers[role]
 
     def _autocast(self, cell: Cell) -> torch.autocast:
@@ -158,8 +175,9 @@ class Engine:
                 logits = loaded.classifier(x)
         except Exception as error:
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
-        if logits.ndim != 2 or len(logits) != len(x):
-            raise PluginFault(f"{who} returned {tuple(logits.shape)}, it must return [{len(x)}, classes]")
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise PluginFault(f"{who} returned {got}, it must return [{len(x)}, classes]")
         if not bool(logits.isfinite().all()):
             raise PluginFault(f"{who} returned values that are not finite")
         return logits

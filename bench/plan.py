@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench import data, plugins
-from bench.certify import Certifier, Cohen
+from bench import certify, data, plugins
 from bench.names import nearest
 from bench.preset import Preset
 from bench.types import Cell
@@ -36,7 +35,7 @@ class Plan:
         split: the test images.
         images: indices of those that are certified.
         weights: role -> weight file.
-        plugin_files: plugin name -> path, for plugins given by path.
+        plugin_files: kind -> plugin name -> path, for plugins given by path.
         families: purifier name -> family, for the pictures.
     """
 
@@ -45,16 +44,11 @@ class Plan:
     split: data.Split
     images: Sequence[int]
     weights: dict[str, str]
-    plugin_files: dict[str, str]
+    plugin_files: dict[str, dict[str, str]]
     families: dict[str, str]
 
-    def certifier(self, cell: Cell) -> Certifier:
-        return certifier(self.preset.model_dump(), cell.sigma)
-
-
-def certifier(sweep: dict[str, Any], sigma: float) -> Certifier:
-    """The certifier of a sweep, as its preset (or a manifest's copy of it) asks for."""
-    return Cohen(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"])
+    def certifier(self, cell: Cell) -> certify.Certifier:
+        return certify.of_sweep(self.preset.model_dump(), cell.sigma)
 
 
 def plan(preset: Preset, device_type: str) -> Plan:
@@ -100,14 +94,17 @@ def plan(preset: Preset, device_type: str) -> Plan:
     ]
     if len({cell.key for cell in cells}) < len(cells):
         raise PlanError("the preset asks for the same purifier and sigma twice; give each once")
-    files = [(plugin.name, given) for given, plugin in purifiers] + [(classifier.name, preset.classifier.name)]
+    given = {plugins.PURIFIER: purifiers, plugins.CLASSIFIER: [(preset.classifier.name, classifier)]}
     return Plan(
         preset=preset,
         cells=cells,
         split=split,
         images=images,
         weights=weights,
-        plugin_files={name: str(Path(given).resolve()) for name, given in files if given.endswith(".py")},
+        plugin_files={
+            kind.name: {plugin.name: str(Path(name).resolve()) for name, plugin in named if name.endswith(".py")}
+            for kind, named in given.items()
+        },
         families={purifier.name: purifier.family for _, purifier in purifiers},
     )
 
@@ -119,6 +116,13 @@ def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]
         PlanError, plugins.PluginError: as `plan`.
     """
     purifiers = [(p.name, plugins.create(plugins.PURIFIER, p.name, p.parameters)) for p in preset.purifiers]
+    files: dict[str, str] = {}
+    for _, purifier in purifiers:
+        file = plugins.source(type(purifier))
+        if files.setdefault(purifier.name, file) != file:
+            raise PlanError(
+                f"two purifiers are called {purifier.name!r}: {files[purifier.name]} and {file}; rename one"
+            )
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench.certify import largest_radius
 from bench.names import nearest
-from bench.store import PUBLISHED
+from bench.store import PUBLISHED, StoreError, read_published
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
 
@@ -129,7 +129,7 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if target.is_file():
-            others = pd.read_csv(target, dtype={"name": str})
+            others = read_published(folder)
             if ((others["name"] == name) & (others["sigma"] == sigma)).any():
                 raise PublishedError(
                     f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out"
@@ -138,8 +138,8 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
         temporary = target.with_suffix(".part")
         rows.to_csv(temporary, index=False)
         temporary.replace(target)
-    except (OSError, ValueError, KeyError) as error:
-        raise PublishedError(
-            f"{target} cannot be read or written ({error}); move it away and import again, or give another --out"
-        ) from error
+    except StoreError as error:
+        raise PublishedError(f"{error}, or give another --out") from error
+    except OSError as error:
+        raise PublishedError(f"{target} cannot be written ({error}); give another --out") from error
     return repaired

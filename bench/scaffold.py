@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import keyword
+import os
 import re
 from pathlib import Path
 
@@ -51,7 +53,7 @@ import pytest
 from bench.conformance import PURIFIER_CHECKS
 from bench.plugins import PURIFIER, from_path
 
-PLUGIN = Path({path!r})
+PLUGIN = Path(__file__).parent / {path}
 
 
 @pytest.mark.parametrize("check", PURIFIER_CHECKS, ids=lambda check: check.__name__)
@@ -68,16 +70,22 @@ def write_purifier(name: str, folder: Path, tests: Path) -> tuple[Path, Path]:
     """Write `folder/NAME.py` and `tests/test_NAME.py`; returns their paths.
 
     Raises:
-        ScaffoldError: the name is no name, is taken, or a file is there already.
+        ScaffoldError: the name is no name, is taken, a file is there already, or cannot be written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise ScaffoldError(f"{name!r} is no plugin name; use lower-case words joined by hyphens, such as my-purifier")
-    from bench.plugins import PURIFIER, discover
+    from bench.plugins import PURIFIER, PluginError, discover
 
-    if name in discover(PURIFIER):
+    try:
+        known = discover(PURIFIER)
+    except PluginError as error:
+        raise ScaffoldError(str(error)) from error
+    if name in known:
         raise ScaffoldError(f"a purifier {name!r} exists already; choose another name")
     module = name.replace("-", "_")
     plugin, test = folder / f"{module}.py", tests / f"test_{module}.py"
+    if (folder / module).is_dir():
+        raise ScaffoldError(f"{folder / module} is a folder, which hides {plugin}; choose another name")
     for path in (plugin, test):
         if path.exists():
             raise ScaffoldError(f"{path} exists already; move it away or choose another name")
@@ -87,6 +95,9 @@ def write_purifier(name: str, folder: Path, tests: Path) -> tuple[Path, Path]:
             )
     words = {"name": name, "module": module, "title": name.replace("-", " ").capitalize()}
     class_name = "".join(word.capitalize() for word in name.split("-"))
-    plugin.write_text(PLUGIN.format(class_name=class_name, **words))
-    test.write_text(TEST.format(path=plugin.as_posix(), **words))
+    try:
+        plugin.write_text(PLUGIN.format(class_name=class_name, **words))
+        test.write_text(TEST.format(path=json.dumps(os.path.relpath(plugin, tests)), **words))
+    except OSError as error:
+        raise ScaffoldError(f"{plugin} and {test} cannot be written ({error}); give --folder and --tests") from error
     return plugin, test

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ FORMAT = 1
 DATABASE, PARQUET, MANIFEST, PUBLISHED = "run.sqlite", "counts.parquet", "manifest.json", "published.csv"
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
+PUBLISHED_COLUMNS = (
+    *("image", "label", "predicted", "radius", "correct"),
+    *("name", "sigma", "draws", "nfe", "largest", "rule"),
+)
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
@@ -74,11 +79,20 @@ class Store:
         self._db.close()
         self._lock.release()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The database, in a transaction; raises StoreError where it is damaged or the disk is full."""
+        try:
+            with self._db:
+                yield self._db
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.folder / DATABASE, error) from error
+
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
         """Register the cells of a sweep and what it runs on; failures of earlier attempts are forgotten."""
-        with self._db:
+        with self._transaction() as db:
             for cell in cells:
-                self._db.execute(
+                db.execute(
                     "INSERT INTO cells VALUES (?, ?, NULL) ON CONFLICT (key) DO UPDATE SET error = NULL",
                     (cell.key, cell.to_json()),
                 )
@@ -86,9 +100,9 @@ class Store:
 
     def describe(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
-        with self._db:
-            self._db.execute("DELETE FROM manifest")
-            self._db.execute("INSERT INTO manifest VALUES (?)", (json.dumps(manifest),))
+        with self._transaction() as db:
+            db.execute("DELETE FROM manifest")
+            db.execute("INSERT INTO manifest VALUES (?)", (json.dumps(manifest),))
 
     def add(self, counts: Iterable[Counts]) -> None:
         """Store blocks in one transaction; a block that is already there stays as it was."""
@@ -97,20 +111,20 @@ class Store:
             for c in counts
             for b in (c.block,)
         ]
-        with self._db:
-            self._db.executemany(f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+        with self._transaction() as db:
+            db.executemany(f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * len(COLUMNS))})", rows)
 
     def fail(self, cell: str, message: str) -> None:
         """Record why a cell could not be finished."""
-        with self._db:
-            self._db.execute("UPDATE cells SET error = ? WHERE key = ?", (message, cell))
+        with self._transaction() as db:
+            db.execute("UPDATE cells SET error = ? WHERE key = ?", (message, cell))
 
     def tallies(self, cell: str) -> dict[int, Tally]:
         """What has been counted of each image of a cell."""
         tallies: dict[int, Tally] = {}
-        for image, stage, first, votes in self._db.execute(
-            "SELECT image, stage, first, votes FROM blocks WHERE cell = ?", (cell,)
-        ):
+        with self._transaction() as db:
+            rows = db.execute("SELECT image, stage, first, votes FROM blocks WHERE cell = ?", (cell,)).fetchall()
+        for image, stage, first, votes in rows:
             tally = tallies.setdefault(image, Tally({}, {}))
             getattr(tally, stage)[first] = tuple(json.loads(votes))
         return tallies
@@ -143,16 +157,34 @@ def read_run(folder: Path) -> Run:
     Raises:
         StoreError: there is no run in the folder, or its files are damaged.
     """
-    import pandas as pd
-
-    manifest, registered, blocks = read_database(folder) if (folder / DATABASE).is_file() else read_export(folder)
+    from_database = (folder / DATABASE).is_file()
+    manifest, registered, blocks = read_database(folder) if from_database else read_export(folder)
     known = {key: (text, error) for key, text, error in registered}
     current = [key for key in manifest.get("sweep", ()) if key in known]  # in the order in which they were asked for
-    cells = {key: Cell.from_json(known[key][0]) for key in current}
+    try:
+        cells = {key: Cell.from_json(known[key][0]) for key in current}
+    except (TypeError, ValueError) as error:
+        path = folder / (DATABASE if from_database else MANIFEST)
+        raise StoreError(
+            f"{path} holds a cell that this version cannot read ({error}); update purifybench, or run again with "
+            "another --out"
+        ) from error
     errors = {key: known[key][1] for key in current if known[key][1]}
-    imported = folder / PUBLISHED
-    published = pd.read_csv(imported) if imported.is_file() else pd.DataFrame()
-    return Run(folder, manifest, cells, errors, blocks, published)
+    return Run(folder, manifest, cells, errors, blocks, read_published(folder))
+
+
+def read_published(folder: Path) -> pd.DataFrame:
+    """The imported logs of a folder, columns `PUBLISHED_COLUMNS`; empty where there are none."""
+    import pandas as pd
+
+    path = folder / PUBLISHED
+    if not path.is_file():
+        return pd.DataFrame(columns=PUBLISHED_COLUMNS)
+    try:
+        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})  # "NA" is a name
+        return table[list(PUBLISHED_COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
 
 
 def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
@@ -181,11 +213,15 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
     try:
         manifest = json.loads(path.read_text())
+        version = manifest.get("format", FORMAT)
+        if version > FORMAT:
+            raise later_format(path, version)
+        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
-        blocks = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        blocks = pd.read_parquet(path)[list(COLUMNS)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # pyarrow's errors are ValueErrors
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
-    return manifest, [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]], blocks
+    return manifest, registered, blocks
 
 
 def export(run: Run) -> list[Path]:
@@ -209,11 +245,17 @@ def connect(path: Path) -> sqlite3.Connection:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT:
         db.close()
-        raise StoreError(f"{path} is of format {version}, this version knows up to {FORMAT}; update purifybench")
+        raise later_format(path, version)
     return db
 
 
+def later_format(path: Path, version: int) -> StoreError:
+    return StoreError(f"{path} is of format {version}, this version knows up to {FORMAT}; update purifybench")
+
+
 def damaged(path: Path, error: Exception) -> StoreError:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreError(f"{path} cannot be written ({error}); make room, and the same command continues")
     return StoreError(
         f"{path} is damaged or no results database ({error}); restore it from a copy, or move it away and run again"
     )

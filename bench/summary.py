@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bench.certify import Certifier, Tally, largest_radius
+from bench.certify import Certifier, Tally, largest_radius, of_sweep
 from bench.store import Run
 
 CONFIDENCE = 0.95
@@ -156,10 +156,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summ
 
 def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table and the certificates of one run, imported rows at the end."""
-    from bench.plan import certifier
-
     preset = run.manifest.get("preset", {})
-    rules = {key: certifier(preset, cell.sigma) for key, cell in run.cells.items()}
+    rules = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
     decided = certificates(run, rules)
     cost = costs(run)
     rows = []

@@ -11,21 +11,9 @@ from dataclasses import dataclass, field
 from bench.certify import Certifier, Tally
 from bench.engine import PluginFault, Task
 from bench.executors import Executor
+from bench.observer import Observer
 from bench.store import Store
 from bench.types import Block, Cell, Counts
-
-
-class Observer:
-    """Is told how a sweep goes; this one keeps silent."""
-
-    def cell_started(self, cell: Cell, decided: int) -> None:
-        """A cell is opened; `decided` of its images need nothing more."""
-
-    def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
-        """Blocks were stored; `decided` more images have their certificate."""
-
-    def cell_ended(self, cell: Cell, error: str | None) -> None:
-        """A cell is complete, or failed."""
 
 
 @dataclass
@@ -146,6 +134,14 @@ def sweep(
         for progress in [p for p in open_cells if p.done]:
             end(progress)
     return errors
+
+
+def refuse_unreadable(
+    cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], images: Sequence[int], store: Store
+) -> None:
+    """Raise ValueError where stored counts cannot be read at the draws asked for, before a run touches its folder."""
+    for cell in cells:
+        CellProgress.resume(cell, certifier_of(cell), images, store.tallies(cell.key))
 
 
 def next_to_run(open_cells: Sequence[CellProgress], batch: int) -> CellProgress | None:

@@ -36,7 +36,13 @@ def run_here(path, folder, images=None, **overrides):
     with Store(folder) as store:
         store.begin(planned.cells, manifest(planned, ["cpu"]))
         errors = sweep(
-            planned.cells, planned.certifier, images or planned.images, store, executor, planned.preset.batch, Observer()
+            planned.cells,
+            planned.certifier,
+            images or planned.images,
+            store,
+            executor,
+            planned.preset.batch,
+            Observer(),
         )
     assert not errors
     return counts_of(folder)

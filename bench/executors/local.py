@@ -51,7 +51,7 @@ class Processes:
         images: Mapping[int, np.ndarray],
         weights: Mapping[str, str],
         devices: list[str],
-        plugins: Mapping[str, str],
+        plugins: Mapping[str, Mapping[str, str]],
     ):
         context = multiprocessing.get_context("spawn")
         assigned = context.Queue()
@@ -68,7 +68,7 @@ class Processes:
 
 
 def start_worker(
-    images: Mapping[int, np.ndarray], weights: Mapping[str, str], plugins: Mapping[str, str], assigned
+    images: Mapping[int, np.ndarray], weights: Mapping[str, str], plugins: Mapping[str, Mapping[str, str]], assigned
 ) -> None:
     """Make this process's engine, and end with the parent: a killed run leaves no worker behind."""
     global _engine

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from purifiers.nets.unet import level_like
-
 SIGMA_DATA = 0.5  # Karras et al. 2022, Table 1
 EPS = 0.002  # where the consistency function is the identity: Song et al. 2023, App. C
 RHO = 7.0
@@ -21,6 +19,11 @@ def karras_levels(t: float, t_min: float, steps: int) -> list[float]:
         return [t]
     top, low = t ** (1 / RHO), t_min ** (1 / RHO)
     return [t, *((top + i / (steps - 1) * (low - top)) ** RHO for i in range(1, steps - 1)), t_min]
+
+
+def level_like(t: float | Tensor, u: Tensor) -> Tensor:
+    """A noise level, a float or `[B]`, as `[B]` of `u`'s device and dtype."""
+    return torch.as_tensor(t, dtype=u.dtype, device=u.device).expand(len(u))
 
 
 class LevelledDenoiser(nn.Module):

@@ -32,12 +32,15 @@ def load(source: str | Path, device: str = "cpu") -> LevelledDenoiser:
         WeightsError: the file is missing, damaged, not the one its card describes, or of another architecture.
     """
     path = verify(source)
-    denoiser = build(read_card(path))
     try:
+        denoiser = build(read_card(path))
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
         denoiser.network.load_state_dict(state)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise WeightsError(f"{path} cannot be loaded ({error}); train the network again") from error
+    except (WeightsError, SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be loaded as its card says ({error}); restore both from the repository, or train the "
+            "network again"
+        ) from error
     return denoiser.to(device).eval().requires_grad_(False)
 
 

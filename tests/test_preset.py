@@ -1,0 +1,140 @@
+"""Sweeps as data: fields are checked and named, texts are understood, overrides replace."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import preset
+from bench.preset import Preset, PresetError
+
+
+def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
+    from bench.plugins import PURIFIER, discover
+
+    embedded = preset.load("embedded", {})
+    assert {p.name for p in embedded.purifiers} == set(discover(PURIFIER))
+    assert (embedded.dataset, embedded.images) == ("mnist5k", 500)
+
+
+@pytest.mark.parametrize("name", preset.names())
+def test_every_preset_names_networks_for_all_that_its_purifiers_ask_for(name):
+    from bench.plugins import PURIFIER, create
+
+    chosen = preset.load(name, {})
+    for plugin in chosen.purifiers:
+        assert set(create(PURIFIER, plugin.name, plugin.parameters).networks) <= set(chosen.networks)
+
+
+def test_an_unknown_preset_answers_with_the_nearest_name_and_the_list():
+    with pytest.raises(PresetError, match=r"unknown preset 'embeded'. Did you mean 'embedded'\? Known: .*embedded"):
+        preset.load("embeded", {})
+
+
+def test_a_preset_file_that_is_absent_is_named(tmp_path):
+    with pytest.raises(PresetError, match=r"absent\.toml is not a file"):
+        preset.load(str(tmp_path / "absent.toml"), {})
+
+
+@pytest.mark.parametrize("content", [b"sigmas = [0.5", b"\xff\xfe\x00", b"a = 1\na = 2\n"])
+def test_a_file_that_is_no_toml_is_named(tmp_path, content):
+    (tmp_path / "broken.toml").write_bytes(content)
+    with pytest.raises(PresetError, match=r"broken\.toml cannot be read"):
+        preset.load(str(tmp_path / "broken.toml"), {})
+
+
+def test_a_folder_called_like_a_preset_is_named(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(PresetError, match=r"folder\.toml is not a file"):
+        preset.load(str(tmp_path / "folder.toml"), {})
+
+
+def test_an_unknown_field_answers_with_the_nearest_name_and_the_list(tiny_preset):
+    with pytest.raises(PresetError, match=r"unknown field 'sigma'. Did you mean 'sigmas'\? Known: .*alpha.*workers"):
+        preset.load(str(tiny_preset(sigma=[0.5])), {})
+
+
+def test_all_wrong_fields_are_named_at_once(tiny_preset):
+    with pytest.raises(PresetError) as refusal:
+        preset.load(str(tiny_preset(n=0, alpha=1.5, imags=3)), {})
+    for part in ("n: ", "got 0", "alpha: ", "got 1.5", "'imags'", "'images'"):
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize("field", ["dataset", "classifier", "purifiers", "sigmas"])
+def test_a_missing_field_is_named_without_repeating_the_preset(tiny_preset, field):
+    with pytest.raises(PresetError, match=rf"^{field}: Field required") as refusal:
+        preset.load(str(tiny_preset(**{field: None})), {})
+    assert "Tiny" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sigmas", []),
+        ("sigmas", [0.5, 0.0]),
+        ("sigmas", [-0.5]),
+        ("sigmas", "nan"),
+        ("sigmas", "inf"),
+        ("sigmas", ""),
+        ("sigmas", "0.5;1"),
+        ("alpha", 0),
+        ("alpha", 1),
+        ("alpha", -0.1),
+        ("alpha", float("nan")),
+        ("n0", 0),
+        ("n", 0),
+        ("n", -1),
+        ("n", 10.5),
+        ("images", 0),
+        ("images", -5),
+        ("radii", [-0.25]),
+        ("radii", ""),
+        ("purifiers", []),
+        ("purifiers", ","),
+        ("purifiers", [{"steps": 4}]),
+        ("purifiers", [3]),
+        ("precision", "fp16"),
+        ("device", "gpu"),
+        ("workers", -1),
+        ("batch", 0),
+        ("block", 0),
+        ("seed", -1),
+        ("networks", ["edm"]),
+        ("classifier", {}),
+        ("name", "../elsewhere"),
+        ("name", ".."),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_the_name_of_its_field(tiny_preset, field, value):
+    with pytest.raises(PresetError, match=rf"^{field}\b"):
+        preset.load(str(tiny_preset()), {field: value})
+
+
+def test_overrides_replace_fields_and_none_leaves_them(tiny_preset):
+    path = str(tiny_preset(n=20, seed=7))
+    chosen = preset.load(path, {"n": 40, "sigmas": "0.25, 1", "purifiers": "none,pf-ode:steps=8", "seed": None})
+    assert (chosen.n, chosen.n0, chosen.seed, chosen.sigmas) == (40, 4, 7, [0.25, 1.0])
+    assert [(p.name, p.parameters) for p in chosen.purifiers] == [("none", {}), ("pf-ode", {"steps": "8"})]
+
+
+def test_a_plugin_is_read_from_text_and_from_a_table_alike(tiny_preset):
+    path = str(tiny_preset(purifiers=["pf-ode:steps=8", {"name": "pf-ode", "steps": 8}, "./mine.py:a=b=c:d="]))
+    text, table, file = preset.load(path, {}).purifiers
+    assert (text.name, text.parameters) == ("pf-ode", {"steps": "8"})
+    assert (table.name, table.parameters) == ("pf-ode", {"steps": 8})
+    assert (file.name, file.parameters) == ("./mine.py", {"a": "b=c", "d": ""})
+
+
+def test_a_plugin_with_a_parameter_that_has_no_value_says_how_to_write_it(tiny_preset):
+    with pytest.raises(PresetError, match=r"'pf-ode:steps' is not of the form name:parameter=value"):
+        preset.load(str(tiny_preset()), {"purifiers": "pf-ode:steps"})
+
+
+def test_a_preset_is_named_after_its_file_unless_it_says_otherwise(tiny_preset):
+    assert preset.load(str(tiny_preset("some-sweep")), {}).name == "some-sweep"
+    assert preset.load(str(tiny_preset("some-sweep", name="another")), {}).name == "another"
+
+
+def test_a_preset_survives_the_manifest():
+    embedded = preset.load("embedded", {})
+    assert Preset(**embedded.model_dump(mode="json")) == embedded

@@ -1,0 +1,152 @@
+"""`new-purifier` writes a plugin that works at once, with a test that passes, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from bench import plugins
+from bench.conformance import PURIFIER_CHECKS
+from bench.scaffold import ScaffoldError, write_purifier
+
+OK, REFUSED = 0, 2
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A project of someone else: `(purifiers, tests)`."""
+    made = tmp_path / "purifiers", tmp_path / "tests"
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+def new(cli, name, folders):
+    return cli("new-purifier", name, "--folder", folders[0], "--tests", folders[1])
+
+
+def test_the_written_test_passes_and_covers_every_check(cli, folders):
+    result = new(cli, "my-purifier", folders)
+    assert result.exit_code == OK, result.output
+    assert str(folders[0] / "my_purifier.py") in result.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folders[1] / "test_my_purifier.py"],
+        cwd=folders[0],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"{len(PURIFIER_CHECKS)} passed" in done.stdout
+
+
+def test_the_written_test_fails_when_the_plugin_breaks_its_contract(folders):
+    plugin, test = write_purifier("my-purifier", *folders)
+    scope: dict = {"__file__": str(test)}
+    exec(compile(test.read_text(), test, "exec"), scope)
+    conforms = scope["test_my_purifier_conforms"]
+    costs = next(check for check in PURIFIER_CHECKS if check.__name__ == "costs_what_it_documents")
+    conforms(costs)
+    plugin.write_text(plugin.read_text().replace("range(self.draws - 1)", "range(self.draws)"))
+    with pytest.raises(AssertionError, match=r"measured 3\.0 NFE, documented 2"):
+        conforms(costs)
+
+
+@pytest.mark.parametrize("name", ["x", "my-purifier", "a1-b2-c3", "with-a-very-long-name-of-many-words"])
+def test_what_is_written_is_a_plugin_of_that_name_in_the_house_style(folders, name):
+    plugin, test = write_purifier(name, *folders)
+    found = plugins.from_path(plugins.PURIFIER, plugin)
+    assert found.name == name
+    assert plugins.create(plugins.PURIFIER, str(plugin), {"draws": "3"}).nfe() == 3
+    for path in (plugin, test):
+        assert max(map(len, path.read_text().splitlines())) <= 120
+        compile(path.read_text(), path, "exec")
+
+
+def test_the_written_plugin_runs_in_a_sweep_by_path(cli, tiny_preset, tmp_path, folders):
+    plugin, _ = write_purifier("my-purifier", *folders)
+    given = ["--purifiers", f"none,{plugin},{plugin}:draws=3", "--out", tmp_path / "out", "--no-plots"]
+    result = cli("run", tiny_preset(), *given)
+    assert result.exit_code == OK, result.output
+    rows = json.loads(cli("summary", tmp_path / "out", "--json").stdout)["rows"]
+    assert [(row["label"], row["nfe"], row["images"]) for row in rows] == [
+        ("none", 0, 3),
+        ("my-purifier(draws=2)", 2, 3),
+        ("my-purifier(draws=3)", 3, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "My-Purifier",
+        "my_purifier",
+        "my purifier",
+        "-x",
+        "x-",
+        "a--b",
+        "1st",
+        "class",
+        "../x",
+        "a/b",
+        "x.py",
+        "é",
+        "x\n",
+    ],
+)
+def test_a_name_that_is_none_is_refused_with_an_example(cli, folders, name):
+    result = cli("new-purifier", "--folder", folders[0], "--tests", folders[1], "--", name)
+    assert result.exit_code == REFUSED
+    assert "no plugin name" in result.stderr and "my-purifier" in result.stderr
+    assert not any([*folders[0].iterdir(), *folders[1].iterdir()])
+
+
+@pytest.mark.parametrize("name", ["none", "onestep-edm", "pf-ode-torchdiffeq"])
+def test_the_name_of_a_known_purifier_is_refused(cli, folders, name):
+    result = new(cli, name, folders)
+    assert result.exit_code == REFUSED
+    assert f"{name!r} exists already" in result.stderr
+    assert not any(folders[0].iterdir())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_is_there_is_left_alone(cli, folders, which):
+    mine = folders[which] / ("my_purifier.py" if which == 0 else "test_my_purifier.py")
+    mine.write_text("mine")
+    result = new(cli, "my-purifier", folders)
+    assert result.exit_code == REFUSED
+    assert str(mine) in result.stderr and "exists already" in result.stderr
+    assert mine.read_text() == "mine"
+    assert not any(folders[1 - which].iterdir())
+
+
+def test_a_folder_of_the_name_would_hide_the_file_and_is_refused(folders):
+    (folders[0] / "nets").mkdir()
+    with pytest.raises(ScaffoldError, match="is a folder, which hides"):
+        write_purifier("nets", *folders)
+
+
+def test_a_folder_that_is_absent_is_named_with_the_options(cli, tmp_path, folders):
+    for pair in ((tmp_path / "absent", folders[1]), (folders[0], tmp_path / "absent")):
+        result = new(cli, "my-purifier", pair)
+        assert result.exit_code == REFUSED
+        assert f"{tmp_path / 'absent'} is not a folder" in result.stderr and "--folder" in result.stderr
+    assert not any([*folders[0].iterdir(), *folders[1].iterdir()])
+
+
+def test_a_purifier_that_is_dropped_into_the_package_is_found(monkeypatch, folders):
+    import purifiers
+
+    write_purifier("dropped-in", *folders)
+    monkeypatch.setattr(purifiers, "__path__", [*purifiers.__path__, str(folders[0])])
+    monkeypatch.delitem(sys.modules, "purifiers.dropped_in", raising=False)
+    assert "dropped-in" in plugins.discover(plugins.PURIFIER)
+    by_path = plugins.find(plugins.PURIFIER, str(folders[0] / "dropped_in.py"))
+    assert by_path.name == "dropped-in"  # the same file by its path is no second plugin
+    sys.modules.pop("purifiers.dropped_in", None)
