@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)  # a log is not cut at 80 columns
 RUNS = Path("results") / "runs"
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -74,74 +74,24 @@ def run(
         resolve(chosen)
     except (presets.PresetError, PluginError, PlanError) as error:
         raise refuse(error) from error
+    from bench import data as images_of
+    from bench.display import results_table
+    from bench.run import run as run_preset
+    from bench.store import StoreError
+
     folder = out or RUNS / chosen.name
-    errors = certify(chosen, folder)
+    try:
+        found, errors = run_preset(chosen, folder, console)
+    except KeyboardInterrupt:
+        say(f"interrupted: what was counted is stored in {folder}; the same command continues")
+        raise typer.Exit(INTERRUPTED) from None
+    except (ValueError, RuntimeError, PlanError, images_of.DataError, StoreError) as error:
+        raise refuse(error) from error
+    console.print(results_table(found))
     if plots:
         draw([folder], folder)
     if errors:
         raise typer.Exit(FAILED)
-
-
-def certify(chosen: Any, folder: Path) -> dict[str, str]:
-    """Run a sweep into a folder; prints its table and returns why cells failed."""
-    import signal
-    from datetime import UTC, datetime
-
-    from bench import data, display, store
-    from bench.engine import Engine, LoadError
-    from bench.examples import make_examples
-    from bench.examples_file import write_examples
-    from bench.executors.local import InProcess, Processes, choose_devices, choose_precision, prepare_device
-    from bench.plan import PlanError, manifest, plan
-    from bench.summary import summarise
-    from bench.sweep import refuse_unreadable, sweep
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        devices = choose_devices(chosen.device, chosen.workers)
-        chosen = chosen.model_copy(update={"precision": choose_precision(chosen.precision, devices[0])})
-        planned = plan(chosen, devices[0].split(":")[0])
-        results = store.Store(folder)
-    except (ValueError, PlanError, data.DataError, store.StoreError) as error:
-        raise refuse(error) from error
-    images = {i: planned.split.images[i] for i in planned.images}
-    with results, display.ProgressDisplay(console, len(planned.cells), len(images)) as progress:
-        executor = None
-        try:
-            refuse_unreadable(planned.cells, planned.certifier, planned.images, results)
-            record = manifest(planned, devices)
-            results.begin(planned.cells, record)
-            executor = (
-                InProcess(Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files))
-                if len(devices) == 1
-                else Processes(images, planned.weights, devices, planned.plugin_files)
-            )
-            errors = sweep(planned.cells, planned.certifier, planned.images, results, executor, chosen.batch, progress)
-            results.describe({**record, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
-        except KeyboardInterrupt:
-            progress.bar.stop()
-            say(f"interrupted: what was counted is stored in {folder}; the same command continues")
-            raise typer.Exit(INTERRUPTED) from None
-        except (RuntimeError, ValueError, store.StoreError) as error:
-            progress.bar.stop()
-            raise refuse(error) from error
-        finally:
-            if executor is not None:
-                executor.close()
-        written = store.read_run(folder)
-    store.export(written)
-    engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
-    try:
-        write_examples(folder, make_examples(planned, engine, [c for c in planned.cells if c.key not in errors]))
-    except LoadError as error:  # of a finished run, whose cells load nothing before
-        say("no example images:", error)
-    summary = summarise([written])
-    summary.table.to_csv(folder / "summary.csv", index=False)
-    console.print(display.results_table(summary))
-    return errors
 
 
 def draw(runs: list[Path], folder: Path) -> None:
@@ -235,15 +185,16 @@ def list_() -> None:
     for column in ("name", "family", "networks", "parameters", "NFE", "source"):
         table.add_column(column, overflow="fold")
     for name, plugin in sorted(purifiers.items()):
+        purifier = plugin()
         parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
-        nfe = plugin().nfe()
+        nfe = purifier.nfe()
         table.add_row(
             name,
-            plugin.family,
-            ", ".join(plugin.networks),
+            purifier.family,
+            ", ".join(purifier.networks),
             parameters,
             "measured" if nfe is None else str(nfe),
-            plugin.source,
+            purifier.source,
         )
     console.print(table)
     for title, names in (

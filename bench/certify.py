@@ -113,8 +113,9 @@ class Cohen:
         return f"cohen (N0 = {self.n0}, N = {self.n}, alpha = {self.alpha:g})"
 
     def missing(self, tally: Tally) -> list[Request]:
-        requests = []
-        for stage, total in (("select", self.n0), ("estimate", self.n)):
+        requests: list[Request] = []
+        stages: tuple[tuple[Stage, int], ...] = (("select", self.n0), ("estimate", self.n))
+        for stage, total in stages:
             done, _ = tally.uninterrupted(stage, total)
             requests += [Request(stage, i, min(self.block, total - i)) for i in range(done, total, self.block)]
         return [r for r in requests if r.first not in getattr(tally, r.stage)]

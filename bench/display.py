@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.observer import Observer
+from bench.shorten import short_names
 from bench.summary import COUNTED, Summary
 from bench.types import Cell, Counts
 
@@ -20,8 +21,9 @@ from bench.types import Cell, Counts
 class ProgressDisplay(Observer):
     """A bar over the images of all cells, with samples per second; a line for each cell that ends."""
 
-    def __init__(self, console: Console, cells: int, images: int):
-        self.console, self.cells, self.images = console, cells, images
+    def __init__(self, console: Console, cells: Sequence[Cell], images: int):
+        self.console, self.cells, self.images = console, len(cells), images
+        self.names = short_names(pd.DataFrame({"label": [cell.label for cell in cells]}))
         self.ended = 0
         self.samples: dict[str, int] = {}
         self.started: dict[str, float] = {}
@@ -36,7 +38,7 @@ class ProgressDisplay(Observer):
             TimeRemainingColumn(elapsed_when_finished=False),
             console=console,
         )
-        self.task = self.bar.add_task("starting", total=cells * images, rate="–")
+        self.task = self.bar.add_task("starting", total=self.cells * images, rate="–")
 
     def __enter__(self) -> ProgressDisplay:
         self.bar.start()
@@ -59,34 +61,40 @@ class ProgressDisplay(Observer):
         seconds = time.monotonic() - self.started[cell.key]
         samples = self.samples[cell.key]
         if error:
-            self.console.print(
-                f"[red]failed[/]  sigma {cell.sigma:g}  {escape(f'{cell.label}: {error}')}", highlight=False
-            )
+            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}: {escape(error)}"
+            self.console.print(f"[red]failed[/]  {where}", highlight=False, soft_wrap=True)
         elif samples:
             rate = f"{samples:>7,} samples in {seconds:5.1f} s, {samples / seconds:>7,.0f}/s"
-            self.console.print(f"[green]done[/]  {rate}  sigma {cell.sigma:<4g}  {escape(cell.label)}", highlight=False)
+            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
+            self.console.print(f"[green]done[/]  {rate}  {where}", highlight=False)
         else:
-            where = f"sigma {cell.sigma:<4g}  {escape(cell.label)}"
+            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
             self.console.print(f"[green]kept[/]  already counted  {where}", highlight=False)
 
     def describe(self, cell: Cell) -> str:
-        return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {cell.purifier}"
+        return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {self.names[cell.label]}"
 
 
 def results_table(summary: Summary) -> Table:
     """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
     caption = Text("\n".join(summary.notes)) if summary.notes else None
-    table = Table(title=Text(summary.title), caption=caption, caption_justify="left", pad_edge=False)
+    table = Table(
+        title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
+        caption=caption,
+        caption_justify="left",
+        pad_edge=False,
+    )
     table.add_column("σ", justify="right")
     table.add_column("purifier", no_wrap=False, overflow="fold")
     for radius in summary.radii:
         table.add_column(f"≥{radius:g}", justify="right")
     for name in ("ACR", "abst.", "NFE", "ms", "images"):
         table.add_column(name, justify="right")
+    names = short_names(summary.table)
     for sigma, rows in () if summary.table.empty else summary.table.groupby("sigma", sort=True):
         table.add_section()
         for _, row in rows.iterrows():
-            table.add_row(f"{sigma:g}", escape(row["label"]), *cells_of(row, summary.radii))
+            table.add_row(f"{sigma:g}", escape(names[row["label"]]), *cells_of(row, summary.radii))
     return table
 
 
@@ -94,7 +102,7 @@ def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """One row's figures as text; a radius beyond what its draws could certify is left blank."""
     if not row["images"]:
         return ["" for _ in radii] + ["", "", "", "", "0" if pd.isna(row["error"]) else "failed"]
-    at = [f"{row[f'acc@{r:g}']:.1%}".rstrip("%") if r <= row["largest"] else "" for r in radii]
+    at = [f"{100 * row[f'acc@{r:g}']:.1f}" if r <= row["largest"] else "" for r in radii]
     ms = f"{row['ms_purify']:.2f}" if row["source"] == COUNTED else ""
     nfe = "" if pd.isna(row.get("nfe")) else f"{row['nfe']:.3g}"
     return [*at, f"{row['acr']:.3f}", f"{row['abstained']:.1%}", nfe, ms, f"{row['images']:.0f}"]

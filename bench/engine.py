@@ -18,6 +18,10 @@ from bench.types import Block, Cell, Cost, Counts
 SELECTION = 1 << 40  # selection draws are numbered from here, so that they share no noise with estimation
 SLACK = 0.05  # how far outside [0,1] a bounded purifier may stray by rounding
 WARM_UP_ROWS = 8
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class PluginFault(Exception):
@@ -60,7 +64,7 @@ class Engine:
     weights: Mapping[str, str]
     device: torch.device
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    _denoisers: dict[str, Any] = field(default_factory=dict)
+    _denoisers: dict[tuple[str, str], Any] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,14 +98,19 @@ class Engine:
         return share_cost(blocks, votes, nfe, watch.seconds, peak_bytes(self.device), device_name(self.device))
 
     @torch.inference_mode()
-    def show(self, cell: Cell, images: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """The first estimation draw of some images: noisy and purified `[M,C,H,W]`, and the class given `[M]`."""
+    def show(self, cell: Cell, images: Sequence[int]) -> Shown:
+        """The first estimation draw of some images: noisy and purified `[M,C,H,W]`, and the class given `[M]`.
+
+        Raises:
+            PluginFault, LoadError: as `run`.
+        """
         loaded = self._prepare(cell)
         rows, draws, _ = self._rows_of(tuple(Block(cell.key, image, "estimate", 0, 1) for image in images))
         clean = self._clean[torch.tensor([self._rows[image] for image in images], device=self.device)]
         x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
         purified = self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, draws))
-        return x.cpu(), purified.cpu(), self._logits(cell, loaded, purified).argmax(1).cpu()
+        predicted = self._logits(cell, loaded, purified).argmax(1)
+        return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
 
     def _rows_of(self, blocks: tuple[Block, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Image, draw number and block index of every row, `[B]` int64 each."""
@@ -118,7 +127,7 @@ class Engine:
         if cell.key not in self._loaded:
             purifier = self._plugin(plugins.PURIFIER, cell.purifier, cell.parameters)
             classifier = self._plugin(plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
-            networks = {role: CountedNetwork(self._denoiser(role)) for role in purifier.networks}
+            networks = {role: CountedNetwork(self._denoiser(role, cell.precision)) for role in purifier.networks}
             try:
                 logits = classifier.load(str(self.device))
             except Exception as error:
@@ -137,25 +146,22 @@ class Engine:
         except plugins.PluginError as error:
             raise LoadError(str(error)) from error
 
-    def _denoiser(self, role: str) -> Any:
-        if role not in self._denoisers:
+    def _denoiser(self, role: str, precision: str) -> Any:
+        if (role, precision) not in self._denoisers:
             from purifiers.nets.cards import WeightsError
             from purifiers.nets.files import load
 
             try:
-                self._denoisers[role] = load(self.weights[role], str(self.device))
+                denoiser = load(self.weights[role], str(self.device))
             except WeightsError as error:
                 raise LoadError(f"network {role!r}: {error}") from error
-        return self._denoisers[role]
-
-    def _autocast(self, cell: Cell) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+            self._denoisers[role, precision] = denoiser.compute_in(PRECISIONS[precision])
+        return self._denoisers[role, precision]
 
     def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng) -> Tensor:
         who = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
         try:
-            with self._autocast(cell):
-                purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
+            purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
         except Exception as error:
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
@@ -171,8 +177,7 @@ class Engine:
     def _logits(self, cell: Cell, loaded: Loaded, x: Tensor) -> Tensor:
         who = f"classifier {cell.classifier!r}"
         try:
-            with self._autocast(cell):
-                logits = loaded.classifier(x)
+            logits = loaded.classifier(x)
         except Exception as error:
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:

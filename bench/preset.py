@@ -61,7 +61,7 @@ class Preset(BaseModel):
         n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong.
         radii: L2 radii at which tables and fronts read certified accuracy.
         seed: of the noise.
-        precision: of the networks' convolutions and matrix products; `auto` is bf16 where the device computes in it.
+        precision: in which the purifiers' networks compute; `auto` is bf16 where the device has instructions for it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: processes (0: one per core, or per GPU).
         batch: draws that go through the networks together; block: draws of an image that are stored together.

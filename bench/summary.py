@@ -141,8 +141,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summ
     chosen = tuple(radii or sorted({r for run in runs for r in run.manifest.get("preset", {}).get("radii", ())}))
     chosen = chosen or (0.0, 0.25, 0.5, 0.75, 1.0)
     tables, images = [], []
-    for run in runs:
-        table, certified = summarise_run(run, chosen)
+    for run, name in zip(runs, run_names(runs), strict=True):
+        table, certified = summarise_run(run, name, chosen)
         tables.append(table)
         images.append(certified)
     table = (
@@ -154,7 +154,13 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summ
     return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)))
 
 
-def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """The folder of each run, numbered where several are called the same."""
+    names = [run.folder.name for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table and the certificates of one run, imported rows at the end."""
     preset = run.manifest.get("preset", {})
     rules = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
@@ -165,7 +171,7 @@ def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.Da
         mine = decided[decided["cell"] == key]
         largest = largest_radius(preset["n"], preset["alpha"], cell.sigma)
         row: dict[str, Any] = {
-            "run": run.folder.name,
+            "run": name,
             "cell": key,
             "label": cell.label,
             "purifier": cell.purifier,
@@ -183,14 +189,14 @@ def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.Da
         if key in cost.index:
             row |= cost.loc[key].to_dict()
         rows.append(row)
-    for (name, sigma), mine in run.published.groupby(["name", "sigma"]) if len(run.published) else ():
+    for (log, sigma), mine in run.published.groupby(["name", "sigma"]) if len(run.published) else ():
         first = mine.iloc[0]
         rows.append(
             {
-                "run": run.folder.name,
-                "cell": f"{name}@{sigma:g}",
-                "label": name,
-                "purifier": name,
+                "run": name,
+                "cell": f"{log}@{sigma:g}",
+                "label": log,
+                "purifier": log,
                 "family": "imported",
                 "sigma": sigma,
                 "source": IMPORTED,
@@ -202,11 +208,11 @@ def summarise_run(run: Run, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.Da
                 **describe_row(mine, radii),
             }
         )
-        imported = mine.assign(cell=f"{name}@{sigma:g}", p_lower=np.nan)
+        imported = mine.assign(cell=f"{log}@{sigma:g}", p_lower=np.nan)
         decided = (
             pd.concat([decided, imported[list(decided.columns)]]) if len(decided) else imported[list(decided.columns)]
         )
-    return pd.DataFrame(rows), decided.assign(run=run.folder.name)
+    return pd.DataFrame(rows), decided.assign(run=name)
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:

@@ -16,6 +16,7 @@ from classifiers.nets import files as classifier_files
 from classifiers.training import fit as classifier_training
 from purifiers.nets import cards
 from purifiers.nets import files as network_files
+from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance
 from purifiers.training.stages import STAGES, denoising_mse, read_recipe, train_stage
 
@@ -127,7 +128,7 @@ def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
         settings["distance"] = job.loss
     start_name = STAGES[stage].start
     start = network_files.load(job.network_path(start_name), job.device) if start_name else None
-    distance = ("", None)
+    distance: tuple[str, Distance] = ("L2", l2)
     if "distance" in settings:
         features = classifier_files.load_cnn(job.classifier_path("features"), job.device)
         which = f"{job.dataset}/features, a second classifier that is never evaluated"

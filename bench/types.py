@@ -25,7 +25,7 @@ class Cell:
         dataset, data_hash: name and fingerprint of the images.
         sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
         seed: of the noise.
-        precision: of the networks, `fp32` or `bf16`.
+        precision: in which the networks compute, `fp32` or `bf16`.
         device_type: `cpu` or `cuda`; their arithmetic differs in the last bits.
         hashes: of the code and the weights that take part, by name.
     """

@@ -116,7 +116,7 @@ def test_pictures_are_made_from_summaries_alone():
     pictures = [m for m in MODULES if inside(m, "bench.plots", "bench.examples_file", "bench.report")]
     assert "bench.examples_file" in pictures
     for module in pictures:
-        allowed = ("bench.summary", "bench.types", "bench.examples_file", "bench.plots")
+        allowed = ("bench.summary", "bench.types", "bench.examples_file", "bench.plots", "bench.shorten")
         assert not [name for name in of_bench(module) if not inside(name, *allowed)], module
         assert not [name for name in imports(module) if inside(name, "torch", "purifiers", "classifiers")], module
 

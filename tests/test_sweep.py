@@ -60,7 +60,7 @@ def test_the_counts_are_the_same_for_any_batch_size(tiny_preset, tmp_path, batch
 def test_shards_of_images_add_up_to_the_whole(tiny_preset, tmp_path):
     path = tiny_preset(purifiers=["none", "ddpm:steps=2"], images=6)
     whole = run_here(path, tmp_path / "whole")
-    shards = [run_here(path, tmp_path / str(k), images=[i for i in images]) for k, images in enumerate(thirds(path))]
+    shards = [run_here(path, tmp_path / str(k), images=images) for k, images in enumerate(thirds(path))]
     assert {key: votes for shard in shards for key, votes in shard.items()} == whole
     assert sum(map(len, shards)) == len(whole)
 

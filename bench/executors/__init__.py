@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from bench.engine import Task
-from bench.types import Counts
+from bench.engine import Shown, Task
+from bench.types import Cell, Counts
 
 
 class Executor(Protocol):
@@ -15,6 +16,10 @@ class Executor(Protocol):
     slots: int
 
     def submit(self, task: Task) -> Future[list[Counts]]: ...
+
+    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
+        """The first draw of some images, to look at; see `Engine.show`."""
+        ...
 
     def close(self) -> None:
         """Stop; tasks that have not started are dropped."""

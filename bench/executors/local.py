@@ -6,16 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from bench.engine import Engine, Task
+from bench.engine import Engine, Shown, Task
 from bench.meter import processor_flags
-from bench.types import Counts
+from bench.types import Cell, Counts
 
+Result = TypeVar("Result")
 _engine: Engine | None = None  # of a worker process
 
 
@@ -28,12 +30,10 @@ class InProcess:
         self.engine = engine
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        future: Future[list[Counts]] = Future()
-        try:
-            future.set_result(self.engine.run(task))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+        return at_once(self.engine.run, task)
+
+    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
+        return at_once(self.engine.show, cell, images)
 
     def close(self) -> None:
         pass
@@ -54,22 +54,25 @@ class Processes:
         plugins: Mapping[str, Mapping[str, str]],
     ):
         context = multiprocessing.get_context("spawn")
+        # Engines travel by a queue, whose thread sends them: as arguments they would make each start wait for the
+        # last worker's imports.
         assigned = context.Queue()
         for device in devices:
-            assigned.put(device)
+            assigned.put((images, weights, device, plugins))
         self.slots = 2 * len(devices)  # one that runs and one that waits, for each
-        self._pool = ProcessPoolExecutor(len(devices), context, start_worker, (images, weights, plugins, assigned))
+        self._pool = ProcessPoolExecutor(len(devices), context, start_worker, (assigned,))
 
     def submit(self, task: Task) -> Future[list[Counts]]:
         return self._pool.submit(run_task, task)
+
+    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
+        return self._pool.submit(show_images, cell, images)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def start_worker(
-    images: Mapping[int, np.ndarray], weights: Mapping[str, str], plugins: Mapping[str, Mapping[str, str]], assigned
-) -> None:
+def start_worker(assigned: multiprocessing.Queue) -> None:
     """Make this process's engine, and end with the parent: a killed run leaves no worker behind."""
     global _engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides how an interrupted run ends
@@ -81,12 +84,28 @@ def start_worker(
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _engine = Engine(images, weights, prepare_device(assigned.get()), plugins)
+    images, weights, device, plugins = assigned.get()
+    _engine = Engine(images, weights, prepare_device(device), plugins)
 
 
 def run_task(task: Task) -> list[Counts]:
     assert _engine is not None
     return _engine.run(task)
+
+
+def show_images(cell: Cell, images: Sequence[int]) -> Shown:
+    assert _engine is not None
+    return _engine.show(cell, images)
+
+
+def at_once(function: Callable[..., Result], *arguments: object) -> Future[Result]:
+    """A future that is done: the function's result, or what it raised."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(function(*arguments))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def prepare_device(name: str) -> torch.device:

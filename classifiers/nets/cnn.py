@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -52,10 +54,10 @@ class CNN(nn.Module):
     def fused(self) -> CNN:
         """This network for inference, in place: normalisations folded into their convolutions, the same function."""
         for number, stage in enumerate(self.stages):
-            layers = list(stage)
-            convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+            *layers, pool = stage.children()
             folded: list[nn.Module] = []
-            for i in convolutions:
-                folded += [fuse_conv_bn_eval(layers[i].eval(), layers[i + 1].eval()), nn.ReLU(inplace=True)]
-            self.stages[number] = nn.Sequential(*folded, layers[-1])
+            for convolution, norm in pairwise(layers):
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    folded += [fuse_conv_bn_eval(convolution.eval(), norm.eval()), nn.ReLU(inplace=True)]
+            self.stages[number] = nn.Sequential(*folded, pool)
         return self

@@ -32,6 +32,17 @@ class LevelledDenoiser(nn.Module):
     def __init__(self, network: nn.Module, t_min: float, t_max: float):
         super().__init__()
         self.network, self.t_min, self.t_max = network, t_min, t_max
+        self.precision = torch.float32  # of the network; preconditioning is always done in float32
+
+    def compute_in(self, precision: torch.dtype) -> LevelledDenoiser:
+        """Run the network in another floating-point type, in place; what goes in and comes out stays as it is."""
+        self.network.to(precision)
+        self.precision = precision
+        return self
+
+    def inner(self, v: Tensor, time: Tensor) -> Tensor:
+        """The network itself: `v [B,C,H,W]` and the time embedding's input `[B]` -> `[B,C,H,W]`."""
+        return self.network(v.to(self.precision), time).to(v.dtype)
 
     def checked(self, t: float | Tensor, u: Tensor) -> Tensor:
         """`t` as `[B,1,1,1]`; raises ValueError above `t_max` (not looked at on a GPU, where it would wait)."""
@@ -54,7 +65,7 @@ class EDMDenoiser(LevelledDenoiser):
         t = self.checked(t, u)
         total = t**2 + SIGMA_DATA**2
         c_skip, c_out, c_in = SIGMA_DATA**2 / total, t * SIGMA_DATA / total.sqrt(), 1 / total.sqrt()
-        return c_skip * u + c_out * self.network(c_in * u, TIME_SCALE * t.flatten().log())
+        return c_skip * u + c_out * self.inner(c_in * u, TIME_SCALE * t.flatten().log())
 
 
 class ConsistencyFunction(LevelledDenoiser):
@@ -65,7 +76,7 @@ class ConsistencyFunction(LevelledDenoiser):
         total = t**2 + SIGMA_DATA**2
         c_skip = SIGMA_DATA**2 / ((t - EPS) ** 2 + SIGMA_DATA**2)
         c_out, c_in = SIGMA_DATA * (t - EPS) / total.sqrt(), 1 / total.sqrt()
-        return c_skip * u + c_out * self.network(c_in * u, TIME_SCALE * t.flatten().log())
+        return c_skip * u + c_out * self.inner(c_in * u, TIME_SCALE * t.flatten().log())
 
 
 def cosine_alphas_cumprod(timesteps: int) -> Tensor:
@@ -82,6 +93,8 @@ class VPDenoiser(LevelledDenoiser):
     given the fractional timestep, interpolated in `ln t`: no level is rounded and no noise is added.
     """
 
+    log_t: Tensor  # level of each timestep, [timesteps]
+
     def __init__(self, network: nn.Module, timesteps: int, t_max: float):
         abar = cosine_alphas_cumprod(timesteps)
         log_t = ((1 - abar) / abar).log() / 2
@@ -97,7 +110,7 @@ class VPDenoiser(LevelledDenoiser):
 
     def eps(self, u: Tensor, t: Tensor) -> Tensor:
         """Predicted noise of `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
-        return self.network(u / (1 + t**2).sqrt(), self.timestep(t.flatten()).to(u.dtype))
+        return self.inner(u / (1 + t**2).sqrt(), self.timestep(t.flatten()).to(u.dtype))
 
     def forward(self, u: Tensor, t: float | Tensor) -> Tensor:
         t = self.checked(t, u)

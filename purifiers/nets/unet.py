@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class PixelUNet(nn.Module):
         if image_size % (unshuffle * 2 ** (len(widths) - 1)):
             raise ValueError(f"image_size {image_size} does not divide into {len(widths)} levels of patches")
         self.unshuffle = unshuffle
-        self.unet = UNet2DModel(
+        self.unet: Any = UNet2DModel(
             sample_size=image_size // unshuffle,
             in_channels=channels * unshuffle**2,
             out_channels=channels * unshuffle**2,

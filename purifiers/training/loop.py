@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[nn.Module, nn.Module, Tensor, Generator], Tensor]  # (model, ema, batch u0, generator) -> scalar
 Report = Callable[[int, float], None]  # (steps done, loss averaged since the last report)
 
@@ -31,23 +33,23 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[Model]):
     """The averaged network, what its training took, and the loss averaged over every tenth of it."""
 
-    model: nn.Module
+    model: Model
     seconds: float
     losses: list[float]
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     loss: Loss,
     images: Tensor,
     schedule: Schedule,
     seed: int,
     autocast: bool = False,
     report: Report | None = None,
-) -> Trained:
+) -> Trained[Model]:
     """Minimise `loss` over batches of `images [N,C,H,W]`, in [0,1]; batches reach the loss in [-1,1].
 
     `autocast` runs the forward pass in bfloat16. The same seed on the same machine gives the same weights.

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from purifiers.nets.denoisers import SIGMA_DATA, LevelledDenoiser, VPDenoiser, karras_levels
 from purifiers.training.loop import Loss
 
+Network = Callable[[Tensor, Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1,1], [B,C,H,W] twice -> [B]
 
 
@@ -44,7 +45,8 @@ def ddpm_loss(denoiser: VPDenoiser) -> Loss:
     """`E ||eps - eps_theta(x_t, t)||^2` over the timesteps whose level is at most `t_max` (Ho et al. 2020, eq. 14)."""
     timesteps = int((denoiser.log_t.exp() <= denoiser.t_max).sum())
 
-    def loss(model: VPDenoiser, ema: nn.Module, u0: Tensor, generator: Generator) -> Tensor:
+    def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator) -> Tensor:
+        assert isinstance(model, VPDenoiser)
         index = torch.randint(timesteps, (len(u0),), generator=generator, device=u0.device)
         t = model.log_t[index].exp().to(u0.dtype).view(-1, 1, 1, 1)
         eps = noise_like(u0, generator)
@@ -73,7 +75,7 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
     return loss
 
 
-def heun_step(denoise: nn.Module, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def heun_step(denoise: Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """One Heun step of `du/dt = (u - D(u, t)) / t`, from levels `t [B]` to `s [B]`."""
     wide_t, wide_s = t.view(-1, 1, 1, 1), s.view(-1, 1, 1, 1)
     d = (u - denoise(u, t)) / wide_t

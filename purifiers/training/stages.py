@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from purifiers.nets.denoisers import LevelledDenoiser
+from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.files import Card, build
 from purifiers.nets.unet import count_parameters
 from purifiers.training.loop import Loss, Report, Schedule, fit
@@ -78,10 +78,10 @@ def train_stage(
     if start is not None:
         model.network.load_state_dict(start.network.state_dict())
     loss: Loss
-    if name == "edm":
-        loss = edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
-    elif name == "ddpm":
+    if isinstance(model, VPDenoiser):
         loss = ddpm_loss(model)
+    elif start is None:
+        loss = edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
     elif name == "cm":
         loss = distillation_loss(start, settings["scales"], settings["distil_t_max"], distance[1])
     else:

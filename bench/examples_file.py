@@ -1,0 +1,131 @@
+"""A few images as each cell leaves them, kept beside a run (`examples.npz`) so that the grid can be drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILE = "examples.npz"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The example images as one cell leaves them.
+
+    Attributes:
+        cell: label of the cell (`Cell.label`).
+        sigma: standard deviation of the noise, in [0,1] pixel units.
+        noisy, purified: before and after the purifier, uint8 `[M,C,H,W]` (values clipped to what a picture can show).
+        predicted: class that the classifier gives each purified image, `[M]`.
+    """
+
+    cell: str
+    sigma: float
+    noisy: NDArray[np.uint8]
+    purified: NDArray[np.uint8]
+    predicted: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Example images and what the cells of a run make of them.
+
+    Attributes:
+        images: indices in the test split, `[M]`.
+        labels: true classes, `[M]`.
+        classes: names of the classes.
+        clean: uint8 `[M,C,H,W]`, one channel or three.
+        panels: one for each cell.
+
+    Raises:
+        ValueError: the arrays do not belong together; the message names the field.
+    """
+
+    images: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    clean: NDArray[np.uint8]
+    panels: Sequence[Panel]
+
+    def __post_init__(self) -> None:
+        if self.clean.ndim != 4 or self.clean.shape[1] not in (1, 3):
+            raise ValueError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
+        count = len(self.clean)
+        check("clean", self.clean, self.clean.shape, np.uint8)
+        check("images", self.images, (count,), np.integer)
+        check("labels", self.labels, (count,), np.integer)
+        within("labels", self.labels, len(self.classes))
+        for panel in self.panels:
+            where = f"{panel.cell} at sigma = {panel.sigma:g}"
+            check(f"noisy of {where}", panel.noisy, self.clean.shape, np.uint8)
+            check(f"purified of {where}", panel.purified, self.clean.shape, np.uint8)
+            check(f"predicted of {where}", panel.predicted, (count,), np.integer)
+            within(f"predicted of {where}", panel.predicted, len(self.classes))
+
+
+def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
+    if array.shape != shape or not np.issubdtype(array.dtype, kind):
+        wanted = f"{list(shape)} of {kind.__name__}"
+        raise ValueError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
+
+
+def within(name: str, array: np.ndarray, classes: int) -> None:
+    if array.size and (array.min() < 0 or array.max() >= classes):
+        raise ValueError(f"{name}: {array.min()} to {array.max()} is outside the {classes} classes")
+
+
+def write_examples(folder: Path, examples: Examples) -> Path:
+    """Write `examples.npz` into a folder, in one go: a reader never meets half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        "format": np.array(FORMAT),
+        "images": examples.images,
+        "labels": examples.labels,
+        "classes": np.array(examples.classes, dtype=np.str_),
+        "clean": examples.clean,
+        "cells": np.array([panel.cell for panel in examples.panels], dtype=np.str_),
+        "sigmas": np.array([panel.sigma for panel in examples.panels], dtype=np.float64),
+    }
+    for i, panel in enumerate(examples.panels):
+        arrays |= {f"noisy_{i}": panel.noisy, f"purified_{i}": panel.purified, f"predicted_{i}": panel.predicted}
+    path, draft = folder / FILE, folder / f".{FILE}.partial"
+    with draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return draft.replace(path)
+
+
+def read_examples(folder: Path) -> Examples | None:
+    """Read `examples.npz` of a folder; None where there is none.
+
+    Raises:
+        ValueError: the file is damaged or of a later format; the message names it.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
+            if int(file["format"]) != FORMAT:
+                raise ValueError(f"its format is {int(file['format'])}, this version reads {FORMAT}")
+            return Examples(
+                images=file["images"],
+                labels=file["labels"],
+                classes=tuple(str(name) for name in file["classes"]),
+                clean=file["clean"],
+                panels=tuple(
+                    Panel(
+                        str(cell), float(sigma), *(file[f"{name}_{i}"] for name in ("noisy", "purified", "predicted"))
+                    )
+                    for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
+                ),
+            )
+    except Exception as error:  # a damaged archive fails in numpy, zipfile or zlib, each with errors of its own
+        raise ValueError(
+            f"{path} cannot be read: {error}. Delete it to plot without examples, or let the run make it again"
+        ) from error

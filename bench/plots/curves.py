@@ -1,0 +1,140 @@
+"""Certified accuracy against radius: what share of the images is certified at least that far."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+
+from bench.plots.rows import conditions, drawable, nothing, remarks
+from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, styled
+from bench.summary import Summary, wilson_interval
+
+PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
+MOST_BANDS = 3  # lines with an interval each; among more, only the best and plain smoothing keep theirs
+LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.22, 0.2, 0.28, 3.0, 0.5
+
+
+@styled
+def accuracy_vs_radius(summary: Summary) -> Figure:
+    """A panel for each sigma, a line for each purifier, to the largest radius that the draws could certify."""
+    rows = drawable(summary)
+    if rows.empty:
+        return nothing(summary)
+    sigmas = sorted(rows["sigma"].unique())
+    across = min(len(sigmas), PANELS_PER_LINE)
+    down = math.ceil(len(sigmas) / across)
+    keys = rows.drop_duplicates("series")
+    key_lines = math.ceil(len(keys) / KEYS_PER_LINE)
+    panels = down * (HEADING_ROOM + HEIGHT + AXIS)
+    page = Page(
+        "Certified accuracy at every radius",
+        summary.title,
+        [
+            conditions(rows) + ".",
+            f"Bands: 95 % intervals (Wilson), of all lines up to {MOST_BANDS}, else of none and of the highest average "
+            "certified radius. Dotted upright: the largest radius that the draws can certify, however easy the image.",
+            *remarks(summary),
+        ],
+        panels + key_lines * KEY_LINE + 0.1,
+        head=0.72,
+    )
+    width = (page.width - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    for i, sigma in enumerate(sigmas):
+        line, column = divmod(i, across)
+        left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
+        page.text(left, page.head + top + 0.17, f"σ = {sigma:g}", size=HEADING, weight="bold", va="baseline")
+        axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
+        axes.tick_params(length=0, labelleft=column == 0)
+        axes.set_xlabel("Radius (L2, pixels in [0, 1])", labelpad=4)
+        draw_curves(axes, rows[rows["sigma"] == sigma], summary.certificates)
+    handles = [
+        Line2D([], [], color=family(row["family"]).colour, ls=row["dash"], lw=1.7, label=row["series"])
+        for row in keys.to_dict("records")
+    ]
+    page.figure.legend(
+        handles=handles,
+        loc="upper left",
+        ncols=min(KEYS_PER_LINE, len(handles)),
+        handlelength=3,
+        borderpad=0,
+        borderaxespad=0,
+        labelcolor=SOFT,
+        labelspacing=0.55,
+        columnspacing=2.5,
+        bbox_to_anchor=(LEFT / page.width, 1 - (page.head + panels + 0.06) / page.height),
+    )
+    return page.figure
+
+
+def draw_curves(axes: Axes, rows: pd.DataFrame, certificates: pd.DataFrame) -> None:
+    """The lines of one sigma, the best on top."""
+    reach = rows["largest"].max()
+    counted = rows.loc[~rows["imported"], "largest"].max()
+    rows = rows.sort_values("acr")
+    rivals = rows[(rows["family"] != "none") & ~rows["imported"]]
+    best = None if rivals.empty else rivals["cell"].iloc[-1]
+    farthest = 0.0
+    for row in rows.to_dict("records"):
+        mine = certificates[(certificates["cell"] == row["cell"]) & (certificates["run"] == row["run"])]
+        if mine.empty:
+            continue
+        radii = np.sort(mine.loc[mine["correct"].astype(bool), "radius"].to_numpy(float))
+        x, hits = steps(radii, row["largest"])
+        farthest = max(farthest, float(x[-1]))
+        colour = family(row["family"]).colour
+        axes.plot(
+            x,
+            hits / len(mine),
+            drawstyle="steps-pre",
+            color=colour,
+            ls=row["dash"],
+            dash_capstyle="butt",
+            lw=1.0 if row["imported"] else 1.5,
+            zorder=2 if row["family"] == "none" else 3,
+        )
+        if len(rows) <= MOST_BANDS or row["family"] == "none" or row["cell"] == best:
+            band = np.array([wilson_interval(int(h), len(mine)) for h in hits])
+            axes.fill_between(x, band[:, 0], band[:, 1], step="pre", color=colour, alpha=0.16, lw=0, zorder=1)
+    end = reach if math.isfinite(reach) and reach > 0 else farthest or 1.0
+    axes.set_xlim(0, end * 1.03)
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    if math.isfinite(counted) and counted > 0:
+        axes.axvline(counted, color=INK, lw=0.9, ls=(0, (1, 2)), zorder=1.5)
+        axes.annotate(
+            f"largest: {counted:.3g}",
+            (counted, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-4, -2),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            size=SMALL,
+            color=SOFT,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
+            zorder=6,
+        )
+
+
+def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the sorted radii reach `x`, at every `x` where that changes (to be drawn as steps-pre).
+
+    The line ends at the largest radius that can be certified; where the images end before, it falls to zero there.
+    """
+    if not len(radii):
+        return np.array([0.0, largest if math.isfinite(largest) else 1.0]), np.array([0.0, 0.0])
+    x, first = np.unique(radii, return_index=True)
+    hits = len(radii) - first
+    x, hits = np.concatenate([[0.0], x]), np.concatenate([[len(radii)], hits])
+    if not x[-1] >= largest * (1 - 1e-9):
+        x, hits = np.append(x, x[-1]), np.append(hits, 0)
+    return x, hits

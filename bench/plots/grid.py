@@ -1,0 +1,152 @@
+"""What purifiers make of images: clean, noisy, purified by each, with the class that the classifier sees."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bench.examples_file import Examples, Panel
+from bench.plots.rows import conditions, drawable, remarks
+from bench.plots.style import FAMILIES, INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, styled
+from bench.shorten import parse_label, short_names
+from bench.summary import Summary
+
+MOST_COLUMNS = 14  # beyond this the grid continues below, with the clean and the noisy images repeated
+LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches
+
+
+class Column(NamedTuple):
+    """Pictures below one heading, with the classes that were predicted, if any."""
+
+    heading: str
+    ink: str
+    pictures: np.ndarray
+    predicted: np.ndarray | None
+
+
+@styled
+def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
+    """Example images at one sigma: a row each, and a column for every purifier that was drawn at it.
+
+    Raises:
+        ValueError: there are no examples at this sigma.
+    """
+    panels = [panel for panel in examples.panels if panel.sigma == sigma]
+    if not panels:
+        raise ValueError(f"there are no example images at sigma = {sigma:g}")
+    bands = columns_of(summary, examples, panels)
+    most, count = max(map(len, bands)), len(examples.clean)
+    left = Page.MARGIN + ROW_NAMES
+    side = min((10.0 - Page.MARGIN - left) / most - GUTTER, LARGEST)
+    headings = [wrap_headings(columns, side) for columns in bands]
+    heights = [max(h.count("\n") + 1 for h in band) * LINE + 0.06 for band in headings]
+    row = side + LINE + 0.1
+    body = sum(heights) + len(bands) * (count * row + 0.14)
+    rows = drawable(summary)
+    here = rows[rows["sigma"] == sigma] if len(rows) else rows
+    page = Page(
+        f"What purifiers make of noisy images, σ = {sigma:g}",
+        summary.title,
+        [
+            "One draw of the noise for each image, and the class that the classifier sees in it: ✓ correct, ✗ wrong. "
+            "These are single draws, not certificates.",
+            *([f"Certified beside: {conditions(here)}."] if len(here) else []),
+            *remarks(summary),
+        ],
+        body,
+        head=0.8,
+    )
+    top = 0.0
+    for columns, words, height in zip(bands, headings, heights, strict=True):
+        axes = page.axes(0, top, page.width, height + count * row)
+        axes.set_axis_off()
+        axes.set_xlim(0, page.width)
+        axes.set_ylim(height + count * row, 0)
+        for i in range(count):
+            y = height + i * row + side / 2
+            label = examples.classes[examples.labels[i]]
+            axes.text(Page.MARGIN, y - 0.07, label, size=LABEL, weight="bold", va="center")
+            axes.text(Page.MARGIN, y + 0.07, f"image {examples.images[i]}", size=SMALL, color=SOFT, va="center")
+        for j, (column, heading) in enumerate(zip(columns, words, strict=True)):
+            x = left + j * (side + GUTTER)
+            axes.text(
+                x + side / 2,
+                height - 0.06,
+                heading,
+                size=SMALL,
+                color=column.ink,
+                ha="center",
+                va="bottom",
+                linespacing=1.15,
+            )
+            for i in range(count):
+                show(axes, column, i, examples, (x, height + i * row, side))
+        top += height + count * row + 0.14
+    return page.figure
+
+
+def columns_of(summary: Summary, examples: Examples, panels: Sequence[Panel]) -> list[list[Column]]:
+    """The columns in bands that fit a page. Where `none` left the noisy image as it is, the two are one column."""
+    table = pd.DataFrame({"label": [panel.cell for panel in panels]})
+    table["purifier"] = [parse_label(label)[0] for label in table["label"]]
+    known = dict(zip(summary.table["label"], summary.table["family"], strict=True)) if len(summary.table) else {}
+    table["family"] = [known.get(label, "other") for label in table["label"]]
+    names, order = short_names(table), list(FAMILIES)
+    kin = {label: f if f in order else "other" for label, f in zip(table["label"], table["family"], strict=True)}
+    noisy = Column("noisy", INK, panels[0].noisy, None)
+    purified = []
+    for panel in sorted(panels, key=lambda panel: order.index(kin[panel.cell])):
+        if kin[panel.cell] == "none" and np.array_equal(panel.purified, noisy.pictures):
+            noisy = noisy._replace(heading=f"noisy ({names[panel.cell]})", predicted=panel.predicted)
+        else:
+            purified.append(Column(names[panel.cell], family(kin[panel.cell]).ink, panel.purified, panel.predicted))
+    room = MOST_COLUMNS - 2
+    parts = [purified[i : i + room] for i in range(0, len(purified), room)] or [[]]
+    return [[Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]
+
+
+def wrap_headings(columns: Sequence[Column], side: float) -> list[str]:
+    """The headings, broken into lines that fit above a picture."""
+    letters = max(5, int((side + GUTTER) * 72 / (SMALL * 0.6)))
+    return ["\n".join(textwrap.wrap(column.heading, letters)) for column in columns]
+
+
+def show(axes: Axes, column: Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
+    """One picture with its frame and what the classifier sees in it; `box` is left, top and side in inches."""
+    x, y, side = box
+    picture = column.pictures[i]
+    grey = len(picture) == 1
+    axes.imshow(
+        picture[0] if grey else picture.transpose(1, 2, 0),
+        extent=(x, x + side, y + side, y),
+        aspect="auto",
+        cmap="gray" if grey else None,
+        vmin=0,
+        vmax=255,
+        interpolation="none",
+        zorder=2,
+    )
+    colour = "#C9CED4"
+    if column.predicted is not None:
+        seen = int(column.predicted[i])
+        correct = seen == examples.labels[i]
+        colour = RIGHT if correct else WRONG
+        words = f"{'✓' if correct else '✗'} {examples.classes[seen]}"
+        axes.text(
+            x + side / 2,
+            y + side + 0.035,
+            words,
+            size=SMALL,
+            color=colour,
+            ha="center",
+            va="top",
+            weight="normal" if correct else "bold",
+        )
+    axes.add_patch(Rectangle((x, y), side, side, fill=False, ec=colour, lw=1.0, zorder=3))

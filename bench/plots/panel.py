@@ -1,0 +1,251 @@
+"""One panel of the front: what a metric reaches, against one cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from scipy.optimize import isotonic_regression
+
+from bench.plots.labels import Floats, Name, place_names
+from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
+from bench.summary import front
+
+FADED = 0.45
+APART = 7.5  # points between marks that would cover each other
+WIDEST = 62.0  # points over which the marks of one cost may spread
+STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
+COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
+
+
+class Metric(NamedTuple):
+    """What the height of a panel shows: a column, its interval, and the radius at which it is read."""
+
+    column: str
+    low: str
+    high: str
+    heading: str
+    percent: bool
+    radius: float = 0.0
+
+    def words(self, value: float) -> str:
+        return f"{100 * value:.3g} %" if self.percent else f"{value:.3f}"
+
+
+class Edges(NamedTuple):
+    """Which edges of the figure a panel lies at."""
+
+    left: bool
+    bottom: bool
+
+
+def draw_panel(
+    page: Page, box: tuple[float, float, float, float], rows: pd.DataFrame, metric: Metric, cost: str, edges: Edges
+) -> None:
+    """Draw a panel at `left, top, width, height` (inches); only those at the edges of the figure name their axes.
+
+    Where plain smoothing lies far below all purifiers the axis is broken, and the floor has a strip of its own.
+    """
+    rows = rows[rows[metric.column].notna()]
+    is_floor = rows["family"] == "none"
+    floor, points = rows[is_floor], rows[~is_floor & rows[cost].notna()].reset_index(drop=True)
+    if rows.empty:
+        page.axes(*box).set_axis_off()
+        return
+    others = rows[~is_floor] if (~is_floor).any() else floor
+    low, high = extent(others, metric)
+    far = len(floor) and (~is_floor).any() and low - extent(floor, metric)[1] > 0.45 * (high - low)
+    if len(floor) and not far:
+        low, high = min(low, extent(floor, metric)[0]), max(high, extent(floor, metric)[1])
+    left, top, width, height = box
+    main = page.axes(left, top, width, height - (STRIP + 0.07 if far else 0))
+    base = main
+    pad = max(high - low, 0.04 if metric.percent else 0.04 * max(high, 0.5)) * 0.13
+    main.set_ylim(max(low - pad, -0.25 * pad) if low >= 0 else low - pad, high + pad)
+    if far:
+        base = page.axes(left, top + height - STRIP, width, STRIP)
+        break_axis(main, base, floor, metric)
+    for axes in dict.fromkeys((main, base)):
+        scale(axes, points, cost)
+        axes.tick_params(length=0)
+    main.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=2))
+    if metric.percent:
+        main.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    main.tick_params(labelleft=edges.left, labelbottom=not far)
+    if edges.bottom:
+        base.set_xlabel(COSTS[cost], labelpad=4)
+    taken = [draw_floor(base, row, metric) for _, row in floor.iterrows()]
+    if points.empty:
+        words = "not measured" if len(rows) > len(floor) else "nothing reaches this radius"
+        main.text(0.5, 0.5, words, transform=main.transAxes, ha="center", va="center", size=TEXT, color=FAINT)
+        return
+    draw_points(main, base, points, floor, metric, cost, taken if base is main else [])
+
+
+def extent(rows: pd.DataFrame, metric: Metric) -> tuple[float, float]:
+    """The lowest and the highest that values and intervals reach."""
+    values = rows[[metric.column, metric.low, metric.high]].to_numpy(float)
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def break_axis(main: Axes, strip: Axes, floor: pd.DataFrame, metric: Metric) -> None:
+    """Prepare the floor's strip: the same scale as above (unless its interval needs more), and marks of the break."""
+    low, high = extent(floor, metric)
+    (bottom, top), (above, below) = main.get_ylim(), (main.get_position().height, strip.get_position().height)
+    span = max((top - bottom) * below / above, 1.5 * (high - low))
+    strip.set_ylim((low + high - span) / 2, (low + high + span) / 2)
+    strip.yaxis.set_major_locator(NullLocator())
+    main.spines["bottom"].set_visible(False)
+    for axes, end in ((main, 0), (strip, 1)):
+        axes.plot([0], [end], transform=axes.transAxes, marker=[(-1, -0.55), (1, 0.55)], ms=6, mec=FAINT, clip_on=False)
+
+
+def scale(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """A log axis around the costs of the points, with room for names on both sides and round ticks."""
+    positive = points.loc[points[cost] > 0, cost]
+    least, most = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
+    free = (points[cost] <= 0).any()
+    start = zero_place(points, cost) if free else least
+    decades = max(math.log10(most / start), 0.6)
+    middle = math.log10(start * most) / 2
+    low, high = 10 ** (middle - 1.05 * decades), 10 ** (middle + 0.88 * decades)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    if cost == "nfe" and most <= 64:
+        ticks = [2.0**k for k in range(8)]
+    else:
+        ticks = [step * 10.0**k for k in range(-7, 8) for step in (1, 2, 5)]
+        if sum(low <= t <= high for t in ticks) > 9:
+            ticks = [10.0**k for k in range(-7, 8)]
+    floor = 0.99 if cost == "nfe" else start * 1.5 if free else low
+    ticks = [t for t in ticks if max(low, floor) <= t <= high]
+    words = [f"{t:g}" for t in ticks]
+    axes.xaxis.set_major_locator(FixedLocator(([start] if free else []) + ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter((["0"] if free else []) + words))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def zero_place(points: pd.DataFrame, cost: str) -> float:
+    """Where a logarithmic axis shows what costs nothing (a filter without a network): left of everything else."""
+    positive = points.loc[points[cost] > 0, cost]
+    return float(positive.min()) / 2.5 if len(positive) else 1.0
+
+
+def draw_floor(axes: Axes, row: pd.Series, metric: Metric) -> Floats:
+    """Plain randomized smoothing costs nothing, so it is a level rather than a point; returns the box of its words."""
+    look, value = family("none"), row[metric.column]
+    if math.isfinite(row[metric.low]):
+        axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
+    axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)
+    words = axes.annotate(
+        f"{row['name']}: {metric.words(value)}",
+        (1, value),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(-3, 2.5),
+        textcoords="offset points",
+        ha="right",
+        size=LABEL,
+        color=look.ink,
+        zorder=6,
+    )
+    box = words.get_window_extent()
+    return np.array([box.x0, box.y0, box.x1, box.y1])
+
+
+def draw_points(
+    axes: Axes, base: Axes, points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str, taken: list[Floats]
+) -> None:
+    """The points with their intervals, the front and the names; `base` is the axes that carry the cost's axis."""
+    point = figure_of(axes).dpi / 72
+    best = on_front(points, floor, metric, cost)
+    costs = points[cost].where(points[cost] > 0, zero_place(points, cost)).to_numpy(float)
+    x = side_by_side(axes.transData.transform([(c, 0) for c in costs])[:, 0], point)
+    names, bars = [], []
+    for i, row in enumerate(points.to_dict("records")):
+        look, strong = family(row["family"]), i in best or row["imported"]
+        low, high = (row[c] if math.isfinite(row[c]) else row[metric.column] for c in (metric.low, metric.high))
+        ends = [axes.transData.transform((costs[i], value))[1] for value in (low, row[metric.column], high)]
+        to_axes = axes.transAxes.inverted().transform
+        (at, down), (_, y), (_, up) = (to_axes((x[i], end)) for end in ends)
+        axes.plot(
+            [at, at],
+            [down, up],
+            color=look.colour,
+            lw=1.2,
+            alpha=0.8 if strong else 0.8 * FADED,
+            zorder=3,
+            solid_capstyle="butt",
+            transform=axes.transAxes,
+        )
+        fill, edge, thick = ("white", look.colour, 1.3) if row["imported"] else (look.colour, "white", 0.7)
+        axes.plot(
+            [at],
+            [y],
+            marker=row["marker"],
+            ms=6.8,
+            mfc=fill,
+            mec=edge,
+            mew=thick,
+            alpha=1 if strong else FADED,
+            zorder=5 if strong else 4,
+            transform=axes.transAxes,
+        )
+        base.plot(
+            [costs[i]],
+            [0],
+            marker=[(0, 0), (0, 1)],
+            ms=9,
+            mec=look.colour,
+            mew=1.0,
+            alpha=0.9 if strong else FADED,
+            transform=base.get_xaxis_transform(),
+            zorder=4,
+        )
+        bars.append([(x[i], ends[0]), (x[i], ends[2])])
+        names.append(Name(x[i], ends[1], row["words"], look.ink, 1.0 if strong else 0.82))
+    line = draw_front(axes, points, best, x, metric, floor)
+    place_names(axes, names, np.array(bars), line, taken)
+
+
+def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
+    """Positions of the points on the front, cheapest first. Plain smoothing competes at no cost; published logs do not
+    compete with counts, whose images and noise they do not share, but among themselves where there is nothing else."""
+    rivals = points[~points["imported"]] if not points["imported"].all() else points
+    compared = pd.concat([floor.assign(**{cost: 0.0}), rivals])
+    positions = [-1] * len(floor) + list(rivals.index)
+    kept = front(list(compared[cost]), list(compared[metric.column]))
+    return [positions[i] for i in kept if positions[i] >= 0]
+
+
+def side_by_side(x: Floats, point: float) -> Floats:
+    """Move marks that would cover each other apart, as little as possible, in their order (pixels in, pixels out)."""
+    order = np.argsort(x, kind="stable")
+    crowd = max(int((np.abs(x - at) < APART * point).sum()) for at in x)
+    ranks = np.arange(len(x)) * min(APART, WIDEST / crowd) * point
+    out = np.empty_like(x)
+    out[order] = isotonic_regression(x[order] - ranks).x + ranks
+    return out
+
+
+def draw_front(
+    axes: Axes, points: pd.DataFrame, best: Sequence[int], x: Floats, metric: Metric, floor: pd.DataFrame
+) -> Floats:
+    """The front as steps that begin at the floor and end at the right edge; returns its segments in pixels."""
+    if not best:
+        return np.zeros((0, 2, 2))
+    frame = axes.get_window_extent()
+    start = axes.transData.transform((1, floor[metric.column].max()))[1] if len(floor) else frame.y0
+    last, corners = max(start, frame.y0), []
+    for i in best:
+        y = axes.transData.transform((1, points[metric.column][i]))[1]
+        corners += [(x[i], last), (x[i], y)]
+        last = y
+    path = np.array([*corners, (frame.x1, last)])
+    steps = axes.transAxes.inverted().transform(path).T
+    axes.plot(*steps, transform=axes.transAxes, color=INK, lw=1.0, alpha=0.5, zorder=2)
+    return np.stack([path[:-1], path[1:]], 1)

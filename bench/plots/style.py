@@ -1,0 +1,188 @@
+"""One look for every picture: the palette, the greys, the type sizes, the page with its title and its footer."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+WIDTH = 10.0  # inches: at 180 dpi twice the 900 pixels of a README, so a point is 1.25 pixels there
+DPI = 180
+
+
+class Family(NamedTuple):
+    """How a family of purifiers looks: the colour of its marks and a darker one for its words."""
+
+    colour: str
+    ink: str
+
+
+# Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
+FAMILIES = {
+    "none": Family("#8C8C8C", "#5E5E5E"),
+    "one-step": Family("#0072B2", "#00639B"),
+    "consistency": Family("#D55E00", "#B04D00"),
+    "pf-ode": Family("#009E73", "#00775A"),
+    "sde": Family("#C66FA0", "#A04A7C"),
+    "other": Family("#E69F00", "#8A6000"),
+    "imported": Family("#3A3A3A", "#3A3A3A"),
+}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)))
+
+INK, SOFT, FAINT, GRID = "#1F2328", "#57606A", "#9AA1A9", "#E9EBEE"
+RIGHT, WRONG = "#1A7F5A", "#C23A1E"
+
+TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, 8.5, 8.0, 7.0
+
+RC: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    # The first comes with matplotlib, so pictures are the same on every machine; the others are for readers of an SVG.
+    "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": TEXT,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": TEXT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.labelsize": LABEL,
+    "ytick.labelsize": LABEL,
+    "legend.frameon": False,
+    "legend.fontsize": LABEL,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "svg.fonttype": "none",  # words stay words: small files that can be searched
+    "svg.hashsalt": "purifybench",  # the same picture is the same file
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in the house style, and leave the caller's settings as they were."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # a matplotlibrc of the reader's does not change the pictures
+            matplotlib.rcParams.update(RC)
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that axes belong to, which is never part of another one here."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def family(name: str) -> Family:
+    return FAMILIES.get(name, FAMILIES["other"])
+
+
+class Page:
+    """A figure with a title, a subtitle and a footer, whose body lies in inches from the top left.
+
+    Parameters:
+        title: states what is shown.
+        subtitle: whose results these are.
+        footer: paragraphs of small type at the bottom; the page grows by what they need.
+        body: height of what lies between head and footer, in inches.
+        head: height of title, subtitle and (with room for it) a legend, in inches.
+    """
+
+    MARGIN = 0.16
+    LINE = SMALL * 1.42 / 72
+
+    def __init__(self, title: str, subtitle: str, footer: Sequence[str], body: float, head: float = 0.98):
+        self.width, self.head = WIDTH, head
+        columns = int((WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
+        lines = [
+            (line, INK if part.startswith("Note") else SOFT) for part in footer for line in textwrap.wrap(part, columns)
+        ]
+        foot = 0.2 + len(lines) * self.LINE
+        self.height = self.head + body + foot
+        self.figure = Figure(figsize=(self.width, self.height), facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.text(self.MARGIN, 0.15, title, size=TITLE, weight="bold", va="top")
+        self.text(
+            self.MARGIN,
+            0.43,
+            textwrap.shorten(subtitle, int(columns * 0.75), placeholder=" …"),
+            size=SUBTITLE,
+            color=SOFT,
+            va="top",
+        )
+        for i, (line, ink) in enumerate(lines):
+            self.text(self.MARGIN, self.head + body + 0.08 + i * self.LINE, line, size=SMALL, color=ink, va="top")
+
+    def text(self, left: float, top: float, words: str, **options: Any) -> None:
+        """Words at inches from the top left."""
+        self.figure.text(left / self.width, 1 - top / self.height, words, **options)
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at inches from the left of the page and from the top of the body."""
+        bottom = self.height - self.head - top - height
+        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def legend(self, handles: Sequence[Line2D]) -> None:
+        """One line of keys between subtitle and body."""
+        self.figure.legend(
+            handles=handles,
+            loc="upper left",
+            ncols=len(handles),
+            borderaxespad=0,
+            borderpad=0,
+            labelcolor=SOFT,
+            bbox_to_anchor=((self.MARGIN + 0.01) / self.width, 1 - 0.68 / self.height),
+            handletextpad=0.5,
+            columnspacing=1.6,
+            handlelength=1.4,
+        )
+
+
+def family_handles(names: Iterable[str]) -> list[Line2D]:
+    """A key for each family that is present, in the palette's order."""
+    handles = []
+    present = set(names)
+    for name, look in FAMILIES.items():
+        if name not in present:
+            continue
+        if name == "none":
+            handles.append(Line2D([], [], color=look.colour, lw=1.5, label="none (plain randomized smoothing)"))
+        elif name == "imported":
+            hollow = Line2D([], [], ls="", marker="o", ms=6, mfc="white", mec=look.colour, mew=1.3)
+            hollow.set_label("imported, radii only")
+            handles.append(hollow)
+        else:
+            handles.append(Line2D([], [], ls="", marker="o", ms=6.5, mfc=look.colour, mec="white", label=name))
+    return handles
+
+
+@styled
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG; the same figure gives the same bytes."""
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    figure.savefig(paths[0], dpi=DPI, metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
