@@ -52,7 +52,7 @@ def tests(session: nox.Session) -> None:
 def perf(session: nox.Session) -> None:
     """Speed, side by side with a plain loop: pytest-benchmark."""
     install(session)
-    session.run("pytest", "tests/perf", "--benchmark-enable", "-s", *session.posargs)
+    session.run("pytest", "-o", "addopts=-ra", "tests/perf", "-s", *session.posargs)
 
 
 @nox.session(venv_location=SHARED)
