@@ -50,6 +50,9 @@ def run(
     classifier: Annotated[str | None, typer.Option(help="A classifier, as for --purifiers.")] = None,
     sigmas: Annotated[str | None, typer.Option(help="Comma-separated noise levels, in [0,1] pixel units.")] = None,
     images: Annotated[int | None, typer.Option(help="How many test images, at an even stride.")] = None,
+    certifier: Annotated[
+        str | None, typer.Option(help="cohen, or a sequential rule: tight, parity, half-point or fast.")
+    ] = None,
     n0: Annotated[int | None, typer.Option(help="Draws that choose the class.")] = None,
     n: Annotated[int | None, typer.Option(help="Draws that bound its probability.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Probability that a certificate is wrong.")] = None,
@@ -123,24 +126,30 @@ def summary(
     runs: Annotated[list[Path], typer.Argument(help="Results folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii [those of the preset].")] = None,
+    against: Annotated[str | None, typer.Option(help="A purifier to compare ACRs with, image by image.")] = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     from bench import store
-    from bench.display import results_table
-    from bench.summary import summarise
+    from bench.display import gains_table, results_table
+    from bench.summary import paired_gains, summarise
 
     try:
         at = [float(r) for r in radii.split(",")] if radii else None
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
         found = summarise([store.read_run(run) for run in runs], at)
+        gains = paired_gains(found, against) if against else None
     except (store.StoreError, ValueError) as error:
         raise refuse(error) from error
     if not as_json:
         console.print(results_table(found))
+        if gains is not None:
+            console.print(gains_table(gains, against))
         return
-    rows = json.loads(found.table.to_json(orient="records"))
+    rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
+    if gains is not None:
+        record["gains"] = json.loads(gains.to_json(orient="records", double_precision=15))
     sys.stdout.write(json.dumps(record, indent=1) + "\n")
 
 
@@ -166,6 +175,49 @@ def import_(
     for line in repaired:
         console.print(f"[yellow]repaired:[/] {line}")
     say(f"stored {name!r} in {out}; `bench summary {out}` shows it")
+
+
+@app.command()
+def boundaries(
+    sigma: Annotated[float, typer.Option(help="Noise level, in [0,1] pixel units.")],
+    radii: Annotated[str, typer.Option(help="Comma-separated L2 radii that the rule decides.")],
+    certifier: Annotated[str, typer.Option(help="tight, parity, half-point or fast.")] = "tight",
+    alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
+    as_json: Annotated[bool, typer.Option("--json", help="All looks and boundaries, as JSON.")] = False,
+) -> None:
+    """Print a sequential rule's looks, boundaries and exact crossing probabilities, for anyone to check."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from bench.boundaries import PRESETS
+    from bench.names import nearest
+    from bench.sequential import cached_boundaries
+
+    if certifier not in PRESETS:
+        raise refuse(nearest("certifier", certifier, PRESETS))
+    try:
+        found = cached_boundaries(sigma, [float(r) for r in radii.split(",")], alpha, PRESETS[certifier])
+    except ValueError as error:
+        raise refuse(error) from error
+    if as_json:
+        record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(PRESETS[certifier])}
+        sys.stdout.write(json.dumps({**record, **found.as_dict()}) + "\n")
+        return
+    table = Table(title=f"{certifier} at sigma = {sigma:g}, alpha = {alpha:g}: {len(found.looks)} looks")
+    for column in (
+        "radius",
+        "threshold of pA",
+        "crossing probability",
+        "first look that can certify",
+        "hits needed there",
+    ):
+        table.add_column(column, justify="right")
+    for j, radius in enumerate(found.radii):
+        possible = [k for k, n in enumerate(found.looks) if found.upper[j, k] <= n]
+        first = (str(found.looks[possible[0]]), str(found.upper[j, possible[0]])) if possible else ("never", "")
+        table.add_row(f"{radius:g}", f"{found.thresholds[j]:.6f}", f"{found.crossing[j]:.3e}", *first)
+    console.print(table)
 
 
 @app.command("list")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from scipy.special import betaincinv, ndtri
 
@@ -82,6 +82,19 @@ class Certifier(Protocol):
         """The rule and its constants, as a report names it."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """What of the rule is part of a cell's identity: "" where counts mean the same under any such rule.
+
+        Counts that one stopping rule has ended must not be read, or continued, by another.
+        """
+        ...
+
+    @property
+    def largest(self) -> float:
+        """The largest radius that the rule can prove."""
+        ...
+
     def missing(self, tally: Tally) -> list[Request]:
         """Draws that can be made now and are still needed; empty when the image is decided."""
         ...
@@ -112,6 +125,14 @@ class Cohen:
     def rule(self) -> str:
         return f"cohen (N0 = {self.n0}, N = {self.n}, alpha = {self.alpha:g})"
 
+    @property
+    def identity(self) -> str:
+        return ""
+
+    @property
+    def largest(self) -> float:
+        return largest_radius(self.n, self.alpha, self.sigma)
+
     def missing(self, tally: Tally) -> list[Request]:
         requests: list[Request] = []
         stages: tuple[tuple[Stage, int], ...] = (("select", self.n0), ("estimate", self.n))
@@ -129,8 +150,3 @@ class Cohen:
         p_lower = clopper_pearson_lower(votes[top], draws, self.alpha)
         radius = certified_radius(p_lower, self.sigma)
         return Certificate(top if p_lower > 0.5 else None, draws, p_lower, radius, self.rule)
-
-
-def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
-    """The certifier of a sweep, as its preset (or a manifest's copy of it) asks for."""
-    return Cohen(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"])

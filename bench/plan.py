@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench import certify, data, plugins
+from bench import data, plugins, rules
+from bench.certify import Certifier
 from bench.names import nearest
 from bench.preset import Preset
 from bench.types import Cell
@@ -47,8 +48,8 @@ class Plan:
     plugin_files: dict[str, dict[str, str]]
     families: dict[str, str]
 
-    def certifier(self, cell: Cell) -> certify.Certifier:
-        return certify.of_sweep(self.preset.model_dump(), cell.sigma)
+    def certifier(self, cell: Cell) -> Certifier:
+        return rules.of_sweep(self.preset.model_dump(), cell.sigma)
 
 
 def plan(preset: Preset, device_type: str) -> Plan:
@@ -85,6 +86,7 @@ def plan(preset: Preset, device_type: str) -> Plan:
             device_type=device_type,
             hashes={
                 **shared,
+                **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
                 "purifier": plugins.code_hash(type(purifier)),
                 **{f"network {role}": fingerprint(Path(weights[role])) for role in purifier.networks},
             },

@@ -58,8 +58,10 @@ class Preset(BaseModel):
         purifiers: the plugins that are compared.
         networks: role -> weights (a bundled name such as `mnist5k/edm`, or a file).
         sigmas: standard deviations of the smoothing noise, in [0,1] pixel units.
-        n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong.
-        radii: L2 radii at which tables and fronts read certified accuracy.
+        certifier: `cohen`, or a sequential rule: `tight` (also called `sequential`), `parity`, `half-point`, `fast`.
+        n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong. A sequential rule
+            decides for itself how many draws an image needs and ignores `n`.
+        radii: L2 radii at which tables and fronts read certified accuracy; a sequential rule decides these only.
         seed: of the noise.
         precision: in which the purifiers' networks compute; `auto` is bf16 where the device has instructions for it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -77,6 +79,7 @@ class Preset(BaseModel):
     purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
     networks: dict[str, str] = {}
     sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated), Field(min_length=1)]
+    certifier: Literal["cohen", "sequential", "parity", "tight", "half-point", "fast"] = "cohen"
     n0: int = Field(100, ge=1)
     n: int = Field(1000, ge=1)
     alpha: float = Field(0.001, gt=0, lt=1)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bench.certify import Certifier, Tally, largest_radius, of_sweep
+from bench.certify import Certifier, Tally
+from bench.rules import of_sweep
 from bench.store import Run
 
 CONFIDENCE = 0.95
@@ -169,7 +170,6 @@ def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataF
     rows = []
     for key, cell in run.cells.items():
         mine = decided[decided["cell"] == key]
-        largest = largest_radius(preset["n"], preset["alpha"], cell.sigma)
         row: dict[str, Any] = {
             "run": name,
             "cell": key,
@@ -181,7 +181,7 @@ def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataF
             "rule": rules[key].rule,
             "wanted": len(run.manifest["labels"]),
             "error": run.errors.get(key),
-            "largest": largest,
+            "largest": rules[key].largest,
             "images": 0,
         }
         if len(mine):
@@ -232,9 +232,51 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
         stale = set(run.blocks["cell"]) - set(run.cells)
         if stale:
             said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
+    sequential = table["rule"].str.startswith("sequential")
+    if sequential.any():
+        also = "; never compare them with those of Cohen's rule" if not sequential.all() else ""
+        said.append(f"ACRs of a sequential rule count certified radii of its grid only{also}")
     if (table["source"] == IMPORTED).any():
         said.append("imported rows come from published logs: radii only, cost not measured here")
     return said
+
+
+def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
+    """How much more average certified radius each row has than a baseline at its sigma, on the same images and noise.
+
+    Columns: run, sigma, label, images (in common), gain, gain_low, gain_high (paired bootstrap over images, 95 %).
+
+    Parameters:
+        baseline: a purifier's label, or its name where that is enough.
+
+    Raises:
+        ValueError: no row is called that; the message lists the rows.
+    """
+    table = summary.table
+    named = table[(table["label"] == baseline) | (table["purifier"] == baseline)]
+    if named.empty:
+        raise ValueError(
+            f"no purifier {baseline!r} in these runs; there are: {', '.join(dict.fromkeys(table['label']))}"
+        )
+    if named["label"].nunique() > 1:
+        raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
+    certificates = summary.certificates
+    gained = certificates["radius"].where(certificates["correct"].astype(bool), 0.0)
+    radii = {key: rows for key, rows in gained.groupby([certificates["run"], certificates["cell"]])}
+    images = certificates["image"]
+    rows = []
+    for _, row in table.iterrows():
+        other = named[(named["sigma"] == row["sigma"]) & (named["source"] == row["source"])]
+        if not len(other) or (row["run"], row["cell"]) not in radii or row["cell"] in set(other["cell"]):
+            continue
+        pair = [radii.get((r["run"], r["cell"]), gained.iloc[:0]) for r in (row, other.iloc[0])]
+        mine, base = (values.set_axis(images[values.index]) for values in pair)
+        difference = (mine - base).dropna().to_numpy()
+        if len(difference):
+            low, high = mean_interval(difference)
+            gain = {"images": len(difference), "gain": difference.mean(), "gain_low": low, "gain_high": high}
+            rows.append({"run": row["run"], "sigma": row["sigma"], "label": row["label"], **gain})
+    return pd.DataFrame(rows, columns=["run", "sigma", "label", "images", "gain", "gain_low", "gain_high"])
 
 
 def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:

@@ -91,7 +91,10 @@ ALLOWED = {
     "bench.store": BASE,
     "bench.preset": BASE,
     "bench.plugins": BASE,
-    "bench.summary": {*BASE, "bench.store"},
+    "bench.rules": {*BASE, "bench.sequential"},
+    "bench.boundaries": set(),
+    "bench.sequential": {*BASE, "bench.boundaries"},
+    "bench.summary": {*BASE, "bench.store", "bench.rules"},
 }
 
 

@@ -16,6 +16,7 @@ from bench.engine import Engine, Task
 from bench.executors.local import InProcess, prepare_device
 from bench.plan import manifest, plan
 from bench.store import Store, read_run
+from bench.summary import summarise
 from bench.sweep import CellProgress, Observer, sweep
 from bench.types import Block, Cost, Counts
 
@@ -140,7 +141,7 @@ def test_costs_of_blocks_add_up_to_the_evaluations_made(tiny_preset, tmp_path):
 class Doubling:
     """A rule that stops early: asks for 4 more draws until 12, or until the first class has 6."""
 
-    rule = "doubling"
+    rule, identity, largest = "doubling", "doubling", 0.0
 
     def missing(self, tally: Tally) -> list[Request]:
         done, votes = tally.uninterrupted("estimate", 12)
@@ -192,3 +193,19 @@ def test_a_block_larger_than_the_batch_still_runs():
     cell = type("Cell", (), {"key": "k"})()
     progress = CellProgress.resume(cell, Cohen(0.5, 10, 100, 0.001, block=100), [0], {0: Tally({0: [10, 0]}, {})})
     assert progress.take(8).blocks == (Block("k", 0, "estimate", 0, 100),)
+
+
+def test_a_sequential_rule_stops_images_early_and_keeps_its_counts_apart(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none"], images=4, n0=20, radii=[0.0, 0.25])
+    fixed = run_here(path, tmp_path / "fixed", n=200)
+    early = run_here(path, tmp_path / "early", certifier="fast", n0=20)
+    assert {key[0] for key in early}.isdisjoint({key[0] for key in fixed})
+    run = read_run(tmp_path / "early")
+    table = summarise([run]).table
+    assert table["images"].tolist() == [4]
+    assert table["rule"].str.startswith("sequential fast").all()
+    assert any("sequential rule" in note for note in summarise([run]).notes)
+    drawn = run.blocks[run.blocks["stage"] == "estimate"].groupby("image")["draws"].sum()
+    assert (drawn < 100_000).all() and drawn.min() >= 100
+    shared = {key[1:]: votes for key, votes in fixed.items() if key[2] == "select"}
+    assert shared == {key[1:]: votes for key, votes in early.items() if key[2] == "select"}  # the same noise

@@ -1,0 +1,232 @@
+"""The sequential certifier: stop drawing as soon as every radius of interest is proved or given up.
+
+The rule of `bench.boundaries` as a state machine over counts, and a cache of its boundaries on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import bench.boundaries
+from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
+from bench.certify import Request, Tally
+from bench.types import Certificate, Stage
+
+FORMAT = 1  # of the cache files
+
+
+class Progress(NamedTuple):
+    """How far the counts of one image take the rule.
+
+    Attributes:
+        choice: the selected class, or None while selection draws are missing.
+        proved, top: number of radii proved, and number of those that are not given up.
+        looks: looks reached, up to the one that decided.
+        decided: no draw is needed any more.
+    """
+
+    choice: int | None
+    proved: int
+    top: int
+    looks: int
+    decided: bool
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Exact one-sided group-sequential certifier: the largest of `radii` that is proved, at `alpha` per image.
+
+    `n0` draws choose the class and are never used again. Fresh draws are looked at in groups; at each look a radius
+    is proved when the hits reach its upper boundary, or given up when they do not exceed its lower one. What is proved
+    stays proved, what is given up stays given up; it stops when nothing is left to decide, or at `n_max`.
+
+    A certificate's `p_lower` is the threshold of the largest radius proved, so its radius is one of `radii`: average
+    certified radii are lower than those of a fixed N on the same draws, and not comparable with them.
+
+    Parameters:
+        sigma: of the smoothing noise, in [0,1] pixel units.
+        radii: to be decided, L2, increasing, in [0,1] pixel units; 0 claims `pA > 1/2`.
+        n0: draws of the selection.
+        alpha: probability that the certificate is wrong.
+        preset: `parity`, `tight`, `half-point` or `fast`, or constants of your own. To be fixed before any draw is
+            seen: a longer `n_max` chosen after looking at the counts would void the guarantee.
+        block: most draws that travel and are stored together; none crosses a look.
+        label: the image's true class, for label-aware stopping: an image whose selected class differs is abstained
+            from at once, which leaves certified accuracy as it is. None never looks at labels.
+
+    Raises:
+        ValueError: unknown preset; n0 or block below 1; sigma, radii or alpha out of range (as the boundaries need
+            them, at the first use).
+    """
+
+    sigma: float
+    radii: tuple[float, ...]
+    n0: int = 100
+    alpha: float = 0.001
+    preset: str | Constants = "tight"
+    block: int = 100
+    label: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.preset, str) and self.preset not in PRESETS:
+            raise ValueError(f"unknown preset {self.preset!r} of the sequential certifier. Known: {', '.join(PRESETS)}")
+        if self.n0 < 1 or self.block < 1:
+            raise ValueError(f"n0 and block must be at least 1, got n0 = {self.n0}, block = {self.block}")
+        object.__setattr__(self, "radii", tuple(float(r) for r in self.radii))  # hashable, whatever was given
+
+    @property
+    def constants(self) -> Constants:
+        """The constants of the preset."""
+        return PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
+
+    @cached_property
+    def boundaries(self) -> Boundaries:
+        """The looks and boundaries; computed once per process and once per machine."""
+        return _boundaries(self.sigma, self.radii, self.alpha, self.constants)
+
+    @property
+    def rule(self) -> str:
+        """The rule and its constants, as a report names it."""
+        c, r = self.constants, self.radii
+        name = self.preset if isinstance(self.preset, str) else "custom"
+        radii = " ".join(f"{x:g}" for x in r) if len(r) <= 10 else f"{r[0]:g} to {r[-1]:g} ({len(r)} of them)"
+        aware = "" if self.label is None else ", label-aware"
+        return (
+            f"sequential {name} (N0 = {self.n0}, Nmax = {c.n_max}, lambda0 = {c.lambda0:g}, power = {c.power:g}, "
+            f"alpha = {self.alpha:g}, radii {radii}{aware})"
+        )
+
+    @cached_property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits of all that decides; counts begun under one must not be extended under another."""
+        facts = [self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label is not None]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    @property
+    def largest(self) -> float:
+        """The largest radius of the grid that can be certified at all."""
+        alive = self.boundaries.radii[self.boundaries.alive]
+        return float(alive.max()) if len(alive) else 0.0
+
+    def missing(self, tally: Tally) -> list[Request]:
+        """The rest of the selection; then, look by look, the draws up to the next look."""
+        progress = self.progress(tally)
+        if progress.choice is None:
+            return _gaps(tally.select, "select", 0, self.n0, self.block)
+        if progress.decided:
+            return []
+        looks = self.boundaries.looks
+        start = int(looks[progress.looks - 1]) if progress.looks else 0
+        return _gaps(tally.estimate, "estimate", start, int(looks[progress.looks]), self.block)
+
+    def certify(self, tally: Tally) -> Certificate | None:
+        """The certificate, or None while draws are missing; draws beyond the look that decided are ignored."""
+        progress = self.progress(tally)
+        if not progress.decided:
+            return None
+        b, c = self.boundaries, progress.proved
+        draws = int(b.looks[progress.looks - 1]) if progress.looks else 0
+        if c == 0:
+            return Certificate(None, draws, 0.0, 0.0, self.rule)
+        return Certificate(progress.choice, draws, float(b.thresholds[c - 1]), float(b.radii[c - 1]), self.rule)
+
+    def progress(self, tally: Tally) -> Progress:
+        """Where the counts stand.
+
+        Raises:
+            ValueError: stored blocks join draws across a look that the rule must see.
+        """
+        selected, choice_votes = tally.uninterrupted("select", self.n0)
+        if selected < self.n0:
+            return Progress(None, 0, 0, 0, False)
+        choice = max(range(len(choice_votes)), key=choice_votes.__getitem__)
+        if self.label is not None and choice != self.label:
+            return Progress(choice, 0, 0, 0, True)
+        b = self.boundaries
+        proved, top = 0, int(np.count_nonzero(b.alive))
+        look, draws, hits = 0, 0, 0
+        while proved < top and look < len(b.looks):
+            n = int(b.looks[look])
+            while draws < n and draws in tally.estimate:
+                votes = tally.estimate[draws]
+                draws, hits = draws + sum(votes), hits + votes[choice]
+            if draws < n:
+                return Progress(choice, proved, top, look, False)
+            if draws > n:
+                raise ValueError(
+                    f"the stored counts join draws up to {draws} in one block, so the look at {n} cannot be taken; "
+                    f"read them with the rule that made them, or give another --out"
+                )
+            proved = max(proved, min(int(np.count_nonzero(hits >= b.upper[:, look])), top))
+            top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
+            look += 1
+        return Progress(choice, proved, top, look, True)
+
+
+def _gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:
+    """Requests for the draws from `start` to `end` that are not stored, `block` at a time counted from `start`."""
+    requests, draw = [], start
+    while draw < end:
+        if draw in stored:
+            draw += sum(stored[draw])
+            continue
+        stop = min(start + ((draw - start) // block + 1) * block, end)
+        stop = min([stop, *(first for first in range(draw + 1, stop) if first in stored)])
+        requests.append(Request(stage, draw, stop - draw))
+        draw = stop
+    return requests
+
+
+@lru_cache(maxsize=64)
+def _boundaries(sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants) -> Boundaries:
+    return cached_boundaries(sigma, radii, alpha, constants)
+
+
+def cache_folder() -> Path:
+    """Where boundaries are kept between runs: the user's cache folder."""
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:
+        return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "purifybench"
+    return user_cache_path("purifybench", appauthor=False)
+
+
+def cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, constants: Constants) -> Boundaries:
+    """`bench.boundaries.boundaries`, read from the cache where it has been computed before.
+
+    A cache file that is damaged is computed anew and rewritten; a folder that cannot be written is done without.
+    """
+    source = hashlib.sha256(Path(bench.boundaries.__file__).read_bytes()).hexdigest()  # a changed rule is another one
+    facts = json.dumps([FORMAT, source, sigma, list(radii), alpha, asdict(constants)])
+    path = cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["facts"]) == facts:
+                return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})
+    except Exception:  # absent or damaged in any of the ways that zip files know: the answer is to compute
+        pass
+    fresh = boundaries(sigma, radii, alpha, constants)
+    buffer = io.BytesIO()
+    np.savez(buffer, facts=np.array(facts), **{f.name: getattr(fresh, f.name) for f in fields(Boundaries)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(buffer.getvalue())
+        try:
+            os.replace(file.name, path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+    except OSError:
+        pass  # the cache saves time and nothing else
+    return fresh

@@ -1,0 +1,65 @@
+"""The simulation: what the sequential rule saves and loses on the certificates of Cohen et al. (2019)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import simulate
+from bench.boundaries import PRESETS
+from bench.certify import certified_radius, clopper_pearson_lower
+
+RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARED = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A table of five images: certain, likely, likely but wrong, and two that were abstained from."""
+    radius = [certified_radius(clopper_pearson_lower(hits, 100_000, 0.01), 0.5) for hits in (100_000, 80_000, 80_000)]
+    rows = [(3, 3, radius[0], 1), (3, 3, radius[1], 1), (3, 4, radius[2], 0), (3, -1, 0.0, 0), (3, -1, 0.0, 0)]
+    lines = [f"{i}\t{label}\t{predict}\t{r:.3}\t{correct}\t15.4" for i, (label, predict, r, correct) in enumerate(rows)]
+    path = tmp_path / "certificates.tsv"
+    path.write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *lines]) + "\n")
+    return path
+
+
+def test_published_radii_give_back_the_hits_that_they_were_computed_from(file: Path) -> None:
+    p, correct = simulate.published(file, 0.5)
+    assert p == pytest.approx([1.0, 0.8, 0.8, 0.3, 0.5], abs=3e-4)  # to the three digits that were printed
+    assert correct.tolist() == [True, True, False, False, False]
+
+
+def test_cohens_accuracy_is_the_share_of_counts_whose_bound_reaches_the_threshold() -> None:
+    p, correct, n = np.array([0.7, 0.9]), np.array([True, True]), 500
+    hits = np.random.default_rng(0).binomial(n, p, size=(4000, 2))
+    radii = np.array([[certified_radius(clopper_pearson_lower(h, n, 0.01), 0.5) for h in row] for row in hits.tolist()])
+    outcome = simulate.cohen(p, correct, 0.5, (0.2, 0.25, 0.6), 0.01, n)
+    for accuracy, r in zip(outcome.accuracy, (0.2, 0.25, 0.6), strict=True):
+        assert (radii >= r).mean() == pytest.approx(accuracy, abs=0.02)
+
+
+def test_the_table_has_a_row_for_every_rule(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate.main([str(file), "--sigma", "0.5", "--repeats", "10"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [*PRESETS, "cohen N = 10,000", "cohen N = 100,000"]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "preset", "draws", "loss"),
+    [(0.25, "tight", 6970, 0.3), (0.25, "fast", 3140, 3.4), (0.5, "tight", 3370, 0.3), (0.5, "fast", 1670, 1.1)],
+)
+def test_published_models_are_certified_with_many_times_fewer_draws(
+    sigma: float, preset: str, draws: int, loss: float
+) -> None:
+    path = SHARED / "cohen2019" / f"cifar10-resnet110-noise_{sigma:.2f}-sigma_{sigma:.2f}.tsv"
+    if not path.exists():
+        pytest.skip(f"the published certificates are not at {path.parent}")
+    p, correct = simulate.published(path, sigma)
+    reference = simulate.cohen(p, correct, sigma, RADII, 0.001, 100_000)
+    outcome = simulate.sequential(p, correct, sigma, RADII, 0.001, preset, repeats=1000)
+    assert outcome.draws == pytest.approx(draws, rel=0.03)
+    assert 100 * (reference.accuracy - outcome.accuracy).max() < loss

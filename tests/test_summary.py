@@ -1,0 +1,111 @@
+"""From counts to figures: intervals, fronts, paired gains, and what the reader is told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bench.store import Run
+from bench.summary import Summary, describe_row, front, mean_interval, paired_gains, summarise, wilson_interval
+from bench.types import Cell
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 20), (300, 500), (500, 500), (1, 3)])
+def test_the_interval_of_an_accuracy_is_wilsons(hits, total):
+    expected = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_sixty_percent_of_500_images_has_the_interval_of_the_protocol():
+    low, high = wilson_interval(300, 500)
+    assert (round(100 * low, 1), round(100 * high, 1)) == (55.6, 64.2)
+
+
+def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        low, high = mean_interval(rng.exponential(size=150), seed=seed)
+        covered += low <= 1 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_the_front_keeps_what_nothing_as_cheap_beats():
+    costs, values = [1, 1, 2, 3, 4, float("nan")], [0.5, 0.6, 0.55, 0.7, 0.7, 0.9]
+    assert front(costs, values) == [1, 3]
+
+
+def test_an_abstained_or_wrong_image_counts_nowhere():
+    rows = pd.DataFrame({"correct": [True, False, False], "radius": [0.4, 0.9, 0.0], "predicted": [1, 2, -1]})
+    found = describe_row(rows, [0.0, 0.4, 0.5])
+    assert (found["acc@0"], found["acc@0.4"], found["acc@0.5"]) == (1 / 3, 1 / 3, 0)
+    assert found["acr"] == pytest.approx(0.4 / 3)
+    assert found["abstained"] == 1 / 3
+
+
+CELL = Cell("none", {}, "cnn", {}, "mnist5k", "h", 0.5, 0, "fp32", "cpu", {})
+SWEEP = {"n0": 10, "n": 40, "alpha": 0.001, "block": 40, "radii": [0.0, 0.25], "images": 2}
+
+
+def run_of(tmp_path, hits, cell=CELL, device="CPU", wanted=None, error=None):
+    """A run of one cell whose images, all of class 0, have so many hits of 40."""
+    blocks = []
+    for image, k in enumerate(hits):
+        for stage, votes in (("select", [10, 0]), ("estimate", [k, 40 - k])):
+            draws = sum(votes)
+            costs = {"nfe": 2 * draws, "classifier_rows": draws, "noise_s": 0.0, "purify_s": draws * 1e-3}
+            row = {"cell": cell.key, "image": image, "stage": stage, "first": 0, "draws": draws, "votes": votes}
+            blocks.append({**row, **costs, "classify_s": 0.0, "peak_bytes": 1, "device": device})
+    labels = {str(i): 0 for i in range(wanted or len(hits))}
+    manifest = {"preset": SWEEP, "labels": labels, "families": {cell.purifier: "none"}, "sweep": [cell.key]}
+    errors = {cell.key: error} if error else {}
+    return Run(tmp_path, manifest, {cell.key: cell}, errors, pd.DataFrame(blocks), pd.DataFrame())
+
+
+def test_a_summary_reads_counts_as_certificates(tmp_path):
+    row = summarise([run_of(tmp_path, [40, 20, 38])]).table.iloc[0]
+    assert (row["images"], row["acc@0"], row["acc@0.25"]) == (3, 2 / 3, 2 / 3)
+    assert row["abstained"] == 1 / 3
+    assert (row["nfe"], row["ms_purify"]) == pytest.approx((2, 1))
+    full, partial = (0.5 * stats.norm.ppf(stats.beta.ppf(0.001, k, 41 - k)) for k in (40, 38))
+    assert row["acr"] == pytest.approx((full + partial) / 3)
+    assert row["largest"] == pytest.approx(full)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    incomplete = summarise([run_of(tmp_path, [40], wanted=5)])
+    assert any(note.startswith("incomplete") for note in incomplete.notes)
+    failed = summarise([run_of(tmp_path, [40], error="it raised")])
+    assert any("failed: none" in note for note in failed.notes)
+    mixed = summarise([run_of(tmp_path / "a", [40], device="GPU"), run_of(tmp_path / "b", [40], device="CPU")])
+    assert any("different devices: CPU; GPU" in note for note in mixed.notes)
+    assert summarise([run_of(tmp_path, [40])]).notes == ()
+
+
+def test_runs_of_one_folder_name_stay_apart(tmp_path):
+    found = summarise([run_of(tmp_path / "x" / "run", [40]), run_of(tmp_path / "y" / "run", [20])])
+    assert found.table["run"].tolist() == ["run (1)", "run (2)"]
+    assert found.certificates.groupby("run")["radius"].sum().tolist() == pytest.approx([found.table["largest"][0], 0])
+
+
+def test_paired_gains_are_taken_image_by_image(tmp_path):
+    other = replace(CELL, purifier="better")
+    hits = np.random.default_rng(0).integers(25, 36, 60)
+    found = summarise([run_of(tmp_path / "a", hits), run_of(tmp_path / "b", hits + 2, other)])
+    gains = paired_gains(found, "none")
+    assert gains["label"].tolist() == ["better"]
+    acr = found.table.set_index("label")["acr"]
+    assert gains["gain"][0] == pytest.approx(acr["better"] - acr["none"])
+    # the pairs differ by nearly the same amount, so the paired interval is narrower than either row's own
+    width = gains["gain_high"][0] - gains["gain_low"][0]
+    assert gains["gain_low"][0] > 0 and width < 0.7 * (found.table["acr_high"] - found.table["acr_low"]).min()
+    with pytest.raises(ValueError, match=r"no purifier 'nope'.*none, better"):
+        paired_gains(found, "nope")
+
+
+def test_a_baseline_that_could_mean_several_rows_is_refused():
+    table = pd.DataFrame({"label": ["ode(steps=1)", "ode(steps=2)"], "purifier": ["ode", "ode"]})
+    with pytest.raises(ValueError, match="could be any of"):
+        paired_gains(Summary("", table, pd.DataFrame(), (), ()), "ode")
