@@ -144,7 +144,7 @@ def summary(
     if not as_json:
         console.print(results_table(found))
         if gains is not None:
-            console.print(gains_table(gains, against))
+            console.print(gains_table(found, gains, against))
         return
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}

@@ -98,12 +98,12 @@ def results_table(summary: Summary) -> Table:
     return table
 
 
-def gains_table(gains: pd.DataFrame, baseline: str | None) -> Table:
+def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None) -> Table:
     """Paired gains of average certified radius, marked where the interval leaves out 0."""
     table = Table(title=Text(f"ACR gained over {baseline}, image by image (95 % paired bootstrap)"), pad_edge=False)
     for name in ("σ", "purifier", "gain", "interval", "images"):
         table.add_column(name, justify="left" if name == "purifier" else "right")
-    names = short_names(gains)
+    names = short_names(summary.table)
     for _, row in gains.iterrows():
         clear = row["gain_low"] > 0 or row["gain_high"] < 0
         interval = f"[{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]{' *' if clear else '  '}"

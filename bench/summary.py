@@ -262,7 +262,7 @@ def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
         raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
     certificates = summary.certificates
     gained = certificates["radius"].where(certificates["correct"].astype(bool), 0.0)
-    radii = {key: rows for key, rows in gained.groupby([certificates["run"], certificates["cell"]])}
+    radii = dict(iter(gained.groupby([certificates["run"], certificates["cell"]])))
     images = certificates["image"]
     rows = []
     for _, row in table.iterrows():
