@@ -1,65 +1,77 @@
 """The only door to tests, lint, types, sweeps and pictures: `nox -s NAME -- ARGUMENTS`.
 
-All sessions but lint share one environment, because torch alone takes gigabytes.
+All sessions but lint share one environment, because torch alone takes gigabytes. It is made once, and again when
+pyproject.toml changes.
 """
+
+import os
+import shutil
+import sys
+from pathlib import Path
 
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint", "types"]
-SHARED = ".nox/purifybench"
+
+ENVIRONMENT = Path(".nox") / "purifybench"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+NEEDS = ("-e", ".[hub,tests,types]")
 
 
-def install(session: nox.Session) -> None:
-    session.install("-e", ".[hub,tests]", "mypy>=1.11", "pandas-stubs")
+def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """Run Python in the shared environment, made first where it is missing or out of date."""
+    stamp, wanted = ENVIRONMENT / "made-from.toml", Path("pyproject.toml").read_text()
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        if shutil.which("uv"):
+            if not PYTHON.exists():
+                session.run("uv", "venv", "--python", sys.executable, str(ENVIRONMENT), external=True)
+            session.run("uv", "pip", "install", "--python", str(PYTHON), *NEEDS, external=True)
+        else:
+            if not PYTHON.exists():
+                session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
+            session.run(str(PYTHON), "-m", "pip", "install", *NEEDS, external=True)
+        stamp.write_text(wanted)
+    session.run(str(PYTHON), *arguments, env=env, external=True)
 
 
-def bench(session: nox.Session, *arguments: str) -> None:
-    session.run("python", "-m", "bench", *arguments)
-
-
-@nox.session(name="bench", venv_location=SHARED)
-def bench_session(session: nox.Session) -> None:
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
     """The full sweep of the embedded benchmark, or any command of `python -m bench`."""
-    install(session)
     words = session.posargs or ["run", "embedded"]
-    bench(session, *(["run"] if words[0].startswith("-") and words[0] != "--help" else []), *words)
+    command = ["run"] if words[0].startswith("-") and words[0] != "--help" else []
+    python(session, "-m", "bench", *command, *words)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session(venv_backend="none")
 def plots(session: nox.Session) -> None:
-    """Pictures of the committed reference runs, or of the results folders that are given."""
-    install(session)
-    bench(session, "plot", *(session.posargs or ["results/embedded"]))
+    """Pictures of the committed reference run, or of the results folders that are given."""
+    python(session, "-m", "bench", "plot", *(session.posargs or ["results/embedded"]))
 
 
-@nox.session(venv_location=SHARED)
+@nox.session(venv_backend="none")
 def train(session: nox.Session) -> None:
     """Train the embedded networks again."""
-    install(session)
-    bench(session, "train", *session.posargs)
+    python(session, "-m", "bench", "train", *session.posargs)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests."""
-    install(session)
-    session.run("pytest", *session.posargs)
+    """All tests, in a process per core of one thread each."""
+    python(session, "-m", "pytest", "-n", "auto", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
-@nox.session(venv_location=SHARED)
+@nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
     """Speed, side by side with a plain loop: pytest-benchmark."""
-    install(session)
-    session.run("pytest", "-o", "addopts=-ra", "tests/perf", "-s", *session.posargs)
+    python(session, "-m", "pytest", "-o", "addopts=-ra", "tests/perf", "-s", *session.posargs)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Static types."""
-    install(session)
-    session.run("mypy", *session.posargs)
+    python(session, "-m", "mypy", *session.posargs)
 
 
 @nox.session
