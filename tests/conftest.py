@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ ROOT = Path(__file__).parent.parent
 ROLES = {"ddpm": "vp", "edm": "edm", "edm-ft": "edm", "cm": "consistency", "cm-ft": "consistency"}
 UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
 CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
+
+
+@pytest.fixture(autouse=True)
+def float_arithmetic() -> Iterator[None]:
+    """A run in this process flushes denormal numbers, for speed; the next test gets them back."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
