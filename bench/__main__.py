@@ -49,7 +49,7 @@ def run(
     purifiers: PurifiersOption = None,
     classifier: Annotated[str | None, typer.Option(help="A classifier, as for --purifiers.")] = None,
     sigmas: Annotated[str | None, typer.Option(help="Comma-separated noise levels, in [0,1] pixel units.")] = None,
-    images: Annotated[int | None, typer.Option(help="How many test images, at an even stride.")] = None,
+    images: Annotated[int | None, typer.Option(help="How many test images, balanced over the classes.")] = None,
     certifier: Annotated[
         str | None, typer.Option(help="cohen, or a sequential rule: tight, parity, half-point or fast.")
     ] = None,

@@ -64,6 +64,8 @@ class Tally:
         draws, votes = 0, None
         while draws < most and draws in blocks:
             block = blocks[draws]
+            if not sum(block):
+                raise ValueError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
             draws += sum(block)
             votes = tuple(block) if votes is None else tuple(a + b for a, b in zip(votes, block, strict=True))
         if draws > most:
@@ -72,6 +74,20 @@ class Tally:
                 f"ask for {draws}, or give another --out"
             )
         return draws, votes or ()
+
+
+def gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:
+    """Requests for the draws from `start` to `end` that are not stored, `block` at a time counted from `start`."""
+    requests, draw = [], start
+    while draw < end:
+        if draw in stored:
+            draw += max(1, sum(stored[draw]))
+            continue
+        stop = min(start + ((draw - start) // block + 1) * block, end)
+        stop = min([stop, *(first for first in range(draw + 1, stop) if first in stored)])
+        requests.append(Request(stage, draw, stop - draw))
+        draw = stop
+    return requests
 
 
 class Certifier(Protocol):
@@ -134,12 +150,12 @@ class Cohen:
         return largest_radius(self.n, self.alpha, self.sigma)
 
     def missing(self, tally: Tally) -> list[Request]:
-        requests: list[Request] = []
+        wanted: list[Request] = []
         stages: tuple[tuple[Stage, int], ...] = (("select", self.n0), ("estimate", self.n))
         for stage, total in stages:
             done, _ = tally.uninterrupted(stage, total)
-            requests += [Request(stage, i, min(self.block, total - i)) for i in range(done, total, self.block)]
-        return [r for r in requests if r.first not in getattr(tally, r.stage)]
+            wanted += gaps(getattr(tally, stage), stage, done, total, self.block)
+        return wanted
 
     def certify(self, tally: Tally) -> Certificate | None:
         selected, choice = tally.uninterrupted("select", self.n0)

@@ -25,18 +25,26 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Split:
-    """Images `[N,C,H,W]` float32 in [0,1] and labels `[N]` int64 of one split, with the names of the classes."""
+    """Images `[N,C,H,W]` float32 in [0,1] and labels `[N]` int64 of one split, with the names of the classes.
+
+    `interleaved`: the classes take turns, image by image, so the first images are balanced and a stride is not.
+    """
 
     dataset: str
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    interleaved: bool = False
 
-    def every(self, count: int) -> list[int]:
-        """Indices of `count` images at an even stride: 0, k, 2k, ...; raises ValueError where there are fewer."""
+    def pick(self, count: int) -> list[int]:
+        """Indices of `count` images, balanced over the classes; raises ValueError where there are fewer.
+
+        They lie at an even stride (0, k, 2k, ...: the published protocols' choice), or, where the classes take turns,
+        at the beginning.
+        """
         if not 1 <= count <= len(self.images):
             raise ValueError(f"images must lie between 1 and {len(self.images)} for {self.dataset}, got {count}")
-        return [i * len(self.images) // count for i in range(count)]
+        return [i if self.interleaved else i * len(self.images) // count for i in range(count)]
 
     def fingerprint(self) -> str:
         """A hash of images and labels: part of a result's identity."""
@@ -72,8 +80,8 @@ def mnist5k(split: str, folder: str | None) -> Split:
     shuffle = np.random.Generator(np.random.PCG64(0))
     by_class = np.stack([shuffle.permutation(np.flatnonzero(labels == k)) for k in range(10)])  # [10, 500]
     columns = {"test": slice(0, 50), "val": slice(50, 75), "train": slice(75, 500)}[split]
-    index = by_class[:, columns].T.ravel()  # one image of each class in turn: any even stride stays balanced
-    return Split("mnist5k", images[index], labels[index], DIGITS)
+    index = by_class[:, columns].T.ravel()
+    return Split("mnist5k", images[index], labels[index], DIGITS, interleaved=True)
 
 
 def cifar10(split: str, folder: str | None) -> Split:

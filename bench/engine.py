@@ -125,8 +125,8 @@ class Engine:
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
         if cell.key not in self._loaded:
-            purifier = self._plugin(plugins.PURIFIER, cell.purifier, cell.parameters)
-            classifier = self._plugin(plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
+            purifier = self._plugin(cell, plugins.PURIFIER, cell.purifier, cell.parameters)
+            classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
             networks = {role: CountedNetwork(self._denoiser(role, cell.precision)) for role in purifier.networks}
             try:
                 logits = classifier.load(str(self.device))
@@ -140,11 +140,14 @@ class Engine:
             self._logits(cell, loaded, self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, rows)))
         return self._loaded[cell.key]
 
-    def _plugin(self, kind: plugins.Kind, name: str, parameters: Mapping[str, object]) -> Any:
+    def _plugin(self, cell: Cell, kind: plugins.Kind, name: str, parameters: Mapping[str, object]) -> Any:
         try:
-            return plugins.create(kind, self.plugin_files.get(kind.name, {}).get(name, name), parameters)
+            plugin = plugins.create(kind, self.plugin_files.get(kind.name, {}).get(name, name), parameters)
         except plugins.PluginError as error:
             raise LoadError(str(error)) from error
+        if plugins.code_hash(type(plugin)) != cell.hashes.get(kind.name, plugins.code_hash(type(plugin))):
+            raise LoadError(f"the code of {kind.name} {name!r} changed since this run was planned; run it again")
+        return plugin
 
     def _denoiser(self, role: str, precision: str) -> Any:
         if (role, precision) not in self._denoisers:

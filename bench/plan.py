@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -61,15 +63,17 @@ def plan(preset: Preset, device_type: str) -> Plan:
     purifiers, classifier, weights = resolve(preset)
     split = data.load(preset.dataset, "test", preset.data)
     try:
-        images = split.every(preset.images)
+        images = split.pick(preset.images)
     except ValueError as error:
         raise PlanError(str(error)) from error
     classifier_weights = classifier.weights()
     shared = {
         "noise": plugins.hash_files([ROOT / "bench" / "noise.py"]),
-        "nets": plugins.hash_files(sorted((ROOT / "purifiers" / "nets").glob("*.py"))),
+        "engine": plugins.hash_files([ROOT / "bench" / "engine.py"]),
+        "purifier nets": plugins.hash_files(sorted((ROOT / "purifiers" / "nets").glob("*.py"))),
+        "classifier nets": plugins.hash_files(sorted((ROOT / "classifiers" / "nets").glob("*.py"))),
         "classifier": plugins.code_hash(type(classifier)),
-        "classifier weights": fingerprint(classifier_weights) if classifier_weights else "",
+        "classifier weights": content_hash(classifier_weights) if classifier_weights else "",
     }
     data_hash = split.fingerprint()
     cells = [
@@ -88,7 +92,7 @@ def plan(preset: Preset, device_type: str) -> Plan:
                 **shared,
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
                 "purifier": plugins.code_hash(type(purifier)),
-                **{f"network {role}": fingerprint(Path(weights[role])) for role in purifier.networks},
+                **{f"network {role}": content_hash(Path(weights[role])) for role in purifier.networks},
             },
         )
         for sigma in preset.sigmas
@@ -109,6 +113,17 @@ def plan(preset: Preset, device_type: str) -> Plan:
         },
         families={purifier.name: purifier.family for _, purifier in purifiers},
     )
+
+
+def content_hash(weights: Path) -> str:
+    """A hash of a weight file and of what its card says of the network; the record of its training does not count."""
+    card = weights.with_suffix(".json")
+    try:
+        facts = json.loads(card.read_text())
+        described = json.dumps({k: v for k, v in facts.items() if k != "training"}, sort_keys=True)
+    except (OSError, ValueError, AttributeError):  # who loads the weights says what is wrong with their card
+        described = ""
+    return hashlib.sha256(f"{fingerprint(weights)} {described}".encode()).hexdigest()[:16]
 
 
 def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]:

@@ -167,13 +167,31 @@ def source(plugin: type) -> str:
 
 
 def code_hash(plugin: type) -> str:
-    """A hash of what a plugin does: its file and those of its parents, comments and docstrings left out."""
-    files = {inspect.getsourcefile(parent) for parent in plugin.__mro__ if parent is not object}
-    return hash_files(sorted(Path(f) for f in files if f))
+    """A hash of what a plugin does: its file, its parents' files, and the files beside them that these import."""
+    waiting = [Path(f) for parent in plugin.__mro__ if parent is not object and (f := inspect.getsourcefile(parent))]
+    files: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in files:
+            files.add(file)
+            waiting += siblings(file)
+    return hash_files(sorted(files, key=lambda file: file.name))
+
+
+def siblings(file: Path) -> list[Path]:
+    """The files in a Python file's own folder that it imports."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.append(node.module)
+    near = [file.parent / f"{module.rpartition('.')[2]}.py" for module in modules]
+    return [path for path in near if path.is_file()]
 
 
 def hash_files(paths: list[Path]) -> str:
-    """A hash of the code in Python files that comments, docstrings and layout do not change."""
+    """A hash of the code in Python files that comments, docstrings, layout and the version of Python do not change."""
     return hashlib.sha256("\n".join(essence(path.read_text()) for path in paths).encode()).hexdigest()[:16]
 
 
@@ -183,4 +201,12 @@ def essence(code: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return shape(tree)
+
+
+def shape(node: object) -> str:
+    """A syntax tree as text; what is empty is left out, because versions of Python differ in it (`ast.dump` does)."""
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={shape(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(shape, node))}]" if isinstance(node, list) else repr(node)

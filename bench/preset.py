@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.names import nearest
 
@@ -53,7 +53,7 @@ class Preset(BaseModel):
     Attributes:
         name, title: of the sweep; the results folder is named after it.
         dataset, data: a data set and, where it is not to come from the hub, the folder of its files.
-        images: how many test images, at an even stride.
+        images: how many test images, balanced over the classes.
         classifier: the plugin that votes.
         purifiers: the plugins that are compared.
         networks: role -> weights (a bundled name such as `mnist5k/edm`, or a file).
@@ -90,6 +90,17 @@ class Preset(BaseModel):
     workers: int = Field(0, ge=0)
     batch: int = Field(500, ge=1)
     block: int = Field(100, ge=1)
+
+    @field_validator("radii")
+    @classmethod
+    def in_order(cls, radii: list[float]) -> list[float]:
+        return sorted(set(radii))
+
+    @model_validator(mode="after")
+    def rule_can_be_built(self) -> Preset:
+        if self.certifier != "cohen" and self.alpha >= 0.5:
+            raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
+        return self
 
 
 def names() -> list[str]:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,8 +20,8 @@ import numpy as np
 
 import bench.boundaries
 from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
-from bench.certify import Request, Tally
-from bench.types import Certificate, Stage
+from bench.certify import Request, Tally, gaps
+from bench.types import Certificate
 
 FORMAT = 1  # of the cache files
 
@@ -123,12 +123,12 @@ class Sequential:
         """The rest of the selection; then, look by look, the draws up to the next look."""
         progress = self.progress(tally)
         if progress.choice is None:
-            return _gaps(tally.select, "select", 0, self.n0, self.block)
+            return gaps(tally.select, "select", 0, self.n0, self.block)
         if progress.decided:
             return []
         looks = self.boundaries.looks
         start = int(looks[progress.looks - 1]) if progress.looks else 0
-        return _gaps(tally.estimate, "estimate", start, int(looks[progress.looks]), self.block)
+        return gaps(tally.estimate, "estimate", start, int(looks[progress.looks]), self.block)
 
     def certify(self, tally: Tally) -> Certificate | None:
         """The certificate, or None while draws are missing; draws beyond the look that decided are ignored."""
@@ -172,20 +172,6 @@ class Sequential:
             top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
             look += 1
         return Progress(choice, proved, top, look, True)
-
-
-def _gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:
-    """Requests for the draws from `start` to `end` that are not stored, `block` at a time counted from `start`."""
-    requests, draw = [], start
-    while draw < end:
-        if draw in stored:
-            draw += sum(stored[draw])
-            continue
-        stop = min(start + ((draw - start) // block + 1) * block, end)
-        stop = min([stop, *(first for first in range(draw + 1, stop) if first in stored)])
-        requests.append(Request(stage, draw, stop - draw))
-        draw = stop
-    return requests
 
 
 @lru_cache(maxsize=64)

@@ -66,8 +66,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"{folder} cannot be written ({error}); give another --out") from error
         try:
+            known = path.is_file()
             self._db = connect(path)
             self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + SCHEMA)
+            if not known and (folder / MANIFEST).is_file():
+                self._restore()
         except (sqlite3.DatabaseError, StoreError) as error:
             self._lock.release()
             raise error if isinstance(error, StoreError) else damaged(path, error) from error
@@ -78,6 +81,20 @@ class Store:
     def __exit__(self, *exception: object) -> None:
         self._db.close()
         self._lock.release()
+
+    def _restore(self) -> None:
+        """Take over the counts of a run of which only the exports are there, so that it continues."""
+        manifest, registered, blocks = read_export(self.folder)
+        votes = blocks["votes"].map(lambda v: json.dumps([int(k) for k in v]))
+        seconds = {name: float for name in COSTS if name.endswith("_s")}
+        rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
+        with self._transaction() as db:
+            db.executemany("INSERT INTO cells VALUES (?, ?, ?)", registered)
+            marks = ", ".join("?" * len(COLUMNS))
+            db.executemany(
+                f"INSERT INTO blocks VALUES ({marks})", rows.astype(object).itertuples(index=False, name=None)
+            )
+        self.describe(manifest)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -230,12 +247,15 @@ def export(run: Run) -> list[Path]:
 
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
-    manifest.write_text(json.dumps({**run.manifest, "cells": cells}, indent=1) + "\n")
+    part = run.folder / "export.part"  # a reader never meets half a file
+    part.write_text(json.dumps({**run.manifest, "cells": cells}, indent=1) + "\n")
+    part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     seconds = [name for name in COSTS if name.endswith("_s")]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(seconds, np.float32))
-    blocks.to_parquet(parquet, compression="zstd", index=False)
+    blocks.to_parquet(part, compression="zstd", index=False)
+    part.replace(parquet)
     return [manifest, parquet]
 
 

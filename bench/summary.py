@@ -225,7 +225,12 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
         said.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['label'])))}")
     partial = table[(table["images"] < table["wanted"]) & table["error"].isna()]
     if len(partial):
-        said.append(f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for")
+        biased = "; a sequential rule decides easy images first, so these figures are biased"
+        sequential = partial["rule"].str.startswith("sequential").any()
+        said.append(
+            f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for"
+            + (biased if sequential else "")
+        )
     if "device" in table and table["device"].dropna().nunique() > 1:
         said.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
@@ -243,6 +248,8 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
 
 def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
     """How much more average certified radius each row has than a baseline at its sigma, on the same images and noise.
+
+    Rows are compared within their run; those of a run without the baseline are left out.
 
     Columns: run, sigma, label, images (in common), gain, gain_low, gain_high (paired bootstrap over images, 95 %).
 
@@ -266,7 +273,9 @@ def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
     images = certificates["image"]
     rows = []
     for _, row in table.iterrows():
-        other = named[(named["sigma"] == row["sigma"]) & (named["source"] == row["source"])]
+        other = named[
+            (named["sigma"] == row["sigma"]) & (named["run"] == row["run"]) & (named["source"] == row["source"])
+        ]
         if not len(other) or (row["run"], row["cell"]) not in radii or row["cell"] in set(other["cell"]):
             continue
         pair = [radii.get((r["run"], r["cell"]), gained.iloc[:0]) for r in (row, other.iloc[0])]

@@ -24,7 +24,8 @@ class CellProgress:
     certifier: Certifier
     tallies: dict[int, Tally]
     ready: deque[Block] = field(default_factory=deque)
-    asked: set[Block] = field(default_factory=set)
+    awaited: dict[int, int] = field(default_factory=dict)  # image -> blocks that were asked for and are not there yet
+    draws_ready: int = 0
     flying: int = 0
     decided: int = 0
 
@@ -42,13 +43,10 @@ class CellProgress:
         requests = self.certifier.missing(self.tallies[image])
         for request in requests:
             block = Block(self.cell.key, image, request.stage, request.first, request.draws)
-            if block not in self.asked:
-                self.ready.append(block)
-                self.asked.add(block)
+            self.ready.append(block)
+            self.draws_ready += block.draws
+        self.awaited[image] = len(requests)
         return not requests
-
-    def draws_ready(self) -> int:
-        return sum(block.draws for block in self.ready)
 
     def take(self, draws: int) -> Task:
         """Blocks for one batch of up to `draws` draws (one block at least)."""
@@ -58,14 +56,19 @@ class CellProgress:
             taken.append(self.ready.popleft())
             total += taken[-1].draws
         self.flying += len(taken)
+        self.draws_ready -= total
         return Task(self.cell, tuple(taken))
 
     def give(self, counts: Sequence[Counts]) -> int:
-        """Take in what was counted; returns how many images it decided."""
+        """Take in what was counted; returns how many images it decided.
+
+        The certifier is asked again when all that it asked for is there, not after every block.
+        """
         self.flying -= len(counts)
         for c in counts:
             getattr(self.tallies[c.block.image], c.block.stage)[c.block.first] = c.votes
-        return sum(self.ask(image) for image in {c.block.image for c in counts})
+            self.awaited[c.block.image] -= 1
+        return sum(self.ask(image) for image in {c.block.image for c in counts} if not self.awaited[image])
 
     @property
     def done(self) -> bool:
@@ -141,12 +144,15 @@ def refuse_unreadable(
 ) -> None:
     """Raise ValueError where stored counts cannot be read at the draws asked for, before a run touches its folder."""
     for cell in cells:
-        CellProgress.resume(cell, certifier_of(cell), images, store.tallies(cell.key))
+        certifier, tallies = certifier_of(cell), store.tallies(cell.key)
+        for image in images:
+            if image in tallies:
+                certifier.missing(tallies[image])
 
 
 def next_to_run(open_cells: Sequence[CellProgress], batch: int) -> CellProgress | None:
     """The first cell with a full batch ready, or with nothing else to wait for than what is ready."""
     for progress in open_cells:
-        if progress.draws_ready() >= batch or (progress.ready and not progress.flying):
+        if progress.draws_ready >= batch or (progress.ready and not progress.flying):
             return progress
     return None

@@ -267,7 +267,7 @@ def test_overrides_replace_the_fields_of_the_preset(cli, tiny_preset, tmp_path):
     ]
     assert {(c.precision, c.seed) for c in cells} == {("bf16", 5)}
     blocks = read_run(out).blocks
-    assert set(blocks["image"]) == {0, 250}
+    assert set(blocks["image"]) == {0, 1}  # the classes take turns, so the first images are balanced
     assert sorted(set(blocks["draws"])) == [3, 10]
 
 

@@ -93,7 +93,10 @@ def test_runs_of_one_folder_name_stay_apart(tmp_path):
 def test_paired_gains_are_taken_image_by_image(tmp_path):
     other = replace(CELL, purifier="better")
     hits = np.random.default_rng(0).integers(25, 36, 60)
-    found = summarise([run_of(tmp_path / "a", hits), run_of(tmp_path / "b", hits + 2, other)])
+    one, two = run_of(tmp_path, hits), run_of(tmp_path, hits + 2, other)
+    blocks = pd.concat([one.blocks, two.blocks], ignore_index=True)
+    both = replace(one, cells={**one.cells, **two.cells}, blocks=blocks)
+    found = summarise([both])
     gains = paired_gains(found, "none")
     assert gains["label"].tolist() == ["better"]
     acr = found.table.set_index("label")["acr"]
@@ -103,6 +106,12 @@ def test_paired_gains_are_taken_image_by_image(tmp_path):
     assert gains["gain_low"][0] > 0 and width < 0.7 * (found.table["acr_high"] - found.table["acr_low"]).min()
     with pytest.raises(ValueError, match=r"no purifier 'nope'.*none, better"):
         paired_gains(found, "nope")
+
+
+def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
+    other = replace(CELL, purifier="better")
+    found = summarise([run_of(tmp_path / "a", [30, 40]), run_of(tmp_path / "b", [40, 40], other)])
+    assert paired_gains(found, "none").empty
 
 
 def test_a_baseline_that_could_mean_several_rows_is_refused():

@@ -15,7 +15,7 @@ from bench.certify import Cohen, Request, Tally
 from bench.engine import Engine, Task
 from bench.executors.local import InProcess, prepare_device
 from bench.plan import manifest, plan
-from bench.store import Store, read_run
+from bench.store import Store, export, read_run
 from bench.summary import summarise
 from bench.sweep import CellProgress, Observer, sweep
 from bench.types import Block, Cost, Counts
@@ -85,6 +85,25 @@ def test_a_run_on_two_workers_counts_what_one_counts(tiny_preset, tmp_path):
     command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "16"]
     subprocess.run([*command, "--workers", "2", "--out", str(tmp_path / "two")], cwd=ROOT, check=True)
     assert counts_of(tmp_path / "two") == run_here(path, tmp_path / "one")
+
+
+def test_a_finished_run_on_two_workers_ends_at_once_when_repeated(tiny_preset, tmp_path):
+    """Workers that are never needed must not keep the process from ending."""
+    path = tiny_preset(purifiers=["none"], images=4)
+    before = run_here(path, tmp_path)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--workers", "2", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    assert counts_of(tmp_path) == before
+
+
+def test_a_run_of_which_only_the_exports_are_there_continues(tiny_preset, tmp_path):
+    path = tiny_preset(purifiers=["none"], images=3)
+    run_here(path, tmp_path, n=20)
+    export(read_run(tmp_path))
+    (tmp_path / "run.sqlite").unlink()
+    before = counts_of(tmp_path)
+    after = run_here(path, tmp_path, n=40)
+    assert before.items() <= after.items() and len(after) > len(before)
 
 
 def test_a_killed_run_continues_to_the_counts_of_an_undisturbed_one(tiny_preset, tmp_path):

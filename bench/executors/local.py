@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class Processes:
         # Engines travel by a queue, whose thread sends them: as arguments they would make each start wait for the
         # last worker's imports.
         assigned = context.Queue()
+        assigned.cancel_join_thread()  # a worker that is never needed takes nothing, and must not keep us waiting
         for device in devices:
             assigned.put((images, weights, device, plugins))
         self.slots = 2 * len(devices)  # one that runs and one that waits, for each
@@ -147,5 +149,10 @@ def choose_precision(precision: str, device: str) -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those it is bound to, within a container's quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return bound if quota == "max" else max(1, min(bound, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return bound

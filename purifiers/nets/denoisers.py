@@ -118,7 +118,7 @@ class VPDenoiser(LevelledDenoiser):
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """Even steps of the chain's timestep, from `t` down to above 0."""
-        start = float(self.timestep(torch.tensor([t])))
+        start = float(self.timestep(torch.tensor([t], dtype=torch.float64, device=self.log_t.device)))
         log_t = self.log_t.cpu()
         fractions = [start * (1 - i / steps) for i in range(1, steps)]
         at = [(min(int(k), len(log_t) - 2), k) for k in fractions]
