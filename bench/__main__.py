@@ -68,14 +68,18 @@ def run(
 ) -> None:
     """Certify every purifier of a preset, and draw what was found. Run again, it continues where it was."""
     from bench import preset as presets
-    from bench.plan import PlanError, resolve
-    from bench.plugins import PluginError
 
     overrides = {k: v for k, v in locals().items() if k in presets.Preset.model_fields}
     try:
         chosen = presets.load(preset, overrides)
+    except presets.PresetError as error:
+        raise refuse(error) from error
+    from bench.plan import PlanError, resolve
+    from bench.plugins import PluginError
+
+    try:
         resolve(chosen)
-    except (presets.PresetError, PluginError, PlanError) as error:
+    except (PluginError, PlanError) as error:
         raise refuse(error) from error
     from bench import data as images_of
     from bench.display import results_table

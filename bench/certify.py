@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
-from scipy.special import betaincinv, ndtri
-
 from bench.types import Certificate, Stage
 
 
@@ -25,11 +23,15 @@ def clopper_pearson_lower(hits: int, draws: int, alpha: float) -> float:
     """
     if not 0 <= hits <= draws:
         raise ValueError(f"hits must lie between 0 and draws, got {hits} of {draws}")
+    from scipy.special import betaincinv  # half a second to import, which a refusal need not wait for
+
     return float(betaincinv(hits, draws - hits + 1, alpha)) if hits else 0.0
 
 
 def certified_radius(p_lower: float, sigma: float) -> float:
     """`sigma Phi^-1(p_lower)`, in full precision (Cohen et al. 2019, Theorem 1); 0 where `p_lower <= 1/2`."""
+    from scipy.special import ndtri
+
     return sigma * float(ndtri(p_lower)) if p_lower > 0.5 else 0.0
 
 

@@ -145,7 +145,8 @@ class Engine:
             plugin = plugins.create(kind, self.plugin_files.get(kind.name, {}).get(name, name), parameters)
         except plugins.PluginError as error:
             raise LoadError(str(error)) from error
-        if plugins.code_hash(type(plugin)) != cell.hashes.get(kind.name, plugins.code_hash(type(plugin))):
+        now = plugins.code_hash(type(plugin))
+        if now != cell.hashes.get(kind.name, now):
             raise LoadError(f"the code of {kind.name} {name!r} changed since this run was planned; run it again")
         return plugin
 

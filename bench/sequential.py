@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from platformdirs import user_cache_path
 
 import bench.boundaries
 from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
@@ -181,10 +182,6 @@ def _boundaries(sigma: float, radii: tuple[float, ...], alpha: float, constants:
 
 def cache_folder() -> Path:
     """Where boundaries are kept between runs: the user's cache folder."""
-    try:
-        from platformdirs import user_cache_path
-    except ImportError:
-        return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "purifybench"
     return user_cache_path("purifybench", appauthor=False)
 
 

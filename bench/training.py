@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from bench import data
+from bench.executors.local import cores
 from bench.names import nearest
 from classifiers.nets import files as classifier_files
 from classifiers.training import fit as classifier_training
@@ -71,13 +72,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
     for stage in wanted:
         if stage not in NEEDS:
             raise KeyError(nearest("stage", stage, NEEDS))
-    workers = jobs or (
-        1
-        if job.device != "cpu"
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
     waiting, running, written = list(wanted), dict[Future, str](), list[Path]()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
