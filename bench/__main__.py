@@ -51,10 +51,18 @@ def run(
     sigmas: Annotated[str | None, typer.Option(help="Comma-separated noise levels, in [0,1] pixel units.")] = None,
     images: Annotated[int | None, typer.Option(help="How many test images, balanced over the classes.")] = None,
     certifier: Annotated[
-        str | None, typer.Option(help="cohen, or a sequential rule: tight, parity, half-point or fast.")
+        str | None,
+        typer.Option(
+            help="cohen, or a sequential rule: tight, parity, half-point, fast or acr; also anytime, two-sided, "
+            "multi-class, randomised."
+        ),
+    ] = None,
+    label_aware: Annotated[
+        bool | None, typer.Option("--label-aware", help="Stop images whose selected class is wrong (sequential rules).")
     ] = None,
     n0: Annotated[int | None, typer.Option(help="Draws that choose the class.")] = None,
-    n: Annotated[int | None, typer.Option(help="Draws that bound its probability.")] = None,
+    n: Annotated[int | None, typer.Option(help="Draws that bound its probability (fixed rules).")] = None,
+    n_max: Annotated[int | None, typer.Option(help="Most draws of a sequential rule, instead of its own.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Probability that a certificate is wrong.")] = None,
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii that tables and fronts read.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
@@ -185,8 +193,9 @@ def import_(
 def boundaries(
     sigma: Annotated[float, typer.Option(help="Noise level, in [0,1] pixel units.")],
     radii: Annotated[str, typer.Option(help="Comma-separated L2 radii that the rule decides.")],
-    certifier: Annotated[str, typer.Option(help="tight, parity, half-point or fast.")] = "tight",
+    certifier: Annotated[str, typer.Option(help="tight, parity, half-point, fast or acr.")] = "tight",
     alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
+    n_max: Annotated[int | None, typer.Option(help="Most draws, instead of the rule's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All looks and boundaries, as JSON.")] = False,
 ) -> None:
     """Print a sequential rule's looks, boundaries and exact crossing probabilities, for anyone to check."""
@@ -194,18 +203,21 @@ def boundaries(
 
     from rich.table import Table
 
-    from bench.boundaries import PRESETS
+    from bench import rules
     from bench.names import nearest
-    from bench.sequential import cached_boundaries
+    from bench.sequential import Sequential
 
-    if certifier not in PRESETS:
-        raise refuse(nearest("certifier", certifier, PRESETS))
+    if certifier not in rules.SEQUENTIAL:
+        raise refuse(nearest("certifier", certifier, rules.SEQUENTIAL))
     try:
-        found = cached_boundaries(sigma, [float(r) for r in radii.split(",")], alpha, PRESETS[certifier])
+        asked = {"radii": [float(r) for r in radii.split(",")], "n0": 100, "block": 100, "alpha": alpha, "n_max": n_max}
+        rule = rules.of_sweep({"certifier": certifier, **asked}, sigma)
+        assert isinstance(rule, Sequential)
+        found = rule.boundaries
     except ValueError as error:
         raise refuse(error) from error
     if as_json:
-        record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(PRESETS[certifier])}
+        record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(rule.constants)}
         sys.stdout.write(json.dumps({**record, **found.as_dict()}) + "\n")
         return
     table = Table(title=f"{certifier} at sigma = {sigma:g}, alpha = {alpha:g}: {len(found.looks)} looks")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Constants:
         n_max: estimation draws at the last look.
         n_first: estimation draws at the first look.
         multiple: looks are rounded up to multiples of it (the last one is `n_max`), so that full batches end on one.
+        worth: draws that one sigma of certified radius is worth. 0: stop when every radius is decided. Otherwise stop
+            when no later look promises a gain of radius that is worth the draws up to it, and never give up a radius.
     """
 
     lambda0: float
@@ -44,10 +46,15 @@ class Constants:
     n_max: int
     n_first: int = 100
     multiple: int = 1
+    worth: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.lambda0 > 0 and 1 <= self.n_first <= self.n_max and self.multiple >= 1):
-            raise ValueError(f"lambda0 must be positive, 1 <= n_first <= n_max and multiple >= 1, got {self}")
+        if not (self.lambda0 > 0 and 1 <= self.n_first <= self.n_max and self.multiple >= 1 and self.worth >= 0):
+            raise ValueError(f"lambda0 must be positive, 1 <= n_first <= n_max, multiple >= 1, worth >= 0, got {self}")
+
+    def up_to(self, n_max: int) -> Constants:
+        """The same rule with another last look (and a first one at a tenth of it at most)."""
+        return replace(self, n_max=n_max, n_first=min(self.n_first, max(1, n_max // 10)))
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -64,6 +71,7 @@ PRESETS = {
     "tight": Constants(lambda0=1.1e5, power=0.5, n_max=100_000),
     "half-point": Constants(lambda0=6e4, power=0.5, n_max=100_000),
     "fast": Constants(lambda0=4e4, power=0.0, n_max=100_000),
+    "acr": Constants(lambda0=9e3, power=0.0, n_max=30_000, worth=1e5),  # for a fine family of radii
 }
 
 
@@ -130,7 +138,10 @@ def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, cons
         own, _ = _recursion(t[alive], looks, budget=budget)
         # Running maxima over the radii only ever raise a boundary, so it is crossed less often.
         upper[alive] = np.maximum.accumulate(own, axis=0)
-        give_up[alive] = np.maximum.accumulate(_give_up(own[:, -1], looks, x), axis=0)
+        if constants.worth:
+            give_up[alive] = np.where(looks < constants.n_max, -1, constants.n_max)
+        else:
+            give_up[alive] = np.maximum.accumulate(_give_up(own[:, -1], looks, x), axis=0)
         crossing[alive] = crossing_probability(t[alive], looks, upper[alive])
     if not (crossing <= alpha).all():
         raise ArithmeticError(f"a boundary is crossed with probability {crossing.max()}, more than alpha = {alpha}")

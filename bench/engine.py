@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,7 @@ class Engine:
     device: torch.device
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     _denoisers: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _classifiers: dict[tuple[str, str], Any] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,19 +128,25 @@ class Engine:
         """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
         if cell.key not in self._loaded:
             purifier = self._plugin(cell, plugins.PURIFIER, cell.purifier, cell.parameters)
-            classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
             networks = {role: CountedNetwork(self._denoiser(role, cell.precision)) for role in purifier.networks}
-            try:
-                logits = classifier.load(str(self.device))
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
-            loaded = Loaded(purifier, networks, logits)
-            self._loaded = {cell.key: loaded}  # cells follow one another; keeping all would keep all classifiers
+            loaded = Loaded(purifier, networks, self._classifier(cell))
+            self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             rows = torch.zeros(WARM_UP_ROWS, dtype=torch.int64, device=self.device)
             x = self._clean[rows]
             self._logits(cell, loaded, self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, rows)))
         return self._loaded[cell.key]
+
+    def _classifier(self, cell: Cell) -> Any:
+        """The classifier's logits function; the last one stays loaded."""
+        asked = cell.classifier, json.dumps(dict(cell.classifier_parameters), sort_keys=True)
+        if asked not in self._classifiers:
+            classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
+            try:
+                self._classifiers = {asked: classifier.load(str(self.device))}
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+        return self._classifiers[asked]
 
     def _plugin(self, cell: Cell, kind: plugins.Kind, name: str, parameters: Mapping[str, object]) -> Any:
         try:

@@ -50,6 +50,11 @@ class Plan:
     plugin_files: dict[str, dict[str, str]]
     families: dict[str, str]
 
+    @property
+    def labels(self) -> dict[int, int]:
+        """True class of every image that is certified."""
+        return {i: int(self.split.labels[i]) for i in self.images}
+
     def certifier(self, cell: Cell) -> Certifier:
         return rules.of_sweep(self.preset.model_dump(), cell.sigma)
 
@@ -181,7 +186,7 @@ def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
         "sweep": [cell.key for cell in plan.cells],
         "families": plan.families,
         "classes": list(plan.split.classes),
-        "labels": {str(i): int(plan.split.labels[i]) for i in plan.images},
+        "labels": {str(i): label for i, label in plan.labels.items()},
     }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bench import rules
 from bench.names import nearest
 
 FOLDER = Path(__file__).parent / "presets"
@@ -39,6 +40,14 @@ class Plugin(BaseModel):
         return dict(self.model_extra or {})
 
 
+def known_certifier(name: str) -> str:
+    """A rule's name; `sequential` is short for its preset `tight`."""
+    name = "tight" if name == "sequential" else name
+    if name not in rules.NAMES:
+        raise ValueError(nearest("certifier", name, rules.NAMES))
+    return name
+
+
 def comma_separated(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -58,10 +67,15 @@ class Preset(BaseModel):
         purifiers: the plugins that are compared.
         networks: role -> weights (a bundled name such as `mnist5k/edm`, or a file).
         sigmas: standard deviations of the smoothing noise, in [0,1] pixel units.
-        certifier: `cohen`, or a sequential rule: `tight` (also called `sequential`), `parity`, `half-point`, `fast`.
-        n0, n, alpha: draws of selection and estimation, probability that a certificate is wrong. A sequential rule
-            decides for itself how many draws an image needs and ignores `n`.
-        radii: L2 radii at which tables and fronts read certified accuracy; a sequential rule decides these only.
+        certifier: `cohen`, or another bound on as many draws: `two-sided`, `multi-class`, `randomised`, `anytime`; or a
+            sequential rule: `tight` (also called `sequential`), `parity`, `half-point`, `fast`; `acr` where average
+            certified radii matter.
+        label_aware: a sequential rule draws no more for images whose selected class is wrong.
+        n0, alpha: draws of the selection, probability that a certificate is wrong.
+        n: draws of the estimation, under rules that draw as many for every image.
+        n_max: most draws of the estimation, instead of the sequential rule's own.
+        radii: L2 radii at which tables and fronts read certified accuracy; a sequential rule decides these only (and
+            `acr` every multiple of 0.01 besides).
         seed: of the noise.
         precision: in which the purifiers' networks compute; `auto` is bf16 where the device has instructions for it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -79,9 +93,11 @@ class Preset(BaseModel):
     purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
     networks: dict[str, str] = {}
     sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated), Field(min_length=1)]
-    certifier: Literal["cohen", "sequential", "parity", "tight", "half-point", "fast"] = "cohen"
+    certifier: Annotated[str, AfterValidator(known_certifier)] = "tight"
+    label_aware: bool = False
     n0: int = Field(100, ge=1)
-    n: int = Field(1000, ge=1)
+    n: int = Field(10_000, ge=1)
+    n_max: int | None = Field(None, ge=1)
     alpha: float = Field(0.001, gt=0, lt=1)
     radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
     seed: int = Field(0, ge=0)
@@ -98,8 +114,13 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def rule_can_be_built(self) -> Preset:
-        if self.certifier != "cohen" and self.alpha >= 0.5:
+        if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
+        if self.label_aware and self.certifier not in rules.SEQUENTIAL:
+            raise ValueError(
+                f"label_aware stops images early, which the certifier {self.certifier!r} never does; choose one of "
+                + ", ".join(rules.SEQUENTIAL)
+            )
         return self
 
 
@@ -124,9 +145,14 @@ def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} cannot be read: {error}") from error
     try:
-        return Preset(**{"name": path.stem, **fields, **{k: v for k, v in overrides.items() if v is not None}})
+        given = {k: v for k, v in overrides.items() if v is not None}
+        preset = Preset(**{"name": path.stem, **fields, **given})
     except ValidationError as error:
         raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error
+    refused, instead = ("n", "n_max") if preset.certifier in rules.SEQUENTIAL else ("n_max", "n")
+    if refused in given:
+        raise PresetError(f"{refused}: the certifier {preset.certifier!r} does not take it; {instead} bounds its draws")
+    return preset
 
 
 def explain(error: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.certify import largest_radius
+from bench.bounds import largest_radius
 from bench.names import nearest
 from bench.store import PUBLISHED, StoreError, read_published
 

@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.certify import Certifier, Cohen
+from bench.certify import Certifier
+from bench.fixed import BOUNDS, FixedN
 
-COHEN, SEQUENTIAL = "cohen", "sequential"  # `sequential` is short for its preset `tight`
+FIXED = tuple(BOUNDS)
+SEQUENTIAL = ("tight", "parity", "half-point", "fast", "acr")
+NAMES = (*FIXED, *SEQUENTIAL)
 
 
 def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
     """The certifier of a sweep, as its preset (or a manifest's copy of it) asks for.
 
-    A sequential rule decides the radii of the sweep, and no others. Raises ValueError for an unknown rule.
-    """
-    name = sweep.get("certifier", COHEN)
-    if name == COHEN:
-        return Cohen(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"])
-    from bench.sequential import Sequential  # its mathematics takes seconds to import
+    A sequential rule decides the radii of the sweep, and no others; `acr` has a fine family of them.
 
-    preset = "tight" if name == SEQUENTIAL else name
-    return Sequential(sigma, tuple(sweep["radii"]), sweep["n0"], sweep["alpha"], preset, sweep["block"])
+    Raises:
+        ValueError: unknown rule, or figures that it refuses.
+    """
+    name = sweep.get("certifier", "cohen")
+    if name in FIXED:
+        return FixedN(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0))
+    from bench.sequential import Sequential, fine_family  # their mathematics takes seconds to import
+
+    return Sequential(
+        sigma=sigma,
+        radii=fine_family(sweep["radii"], sigma) if name == "acr" else tuple(sweep["radii"]),
+        n0=sweep["n0"],
+        alpha=sweep["alpha"],
+        preset=name,
+        block=sweep["block"],
+        label_aware=sweep.get("label_aware", False),
+        n_max=sweep.get("n_max"),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bench.preset import Preset
 from bench.store import Store, export, read_run
 from bench.summary import Summary, summarise
 from bench.sweep import refuse_unreadable, sweep
+from bench.types import Cell
 
 
 def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[str, str]]:
@@ -40,23 +42,47 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
     try:
         with Store(folder) as store:
             with ProgressDisplay(console, planned.cells, len(planned.images)) as progress:
-                refuse_unreadable(planned.cells, planned.certifier, planned.images, store)
+                refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
+                refuse_another_rule(planned, store)
                 record = manifest(planned, devices)
                 store.begin(planned.cells, record)
-                arguments = planned.cells, planned.certifier, planned.images
-                errors = sweep(*arguments, store, executor, preset.batch, progress)
-                store.describe({**record, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
+                arguments = planned.cells, planned.certifier, planned.labels
+                outcome = sweep(*arguments, store, executor, preset.batch, progress)
+                ended = datetime.now(UTC).isoformat(timespec="seconds")
+                store.describe({**record, "ended": ended, "occupancy": outcome.occupancy})
+            if outcome.occupancy is not None:
+                console.print(f"batches were {outcome.occupancy:.1%} full", highlight=False)
             written = read_run(folder)
         export(written)
         if any(progress.samples.values()) or not (folder / EXAMPLES).is_file():
-            working = [cell for cell in planned.cells if cell.key not in errors]
+            working = [cell for cell in planned.cells if cell.key not in outcome.errors]
             write_examples(folder, make_examples(planned, executor, working))
     finally:
         executor.close()
         signal.signal(signal.SIGTERM, previous)
     summary = summarise([written])
     summary.table.to_csv(folder / "summary.csv", index=False)
-    return summary, errors
+    return summary, outcome.errors
+
+
+def refuse_another_rule(planned: Plan, store: Store) -> None:
+    """Raise ValueError where the folder holds counts of the same cell that another stopping rule asked for.
+
+    To change the rule, its radii or its constants after looking at what it stopped at is to test twice.
+    """
+    stored = [cell for cell in store.cells() if "rule" in cell.hashes or "rule" in planned.cells[0].hashes]
+    for cell in planned.cells:
+        if any(other.key != cell.key and without_rule(other) == without_rule(cell) for other in stored):
+            raise ValueError(
+                f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} that another stopping rule "
+                f"asked for; now it is to be {planned.certifier(cell).rule}. A rule, its radii and its constants are "
+                f"fixed before the first draw: go on as before, or give another --out (and, where you choose the new "
+                f"rule because of what the old one gave, another --seed). `--certifier anytime` may be extended freely"
+            )
+
+
+def without_rule(cell: Cell) -> Cell:
+    return replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"})
 
 
 def start(planned: Plan, devices: list[str]) -> Executor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from bench.certify import Request, Tally, gaps
 from bench.types import Certificate
 
 FORMAT = 1  # of the cache files
+FINE = 0.01  # between the radii of a fine family
 
 
 class Progress(NamedTuple):
@@ -60,11 +62,12 @@ class Sequential:
         radii: to be decided, L2, increasing, in [0,1] pixel units; 0 claims `pA > 1/2`.
         n0: draws of the selection.
         alpha: probability that the certificate is wrong.
-        preset: `parity`, `tight`, `half-point` or `fast`, or constants of your own. To be fixed before any draw is
-            seen: a longer `n_max` chosen after looking at the counts would void the guarantee.
+        preset: a name of `PRESETS`, or constants of your own. To be fixed before any draw is seen: a longer `n_max`
+            chosen after looking at the counts would void the guarantee.
+        n_max: most draws of the estimation, instead of the preset's; to be fixed likewise.
         block: most draws that travel and are stored together; none crosses a look.
-        label: the image's true class, for label-aware stopping: an image whose selected class differs is abstained
-            from at once, which leaves certified accuracy as it is. None never looks at labels.
+        label_aware: abstain at once where the selected class is not the image's label, which leaves certified
+            accuracy as it is, and makes abstention no more than the share of such images and of those not proved.
 
     Raises:
         ValueError: unknown preset; n0 or block below 1; sigma, radii or alpha out of range (as the boundaries need
@@ -77,7 +80,8 @@ class Sequential:
     alpha: float = 0.001
     preset: str | Constants = "tight"
     block: int = 100
-    label: int | None = None
+    label_aware: bool = False
+    n_max: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.preset, str) and self.preset not in PRESETS:
@@ -89,7 +93,8 @@ class Sequential:
     @property
     def constants(self) -> Constants:
         """The constants of the preset."""
-        return PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
+        chosen = PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
+        return chosen if self.n_max is None else chosen.up_to(self.n_max)
 
     @cached_property
     def boundaries(self) -> Boundaries:
@@ -102,16 +107,17 @@ class Sequential:
         c, r = self.constants, self.radii
         name = self.preset if isinstance(self.preset, str) else "custom"
         radii = " ".join(f"{x:g}" for x in r) if len(r) <= 10 else f"{r[0]:g} to {r[-1]:g} ({len(r)} of them)"
-        aware = "" if self.label is None else ", label-aware"
+        aware = ", label-aware" if self.label_aware else ""
+        worth = f", worth = {c.worth:g}" if c.worth else ""
         return (
-            f"sequential {name} (N0 = {self.n0}, Nmax = {c.n_max}, lambda0 = {c.lambda0:g}, power = {c.power:g}, "
+            f"sequential {name} (N0 = {self.n0}, Nmax = {c.n_max}, lambda0 = {c.lambda0:g}, power = {c.power:g}{worth}, "
             f"alpha = {self.alpha:g}, radii {radii}{aware})"
         )
 
     @cached_property
     def identity(self) -> str:
         """Sixteen hexadecimal digits of all that decides; counts begun under one must not be extended under another."""
-        facts = [self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label is not None]
+        facts = [self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label_aware]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
@@ -146,13 +152,15 @@ class Sequential:
         """Where the counts stand.
 
         Raises:
-            ValueError: stored blocks join draws across a look that the rule must see.
+            ValueError: stored blocks join draws across a look that the rule must see; a label is needed and not there.
         """
         selected, choice_votes = tally.uninterrupted("select", self.n0)
         if selected < self.n0:
             return Progress(None, 0, 0, 0, False)
         choice = max(range(len(choice_votes)), key=choice_votes.__getitem__)
-        if self.label is not None and choice != self.label:
+        if self.label_aware and tally.label is None:
+            raise ValueError("a label-aware rule needs the image's label")
+        if self.label_aware and choice != tally.label:
             return Progress(choice, 0, 0, 0, True)
         b = self.boundaries
         proved, top = 0, int(np.count_nonzero(b.alive))
@@ -171,8 +179,41 @@ class Sequential:
                 )
             proved = max(proved, min(int(np.count_nonzero(hits >= b.upper[:, look])), top))
             top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
+            if self.constants.worth and not self._promising(look, hits, proved):
+                top = proved
             look += 1
         return Progress(choice, proved, top, look, True)
+
+
+    def _promising(self, look: int, hits: int, proved: int) -> bool:
+        """Whether some later look promises enough radius for its draws, if the share of hits stays as it is.
+
+        The share is taken a standard error higher than it was seen. This is about when to stop and no part of the
+        guarantee, which holds wherever a path ends.
+        """
+        return _promises(self.sigma, self.radii, self.alpha, self.constants, look, hits, proved)
+
+
+def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
+    """The radii of a sweep and all multiples of 0.01 up to 4 sigma, which is further than any rule reaches.
+
+    One family from which every radius is read: a second one would be a second chance to be wrong.
+    """
+    steps = int(4 * sigma / FINE)
+    return tuple(sorted({*map(float, radii), *(round(k * FINE, 10) for k in range(steps + 1))}))
+
+
+@lru_cache(maxsize=1 << 20)
+def _promises(
+    sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants, look: int, hits: int, proved: int
+) -> bool:
+    b = _boundaries(sigma, radii, alpha, constants)
+    n, later = int(b.looks[look]), b.looks[look + 1 :]
+    share = (hits + 0.5) / (n + 1)
+    expected = np.floor(min(1.0, share + math.sqrt(share * (1 - share) / n)) * later)
+    radius = np.concatenate([[0.0], b.radii])  # by number of radii proved
+    gain = radius[np.count_nonzero(b.upper[:, look + 1 :] <= expected, axis=0)] - radius[proved]
+    return bool((gain * constants.worth > sigma * (later - n)).any())
 
 
 @lru_cache(maxsize=64)

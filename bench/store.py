@@ -136,6 +136,18 @@ class Store:
         with self._transaction() as db:
             db.execute("UPDATE cells SET error = ? WHERE key = ?", (message, cell))
 
+    def cells(self) -> list[Cell]:
+        """Every cell of which something is counted, of this sweep and of earlier ones; none that cannot be read."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT cell FROM cells WHERE key IN (SELECT DISTINCT cell FROM blocks)").fetchall()
+        known = []
+        for (text,) in rows:
+            try:
+                known.append(Cell.from_json(text))
+            except (TypeError, ValueError):
+                continue  # of another version, so it cannot be one that is asked for now
+        return known
+
     def tallies(self, cell: str) -> dict[int, Tally]:
         """What has been counted of each image of a cell."""
         tallies: dict[int, Tally] = {}

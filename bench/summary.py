@@ -69,7 +69,7 @@ def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame
     for (cell, image), blocks in run.blocks.groupby(["cell", "image"], sort=False):
         if cell not in cell_certifier or image not in labels:
             continue
-        tally = Tally({}, {})
+        tally = Tally({}, {}, int(image), labels[image])
         for stage, first, votes in zip(blocks["stage"], blocks["first"], blocks["votes"], strict=True):
             getattr(tally, stage)[first] = [int(v) for v in votes]
         certificate = cell_certifier[cell].certify(tally)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.certify import Certifier, Tally
 from bench.engine import PluginFault, Task
@@ -14,6 +14,9 @@ from bench.executors import Executor
 from bench.observer import Observer
 from bench.store import Store
 from bench.types import Block, Cell, Counts
+
+AHEAD = 64  # blocks that a batch looks through for those that fit
+OPEN = 4  # cells that are worked on together: the next ones fill the batches that the last images of one leave empty
 
 
 @dataclass
@@ -31,10 +34,10 @@ class CellProgress:
 
     @classmethod
     def resume(
-        cls, cell: Cell, certifier: Certifier, images: Iterable[int], counted: Mapping[int, Tally]
+        cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
         """Continue from what is counted; raises ValueError where it cannot be read at the draws asked for."""
-        progress = cls(cell, certifier, {image: counted.get(image, Tally({}, {})) for image in images})
+        progress = cls(cell, certifier, tallies_of(labels, counted))
         progress.decided = sum(progress.ask(image) for image in progress.tallies)
         return progress
 
@@ -49,12 +52,18 @@ class CellProgress:
         return not requests
 
     def take(self, draws: int) -> Task:
-        """Blocks for one batch of up to `draws` draws (one block at least)."""
+        """Blocks for one batch of up to `draws` draws (one block at least), the first that fit."""
         taken: list[Block] = []
+        passed: list[Block] = []
         total = 0
-        while self.ready and (not taken or total + self.ready[0].draws <= draws):
-            taken.append(self.ready.popleft())
-            total += taken[-1].draws
+        while self.ready and total < draws and len(passed) < AHEAD:
+            block = self.ready.popleft()
+            if taken and total + block.draws > draws:
+                passed.append(block)
+            else:
+                taken.append(block)
+                total += block.draws
+        self.ready.extendleft(reversed(passed))
         self.flying += len(taken)
         self.draws_ready -= total
         return Task(self.cell, tuple(taken))
@@ -75,18 +84,48 @@ class CellProgress:
         return not self.ready and not self.flying
 
 
+def tallies_of(labels: Mapping[int, int], counted: Mapping[int, Tally]) -> dict[int, Tally]:
+    """What is counted of every image of a sweep, with its label; an empty tally where there is nothing."""
+    empty = {image: Tally({}, {}) for image in labels if image not in counted}
+    return {i: replace(counted.get(i) or empty[i], image=i, label=label) for i, label in labels.items()}
+
+
+@dataclass
+class Outcome:
+    """How a sweep went.
+
+    Attributes:
+        errors: why cells failed, by key.
+        draws, batches: counted in this session.
+        batch: draws that a full batch holds.
+    """
+
+    batch: int
+    errors: dict[str, str] = field(default_factory=dict)
+    draws: int = 0
+    batches: int = 0
+
+    @property
+    def occupancy(self) -> float | None:
+        """Draws in a batch on average, as a share of what it holds; None where nothing had to be counted."""
+        return self.draws / (self.batches * self.batch) if self.batches else None
+
+
 def sweep(
     cells: Sequence[Cell],
     certifier_of: Callable[[Cell], Certifier],
-    images: Sequence[int],
+    labels: Mapping[int, int],
     store: Store,
     executor: Executor,
     batch: int,
     observer: Observer,
-) -> dict[str, str]:
-    """Count until every image of every cell is decided; returns why cells failed, by key.
+) -> Outcome:
+    """Count until every image of every cell is decided.
 
     A plugin that misbehaves ends its own cell. A dead worker process ends the sweep: what was stored stays.
+
+    Parameters:
+        labels: true class of every image that is certified.
 
     Raises:
         RuntimeError: a worker process died.
@@ -94,29 +133,31 @@ def sweep(
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
     flights: dict[Future[list[Counts]], CellProgress] = {}
-    errors: dict[str, str] = {}
+    outcome = Outcome(batch)
 
     def end(progress: CellProgress, error: str | None = None) -> None:
         open_cells.remove(progress)
         if error:
-            errors[progress.cell.key] = error
+            outcome.errors[progress.cell.key] = error
             store.fail(progress.cell.key, error)
         observer.cell_ended(progress.cell, error)
 
     while waiting or open_cells:
         while len(flights) < executor.slots:
-            progress = next_to_run(open_cells, batch)
-            if progress is None and waiting:
+            progress = next((p for p in open_cells if p.draws_ready >= batch), None)
+            if progress is None and waiting and len(open_cells) < OPEN:
                 cell = waiting.popleft()
-                progress = CellProgress.resume(cell, certifier_of(cell), images, store.tallies(cell.key))
+                progress = CellProgress.resume(cell, certifier_of(cell), labels, store.tallies(cell.key))
                 open_cells.append(progress)
                 observer.cell_started(cell, progress.decided)
                 continue
-            if progress is None:
-                progress = next((p for p in open_cells if p.ready), None)
+            if progress is None and len(flights) < executor.workers:  # a worker would idle: better a part of a batch
+                progress = max((p for p in open_cells if p.ready), key=lambda p: p.draws_ready, default=None)
             if progress is None:
                 break
-            flights[executor.submit(progress.take(batch))] = progress
+            task = progress.take(batch)
+            outcome.batches += 1
+            flights[executor.submit(task)] = progress
         landed, _ = wait(flights, return_when=FIRST_COMPLETED) if flights else (set(), None)
         for future in landed:
             progress = flights.pop(future)
@@ -133,26 +174,20 @@ def sweep(
                     "command continues. Try a smaller --batch or fewer --workers"
                 ) from error
             store.add(counts)
+            outcome.draws += sum(c.block.draws for c in counts)
             observer.counted(progress.cell, counts, progress.give(counts))
         for progress in [p for p in open_cells if p.done]:
             end(progress)
-    return errors
+    return outcome
 
 
 def refuse_unreadable(
-    cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], images: Sequence[int], store: Store
+    cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], labels: Mapping[int, int], store: Store
 ) -> None:
     """Raise ValueError where stored counts cannot be read at the draws asked for, before a run touches its folder."""
     for cell in cells:
-        certifier, tallies = certifier_of(cell), store.tallies(cell.key)
-        for image in images:
-            if image in tallies:
-                certifier.missing(tallies[image])
-
-
-def next_to_run(open_cells: Sequence[CellProgress], batch: int) -> CellProgress | None:
-    """The first cell with a full batch ready, or with nothing else to wait for than what is ready."""
-    for progress in open_cells:
-        if progress.draws_ready >= batch or (progress.ready and not progress.flying):
-            return progress
-    return None
+        certifier = certifier_of(cell)
+        counted = store.tallies(cell.key)
+        for image, tally in tallies_of(labels, counted).items():
+            if image in counted:
+                certifier.missing(tally)

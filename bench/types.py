@@ -120,6 +120,7 @@ class Certificate:
         p_lower: lower confidence bound of the class's probability.
         radius: L2, in [0,1] pixel units; 0 where abstained.
         rule: which certifier made it.
+        p_upper: upper bound of the class's probability; 1 under one-sided rules, which give none.
     """
 
     predicted: int | None
@@ -127,3 +128,4 @@ class Certificate:
     p_lower: float
     radius: float
     rule: str
+    p_upper: float = 1.0

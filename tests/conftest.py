@@ -85,6 +85,7 @@ def tiny_preset(tiny_zoo: Path, tmp_path: Path) -> Callable[..., Path]:
             "classifier": {"name": "cnn", "path": str(tiny_zoo / "classifier.safetensors")},
             "purifiers": ["none", "onestep-edm"],
             "sigmas": [0.5],
+            "certifier": "cohen",
             "n0": 4,
             "n": 20,
             "block": 10,

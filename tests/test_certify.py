@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.certify import Cohen, Request, Tally, certified_radius, clopper_pearson_lower, largest_radius
+from bench.bounds import certified_radius, clopper_pearson_lower, largest_radius
+from bench.certify import Request, Tally
+from bench.fixed import FixedN
 
 SIGMA = 0.5
 
@@ -48,7 +50,7 @@ def test_the_radius_grows_with_the_bound_and_is_zero_up_to_one_half():
 
 
 def test_cohen_asks_for_exactly_its_draws_in_blocks():
-    rule = Cohen(SIGMA, n0=10, n=250, alpha=0.001, block=100)
+    rule = FixedN(SIGMA, n0=10, n=250, alpha=0.001, block=100)
     requests = rule.missing(Tally())
     assert requests == [
         Request("select", 0, 10),
@@ -60,14 +62,14 @@ def test_cohen_asks_for_exactly_its_draws_in_blocks():
 
 
 def test_cohen_asks_only_for_what_is_not_counted():
-    rule = Cohen(SIGMA, n0=10, n=250, alpha=0.001, block=100)
+    rule = FixedN(SIGMA, n0=10, n=250, alpha=0.001, block=100)
     tally = Tally({0: [9, 1]}, {0: [90, 10], 200: [50, 0]})
     assert rule.missing(tally) == [Request("estimate", 100, 100)]
     assert rule.certify(tally) is None
 
 
 def test_the_class_is_chosen_by_selection_and_bounded_by_estimation():
-    rule = Cohen(SIGMA, n0=10, n=100, alpha=0.001)
+    rule = FixedN(SIGMA, n0=10, n=100, alpha=0.001)
     certificate = rule.certify(Tally({0: [0, 6, 4]}, {0: [3, 95, 2]}))
     assert certificate.predicted == 1
     assert certificate.p_lower == clopper_pearson_lower(95, 100, 0.001)
@@ -76,16 +78,16 @@ def test_the_class_is_chosen_by_selection_and_bounded_by_estimation():
 
 
 def test_it_abstains_when_the_selected_class_is_not_certain():
-    certificate = Cohen(SIGMA, n0=10, n=100, alpha=0.001).certify(Tally({0: [6, 4]}, {0: [40, 60]}))
+    certificate = FixedN(SIGMA, n0=10, n=100, alpha=0.001).certify(Tally({0: [6, 4]}, {0: [40, 60]}))
     assert certificate.predicted is None
     assert certificate.radius == 0
 
 
 def test_counts_of_more_draws_are_read_at_fewer():
     tally = Tally({0: [10, 0]}, {0: [100, 0], 100: [0, 100]})
-    assert Cohen(SIGMA, 10, 100, 0.001).certify(tally).p_lower == clopper_pearson_lower(100, 100, 0.001)
+    assert FixedN(SIGMA, 10, 100, 0.001).certify(tally).p_lower == clopper_pearson_lower(100, 100, 0.001)
 
 
 def test_a_block_that_crosses_n_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="--out"):
-        Cohen(SIGMA, 10, 50, 0.001).certify(Tally({0: [10, 0]}, {0: [100, 0]}))
+        FixedN(SIGMA, 10, 50, 0.001).certify(Tally({0: [10, 0]}, {0: [100, 0]}))

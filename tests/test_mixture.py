@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.certify import Cohen, Tally, certified_radius
+from bench.certify import Tally
+from bench.fixed import FixedN, certified_radius
 from bench.meter import CountedNetwork
 from bench.noise import SMOOTHING, RowRng
 from bench.plugins import PURIFIER, create
@@ -144,7 +145,7 @@ def test_certified_radii_exceed_the_true_one_no_more_often_than_alpha_allows(nam
     # in pixel units the boundary is the plane of mean 1/2: distance = margin / 2 * sqrt(pixels)
     true_radius = margins.numpy() / 2 * math.sqrt(4)
     p_a = stats.norm.cdf(true_radius / sigma)
-    rule = Cohen(sigma, 10, n, alpha)
+    rule = FixedN(sigma, 10, n, alpha)
     too_far = 0
     for i in range(len(u0)):
         certificate = rule.certify(Tally({0: select[i].tolist()}, {0: estimate[i].tolist()}))

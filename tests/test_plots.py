@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from bench.certify import certified_radius, clopper_pearson_lower, largest_radius
+from bench.bounds import certified_radius, clopper_pearson_lower, largest_radius
 from bench.examples_file import Examples, Panel, read_examples, write_examples
 from bench.plots import accuracy_vs_radius, draw_all, image_grid, pareto, pareto_at
 from bench.plots.curves import steps

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import bench.sequential
 from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
-from bench.certify import Cohen, Tally
+from bench.certify import Tally
+from bench.fixed import FixedN
 from bench.sequential import Sequential, cached_boundaries
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -37,11 +38,11 @@ def small(**changes: Any) -> Sequential:
     return replace(Sequential(0.5, (0.0, 0.1, 0.3, 2.0), n0=20, alpha=0.05, preset=SMALL, block=16), **changes)
 
 
-def run(certifier: Sequential, path: np.ndarray, beyond: bool = False) -> Tally:
+def run(certifier: Sequential, path: np.ndarray, beyond: bool = False, label: int | None = None) -> Tally:
     """Answer a certifier's requests from `path` (one 0/1 per estimation draw, 1 = the selected class)."""
     select: dict[int, tuple[int, int]] = {}
     estimate: dict[int, tuple[int, int]] = {}
-    tally = Tally(select, estimate)
+    tally = Tally(select, estimate, label=label)
     while requests := certifier.missing(tally):
         for r in requests:
             hits = r.draws if r.stage == "select" else int(path[r.first : r.first + r.draws].sum())
@@ -159,18 +160,20 @@ def test_counts_of_another_rule_are_read_where_they_meet_the_looks() -> None:
         Sequential(0.5, RADII).certify(Tally({0: (0, 100)}, votes))
     rounded = Sequential(0.5, RADII, preset=replace(PRESETS["tight"], multiple=100))
     assert rounded.certify(Tally({0: (0, 100)}, votes)) is not None
-    assert Cohen(0.5, 100, 10_000, 0.001).certify(Tally({0: (0, 100)}, votes)) is not None
+    assert FixedN(0.5, 100, 10_000, 0.001).certify(Tally({0: (0, 100)}, votes)) is not None
 
 
 def test_label_aware_stops_images_whose_selected_class_is_wrong() -> None:
     path = np.ones(SMALL.n_max, dtype=int)
-    wrong, right, blind = small(label=0), small(label=1), small()
-    tally = run(wrong, path)
-    certificate = wrong.certify(tally)
+    aware, blind = small(label_aware=True), small()
+    tally = run(aware, path, label=0)
+    certificate = aware.certify(tally)
     assert certificate is not None and certificate.predicted is None and not tally.estimate
     assert "label-aware" in certificate.rule and "label-aware" not in blind.rule
-    assert run(right, path) == run(blind, path)
-    assert len({wrong.identity, right.identity}) == 1 and wrong.identity != blind.identity
+    assert run(aware, path, label=1) == run(blind, path, label=1)
+    assert aware.identity != blind.identity
+    with pytest.raises(ValueError, match="label"):
+        aware.missing(Tally({0: (0, 20)}))
 
 
 def test_whatever_decides_is_part_of_the_identity() -> None:

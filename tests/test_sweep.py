@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench import preset
-from bench.certify import Cohen, Request, Tally
+from bench.certify import Request, Tally
+from bench.fixed import FixedN
 from bench.engine import Engine, Task
 from bench.executors.local import InProcess, prepare_device
 from bench.plan import manifest, plan
@@ -36,16 +37,16 @@ def run_here(path, folder, images=None, **overrides):
     executor = InProcess(Engine(clean, planned.weights, prepare_device("cpu"), planned.plugin_files))
     with Store(folder) as store:
         store.begin(planned.cells, manifest(planned, ["cpu"]))
-        errors = sweep(
+        outcome = sweep(
             planned.cells,
             planned.certifier,
-            images or planned.images,
+            {i: planned.labels[i] for i in images or planned.images},
             store,
             executor,
             planned.preset.batch,
             Observer(),
         )
-    assert not errors
+    assert not outcome.errors
     return counts_of(folder)
 
 
@@ -173,7 +174,7 @@ class Doubling:
 class Scripted:
     """An executor that answers at once: image 0 always hits, others never."""
 
-    slots = 3
+    workers, slots = 1, 3
 
     def submit(self, task: Task) -> Future:
         future: Future = Future()
@@ -190,7 +191,7 @@ def test_a_rule_that_stops_early_gets_no_more_draws_than_it_asks_for(tiny_preset
     planned = plan(preset.load(str(tiny_preset(purifiers=["none"])), {}), "cpu")
     with Store(tmp_path) as store:
         store.begin(planned.cells, {"sweep": [planned.cells[0].key]})
-        sweep(planned.cells[:1], lambda cell: Doubling(), [0, 1, 2], store, Scripted(), 6, Observer())
+        sweep(planned.cells[:1], lambda cell: Doubling(), {0: 0, 1: 1, 2: 2}, store, Scripted(), 6, Observer())
         tallies = store.tallies(planned.cells[0].key)
     drawn = {image: sum(map(sum, tally.estimate.values())) for image, tally in tallies.items()}
     assert drawn == {0: 8, 1: 12, 2: 12}
@@ -198,7 +199,7 @@ def test_a_rule_that_stops_early_gets_no_more_draws_than_it_asks_for(tiny_preset
 
 def test_a_batch_is_filled_from_many_images_and_never_beyond_its_size():
     cell = type("Cell", (), {"key": "k"})()
-    progress = CellProgress.resume(cell, Cohen(0.5, 10, 100, 0.001, block=40), range(20), {})
+    progress = CellProgress.resume(cell, FixedN(0.5, 10, 100, 0.001, block=40), dict.fromkeys(range(20), 0), {})
     sizes = []
     while progress.ready:
         task = progress.take(90)
@@ -210,7 +211,7 @@ def test_a_batch_is_filled_from_many_images_and_never_beyond_its_size():
 
 def test_a_block_larger_than_the_batch_still_runs():
     cell = type("Cell", (), {"key": "k"})()
-    progress = CellProgress.resume(cell, Cohen(0.5, 10, 100, 0.001, block=100), [0], {0: Tally({0: [10, 0]}, {})})
+    progress = CellProgress.resume(cell, FixedN(0.5, 10, 100, 0.001, block=100), {0: 0}, {0: Tally({0: [10, 0]}, {})})
     assert progress.take(8).blocks == (Block("k", 0, "estimate", 0, 100),)
 
 

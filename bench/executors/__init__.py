@@ -11,8 +11,9 @@ from bench.types import Cell, Counts
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere. `slots` tasks keep it busy."""
+    """Runs tasks somewhere: `workers` of them at once; `slots` keep it busy, with some that wait their turn."""
 
+    workers: int
     slots: int
 
     def submit(self, task: Task) -> Future[list[Counts]]: ...

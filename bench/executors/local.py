@@ -25,7 +25,7 @@ _engine: Engine | None = None  # of a worker process
 class InProcess:
     """One task at a time, here and now."""
 
-    slots = 1
+    workers = slots = 1
 
     def __init__(self, engine: Engine):
         self.engine = engine
@@ -61,6 +61,7 @@ class Processes:
         assigned.cancel_join_thread()  # a worker that is never needed takes nothing, and must not keep us waiting
         for device in devices:
             assigned.put((images, weights, device, plugins))
+        self.workers = len(devices)
         self.slots = 2 * len(devices)  # one that runs and one that waits, for each
         self._pool = ProcessPoolExecutor(len(devices), context, start_worker, (assigned,))
 
