@@ -26,7 +26,7 @@ class ProgressDisplay(Observer):
         self.names = short_names(pd.DataFrame({"label": [cell.label for cell in cells]}))
         self.ended = 0
         self.samples: dict[str, int] = {}
-        self.started: dict[str, float] = {}
+        self.busy: dict[str, float] = {}
         self.begun = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -48,23 +48,24 @@ class ProgressDisplay(Observer):
         self.bar.stop()
 
     def cell_started(self, cell: Cell, decided: int) -> None:
-        self.samples[cell.key], self.started[cell.key] = 0, time.monotonic()
+        self.samples[cell.key], self.busy[cell.key] = 0, 0.0
         self.bar.update(self.task, advance=decided, description=self.describe(cell))
 
     def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
         self.samples[cell.key] += sum(c.block.draws for c in counts)
+        self.busy[cell.key] += sum(c.cost.noise_s + c.cost.purify_s + c.cost.classify_s for c in counts)
         rate = sum(self.samples.values()) / (time.monotonic() - self.begun)
         self.bar.update(self.task, advance=decided, rate=f"{rate:,.0f}")
 
     def cell_ended(self, cell: Cell, error: str | None) -> None:
         self.ended += 1
-        seconds = time.monotonic() - self.started[cell.key]
+        seconds = max(self.busy[cell.key], 1e-9)
         samples = self.samples[cell.key]
         if error:
             where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}: {escape(error)}"
             self.console.print(f"[red]failed[/]  {where}", highlight=False, soft_wrap=True)
         elif samples:
-            rate = f"{samples:>7,} samples in {seconds:5.1f} s, {samples / seconds:>7,.0f}/s"
+            rate = f"{samples:>9,} samples in {seconds:6.1f} worker-seconds, {samples / seconds:>7,.0f}/s"
             where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
             self.console.print(f"[green]done[/]  {rate}  {where}", highlight=False)
         else:
@@ -77,10 +78,10 @@ class ProgressDisplay(Observer):
 
 def results_table(summary: Summary) -> Table:
     """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
-    caption = Text("\n".join(summary.notes)) if summary.notes else None
+    rules = () if summary.table.empty else summary.table["rule"].drop_duplicates()
     table = Table(
         title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
-        caption=caption,
+        caption=Text("\n".join([*(f"by {rule}" for rule in rules), *summary.notes])),
         caption_justify="left",
         pad_edge=False,
     )

@@ -62,7 +62,8 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE, seed: int 
 def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
     """A row for each image of each cell that its certifier has decided.
 
-    Columns: cell, image, label, predicted (-1: abstained), draws, p_lower, radius, correct, rule.
+    Columns: cell, image, label, predicted (-1: abstained), draws, p_lower, p_upper, radius, correct,
+    rule.
     """
     rows: list[dict[str, Any]] = []
     labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
@@ -84,12 +85,13 @@ def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame
                 "predicted": predicted,
                 "draws": certificate.draws,
                 "p_lower": certificate.p_lower,
+                "p_upper": certificate.p_upper,
                 "radius": certificate.radius,
                 "correct": predicted == labels[image],
                 "rule": certificate.rule,
             }
         )
-    columns = ["cell", "image", "label", "predicted", "draws", "p_lower", "radius", "correct", "rule"]
+    columns = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -208,7 +210,7 @@ def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataF
                 **describe_row(mine, radii),
             }
         )
-        imported = mine.assign(cell=f"{log}@{sigma:g}", p_lower=np.nan)
+        imported = mine.assign(cell=f"{log}@{sigma:g}", p_lower=np.nan, p_upper=np.nan)
         decided = (
             pd.concat([decided, imported[list(decided.columns)]]) if len(decided) else imported[list(decided.columns)]
         )
@@ -237,12 +239,34 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
         stale = set(run.blocks["cell"]) - set(run.cells)
         if stale:
             said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
-    sequential = table["rule"].str.startswith("sequential")
-    if sequential.any():
-        also = "; never compare them with those of Cohen's rule" if not sequential.all() else ""
-        said.append(f"ACRs of a sequential rule count certified radii of its grid only{also}")
+    said += acr_notes(table)
     if (table["source"] == IMPORTED).any():
         said.append("imported rows come from published logs: radii only, cost not measured here")
+    return said
+
+
+def rule_name(rule: str) -> str:
+    """A rule without its constants."""
+    return rule.split(" (")[0]
+
+
+def rules_of(table: pd.DataFrame) -> list[str]:
+    """The rules that made the rows, with their constants: those of counts, or of published logs where there are none."""
+    counted = table[table["source"] != IMPORTED]
+    return sorted(set((counted if len(counted) else table)["rule"].dropna()))
+
+
+def acr_notes(table: pd.DataFrame) -> list[str]:
+    """What the rules' ways of stopping mean for average certified radii and for abstention."""
+    rules = rules_of(table)
+    on_grid = sorted({rule_name(r) for r in rules if r.startswith("sequential")} - {"sequential acr"})
+    said = []
+    if on_grid:
+        said.append(f"the ACR of {' and '.join(on_grid)} counts radii of the decided grid only, and so is lower")
+    if len(rules) > 1:
+        said.append(f"rows have different certifiers: never compare their ACRs ({'; '.join(rules)})")
+    if any("label-aware" in rule for rule in rules):
+        said.append("label-aware: images whose selected class is wrong were not drawn on, and count as abstained")
     return said
 
 

@@ -23,7 +23,7 @@ from bench.plots import accuracy_vs_radius, draw_all, image_grid, pareto, pareto
 from bench.plots.curves import steps
 from bench.plots.labels import hits
 from bench.plots.panel import APART, on_front, side_by_side
-from bench.plots.pareto import ACR
+from bench.plots.pareto import accuracy, average_radius
 from bench.plots.style import save
 from bench.shorten import short_names
 from bench.summary import COUNTED, IMPORTED, Summary, describe_row
@@ -268,15 +268,30 @@ def test_the_front_runs_through_the_points_that_nothing_dominates():
     table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4])
     floor, points = table[table["family"] == "none"], table[table["family"] != "none"].reset_index(drop=True)
     points["imported"] = False
-    assert [points["label"][i] for i in on_front(points, floor.assign(imported=False), ACR, "nfe")] == [
+    acr = average_radius(table)
+    assert [points["label"][i] for i in on_front(points, floor.assign(imported=False), acr, "nfe")] == [
         "onestep-edm",
         "ddpm(steps=4)",
     ]
     published = points.assign(imported=[True, False, False])
-    kept = on_front(published, floor.assign(imported=False), ACR, "nfe")
+    kept = on_front(published, floor.assign(imported=False), acr, "nfe")
     assert [points["label"][i] for i in kept] == ["consistency(steps=1)", "ddpm(steps=4)"]
     below = floor.assign(acr=0.35, imported=False)
-    assert [points["label"][i] for i in on_front(points, below, ACR, "nfe")] == ["ddpm(steps=4)"]
+    assert [points["label"][i] for i in on_front(points, below, acr, "nfe")] == ["ddpm(steps=4)"]
+
+
+def test_average_radii_of_different_certifiers_share_a_panel_but_no_front():
+    summary = small()
+    table = summary.table
+    assert "by cohen" in average_radius(table).heading
+    mixed = table.assign(rule=["sequential tight (x)", *table["rule"][1:]])
+    assert "do not compare" in average_radius(mixed).heading
+    floor, points = mixed[mixed["family"] == "none"], mixed[mixed["family"] != "none"].reset_index(drop=True)
+    points, floor = (t.assign(imported=False) for t in (points, floor))
+    alike, apart = points.assign(rule="a"), points.assign(rule=[str(i) for i in range(len(points))])
+    assert on_front(alike, floor, average_radius(alike), "nfe")
+    assert not on_front(apart, floor, average_radius(apart), "nfe")
+    assert on_front(apart, floor, accuracy(0.25, 1.0), "nfe")
 
 
 def test_marks_of_one_cost_stand_apart_and_keep_their_order():

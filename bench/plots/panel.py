@@ -214,8 +214,11 @@ def draw_points(
 
 def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
     """Positions of the points on the front, cheapest first. Plain smoothing competes at no cost; published logs do not
-    compete with counts, whose images and noise they do not share, but among themselves where there is nothing else."""
+    compete with counts, whose images and noise they do not share, but among themselves where there is nothing else.
+    Average radii of different certifiers do not compare: there is no front of them."""
     rivals = points[~points["imported"]] if not points["imported"].all() else points
+    if metric.column == "acr" and rivals["rule"].nunique() > 1:
+        return []
     compared = pd.concat([floor.assign(**{cost: 0.0}), rivals])
     positions = [-1] * len(floor) + list(rivals.index)
     kept = front(list(compared[cost]), list(compared[metric.column]))

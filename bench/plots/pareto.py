@@ -13,11 +13,10 @@ from matplotlib.lines import Line2D
 from bench.plots.panel import COSTS, Edges, Metric, draw_panel
 from bench.plots.rows import conditions, drawable, nothing, remarks
 from bench.plots.style import HEADING, INK, SMALL, Page, family, family_handles, styled
-from bench.summary import Summary
+from bench.summary import Summary, rule_name, rules_of
 
 MOST_NAMES = 18  # more points than this carry numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
-ACR = Metric("acr", "acr_low", "acr_high", "Average certified radius (ACR)", False)
 READING = (
     "The line is the front: nothing as cheap does better. What lies below it is faded. Marks that would cover each "
     "other stand side by side; the ticks at the bottom are the costs as measured, on a logarithmic axis. Bars and "
@@ -32,6 +31,13 @@ def accuracy(radius: float, sigma: float) -> Metric:
     return Metric(f"acc@{radius:g}", f"acc_low@{radius:g}", f"acc_high@{radius:g}", heading, True, radius)
 
 
+def average_radius(rows: pd.DataFrame) -> Metric:
+    """The average certified radius as a metric, named after its certifier: those of different ones do not compare."""
+    rules = rules_of(rows)
+    made_by = f"by {rule_name(rules[0])}" if len(rules) == 1 else "by several certifiers, which do not compare"
+    return Metric("acr", "acr_low", "acr_high", f"Average certified radius (ACR) {made_by}", False)
+
+
 def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Metric]:
     """Accuracy at radius 0, near half of sigma and near sigma, where some row can reach them; and the ACR."""
     reach = rows["largest"].max()
@@ -39,7 +45,7 @@ def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Me
     positive = [r for r in reachable if r > 0]
     chosen = {min(positive, key=lambda r: abs(r - share * sigma)) for share in (0.5, 1.0)} if positive else set()
     chosen |= {r for r in reachable if r == 0}
-    return [*(accuracy(r, sigma) for r in sorted(chosen)), ACR]
+    return [*(accuracy(r, sigma) for r in sorted(chosen)), average_radius(rows)]
 
 
 def separation(rows: pd.DataFrame, metric: Metric) -> float:
@@ -52,11 +58,11 @@ def separation(rows: pd.DataFrame, metric: Metric) -> float:
 
 def headline(rows: pd.DataFrame, radii: Sequence[float]) -> tuple[float, list[Metric]]:
     """The sigma and the radius that tell the purifiers apart best; of equals, the largest sigma and radius."""
-    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], ACR))
+    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], average_radius(rows)))
     here = rows[rows["sigma"] == sigma]
     accuracies = metrics(here, radii, sigma)[:-1]
     away = [m for m in reversed(accuracies) if m.radius > 0] or accuracies
-    return float(sigma), [*([max(away, key=lambda m: separation(here, m))] if away else []), ACR]
+    return float(sigma), [*([max(away, key=lambda m: separation(here, m))] if away else []), average_radius(here)]
 
 
 @styled
