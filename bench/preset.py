@@ -129,24 +129,36 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def read(name: str, within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a preset file, on top of those of the preset that it `extends` (by name, or path beside it)."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise PresetError(f"{path} is not a file; copy one of {FOLDER} to start from")
+        raise PresetError(nearest("preset", name, names()) + "; or give the path of a .toml file")
+    if path.resolve() in within:
+        raise PresetError(f"{path} extends itself; remove `extends` from it, or from the preset that it extends")
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path} cannot be read: {error}") from error
+    base = fields.pop("extends", None)
+    if base is None:
+        return {"name": path.stem, **fields}
+    beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
+    return {**read(beside, (*within, path.resolve())), "name": path.stem, **fields}
+
+
 def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     """Read a preset, by name or path of a TOML file, with some fields replaced.
 
     Raises:
         PresetError: unknown preset or field, or a value that is refused.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise PresetError(f"{path} is not a file; copy one of {FOLDER} to start from")
-        raise PresetError(nearest("preset", name, names()) + "; or give the path of a .toml file")
-    try:
-        fields = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path} cannot be read: {error}") from error
+    fields = read(name)
     try:
         given = {k: v for k, v in overrides.items() if v is not None}
-        preset = Preset(**{"name": path.stem, **fields, **given})
+        preset = Preset(**{**fields, **given})
     except ValidationError as error:
         raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error
     refused, instead = ("n", "n_max") if preset.certifier in rules.SEQUENTIAL else ("n_max", "n")

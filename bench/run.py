@@ -41,9 +41,9 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
     executor = start(planned, devices)
     try:
         with Store(folder) as store:
+            refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
+            refuse_another_rule(planned, store)
             with ProgressDisplay(console, planned.cells, len(planned.images)) as progress:
-                refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
-                refuse_another_rule(planned, store)
                 record = manifest(planned, devices)
                 store.begin(planned.cells, record)
                 arguments = planned.cells, planned.certifier, planned.labels

@@ -186,11 +186,6 @@ class Sequential:
 
 
     def _promising(self, look: int, hits: int, proved: int) -> bool:
-        """Whether some later look promises enough radius for its draws, if the share of hits stays as it is.
-
-        The share is taken a standard error higher than it was seen. This is about when to stop and no part of the
-        guarantee, which holds wherever a path ends.
-        """
         return _promises(self.sigma, self.radii, self.alpha, self.constants, look, hits, proved)
 
 
@@ -207,13 +202,24 @@ def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
 def _promises(
     sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants, look: int, hits: int, proved: int
 ) -> bool:
-    b = _boundaries(sigma, radii, alpha, constants)
+    return promising(_boundaries(sigma, radii, alpha, constants), sigma, constants.worth, look, hits, proved)
+
+
+def promising(b: Boundaries, sigma: float, worth: float, look: int, hits: int, proved: int) -> bool:
+    """Whether a later look promises enough radius for its draws, if hits go on at a standard error above their share.
+
+    When to stop is no part of the guarantee, which holds wherever a path ends.
+
+    Parameters:
+        worth: draws that one sigma of radius is worth.
+        look: index of the look that was taken, with its `hits`; `proved` radii so far.
+    """
     n, later = int(b.looks[look]), b.looks[look + 1 :]
     share = (hits + 0.5) / (n + 1)
     expected = np.floor(min(1.0, share + math.sqrt(share * (1 - share) / n)) * later)
     radius = np.concatenate([[0.0], b.radii])  # by number of radii proved
     gain = radius[np.count_nonzero(b.upper[:, look + 1 :] <= expected, axis=0)] - radius[proved]
-    return bool((gain * constants.worth > sigma * (later - n)).any())
+    return bool((gain * worth > sigma * (later - n)).any())
 
 
 @lru_cache(maxsize=64)

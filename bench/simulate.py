@@ -1,8 +1,8 @@
 """What a certification rule costs and loses, by simulation on images whose true pA is known.
 
 `python -m bench.simulate FILE.tsv --sigma S` takes the pA of published certificates (Cohen et al. 2019) and prints,
-for each preset of the sequential rule, the mean draws per image and the accuracy that it loses at any radius against
-Cohen's rule at N = 100,000. No network runs.
+for each preset of the sequential rule, the mean draws per image, and the accuracy (at any radius) and the average
+certified radius that it loses against Cohen's rule at N = 100,000. No network runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import binom
 
 from bench.boundaries import PRESETS, boundaries
+from bench.sequential import fine_family, promising
 
 Floats = NDArray[np.float64]
 REFERENCE = 100_000  # draws of the rule that accuracy is compared with
@@ -34,11 +35,13 @@ class Outcome:
         rule: its name.
         draws: mean estimation draws per image (the selection's N0 come on top, for every rule alike).
         accuracy `[J]`: certified accuracy at each radius.
+        acr: average certified radius.
     """
 
     rule: str
     draws: float
     accuracy: Floats
+    acr: float
 
 
 def published(
@@ -65,12 +68,25 @@ def published(
     return p, correct
 
 
-def cohen(p: Floats, correct: NDArray[np.bool_], sigma: float, radii: Sequence[float], alpha: float, n: int) -> Outcome:
-    """Cohen's rule with `n` draws for images of `p [M]`: no simulation, its accuracy is a binomial tail."""
+def cohen(
+    p: Floats,
+    correct: NDArray[np.bool_],
+    sigma: float,
+    radii: Sequence[float],
+    alpha: float,
+    n: int,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> Outcome:
+    """Cohen's rule with `n` draws for images of `p [M]`: its accuracy is a binomial tail, its ACR is simulated."""
     t = ndtr(np.asarray(radii) / sigma)
     needed = binom.isf(alpha, n, t) + 1  # the fewest hits whose lower bound reaches t
     reached = binom.sf(needed - 1, n, p[:, None])
-    return Outcome(f"cohen N = {n:,}", n, (reached * correct[:, None]).mean(axis=0))
+    hits = np.arange(1, n + 1)
+    radius = np.concatenate([[0.0], sigma * np.maximum(ndtri(betaincinv(hits, n - hits + 1, alpha)), 0)])
+    rng = np.random.default_rng(seed)
+    acr = np.mean([(radius[rng.binomial(n, p)] * correct).mean() for _ in range(repeats)])
+    return Outcome(f"cohen N = {n:,}", n, (reached * correct[:, None]).mean(axis=0), float(acr))
 
 
 def sequential(
@@ -87,10 +103,12 @@ def sequential(
 
     Selection is taken to choose the class whose probability is `p`.
     """
-    b = boundaries(sigma, radii, alpha, PRESETS[preset])
+    constants = PRESETS[preset]
+    b = boundaries(sigma, fine_family(radii, sigma) if constants.worth else radii, alpha, constants)
     rng = np.random.default_rng(seed)
-    draws, accuracy = 0, np.zeros(len(b.radii))
+    draws, accuracy, gained = 0, np.zeros(len(radii)), 0.0
     todo = np.tile(np.arange(len(p)), repeats)
+    radius = np.concatenate([[0.0], b.radii])  # by number of radii proved
     for start in range(0, len(todo), CHUNK):
         image = todo[start : start + CHUNK]
         hits, proved = np.zeros(len(image), dtype=np.int64), np.zeros(len(image), dtype=np.int64)
@@ -104,28 +122,45 @@ def sequential(
             hopeful = np.searchsorted(b.give_up[:, k], hits[running], side="left")
             proved[running] = np.maximum(proved[running], np.minimum(reached, top[running]))
             top[running] = np.minimum(top[running], hopeful)
+            if constants.worth:
+                seen, which = np.unique(np.stack([hits[running], proved[running]]), axis=1, return_inverse=True)
+                going = [promising(b, sigma, constants.worth, k, int(s), int(c)) for s, c in seen.T]
+                top[running] = np.where(np.array(going)[which.ravel()], top[running], proved[running])
             running = running[proved[running] < top[running]]
-        accuracy += (correct[image, None] & (proved[:, None] > np.arange(len(accuracy)))).sum(axis=0)
-    return Outcome(preset, draws / len(todo), accuracy / len(todo))
+            if not len(running):
+                break
+        claimed = np.where(proved > 0, radius[proved], -1.0)
+        accuracy += (correct[image, None] & (claimed[:, None] >= np.asarray(radii))).sum(axis=0)
+        gained += float((radius[proved] * correct[image]).sum())
+    return Outcome(preset, draws / len(todo), accuracy / len(todo), gained / len(todo))
 
 
 def table(
-    p: Floats, correct: NDArray[np.bool_], sigma: float, radii: Sequence[float], alpha: float, repeats: int
+    p: Floats,
+    correct: NDArray[np.bool_],
+    sigma: float,
+    radii: Sequence[float],
+    alpha: float,
+    repeats: int,
+    fixed: Sequence[int] = (10_000,),
 ) -> str:
     """Every preset and Cohen's rule as a Markdown table: cost, and loss against Cohen at N = 100,000.
 
     `times fewer` counts the selection's N0 on both sides; `mean draws` does not.
     """
-    reference = cohen(p, correct, sigma, radii, alpha, REFERENCE)
+    reference = cohen(p, correct, sigma, radii, alpha, REFERENCE, repeats)
     rules = [sequential(p, correct, sigma, radii, alpha, preset, repeats) for preset in PRESETS]
     lines = [
-        "| rule | mean draws | times fewer | largest loss (points) | " + " | ".join(f"r = {r:g}" for r in radii) + " |",
-        "|---" * (4 + len(radii)) + "|",
+        "| rule | mean draws | times fewer | largest loss (points) | "
+        + " | ".join(f"r = {r:g}" for r in radii)
+        + " | ACR |",
+        "|---" * (5 + len(radii)) + "|",
     ]
-    for rule in (*rules, cohen(p, correct, sigma, radii, alpha, 10_000), reference):
+    rules += [cohen(p, correct, sigma, radii, alpha, n, repeats) for n in fixed]
+    for rule in (*rules, reference):
         loss = 100 * (reference.accuracy - rule.accuracy).max()
         cells = [rule.rule, f"{rule.draws:,.0f}", f"{(REFERENCE + N0) / (rule.draws + N0):.1f}", f"{loss:.2f}"]
-        lines.append("| " + " | ".join([*cells, *(f"{a:.4f}" for a in rule.accuracy)]) + " |")
+        lines.append("| " + " | ".join([*cells, *(f"{a:.4f}" for a in rule.accuracy), f"{rule.acr:.4f}"]) + " |")
     return "\n".join(lines)
 
 
@@ -137,10 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--radii", default="0,0.25,0.5,0.75,1", help="to be decided; unreachable ones are never proved")
     parser.add_argument("--alpha", type=float, default=0.001, help="of the simulated rules (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1000, help="of the simulation (default: %(default)s)")
+    parser.add_argument("--fixed", default="10000", help="N of Cohen's rule to show besides (default: %(default)s)")
     options = parser.parse_args(arguments)
+    fixed = [int(n) for n in options.fixed.split(",")]
     radii = [float(r) for r in options.radii.split(",")]
     p, correct = published(options.file, options.sigma)
-    print(table(p, correct, options.sigma, radii, options.alpha, options.repeats))
+    print(table(p, correct, options.sigma, radii, options.alpha, options.repeats, fixed))
 
 
 if __name__ == "__main__":

@@ -221,6 +221,65 @@ def test_a_number_of_draws_that_cuts_a_block_is_refused_and_harms_nothing(cli, t
     assert summary_of(cli, out) == before
 
 
+def test_a_rule_is_fixed_before_the_first_draw(cli, tiny_preset, tmp_path):
+    """Another rule, other radii or more draws at most would be a second chance: the folder keeps the first."""
+    path, folder = tiny_preset(purifiers=["none"], radii=[0.0, 0.1]), tmp_path / "run"
+    begun = ("--certifier", "tight", "--n-max", "200", "--out", folder)
+    assert run(cli, path, *begun).exit_code == OK
+    before = rows_of(folder)
+    for changed in (
+        ("--certifier", "tight", "--n-max", "400"),
+        ("--certifier", "fast", "--n-max", "200"),
+        ("--certifier", "tight", "--n-max", "200", "--radii", "0,0.2"),
+        ("--certifier", "tight", "--n-max", "200", "--alpha", "0.01"),
+        ("--certifier", "tight", "--n-max", "200", "--label-aware"),
+        ("--certifier", "cohen", "--n", "400"),
+    ):
+        said = refused(run(cli, path, *changed, "--out", folder))
+        for part in ("another stopping rule", "fixed before the first draw", "--out", "--seed", "anytime"):
+            assert part in said
+    assert rows_of(folder) == before
+    assert run(cli, path, *begun).exit_code == OK
+    assert rows_of(folder) == before
+    assert run(cli, path, *begun[:-2], "--seed", "1", "--out", folder).exit_code == OK
+
+
+def test_counts_of_a_fixed_number_of_draws_are_read_by_other_bounds(cli, tiny_preset, tmp_path):
+    path, folder = tiny_preset(purifiers=["none"]), tmp_path / "run"
+    assert run(cli, path, "--out", folder).exit_code == OK
+    before = rows_of(folder)
+    for bound in ("two-sided", "multi-class", "randomised", "anytime"):
+        result = run(cli, path, "--certifier", bound, "--out", folder)
+        assert result.exit_code == OK and f"by {bound} (N0 = 4, N = 20" in result.stdout
+        assert rows_of(folder) == before
+    assert run(cli, path, "--certifier", "anytime", "--n", "40", "--out", folder).exit_code == OK
+    assert set(before) < set(rows_of(folder))
+
+
+def test_a_label_aware_run_says_so(cli, tiny_preset, tmp_path):
+    path, folder = tiny_preset(purifiers=["none"], images=10, radii=[0.0, 0.1]), tmp_path / "run"
+    result = run(cli, path, "--certifier", "fast", "--n-max", "300", "--label-aware", "--out", folder)
+    assert result.exit_code == OK and "label-aware: images whose selected class is wrong" in result.stdout
+    blind = tmp_path / "blind"
+    assert run(cli, path, "--certifier", "fast", "--n-max", "300", "--out", blind).exit_code == OK
+    aware, other = (json.loads(cli("summary", f, "--json").stdout)["rows"][0] for f in (folder, blind))
+    assert "label-aware" in aware["rule"] and aware["counted_draws"] < other["counted_draws"]
+    assert all(aware[f"acc@{r}"] == other[f"acc@{r}"] for r in (0, 0.1))
+
+
+def test_the_boundaries_of_a_rule_are_printed_for_anyone_to_check(cli):
+    asked = ("boundaries", "--sigma", "0.5", "--radii", "0,0.25,3", "--alpha", "0.01", "--n-max", "500")
+    table = cli(*asked)
+    assert table.exit_code == OK and "never" in table.stdout
+    for certifier in ("tight", "acr"):
+        record = json.loads(cli(*asked, "--certifier", certifier, "--json").stdout)
+        assert record["looks"][-1] == record["constants"]["n_max"] == 500
+        assert max(record["crossing"]) <= 0.01 and record["alive"][-1] is False
+        assert len(record["upper"]) == len(record["radii"]) == len(record["give_up"])
+    assert len(record["radii"]) > 200  # the fine family of the rule for average radii
+    assert "Did you mean 'tight'" in refused(cli(*asked, "--certifier", "tigth"))
+
+
 def test_other_alphas_and_radii_need_no_new_draws(cli, tiny_preset, tmp_path):
     out = tmp_path / "out"
     run(cli, tiny_preset(), "--out", out)

@@ -138,3 +138,40 @@ def test_a_preset_is_named_after_its_file_unless_it_says_otherwise(tiny_preset):
 def test_a_preset_survives_the_manifest():
     embedded = preset.load("embedded", {})
     assert Preset(**embedded.model_dump(mode="json")) == embedded
+
+
+def test_a_preset_may_extend_another_and_says_only_what_differs(tiny_preset, tmp_path):
+    tiny_preset("base", n=30, seed=3)
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\nn = 50\n')
+    mine, base = preset.load(str(tmp_path / "mine.toml"), {}), preset.load(str(tmp_path / "base.toml"), {})
+    assert mine == base.model_copy(update={"name": "mine", "n": 50})
+    full, embedded = preset.load("embedded-full", {}), preset.load("embedded", {})
+    assert (full.certifier, embedded.certifier) == ("tight", "cohen")
+    assert full.purifiers == embedded.purifiers
+    (tmp_path / "base.toml").write_text('extends = "mine.toml"\n')
+    with pytest.raises(PresetError, match="extends itself"):
+        preset.load(str(tmp_path / "mine.toml"), {})
+    (tmp_path / "mine.toml").write_text('extends = "embeded"\n')
+    with pytest.raises(PresetError, match="Did you mean 'embedded'"):
+        preset.load(str(tmp_path / "mine.toml"), {})
+
+
+def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_preset):
+    assert preset.load(str(tiny_preset(certifier=None)), {}).certifier == "tight"
+    assert preset.load(str(tiny_preset()), {"certifier": "sequential"}).certifier == "tight"
+    with pytest.raises(PresetError, match=r"certifier: unknown certifier 'tihgt'. Did you mean 'tight'\?"):
+        preset.load(str(tiny_preset()), {"certifier": "tihgt"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"certifier": "tight", "n": 100}, "n: the certifier 'tight' does not take it; n_max bounds its draws"),
+        ({"certifier": "anytime", "n_max": 100}, "n_max: the certifier 'anytime' does not take it; n bounds"),
+        ({"certifier": "cohen", "label_aware": True}, "label_aware stops images early, which .*'cohen' never does"),
+        ({"certifier": "fast", "alpha": 0.6}, "alpha must be below 0.5"),
+    ],
+)
+def test_a_field_that_the_rule_does_not_take_is_refused(tiny_preset, fields, said):
+    with pytest.raises(PresetError, match=said):
+        preset.load(str(tiny_preset()), fields)

@@ -17,10 +17,11 @@ import bench.sequential
 from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
 from bench.certify import Tally
 from bench.fixed import FixedN
-from bench.sequential import Sequential, cached_boundaries
+from bench.sequential import Sequential, cached_boundaries, fine_family
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 SMALL = Constants(lambda0=300.0, power=0.5, n_max=400, n_first=10)
+WORTH = Constants(lambda0=100.0, power=0.0, n_max=400, n_first=10, worth=300.0)  # stops by the worth of radii
 TINY = Constants(lambda0=30.0, power=0.5, n_max=40, n_first=8)
 
 
@@ -55,9 +56,10 @@ def run(certifier: Sequential, path: np.ndarray, beyond: bool = False, label: in
     return tally
 
 
-def test_certificates_claim_too_much_with_probability_alpha_at_most() -> None:
-    certifier, rng, images = small(), np.random.default_rng(5), 1500
-    p = certifier.boundaries.thresholds[1]  # so a claim of the radius 0.1 or more is false
+@pytest.mark.parametrize("changes", [{}, {"preset": WORTH, "radii": fine_family((0.1,), 0.5)}, {"n_max": 250}])
+def test_certificates_claim_too_much_with_probability_alpha_at_most(changes: dict[str, Any]) -> None:
+    certifier, rng, images = small(**changes), np.random.default_rng(5), 1500
+    p = certifier.boundaries.thresholds[certifier.radii.index(0.1)]  # so a claim of the radius 0.1 or more is false
     draws = rng.random((images, SMALL.n_max)) < p
     claims = [certifier.certify(run(certifier, path)) for path in draws]
     false = np.mean([c is not None and c.radius >= 0.1 for c in claims])
@@ -92,9 +94,17 @@ def test_radius_zero_claims_only_that_the_class_has_a_majority() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(p=st.floats(0.2, 1), seed=st.integers(0, 2**32 - 1), block=st.integers(1, 70), cut=st.floats(0, 1))
-def test_any_stored_prefix_resumes_to_the_same_certificate(p: float, seed: int, block: int, cut: float) -> None:
-    certifier = small(block=block)
+@given(
+    p=st.floats(0.2, 1),
+    seed=st.integers(0, 2**32 - 1),
+    block=st.integers(1, 70),
+    cut=st.floats(0, 1),
+    preset=st.sampled_from([SMALL, WORTH]),
+)
+def test_any_stored_prefix_resumes_to_the_same_certificate(
+    p: float, seed: int, block: int, cut: float, preset: Constants
+) -> None:
+    certifier = small(block=block, preset=preset)
     path = np.random.default_rng(seed).random(SMALL.n_max) < p
     tally = run(certifier, path)
     certificate = certifier.certify(tally)
@@ -185,7 +195,8 @@ def test_whatever_decides_is_part_of_the_identity() -> None:
         {"alpha": 0.01},
         {"preset": "tight"},
     ]
-    changes += [{"preset": replace(SMALL, n_max=500)}, {"preset": replace(SMALL, lambda0=1.0)}]
+    changes += [{"preset": replace(SMALL, n_max=500)}, {"preset": replace(SMALL, lambda0=1.0)}, {"n_max": 300}]
+    changes += [{"preset": replace(SMALL, worth=10.0)}, {"label_aware": True}]
     assert len({small(**c).identity for c in changes}) == len(changes)
     assert small(block=5).identity == small().identity
     assert small(preset="tight").identity == small(preset=PRESETS["tight"]).identity
@@ -213,3 +224,24 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(bench.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
     assert cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()
+
+
+def test_a_fine_family_holds_the_radii_of_the_sweep_and_every_hundredth() -> None:
+    family = fine_family((0.0, 0.123), 0.25)
+    assert {0.0, 0.01, 0.12, 0.123, 0.57, 1.0} <= set(family) and list(family) == sorted(set(family))
+    assert len(family) == 102
+
+
+def test_draws_are_bought_while_they_promise_radius() -> None:
+    """Cheap draws go to the last look, dear ones end at the first; both prove what their draws allow."""
+    path = np.random.default_rng(0).random(400) < 0.9
+    family = fine_family((), 0.5)
+    certificates = []
+    for worth in (1e-9, 300.0, 1e9):
+        certifier = small(preset=replace(WORTH, worth=worth), radii=family)
+        certificate = certifier.certify(run(certifier, path))
+        assert certificate is not None
+        certificates.append((certificate.draws, certificate.radius))
+    (least, first), (some, middle), (most, last) = certificates
+    assert least == 10 < some < most == 400
+    assert first <= middle <= last and last > 0.3

@@ -10,7 +10,7 @@ import pytest
 
 from bench import simulate
 from bench.boundaries import PRESETS
-from bench.certify import certified_radius, clopper_pearson_lower
+from bench.bounds import certified_radius, clopper_pearson_lower
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARED = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -40,12 +40,15 @@ def test_cohens_accuracy_is_the_share_of_counts_whose_bound_reaches_the_threshol
     outcome = simulate.cohen(p, correct, 0.5, (0.2, 0.25, 0.6), 0.01, n)
     for accuracy, r in zip(outcome.accuracy, (0.2, 0.25, 0.6), strict=True):
         assert (radii >= r).mean() == pytest.approx(accuracy, abs=0.02)
+    assert outcome.acr == pytest.approx(radii.mean(), abs=0.005)
 
 
 def test_the_table_has_a_row_for_every_rule(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    simulate.main([str(file), "--sigma", "0.5", "--repeats", "10"])
+    simulate.main([str(file), "--sigma", "0.5", "--repeats", "10", "--fixed", "500,10000"])
     rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split("|")[1].strip() for row in rows] == [*PRESETS, "cohen N = 10,000", "cohen N = 100,000"]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        *PRESETS, "cohen N = 500", "cohen N = 10,000", "cohen N = 100,000",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,15 @@ def test_published_models_are_certified_with_many_times_fewer_draws(
     outcome = simulate.sequential(p, correct, sigma, RADII, 0.001, preset, repeats=1000)
     assert outcome.draws == pytest.approx(draws, rel=0.03)
     assert 100 * (reference.accuracy - outcome.accuracy).max() < loss
+
+
+def test_the_rule_for_average_radii_needs_fewer_draws_than_a_fixed_number_for_the_same_average() -> None:
+    path = SHARED / "cohen2019" / "cifar10-resnet110-noise_0.50-sigma_0.50.tsv"
+    if not path.exists():
+        pytest.skip(f"the published certificates are not at {path.parent}")
+    p, correct = simulate.published(path, 0.5)
+    early = simulate.sequential(p, correct, 0.5, RADII, 0.001, "acr", repeats=40)
+    fixed = simulate.cohen(p, correct, 0.5, RADII, 0.001, round(1.15 * early.draws), repeats=40)
+    assert early.acr > fixed.acr
+    grid = simulate.sequential(p, correct, 0.5, RADII, 0.001, "tight", repeats=40)
+    assert grid.acr < early.acr  # what a grid of five radii can say
