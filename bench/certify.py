@@ -6,6 +6,7 @@ early and the fixed-N rule of Cohen et al. differ in nothing else. Nothing here 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,30 +44,33 @@ class Tally:
             ValueError: a stored block crosses `most`, so that exactly `most` draws cannot be read from the counts.
         """
         blocks = getattr(self, stage)
-        draws, votes = 0, None
+        draws, joined = 0, []
         while draws < most and draws in blocks:
             block = blocks[draws]
-            if not sum(block):
+            counted = sum(block)
+            if not counted:
                 raise ValueError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
-            draws += sum(block)
-            votes = tuple(block) if votes is None else tuple(a + b for a, b in zip(votes, block, strict=True))
+            draws += counted
+            joined.append(block)
         if draws > most:
             raise ValueError(
                 f"the stored counts join draws up to {draws} in one block, so they cannot be read at {most}; "
                 f"ask for {draws}, or give another --out"
             )
-        return draws, votes or ()
+        return draws, tuple(map(sum, zip(*joined, strict=True)))
 
 
 def gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:
     """Requests for the draws from `start` to `end` that are not stored, `block` at a time counted from `start`."""
     requests, draw = [], start
+    ahead = sorted(first for first in stored if first > start)
     while draw < end:
         if draw in stored:
             draw += max(1, sum(stored[draw]))
             continue
         stop = min(start + ((draw - start) // block + 1) * block, end)
-        stop = min([stop, *(first for first in range(draw + 1, stop) if first in stored)])
+        following = bisect_right(ahead, draw)
+        stop = min([stop, *ahead[following : following + 1]])
         requests.append(Request(stage, draw, stop - draw))
         draw = stop
     return requests

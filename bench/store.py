@@ -6,8 +6,10 @@ facts as `counts.parquet` and `manifest.json`, small enough to commit. `read_run
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,25 +24,32 @@ from bench.types import Cell, Counts
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT = 1  # of the exports
+DATABASE_FORMAT = 2  # 1: without checksums
 DATABASE, PARQUET, MANIFEST, PUBLISHED = "run.sqlite", "counts.parquet", "manifest.json", "published.csv"
+CHUNK = 50_000  # blocks that are read at a time: a million rows as Python objects take more than a GiB
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
+INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
 PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
     *("name", "sigma", "draws", "nfe", "largest", "rule"),
 )
 SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blocks (
     cell TEXT NOT NULL REFERENCES cells, image INTEGER NOT NULL, stage TEXT NOT NULL, first INTEGER NOT NULL,
     draws INTEGER NOT NULL, votes TEXT NOT NULL, nfe INTEGER NOT NULL, classifier_rows INTEGER NOT NULL,
     noise_s REAL NOT NULL, purify_s REAL NOT NULL, classify_s REAL NOT NULL, peak_bytes INTEGER NOT NULL,
-    device TEXT NOT NULL, PRIMARY KEY (cell, image, stage, first)
+    device TEXT NOT NULL, crc INTEGER, PRIMARY KEY (cell, image, stage, first)
 ) WITHOUT ROWID;
-PRAGMA user_version = {FORMAT};
+PRAGMA user_version = {DATABASE_FORMAT};
 """
+
+SELECTED = ", ".join((*COLUMNS, "crc"))
+INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+TYPES = tuple(float if name.endswith("_s") else int if name in INTEGERS else str for name in COLUMNS)
 
 
 class StoreError(Exception):
@@ -68,6 +77,7 @@ class Store:
         try:
             known = path.is_file()
             self._db = connect(path)
+            add_checksums(self._db)
             self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + SCHEMA)
             if not known and (folder / MANIFEST).is_file():
                 self._restore()
@@ -90,10 +100,7 @@ class Store:
         rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
         with self._transaction() as db:
             db.executemany("INSERT INTO cells VALUES (?, ?, ?)", registered)
-            marks = ", ".join("?" * len(COLUMNS))
-            db.executemany(
-                f"INSERT INTO blocks VALUES ({marks})", rows.astype(object).itertuples(index=False, name=None)
-            )
+            db.executemany(INSERT, map(checked, rows.astype(object).itertuples(index=False, name=None)))
         self.describe(manifest)
 
     @contextmanager
@@ -119,7 +126,8 @@ class Store:
         """Replace the manifest."""
         with self._transaction() as db:
             db.execute("DELETE FROM manifest")
-            db.execute("INSERT INTO manifest VALUES (?)", (json.dumps(manifest),))
+            text = json.dumps(manifest)
+            db.execute("INSERT INTO manifest VALUES (?, ?)", (text, zlib.crc32(text.encode())))
 
     def add(self, counts: Iterable[Counts]) -> None:
         """Store blocks in one transaction; a block that is already there stays as it was."""
@@ -129,12 +137,18 @@ class Store:
             for b in (c.block,)
         ]
         with self._transaction() as db:
-            db.executemany(f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+            db.executemany(INSERT, map(checked, rows))
 
     def fail(self, cell: str, message: str) -> None:
         """Record why a cell could not be finished."""
         with self._transaction() as db:
             db.execute("UPDATE cells SET error = ? WHERE key = ?", (message, cell))
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it was last described; empty where nothing has begun."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT json FROM manifest").fetchall()
+        return json.loads(rows[0][0]) if rows else {}
 
     def cells(self) -> list[Cell]:
         """Every cell of which something is counted, of this sweep and of earlier ones; none that cannot be read."""
@@ -152,8 +166,8 @@ class Store:
         """What has been counted of each image of a cell."""
         tallies: dict[int, Tally] = {}
         with self._transaction() as db:
-            rows = db.execute("SELECT image, stage, first, votes FROM blocks WHERE cell = ?", (cell,)).fetchall()
-        for image, stage, first, votes in rows:
+            rows = db.execute(f"SELECT {SELECTED} FROM blocks WHERE cell = ?", (cell,)).fetchall()
+        for _, image, stage, first, _, votes, *_ in intact(rows, self.folder / DATABASE):
             tally = tallies.setdefault(image, Tally({}, {}))
             getattr(tally, stage)[first] = tuple(json.loads(votes))
         return tallies
@@ -222,14 +236,34 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
     path = folder / DATABASE
     try:
         db = connect(path)
-        rows = db.execute("SELECT json FROM manifest").fetchall()
+        crc = "crc" if has_checksums(db) else "NULL"
+        rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        blocks = pd.DataFrame(db.execute(f"SELECT {', '.join(COLUMNS)} FROM blocks").fetchall(), columns=COLUMNS)
+        stored = db.execute(f"SELECT {', '.join(COLUMNS)}, {crc} FROM blocks")
+        parts = [pd.DataFrame(columns=COLUMNS)]
+        with uncollected():
+            while part := stored.fetchmany(CHUNK):
+                parts.append(pd.DataFrame(intact(part, path), columns=[*COLUMNS, "crc"]).drop(columns="crc"))
+                parts[-1]["votes"] = json.loads(f"[{','.join(parts[-1]['votes'])}]")
         db.close()
+        if rows and rows[0][1] not in (None, zlib.crc32(rows[0][0].encode())):
+            raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {folder}` saves what is whole")
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from error
-    blocks["votes"] = blocks["votes"].map(json.loads)
+    blocks = pd.concat(parts[1:] or parts, ignore_index=True)
     return json.loads(rows[0][0]) if rows else {}, registered, blocks
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: it would walk a million rows again and again, and they hold none."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
@@ -244,10 +278,11 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         manifest = json.loads(path.read_text())
         version = manifest.get("format", FORMAT)
         if version > FORMAT:
-            raise later_format(path, version)
+            raise later_format(path, version, FORMAT)
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
-        blocks = pd.read_parquet(path)[list(COLUMNS)]
+        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # pyarrow's errors are ValueErrors
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
     return manifest, registered, blocks
@@ -266,7 +301,7 @@ def export(run: Run) -> list[Path]:
     seconds = [name for name in COSTS if name.endswith("_s")]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(seconds, np.float32))
-    blocks.to_parquet(part, compression="zstd", index=False)
+    blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
     part.replace(parquet)
     return [manifest, parquet]
 
@@ -275,19 +310,50 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a database; raises StoreError where it is of a later format."""
     db = sqlite3.connect(path, timeout=30)
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > FORMAT:
+    if version > DATABASE_FORMAT:
         db.close()
-        raise later_format(path, version)
+        raise later_format(path, version, DATABASE_FORMAT)
     return db
 
 
-def later_format(path: Path, version: int) -> StoreError:
-    return StoreError(f"{path} is of format {version}, this version knows up to {FORMAT}; update purifybench")
+def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of blocks as it comes back from the database, with the checksum of its values."""
+    values = tuple(kind(value) for kind, value in zip(TYPES, row, strict=True))
+    return *values, zlib.crc32(repr(values).encode())
+
+
+def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
+    """Rows of blocks whose checksums (the last column) hold; raises StoreError where one does not.
+
+    SQLite notices damage to its own structure, not to the values that it holds.
+    """
+    for row in rows:
+        if row[-1] is not None and zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
+            raise StoreError(
+                f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` saves the others"
+            )
+    return rows
+
+
+def has_checksums(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM pragma_table_info('blocks') WHERE name = 'crc'").fetchone()[0])
+
+
+def add_checksums(db: sqlite3.Connection) -> None:
+    """Bring a database of format 1 to this one: its blocks are trusted as they are, later ones are checked."""
+    if db.execute("PRAGMA user_version").fetchone()[0] == 1 and not has_checksums(db):
+        with db:
+            for table in ("manifest", "blocks"):
+                db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER")
+
+
+def later_format(path: Path, version: int, known: int) -> StoreError:
+    return StoreError(f"{path} is of format {version}, this version knows up to {known}; update purifybench")
 
 
 def damaged(path: Path, error: Exception) -> StoreError:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return StoreError(f"{path} cannot be written ({error}); make room, and the same command continues")
     return StoreError(
-        f"{path} is damaged or no results database ({error}); restore it from a copy, or move it away and run again"
+        f"{path} is damaged or no results database ({error}); `bench doctor --repair {path.parent}` saves what is whole"
     )

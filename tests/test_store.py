@@ -225,13 +225,13 @@ def test_a_read_only_folder_is_refused_by_name(tmp_path):
 
 def test_a_database_of_a_later_format_is_refused_for_reading_and_writing(run_folder):
     db = sqlite3.connect(run_folder / DATABASE)
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
     for attempt in (Store, read_run):
-        with pytest.raises(StoreError, match=r"run\.sqlite is of format 2.*update purifybench"):
+        with pytest.raises(StoreError, match=r"run\.sqlite is of format 3.*update purifybench"):
             attempt(run_folder)
     db = sqlite3.connect(run_folder / DATABASE)
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
 
 
@@ -246,7 +246,7 @@ def test_an_export_of_a_later_format_is_refused(run_folder):
 @pytest.mark.parametrize("damage", [b"", b"not a database at all, " * 100])
 def test_a_file_that_is_no_database_is_named_with_the_remedy(run_folder, damage):
     (run_folder / DATABASE).write_bytes(damage)
-    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*move it away and run again"):
+    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*bench doctor --repair"):
         read_run(run_folder)
 
 
@@ -258,7 +258,7 @@ def damage_pages(path: Path) -> None:
 
 def test_a_database_with_damaged_pages_is_named_with_the_remedy(run_folder):
     damage_pages(run_folder / DATABASE)
-    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*move it away and run again"):
+    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*bench doctor --repair"):
         read_run(run_folder)
 
 
@@ -273,7 +273,7 @@ def test_a_run_that_meets_damaged_pages_names_the_database(run_folder):
                 store.tallies(cell.key)
             store.add([make_counts(cell, first=20) for cell in cells])
 
-    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*move it away and run again"):
+    with pytest.raises(StoreError, match=r"run\.sqlite is damaged.*bench doctor --repair"):
         go_on()
 
 
@@ -333,6 +333,47 @@ def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
         with pytest.raises(StoreError, match=r"there is no run in .*bench run"):
             read_run(folder)
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_database_without_checksums_is_read_and_goes_on_with_them(run_folder):
+    """As format 1 wrote them."""
+    before = read_run(run_folder).blocks
+    db = sqlite3.connect(run_folder / DATABASE)
+    for table in ("blocks", "manifest"):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN crc")
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    assert read_run(run_folder).blocks.equals(before)
+    cell = make_cell("none")
+    with Store(run_folder) as store:
+        assert store.tallies(cell.key)[0].estimate == {0: (0, 10), 10: (0, 10)}
+        store.add([make_counts(cell, 5)])
+    assert len(read_run(run_folder).blocks) == len(before) + 1
+    db = sqlite3.connect(run_folder / DATABASE)
+    assert db.execute("SELECT count(*), count(crc) FROM blocks").fetchone() == (len(before) + 1, 1)
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.close()
+
+
+def test_a_value_that_changed_on_the_disk_is_noticed_by_readers_and_writers(run_folder):
+    db = sqlite3.connect(run_folder / DATABASE)
+    db.execute("UPDATE blocks SET votes = '[9, 1]' WHERE image = 83 AND first = 10")
+    db.commit()
+    db.close()
+    with pytest.raises(StoreError, match=r"a block of image 83 is damaged; `bench doctor --repair"):
+        read_run(run_folder)
+    with Store(run_folder) as store, pytest.raises(StoreError, match="image 83"):
+        store.tallies(make_cell("none").key)
+
+
+def test_a_manifest_that_changed_on_the_disk_is_noticed(run_folder):
+    db = sqlite3.connect(run_folder / DATABASE)
+    db.execute("UPDATE manifest SET json = replace(json, '\"0\": 3', '\"0\": 4')")
+    db.commit()
+    db.close()
+    with pytest.raises(StoreError, match="the manifest is damaged"):
+        read_run(run_folder)
 
 
 def test_reading_makes_no_file_and_needs_no_lock(run_folder):
