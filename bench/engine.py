@@ -29,6 +29,10 @@ class PluginFault(Exception):
     """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
 
 
+class OutOfMemory(Exception):
+    """A batch does not fit; a smaller one may."""
+
+
 class LoadError(RuntimeError):
     """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
 
@@ -56,7 +60,7 @@ class Engine:
 
     Parameters:
         images: clean images `[C,H,W]` in [0,1] by index.
-        weights: role -> weight file or bundled name.
+        weights: role -> network, as `purifiers.nets.load` takes it.
         device: where the networks run.
         plugin_files: kind -> plugin name -> path, for those that are given by path.
     """
@@ -73,14 +77,31 @@ class Engine:
         self._rows = {image: row for row, image in enumerate(self.images)}
         self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
 
-    @torch.inference_mode()
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.
 
+        Where memory does not suffice, the task is run in halves.
+
         Raises:
             PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
-            LoadError: they, or a network, cannot be made ready.
+            LoadError: they, or a network, cannot be made ready; or one block alone is more than memory holds.
         """
+        try:
+            return self._run(task)
+        except OutOfMemory as error:
+            if len(task.blocks) == 1:
+                raise LoadError(
+                    f"{task.cell.label}: a block of {task.blocks[0].draws} draws does not fit into memory ({error}); "
+                    "give a preset with a smaller `block`, or fewer --workers"
+                ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(task.blocks) // 2
+        halves = task.blocks[:half], task.blocks[half:]
+        return [counts for blocks in halves for counts in self.run(Task(task.cell, blocks))]
+
+    @torch.inference_mode()
+    def _run(self, task: Task) -> list[Counts]:
         cell, blocks = task.cell, task.blocks
         loaded = self._prepare(cell)
         watch = Stopwatch(self.device)
@@ -94,10 +115,14 @@ class Engine:
             rng = RowRng(cell.seed, PURIFIER, images, draws)
         with watch.stage("purify"):
             purified = self._purify(cell, loaded, x, rng)
+        before = getattr(loaded.classifier, "rows", 0)
         with watch.stage("classify"):
             votes = self._vote(cell, loaded, purified, block_of_row, len(blocks))
         nfe = sum(network.rows for network in loaded.networks.values())
-        return share_cost(blocks, votes, nfe, watch.seconds, peak_bytes(self.device), device_name(self.device))
+        classified = getattr(loaded.classifier, "rows", before + len(x)) - before  # some vote over copies of an image
+        return share_cost(
+            blocks, votes, (nfe, classified), watch.seconds, peak_bytes(self.device), device_name(self.device)
+        )
 
     @torch.inference_mode()
     def show(self, cell: Cell, images: Sequence[int]) -> Shown:
@@ -110,7 +135,7 @@ class Engine:
         rows, draws, _ = self._rows_of(tuple(Block(cell.key, image, "estimate", 0, 1) for image in images))
         clean = self._clean[torch.tensor([self._rows[image] for image in images], device=self.device)]
         x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
-        purified = self._purify(cell, loaded, x, RowRng(cell.seed, PURIFIER, rows, draws))
+        purified = self._purify(cell, loaded, x.clone(), RowRng(cell.seed, PURIFIER, rows, draws))
         predicted = self._logits(cell, loaded, purified).argmax(1)
         return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
 
@@ -160,11 +185,11 @@ class Engine:
 
     def _denoiser(self, role: str, precision: str) -> Any:
         if (role, precision) not in self._denoisers:
+            from purifiers.nets import load
             from purifiers.nets.cards import WeightsError
-            from purifiers.nets.files import load
 
             try:
-                denoiser = load(self.weights[role], str(self.device))
+                denoiser = load(self.weights[role], device=str(self.device))
             except WeightsError as error:
                 raise LoadError(f"network {role!r}: {error}") from error
             self._denoisers[role, precision] = denoiser.compute_in(PRECISIONS[precision])
@@ -175,6 +200,7 @@ class Engine:
         try:
             purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
         except Exception as error:
+            refuse_memory(error)
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
@@ -191,6 +217,7 @@ class Engine:
         try:
             logits = loaded.classifier(x)
         except Exception as error:
+            refuse_memory(error)
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -207,19 +234,34 @@ class Engine:
         return flat.view(blocks, classes).cpu().numpy()
 
 
+def refuse_memory(error: Exception) -> None:
+    """Raise OutOfMemory where that is what an error says; on a CPU torch has no class of its own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        raise OutOfMemory(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
 def share_cost(
-    blocks: tuple[Block, ...], votes: np.ndarray, nfe: int, seconds: Mapping[str, float], peak: int, device: str
+    blocks: tuple[Block, ...],
+    votes: np.ndarray,
+    rows: tuple[int, int],
+    seconds: Mapping[str, float],
+    peak: int,
+    device: str,
 ) -> list[Counts]:
-    """Give each block its part of a batch's cost, by draws; evaluations are whole and add up to the batch's."""
+    """Give each block its part of a batch's cost, by draws; rows are whole and add up to the batch's.
+
+    Parameters:
+        rows: through the purifier's networks, and through the classifier's.
+    """
     total = sum(b.draws for b in blocks)
-    counts, done, given = [], 0, 0
+    counts, done, given = [], 0, (0, 0)
     for block, row in zip(blocks, votes, strict=True):
         done += block.draws
         part = block.draws / total
-        until = nfe * done // total
+        until = rows[0] * done // total, rows[1] * done // total
         cost = Cost(
-            nfe=until - given,
-            classifier_rows=block.draws,
+            nfe=until[0] - given[0],
+            classifier_rows=until[1] - given[1],
             noise_s=seconds["noise"] * part,
             purify_s=seconds["purify"] * part,
             classify_s=seconds["classify"] * part,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +30,7 @@ from bench.types import Cell
 def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[str, str]]:
     """Run a sweep into a folder, or continue it; returns its summary and why cells failed, by key.
 
-    SIGTERM ends a run as Ctrl-C does.
+    Ctrl-C and SIGTERM finish the batches that are under way; a second one does not wait for them.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; what was counted is stored.
@@ -44,10 +46,13 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
             refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
             refuse_another_rule(planned, store)
             with ProgressDisplay(console, planned.cells, len(planned.images)) as progress:
-                record = manifest(planned, devices)
+                record = continued(manifest(planned, devices), store.manifest())
                 store.begin(planned.cells, record)
                 arguments = planned.cells, planned.certifier, planned.labels
-                outcome = sweep(*arguments, store, executor, preset.batch, progress)
+                with asked_to_stop(console) as stop:
+                    outcome = sweep(*arguments, store, executor, preset.batch, progress, stop, preset.timeout)
+                if outcome.stopped:
+                    raise KeyboardInterrupt
                 ended = datetime.now(UTC).isoformat(timespec="seconds")
                 store.describe({**record, "ended": ended, "occupancy": outcome.occupancy})
             if outcome.occupancy is not None:
@@ -63,6 +68,13 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
     summary = summarise([written])
     summary.table.to_csv(folder / "summary.csv", index=False)
     return summary, outcome.errors
+
+
+def continued(record: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """A manifest that remembers on what the earlier parts of its run ran: counts of several may lie side by side."""
+    facts = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")
+    earlier = before.get("sessions") or ([{k: before.get(k) for k in facts}] if before else [])
+    return {**record, "sessions": [*earlier, {k: record[k] for k in facts}]}
 
 
 def refuse_another_rule(planned: Plan, store: Store) -> None:
@@ -90,7 +102,27 @@ def start(planned: Plan, devices: list[str]) -> Executor:
     images = {i: planned.split.images[i] for i in planned.images}
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files)
-    return InProcess(Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files))
+    engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
+    return InProcess(engine, planned.preset.timeout)
+
+
+@contextmanager
+def asked_to_stop(console: Console) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came; the second one interrupts at once."""
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        console.print("stopping: the batches that are under way are finished and stored; once more to stop at once")
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def interrupt(*_: Any) -> None:

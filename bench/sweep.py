@@ -21,11 +21,15 @@ OPEN = 4  # cells that are worked on together: the next ones fill the batches th
 
 @dataclass
 class CellProgress:
-    """The state of one cell: what is counted, what is in flight, what can be made next. Pure bookkeeping."""
+    """The state of one cell: what is counted, what is in flight, what can be made next. Pure bookkeeping.
+
+    Images are asked about when their blocks are wanted: those of all images at once would be millions.
+    """
 
     cell: Cell
     certifier: Certifier
     tallies: dict[int, Tally]
+    unasked: deque[int] = field(default_factory=deque)
     ready: deque[Block] = field(default_factory=deque)
     awaited: dict[int, int] = field(default_factory=dict)  # image -> blocks that were asked for and are not there yet
     draws_ready: int = 0
@@ -38,8 +42,15 @@ class CellProgress:
     ) -> CellProgress:
         """Continue from what is counted; raises ValueError where it cannot be read at the draws asked for."""
         progress = cls(cell, certifier, tallies_of(labels, counted))
-        progress.decided = sum(progress.ask(image) for image in progress.tallies)
+        progress.unasked.extend(i for i, tally in progress.tallies.items() if certifier.missing(tally))
+        progress.decided = len(progress.tallies) - len(progress.unasked)
         return progress
+
+    def fill(self, draws: int) -> int:
+        """Queue blocks of at least as many draws where there are any; returns how many are queued."""
+        while self.draws_ready < draws and self.unasked:
+            self.ask(self.unasked.popleft())
+        return self.draws_ready
 
     def ask(self, image: int) -> bool:
         """Queue what the certifier still needs of an image; returns whether it needs nothing more."""
@@ -53,6 +64,7 @@ class CellProgress:
 
     def take(self, draws: int) -> Task:
         """Blocks for one batch of up to `draws` draws (one block at least), the first that fit."""
+        self.fill(draws)
         taken: list[Block] = []
         passed: list[Block] = []
         total = 0
@@ -81,7 +93,7 @@ class CellProgress:
 
     @property
     def done(self) -> bool:
-        return not self.ready and not self.flying
+        return not self.ready and not self.flying and not self.unasked
 
 
 def tallies_of(labels: Mapping[int, int], counted: Mapping[int, Tally]) -> dict[int, Tally]:
@@ -96,14 +108,16 @@ class Outcome:
 
     Attributes:
         errors: why cells failed, by key.
-        draws, batches: counted in this session.
+        draws, batches: counted now.
         batch: draws that a full batch holds.
+        stopped: whether it was asked to stop before all was counted.
     """
 
     batch: int
     errors: dict[str, str] = field(default_factory=dict)
     draws: int = 0
     batches: int = 0
+    stopped: bool = False
 
     @property
     def occupancy(self) -> float | None:
@@ -119,6 +133,8 @@ def sweep(
     executor: Executor,
     batch: int,
     observer: Observer,
+    stop: Callable[[], bool] = lambda: False,
+    timeout: float | None = None,
 ) -> Outcome:
     """Count until every image of every cell is decided.
 
@@ -126,9 +142,11 @@ def sweep(
 
     Parameters:
         labels: true class of every image that is certified.
+        timeout: seconds in which at least one batch must come back.
+        stop: asked before every batch; once it says yes, the batches that are under way are finished and stored.
 
     Raises:
-        RuntimeError: a worker process died.
+        RuntimeError: a worker process died, or no batch came back in time.
     """
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
@@ -143,8 +161,11 @@ def sweep(
         observer.cell_ended(progress.cell, error)
 
     while waiting or open_cells:
-        while len(flights) < executor.slots:
-            progress = next((p for p in open_cells if p.draws_ready >= batch), None)
+        outcome.stopped = outcome.stopped or stop()
+        if outcome.stopped and not flights:
+            break
+        while len(flights) < executor.slots and not outcome.stopped:
+            progress = next((p for p in open_cells if p.fill(batch) >= batch), None)
             if progress is None and waiting and len(open_cells) < OPEN:
                 cell = waiting.popleft()
                 progress = CellProgress.resume(cell, certifier_of(cell), labels, store.tallies(cell.key))
@@ -158,7 +179,14 @@ def sweep(
             task = progress.take(batch)
             outcome.batches += 1
             flights[executor.submit(task)] = progress
-        landed, _ = wait(flights, return_when=FIRST_COMPLETED) if flights else (set(), None)
+        landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
+        if flights and not landed:
+            executor.abandon()
+            hung = ", ".join(sorted({f"{p.cell.label} at sigma = {p.cell.sigma:g}" for p in flights.values()}))
+            raise RuntimeError(
+                f"no batch came back for {timeout:g} s, so the run was ended; on the way were: {hung}. What was "
+                "counted is stored. Where nothing hangs, give a preset with a longer `timeout`"
+            )
         for future in landed:
             progress = flights.pop(future)
             if progress not in open_cells:

@@ -153,6 +153,56 @@ def test_a_mended_plugin_is_measured_by_the_same_command(cli, tiny_preset, tmp_p
     assert not any("failed" in note for note in found["notes"])
 
 
+def test_a_plugin_that_needs_too_much_memory_at_once_is_run_in_smaller_batches(
+    cli, tiny_preset, tmp_path, purifier_file
+):
+    greedy = "if len(x) > 9: raise torch.OutOfMemoryError('CUDA out of memory')\n        return x.clamp(0, 1)"
+    plain, small = purifier_file("return x.clamp(0, 1)", name="plain"), purifier_file(greedy, "greedy", "greedy.py")
+    path = tiny_preset(purifiers=[str(plain), str(small)], batch=30, block=5)
+    assert run(cli, path, "--out", tmp_path / "out").exit_code == OK
+    blocks = read_run(tmp_path / "out").blocks
+    cells = {c.purifier: key for key, c in read_run(tmp_path / "out").cells.items()}
+    votes = [
+        sorted(map(str, blocks[blocks["cell"] == cells[name]][["image", "stage", "first", "votes"]].values.tolist()))
+        for name in ("plain", "greedy")
+    ]
+    assert votes[0] == votes[1]
+    path = tiny_preset("large", purifiers=[str(small)], batch=30, block=20)
+    result = run(cli, path, "--out", tmp_path / "large")
+    assert result.exit_code == REFUSED and "does not fit into memory" in result.stderr and "`block`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('noise ' * 100); return x.clamp(0, 1)",
+        "torch.manual_seed(torch.seed()); torch.rand(3); return x.clamp(0, 1)",
+        "torch.set_grad_enabled(True); return x.clamp(0, 1)",
+        "return x.clamp_(0, 1)",
+    ],
+)
+def test_a_plugin_with_bad_manners_changes_no_count_of_its_own_or_of_others(
+    cli, tiny_preset, tmp_path, purifier_file, body
+):
+    """It prints, plays with the global generator, switches gradients on, writes into what it is given."""
+    polite, rude = purifier_file("return x.clamp(0, 1)", name="polite"), purifier_file(body, "rude", "rude.py")
+    path = tiny_preset(purifiers=[str(rude), str(polite), "ddpm:steps=2"])
+    first = run(cli, path, "--out", tmp_path / "both")
+    assert first.exit_code == OK, first.output
+    alone = tiny_preset("alone", purifiers=[str(polite), "ddpm:steps=2"])
+    assert run(cli, alone, "--out", tmp_path / "alone").exit_code == OK
+
+    def votes(folder):
+        found = read_run(folder)
+        names = {key: cell.purifier for key, cell in found.cells.items()}
+        rows = found.blocks[["cell", "image", "stage", "first", "votes"]].values.tolist()
+        return {(names[cell], *rest): list(counted) for cell, *rest, counted in rows}
+
+    both = votes(tmp_path / "both")
+    assert votes(tmp_path / "alone").items() <= both.items()
+    assert all(both[("rude", *rest)] == counted for (name, *rest), counted in both.items() if name == "polite")
+
+
 def test_a_fault_of_the_moment_is_gone_at_the_next_attempt(cli, tiny_preset, tmp_path, purifier_file):
     flag = tmp_path / "flag"
     body = f"from pathlib import Path; assert Path({str(flag)!r}).exists(), 'the disk is away'; return x.clamp(0, 1)"

@@ -1,11 +1,13 @@
 """The sweep: whatever the batch size, the number of workers and the interruptions, the counts are the same."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,9 @@ import pytest
 
 from bench import preset
 from bench.certify import Request, Tally
-from bench.fixed import FixedN
 from bench.engine import Engine, Task
 from bench.executors.local import InProcess, prepare_device
+from bench.fixed import FixedN
 from bench.plan import manifest, plan
 from bench.sequential import Sequential
 from bench.store import Store, export, read_run
@@ -233,7 +235,7 @@ def test_a_batch_is_filled_from_many_images_and_never_beyond_its_size():
     cell = type("Cell", (), {"key": "k"})()
     progress = CellProgress.resume(cell, FixedN(0.5, 10, 100, 0.001, block=40), dict.fromkeys(range(20), 0), {})
     sizes = []
-    while progress.ready:
+    while progress.fill(90):
         task = progress.take(90)
         sizes.append(sum(b.draws for b in task.blocks))
     assert max(sizes) <= 90
@@ -261,3 +263,95 @@ def test_a_sequential_rule_stops_images_early_and_keeps_its_counts_apart(tiny_pr
     assert (drawn < 100_000).all() and drawn.min() >= 100
     shared = {key[1:]: votes for key, votes in fixed.items() if key[2] == "select"}
     assert shared == {key[1:]: votes for key, votes in early.items() if key[2] == "select"}  # the same noise
+
+
+def scripted_sweep(planned, folder, pause=0.0, **arguments):
+    """A sweep whose votes are made up (the same for the same block), in this process."""
+
+    class Slow(Scripted):
+        def submit(self, task):
+            time.sleep(pause)
+            future, cost = Future(), Cost(0, 0, 0, 0, 0, 0, "none")
+            hits = [hash((b.image, b.stage, b.first)) % (b.draws + 1) for b in task.blocks]
+            future.set_result([Counts(b, (h, b.draws - h), cost) for b, h in zip(task.blocks, hits, strict=True)])
+            return future
+
+    with Store(folder) as store:
+        store.begin(planned.cells, {"sweep": [cell.key for cell in planned.cells], "labels": {}})
+        rule = FixedN(0.5, 10, 400, 0.001, block=10)
+        return sweep(planned.cells, lambda cell: rule, planned.labels, store, Slow(), 30, Observer(), **arguments)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_fifty_kills_lose_no_block_and_count_none_twice(tiny_preset, tmp_path):
+    """Each at a random moment of the driver's own work: packing, storing, closing."""
+    planned = plan(preset.load(str(tiny_preset(purifiers=["none", "onestep-edm"], images=60)), {}), "cpu")
+    scripted_sweep(planned, tmp_path / "undisturbed")
+    undisturbed = counts_of(tmp_path / "undisturbed")
+    assert len(undisturbed) == 2 * 60 * 41
+    rng, before, folder, ended = random.Random(1), {}, tmp_path / "killed", 0
+    for _ in range(50):
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                scripted_sweep(planned, folder, pause=0.001)
+            os._exit(0)
+        time.sleep(rng.uniform(0.0, 0.12))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        ended += os.WIFEXITED(status)
+        after = counts_of(folder) if blocks_stored(folder) else {}
+        assert before.items() <= after.items() <= undisturbed.items()
+        before = after
+    assert ended < 25 and before
+    scripted_sweep(planned, folder)
+    assert counts_of(folder) == undisturbed
+
+
+def test_a_sweep_that_is_asked_to_stop_stores_what_is_under_way(tiny_preset, tmp_path):
+    planned = plan(preset.load(str(tiny_preset(purifiers=["none"], images=60)), {}), "cpu")
+    asked = iter([False] * 10 + [True] * 1000)
+    outcome = scripted_sweep(planned, tmp_path, stop=lambda: next(asked))
+    stored = read_run(tmp_path).blocks["draws"].sum()
+    assert outcome.stopped and outcome.draws == stored > 0
+    assert stored == outcome.batches * 30
+
+
+class Silent(Scripted):
+    """Takes tasks and never answers."""
+
+    abandoned = False
+
+    def submit(self, task):
+        return Future()
+
+    def abandon(self):
+        self.abandoned = True
+
+
+def test_a_batch_that_never_comes_back_ends_the_run_by_name(tiny_preset, tmp_path):
+    planned = plan(preset.load(str(tiny_preset(purifiers=["none", "onestep-edm"])), {}), "cpu")
+    executor, rule = Silent(), FixedN(0.5, 10, 400, 0.001)
+    with Store(tmp_path) as store, pytest.raises(RuntimeError, match=r"for 0\.1 s.*none at sigma = 0\.5.*`timeout`"):
+        sweep(planned.cells, lambda _: rule, planned.labels, store, executor, 30, Observer(), timeout=0.1)
+    assert executor.abandoned
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_plugin_that_hangs_ends_the_run_and_what_was_counted_stays(tiny_preset, tmp_path, workers):
+    plugin = tmp_path / "hangs.py"
+    plugin.write_text(
+        "import time\nfrom dataclasses import dataclass\nfrom purifiers.base import Purifier\n\n\n"
+        "@dataclass(frozen=True)\n"
+        'class Hangs(Purifier):\n    name = "hangs"\n\n    def purify(self, x, sigma, networks, rng):\n'
+        "        time.sleep(1000 if len(x) > 8 else 0)\n        return x\n"
+    )
+    path = tiny_preset(purifiers=["none", str(plugin)], images=4, timeout=20)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--workers", str(workers)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode in (1, 2)
+    assert "hangs" in done.stderr
+    if workers == 1:  # with more, the seconds that the processes take to start count as well
+        assert counts_of(tmp_path / "run")

@@ -25,3 +25,7 @@ class Executor(Protocol):
     def close(self) -> None:
         """Stop; tasks that have not started are dropped."""
         ...
+
+    def abandon(self) -> None:
+        """Stop at once: what runs is killed."""
+        ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,16 +29,26 @@ class InProcess:
 
     workers = slots = 1
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, timeout: float = 0.0):
+        self.engine, self.timeout = engine, timeout
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        return at_once(self.engine.run, task)
+        """A future that is done; a task that takes longer than the timeout ends the process, and says where it hung."""
+        if not self.timeout or sys.__stderr__ is None:
+            return at_once(self.engine.run, task)
+        faulthandler.dump_traceback_later(self.timeout, exit=True, file=sys.__stderr__)  # sys.stderr may be no file
+        try:
+            return at_once(self.engine.run, task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
         return at_once(self.engine.show, cell, images)
 
     def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass
 
 
@@ -73,6 +85,10 @@ class Processes:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def abandon(self) -> None:
+        for process in list((self._pool._processes or {}).values()):
+            process.kill()
 
 
 def start_worker(assigned: multiprocessing.Queue) -> None:
