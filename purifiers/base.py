@@ -47,6 +47,11 @@ class Rng(Protocol):
         ...
 
 
+# Metadata of a parameter that is left out of a cell's identity while it has its default, so that cells stay what they
+# were before there was such a parameter: `field(default=..., kw_only=True, metadata=OPTION)`.
+OPTION = {"option": True}
+
+
 @dataclass(frozen=True)
 class Purifier:
     """Takes the noise out of images that randomized smoothing has made noisy.
@@ -60,10 +65,14 @@ class Purifier:
     """
 
     name: ClassVar[str]
-    family: ClassVar[str]
-    source: ClassVar[str]
+    family: ClassVar[str] = "other"
+    source: ClassVar[str] = ""
     networks: ClassVar[tuple[str, ...]] = ()
-    bounded: ClassVar[bool] = True  # purified images lie in [0,1]; only plain smoothing declares otherwise
+
+    @property
+    def bounded(self) -> bool:
+        """Whether purified images lie in [0,1], where `purify` clips them; only plain smoothing declares otherwise."""
+        return True
 
     def nfe(self) -> int | None:
         """Network evaluations per image, as documented; None where the method measures them as it goes."""
@@ -78,8 +87,8 @@ class Purifier:
 
         Rows must be independent of one another: the certificate of randomized smoothing rests on it.
         """
-        u0 = self.restore(2 * x - 1, 2 * sigma, networks, rng)
-        return ((u0 + 1) / 2).clamp(0, 1)
+        x0 = (self.restore(2 * x - 1, 2 * sigma, networks, rng) + 1) / 2
+        return x0.clamp(0, 1) if self.bounded else x0
 
 
 def at_least(minimum: int, **parameters: int) -> None:

@@ -20,10 +20,11 @@ class Card:
 
     Attributes:
         kind: a key of `purifiers.nets.files.KINDS`, how the network becomes a denoiser.
-        architecture: constructor arguments of `PixelUNet`.
+        architecture: constructor arguments of the network.
         denoiser: constructor arguments of the denoiser besides the network (levels in units of `u`).
         training: recipe, seed, steps, seconds, device, losses and validation figures.
         sha256: of the weight file.
+        network: a key of `purifiers.nets.files.NETWORKS`, the network's class.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Card:
     denoiser: dict
     training: dict = field(default_factory=dict)
     sha256: str = ""
+    network: str = "PixelUNet"
 
 
 def resolve(source: str | Path) -> Path:
@@ -47,7 +49,8 @@ def resolve(source: str | Path) -> Path:
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_card(path: Path) -> Card:
@@ -57,7 +60,8 @@ def read_card(path: Path) -> Card:
         return Card(**json.loads(card.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(
-            f"{card} cannot be read ({error}); restore it from the repository, or train the network again"
+            f"{card} cannot be read ({error}); restore it from the repository, or train the network again (networks of "
+            "others have a config.json beside them instead)"
         ) from error
 
 

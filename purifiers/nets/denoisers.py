@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ SIGMA_DATA = 0.5  # Karras et al. 2022, Table 1
 EPS = 0.002  # where the consistency function is the identity: Song et al. 2023, App. C
 RHO = 7.0
 TIME_SCALE = 250.0  # our UNets take 250 ln t, so that the sinusoidal embedding sees a range like DDPM's 0..1000
+MEAN_LABEL = -1  # the mean of all class embeddings, see `labels.LabelEmbedding`
 
 
 def karras_levels(t: float, t_min: float, steps: int) -> list[float]:
@@ -27,12 +30,21 @@ def level_like(t: float | Tensor, u: Tensor) -> Tensor:
 
 
 class LevelledDenoiser(nn.Module):
-    """What all denoisers share: the network, the range of levels, and the refusal of levels outside it."""
+    """What all denoisers share: the network, the range of levels, and the refusal of levels outside it.
+
+    `network(v, time)` maps `[B,C,H,W]` and `[B]` to the raw output, `[B,C,H,W]` or more channels, of which the first C
+    are the mean; a class-conditional one says how many `classes` it has and takes `network(v, time, labels)`.
+
+    Attributes:
+        label: the class (or MEAN_LABEL) of calls that give none; None refuses such calls.
+    """
 
     def __init__(self, network: nn.Module, t_min: float, t_max: float):
         super().__init__()
         self.network, self.t_min, self.t_max = network, t_min, t_max
         self.precision = torch.float32  # of the network; preconditioning is always done in float32
+        self.classes: int | None = getattr(network, "classes", None)
+        self.label: int | None = None
 
     def compute_in(self, precision: torch.dtype) -> LevelledDenoiser:
         """Run the network in another floating-point type, in place; what goes in and comes out stays as it is."""
@@ -40,9 +52,27 @@ class LevelledDenoiser(nn.Module):
         self.precision = precision
         return self
 
-    def inner(self, v: Tensor, time: Tensor) -> Tensor:
+    def denoise(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
+        """`D(u, t)`, the network's estimate of the clean images.
+
+        Parameters:
+            u: `[B,C,H,W]`, images in [-1,1] plus noise of level `t`.
+            t: a level, or one for each row, `[B]`.
+            labels: a class, or one for each row, `[B]`; of class-conditional networks only, which need it.
+
+        Raises:
+            ValueError: a level above `t_max`; labels of another range, missing, or of an unconditional network.
+        """
+        raise NotImplementedError
+
+    def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
+        """What purifiers call: the best estimate that this kind of network gives in one evaluation."""
+        return self.denoise(u, t, labels)
+
+    def inner(self, v: Tensor, time: Tensor, labels: int | Tensor | None = None) -> Tensor:
         """The network itself: `v [B,C,H,W]` and the time embedding's input `[B]` -> `[B,C,H,W]`."""
-        return self.network(v.to(self.precision), time).to(v.dtype)
+        conditions = () if self.classes is None and labels is None else (self.checked_labels(labels, v),)
+        return self.network(v.to(self.precision), time, *conditions)[:, : v.shape[1]].to(v.dtype)
 
     def checked(self, t: float | Tensor, u: Tensor) -> Tensor:
         """`t` as `[B,1,1,1]`; raises ValueError above `t_max` (not looked at on a GPU, where it would wait)."""
@@ -54,29 +84,79 @@ class LevelledDenoiser(nn.Module):
             )
         return level_like(t, u).view(-1, 1, 1, 1)
 
+    def checked_labels(self, labels: int | Tensor | None, u: Tensor) -> Tensor:
+        """Labels as int64 `[B]` on `u`'s device; raises ValueError as `denoise` (a GPU's tensors are not looked at)."""
+        if self.classes is None:
+            raise ValueError("this network is unconditional and takes no labels")
+        if labels is None:
+            if self.label is None:
+                raise ValueError(
+                    f"this network is class-conditional ({self.classes} classes) and was given no label; pass labels, "
+                    "or fix one for all images where it is named: NAME?label=mean, or NAME?label=207"
+                )
+            return torch.full((len(u),), self.label, device=u.device)
+        given = torch.as_tensor(labels)
+        if given.device.type == "cpu" and not bool(((given >= 0) & (given < self.classes)).all()):
+            raise ValueError(f"labels must lie between 0 and {self.classes - 1}, got {given.tolist()}")
+        return given.to(u.device, torch.int64).expand(len(u))
+
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
 
 
 class EDMDenoiser(LevelledDenoiser):
-    """`D(u, t) = c_skip u + c_out F(c_in u, time)`, the posterior mean (Karras et al. 2022, eq. 7)."""
+    """`D(u, t) = c_skip u + c_out F(c_in u, c_noise)`, the posterior mean (Karras et al. 2022, eq. 7).
 
-    def forward(self, u: Tensor, t: float | Tensor) -> Tensor:
+    Parameters:
+        sigma_data: standard deviation of the training images.
+        time_scale: the network is told the level as `c_noise = time_scale ln t`; EDM's own networks take 1/4.
+        out_sign: -1 for networks that predict the negative of F (diffusers' `v_prediction`).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        t_min: float,
+        t_max: float,
+        sigma_data: float = SIGMA_DATA,
+        time_scale: float = TIME_SCALE,
+        out_sign: int = 1,
+    ):
+        super().__init__(network, t_min, t_max)
+        self.sigma_data, self.time_scale, self.out_sign = sigma_data, time_scale, out_sign
+
+    def scaled(self, u: Tensor, t: Tensor, labels: int | Tensor | None) -> Tensor:
+        """`F(c_in u, c_noise)`, for levels `t [B,1,1,1]`."""
+        c_in = 1 / (t**2 + self.sigma_data**2).sqrt()
+        return self.inner(c_in * u, self.time_scale * t.flatten().log(), labels)
+
+    def denoise(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         t = self.checked(t, u)
-        total = t**2 + SIGMA_DATA**2
-        c_skip, c_out, c_in = SIGMA_DATA**2 / total, t * SIGMA_DATA / total.sqrt(), 1 / total.sqrt()
-        return c_skip * u + c_out * self.inner(c_in * u, TIME_SCALE * t.flatten().log())
+        total = t**2 + self.sigma_data**2
+        c_skip, c_out = self.sigma_data**2 / total, self.out_sign * t * self.sigma_data / total.sqrt()
+        return c_skip * u + c_out * self.scaled(u, t, labels)
 
 
-class ConsistencyFunction(LevelledDenoiser):
-    """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C)."""
+class ConsistencyFunction(EDMDenoiser):
+    """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C).
 
-    def forward(self, u: Tensor, t: float | Tensor) -> Tensor:
+    Purifiers get `f`. `denoise` reads the same network with EDM's scalings, as its teacher was: a posterior mean only
+    as far as the weights are still the teacher's, which is what a published checkpoint of unknown training may be.
+    """
+
+    def __init__(self, network: nn.Module, t_min: float, t_max: float, eps: float = EPS, **scalings: Any):
+        super().__init__(network, t_min, t_max, **scalings)
+        self.eps = eps
+
+    def consistency(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
+        """`f(u, t)`; parameters and errors as `denoise`."""
         t = self.checked(t, u)
-        total = t**2 + SIGMA_DATA**2
-        c_skip = SIGMA_DATA**2 / ((t - EPS) ** 2 + SIGMA_DATA**2)
-        c_out, c_in = SIGMA_DATA * (t - EPS) / total.sqrt(), 1 / total.sqrt()
-        return c_skip * u + c_out * self.inner(c_in * u, TIME_SCALE * t.flatten().log())
+        c_skip = self.sigma_data**2 / ((t - self.eps) ** 2 + self.sigma_data**2)
+        c_out = self.sigma_data * (t - self.eps) / (t**2 + self.sigma_data**2).sqrt()
+        return c_skip * u + c_out * self.scaled(u, t, labels)
+
+    def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
+        return self.consistency(u, t, labels)
 
 
 def cosine_alphas_cumprod(timesteps: int) -> Tensor:
@@ -86,20 +166,58 @@ def cosine_alphas_cumprod(timesteps: int) -> Tensor:
     return torch.cumprod(1 - (1 - f[1:] / f[:-1]).clamp(max=0.999), dim=0)
 
 
+PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # (u, t, output) -> u0
+    "epsilon": lambda u, t, eps: u - t * eps,
+    "sample": lambda u, t, u0: u0,
+    "v_prediction": lambda u, t, v: u / (1 + t**2) - t / (1 + t**2).sqrt() * v,
+}
+
+
+def alphas_cumprod(timesteps: int, schedule: Mapping[str, Any] | None) -> Tensor:
+    """`abar_t` of a chain, float64 `[timesteps]`: the cosine schedule, or what diffusers' `DDPMScheduler` is given."""
+    if schedule is None:
+        return cosine_alphas_cumprod(timesteps)
+    from diffusers import DDPMScheduler
+
+    make: Any = DDPMScheduler
+    with torch.device("cpu"):  # not where a network is being laid out without memory
+        betas = make(num_train_timesteps=timesteps, **schedule).betas
+    return torch.cumprod(1 - betas.to(torch.float64), dim=0)
+
+
 class VPDenoiser(LevelledDenoiser):
-    """An eps-network on the variance-preserving chain: `u0 = u - t eps(u / sqrt(1 + t^2), timestep)`, clipped.
+    """A network on the variance-preserving chain, `u_t = sqrt(abar) u = u / sqrt(1 + t^2)`.
 
     A level falls between two timesteps of a discrete schedule. The network's time embedding is continuous, so it is
     given the fractional timestep, interpolated in `ln t`: no level is rounded and no noise is added.
+
+    Parameters:
+        timesteps: of the chain.
+        t_max: the highest level; the chain's own last one where it is None.
+        schedule: arguments of diffusers' `DDPMScheduler` that give the betas; the cosine schedule where it is None.
+        time_scale: the network is told `time_scale * timestep`.
+        prediction: `epsilon` (the noise), `sample` (the clean image) or `v_prediction`.
     """
 
     log_t: Tensor  # level of each timestep, [timesteps]
 
-    def __init__(self, network: nn.Module, timesteps: int, t_max: float):
-        abar = cosine_alphas_cumprod(timesteps)
+    def __init__(
+        self,
+        network: nn.Module,
+        timesteps: int,
+        t_max: float | None = None,
+        schedule: Mapping[str, Any] | None = None,
+        time_scale: float = 1.0,
+        prediction: str = "epsilon",
+    ):
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction {prediction!r} is not one of {', '.join(PREDICTIONS)}")
+        abar = alphas_cumprod(timesteps, schedule)
         log_t = ((1 - abar) / abar).log() / 2
-        super().__init__(network, t_min=float(log_t[0].exp()), t_max=t_max)
+        log_t = log_t[log_t.isfinite()]  # a chain with no signal at its end has no level there
+        super().__init__(network, float(log_t[0].exp()), float(log_t[-1].exp()) if t_max is None else t_max)
         self.register_buffer("log_t", log_t, persistent=False)
+        self.time_scale, self.prediction = time_scale, prediction
 
     def timestep(self, t: Tensor) -> Tensor:
         """The fractional timestep whose `(1 - abar)/abar = t^2`, for levels `t [B]`."""
@@ -108,13 +226,18 @@ class VPDenoiser(LevelledDenoiser):
         low, high = self.log_t[above - 1], self.log_t[above]
         return (above - 1 + (log_t - low) / (high - low)).clamp(min=0)
 
-    def eps(self, u: Tensor, t: Tensor) -> Tensor:
-        """Predicted noise of `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
-        return self.inner(u / (1 + t**2).sqrt(), self.timestep(t.flatten()).to(u.dtype))
+    def eps(self, u: Tensor, t: Tensor, labels: int | Tensor | None = None) -> Tensor:
+        """What the network predicts (the noise, as a rule) for `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
+        time = self.time_scale * self.timestep(t.flatten())
+        return self.inner(u / (1 + t**2).sqrt(), time.to(u.dtype), labels)
 
-    def forward(self, u: Tensor, t: float | Tensor) -> Tensor:
+    def denoise(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         t = self.checked(t, u)
-        return (u - t * self.eps(u, t)).clamp(-1, 1)
+        return PREDICTIONS[self.prediction](u, t, self.eps(u, t, labels))
+
+    def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
+        """`denoise`, clipped to the images' range (Carlini et al. 2023)."""
+        return self.denoise(u, t, labels).clamp(-1, 1)
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """Even steps of the chain's timestep, from `t` down to above 0."""

@@ -1,55 +1,88 @@
-"""Weight files: safetensors beside a JSON card. Nothing that is loaded here can run code."""
+"""Weight files of our own: safetensors beside a JSON card. Nothing that is loaded here can run code."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from purifiers.nets.cards import Card, WeightsError, fingerprint, read_card, verify
 from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, LevelledDenoiser, VPDenoiser
+from purifiers.nets.songunet import SongUNet
 from purifiers.nets.unet import PixelUNet
+from purifiers.nets.unet2d import UNet2D
 
 KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
+NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
 
 
 def build(card: Card) -> LevelledDenoiser:
     """A denoiser with random weights, as a card describes it."""
-    if card.kind not in KINDS:
-        raise WeightsError(f"unknown kind of network {card.kind!r}; known: {', '.join(KINDS)}")
-    return KINDS[card.kind](PixelUNet(**card.architecture), **card.denoiser)
+    refuse_unknown(card)
+    return KINDS[card.kind](NETWORKS[card.network](**card.architecture), **card.denoiser)
+
+
+def refuse_unknown(card: Card) -> None:
+    for what, name, known in (("kind of network", card.kind, KINDS), ("network", card.network, NETWORKS)):
+        if name not in known:
+            raise WeightsError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+
+
+def lay_out(card: Card) -> nn.Module:
+    """The network of a card without memory for its weights, for names and shapes.
+
+    Raises:
+        WeightsError: nothing can be built as the card says.
+    """
+    refuse_unknown(card)
+    try:
+        with torch.device("meta"):
+            return NETWORKS[card.network](**card.architecture)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"no network can be built of its arguments ({error})") from error
+
+
+def assemble(card: Card, state: Mapping[str, Tensor]) -> LevelledDenoiser:
+    """The denoiser of a card with these weights, in float32, without gradients.
+
+    Raises:
+        WeightsError: the state is of another architecture; nothing is half-loaded.
+    """
+    network = lay_out(card)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+        denoiser = KINDS[card.kind](network, **card.denoiser)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(str(error)) from error
+    return denoiser.eval().requires_grad_(False)
 
 
 def load(source: str | Path, device: str = "cpu") -> LevelledDenoiser:
-    """The denoiser that a weight file holds, in float32, without gradients.
+    """The denoiser that a weight file of ours holds, in float32, without gradients.
 
     Raises:
         WeightsError: the file is missing, damaged, not the one its card describes, or of another architecture.
     """
     path = verify(source)
     try:
-        denoiser = build(read_card(path))
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
-        denoiser.network.load_state_dict(state)
-    except (WeightsError, SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+        return assemble(read_card(path), load_file(path)).to(device)
+    except (WeightsError, SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} cannot be loaded as its card says ({error}); restore both from the repository, or train the "
             "network again"
         ) from error
-    return denoiser.to(device).eval().requires_grad_(False)
 
 
-def save(path: Path, network: nn.Module, card: Card) -> Path:
-    """Write a network's weights in float16 and its card; returns the weight file's path."""
+def save(path: Path, network: nn.Module, card: Card, precision: torch.dtype = torch.float16) -> Path:
+    """Write a network's weights and its card; returns the weight file's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in network.state_dict().items()
-    }
+    state = {name: tensor.detach().to("cpu", precision).contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, path)
     complete = {**asdict(card), "sha256": fingerprint(path)}
     path.with_suffix(".json").write_text(json.dumps(complete, indent=1) + "\n")

@@ -1,0 +1,79 @@
+"""How fast loaded networks are, beside the plain diffusers modules of the same numbers, in one run on one thread."""
+
+from __future__ import annotations
+
+import copy
+import time
+from functools import partial
+
+import pytest
+import torch
+from diffusers.models.downsampling import FirDownsample2D, downsample_2d
+from diffusers.models.upsampling import upsample_2d
+from torch import nn
+
+from purifiers.nets import load, openai
+from purifiers.nets.cards import Card
+from purifiers.nets.files import build, save
+from purifiers.nets.songunet import FIR, SongUNet
+
+ROWS, SIZE, ROUNDS, LEVEL = 8, 32, 9, 1.0
+TAPS = (1, 3, 3, 1)
+SONG = {"img_resolution": SIZE, "model_channels": 64, "channel_mult": [2, 2, 2]}
+NCSN = {**SONG, "embedding_type": "fourier", "channel_mult_noise": 2, "encoder_type": "residual"}
+FLAGS = {**openai.DEFAULTS, **openai.RELEASED["improved-diffusion, CIFAR-10"], "num_channels": 64}
+CM = {"image_size": SIZE, "channel_mult": "1,2,3", "num_channels": 64, "class_cond": False, "learn_sigma": False}
+CM_FLAGS = {**openai.DEFAULTS, **openai.RELEASED["consistency_models, ImageNet-64"], **CM}
+EDM = {"t_min": 0.002, "t_max": 80.0, "time_scale": 0.25}
+CARDS = {
+    "DDPM++ (EDM)": Card("edm", SONG, EDM, network="SongUNet"),
+    "NCSN++ (EDM, jcm)": Card("edm", {**NCSN, "resample_filter": list(TAPS)}, EDM, network="SongUNet"),
+    "iDDPM": Card("vp", openai.architecture(FLAGS).architecture(), openai.chain(FLAGS), network="UNet2D"),
+    "ADM (consistency_models)": Card(
+        "consistency", openai.architecture(CM_FLAGS).architecture(), {**EDM, "eps": 0.002}, network="UNet2D"
+    ),
+}
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The same network of nothing but diffusers' modules: its own resampling by filters, or the bare UNet2DModel."""
+    network = copy.deepcopy(network)
+    if not isinstance(network, SongUNet):
+        return network.unet
+    for module in network.modules():
+        for mode, function in (("upsample", upsample_2d), ("downsample", downsample_2d)):
+            if isinstance(getattr(module, mode, None), FIR):
+                delattr(module, mode)
+                setattr(module, mode, partial(function, kernel=TAPS))
+    for i, (_, conv) in enumerate(network.pyramid):
+        fir = FirDownsample2D(conv.in_channels, conv.out_channels, use_conv=True, fir_kernel=TAPS)
+        fir.Conv2d_0.load_state_dict(conv.state_dict())
+        network.pyramid[i] = fir.requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize("name", CARDS)
+@torch.inference_mode()
+def test_rows_per_second(benchmark, tmp_path, name):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    card = CARDS[name]
+    loaded = load(save(tmp_path / "network.safetensors", build(card).network, card, torch.float32))
+    module = plain(loaded.network)
+    u, time_input = torch.randn(ROWS, 3, SIZE, SIZE), torch.full((ROWS,), 0.1)
+    raw = module(u, time_input)
+    raw = getattr(raw, "sample", raw)
+    assert torch.allclose(loaded.network(u, time_input), raw, atol=1e-4)
+    contenders = {"loaded": lambda: loaded(u, LEVEL), "plain": lambda: module(u, time_input)}
+    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+    for _ in range(ROUNDS + 1):  # in turn, so that a machine that slows down slows both; the first warms up
+        for contender, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            seconds[contender].append(time.perf_counter() - started)
+    rates = {contender: ROWS / min(values[1:]) for contender, values in seconds.items()}  # the least disturbed round
+    ratio = rates["loaded"] / rates["plain"]
+    benchmark.extra_info.update(rates, loaded_to_plain=ratio)
+    benchmark.pedantic(contenders["loaded"], rounds=1)
+    print(f"\n{name:26} loaded {rates['loaded']:7.1f}/s   plain diffusers {rates['plain']:7.1f}/s   ratio {ratio:.2f}")
+    assert ratio > 0.9  # no slower, within what a busy machine adds
