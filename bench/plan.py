@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +19,14 @@ from bench.certify import Certifier
 from bench.names import nearest
 from bench.preset import Preset
 from bench.types import Cell
+from classifiers.base import ClassifierError
 from purifiers.nets.cards import WeightsError, fingerprint, verify
+from purifiers.nets.download import obtain
+from purifiers.nets.sources import find
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "numpy", "scipy", "pandas")
+EXTRAS = ("transformers", "timm", "robustbench")  # recorded where they are installed
 
 
 class PlanError(Exception):
@@ -37,9 +41,10 @@ class Plan:
         cells: in the order in which they run.
         split: the test images.
         images: indices of those that are certified.
-        weights: role -> weight file.
+        weights: role -> network, as `purifiers.nets.load` takes it.
         plugin_files: kind -> plugin name -> path, for plugins given by path.
         families: purifier name -> family, for the pictures.
+        preprocessing: what the classifier does to an image before its network sees it.
     """
 
     preset: Preset
@@ -49,6 +54,7 @@ class Plan:
     weights: dict[str, str]
     plugin_files: dict[str, dict[str, str]]
     families: dict[str, str]
+    preprocessing: dict[str, Any]
 
     @property
     def labels(self) -> dict[int, int]:
@@ -60,33 +66,35 @@ class Plan:
 
 
 def plan(preset: Preset, device_type: str) -> Plan:
-    """Resolve everything that a preset names.
+    """Resolve everything that a preset names; published networks that are not here are downloaded.
 
     Raises:
         PlanError, plugins.PluginError, data.DataError: what is named cannot be had.
     """
     purifiers, classifier, weights = resolve(preset)
-    split = data.load(preset.dataset, "test", preset.data)
+    weights = {role: fetched(role, preset.networks[role]) for role in weights}
+    split = data.load(preset.dataset, "test", preset.data, preset.size)
+    if split.dataset != preset.dataset:  # other images than were asked for are called what they are
+        preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     try:
-        images = split.pick(preset.images)
+        images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     except ValueError as error:
         raise PlanError(str(error)) from error
-    classifier_weights = classifier.weights()
     shared = {
         "noise": plugins.hash_files([ROOT / "bench" / "noise.py"]),
         "engine": plugins.hash_files([ROOT / "bench" / "engine.py"]),
         "purifier nets": plugins.hash_files(sorted((ROOT / "purifiers" / "nets").glob("*.py"))),
         "classifier nets": plugins.hash_files(sorted((ROOT / "classifiers" / "nets").glob("*.py"))),
         "classifier": plugins.code_hash(type(classifier)),
-        "classifier weights": content_hash(classifier_weights) if classifier_weights else "",
+        "classifier weights": " ".join(content_hash(file) for file in classifier_files(classifier)),
     }
     data_hash = split.fingerprint()
     cells = [
         Cell(
             purifier=purifier.name,
-            parameters=asdict(purifier),
+            parameters=plugins.parameters(purifier),
             classifier=classifier.name,
-            classifier_parameters=asdict(classifier),
+            classifier_parameters=plugins.parameters(classifier),
             dataset=preset.dataset,
             data_hash=data_hash,
             sigma=sigma,
@@ -97,7 +105,7 @@ def plan(preset: Preset, device_type: str) -> Plan:
                 **shared,
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
                 "purifier": plugins.code_hash(type(purifier)),
-                **{f"network {role}": content_hash(Path(weights[role])) for role in purifier.networks},
+                **{f"network {role}": network_hash(weights[role]) for role in purifier.networks},
             },
         )
         for sigma in preset.sigmas
@@ -117,7 +125,14 @@ def plan(preset: Preset, device_type: str) -> Plan:
             for kind, named in given.items()
         },
         families={purifier.name: purifier.family for _, purifier in purifiers},
+        preprocessing=classifier.preprocessing(),
     )
+
+
+def network_hash(network: str) -> str:
+    """A hash of the files that make a network, and of what they are taken for."""
+    source = find(network)
+    return content_hash(source.path) if source.is_card else source.identity()
 
 
 def content_hash(weights: Path) -> str:
@@ -148,14 +163,32 @@ def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    path = classifier.weights()
-    if path is not None and not path.is_file():
-        raise PlanError(f"classifier {preset.classifier.name!r}: {path} is missing; make it with `bench train`")
+    classifier_files(classifier, download=False)
     return purifiers, classifier, verify_weights(preset, [purifier for _, purifier in purifiers])
 
 
+def classifier_files(classifier: Any, download: bool = True) -> tuple[Path, ...]:
+    """The files that decide what a classifier says, its configuration read once; none while it is yet to be downloaded.
+
+    Raises:
+        PlanError: they cannot be had.
+    """
+    try:
+        files = classifier.files(download)
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None:
+            raise ClassifierError(f"{missing} is missing; make it with `bench train`")
+        classifier.preprocessing()
+    except ClassifierError as error:
+        if error.obtainable and not download:
+            return ()
+        raise PlanError(f"classifier {classifier.name!r}: {error}") from error
+    return files
+
+
 def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
-    """The weight file of every role that the purifiers ask for, content checked against its card."""
+    """The network of every role that the purifiers ask for: ours checked against its card; published ones by path, or
+    by name while they are not here."""
     weights = {}
     for purifier in purifiers:
         for role in purifier.networks:
@@ -165,10 +198,21 @@ def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
                     f"it under [networks]. {nearest('role', role, preset.networks) if preset.networks else ''}"
                 )
             try:
-                weights[role] = str(verify(preset.networks[role]).resolve())
+                source = find(preset.networks[role])
+                if source.is_card:
+                    verify(source.path)
             except WeightsError as error:
                 raise PlanError(f"network {role!r}: {error}") from error
+            weights[role] = str(source) if source.present else preset.networks[role]
     return weights
+
+
+def fetched(role: str, network: str) -> str:
+    """A network as the engine loads it, downloaded first if need be; raises PlanError where it cannot be had."""
+    try:
+        return str(obtain(network))
+    except WeightsError as error:
+        raise PlanError(f"network {role!r}: {error}") from error
 
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
@@ -178,11 +222,15 @@ def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
         "purifybench": bench.__version__,
         "git": git_revision(),
         "python": platform.python_version(),
-        "libraries": {name: library_version(name) for name in LIBRARIES},
+        "libraries": {
+            name: found for name in (*LIBRARIES, *EXTRAS) if (found := library_version(name)) or name in LIBRARIES
+        },
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "preset": plan.preset.model_dump(mode="json", exclude={"data"}),
+        "data": plan.split.title,
+        "preprocessing": plan.preprocessing,
         "sweep": [cell.key for cell in plan.cells],
         "families": plan.families,
         "classes": list(plan.split.classes),

@@ -161,6 +161,12 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
         raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problem}") from error
 
 
+def parameters(plugin: Any) -> dict[str, Any]:
+    """All parameters of a plugin, as they are part of a cell: an `OPTION` only where it is not at its default."""
+    optional = {f.name: f.default for f in dataclasses.fields(plugin) if f.metadata.get("option")}
+    return {k: v for k, v in dataclasses.asdict(plugin).items() if k not in optional or v != optional[k]}
+
+
 def source(plugin: type) -> str:
     """The file that defines a plugin."""
     return inspect.getsourcefile(plugin) or "?"

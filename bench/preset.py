@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bench import rules
 from bench.names import nearest
@@ -61,11 +70,15 @@ class Preset(BaseModel):
 
     Attributes:
         name, title: of the sweep; the results folder is named after it.
-        dataset, data: a data set and, where it is not to come from the hub, the folder of its files.
+        dataset, data: a data set and, where it is not to come from the hub, the folder of its files. The data sets
+            `folder` (a subfolder of images for each class) and `parquet` (a table of images) are read from there only.
+        size: side of the square to which images of these two are cut and scaled; by default they stay as they are.
         images: how many test images, balanced over the classes.
+        every: take the images 0, `every`, 2 `every`, ... instead (`images` of them), as published protocols do.
         classifier: the plugin that votes.
         purifiers: the plugins that are compared.
-        networks: role -> weights (a bundled name such as `mnist5k/edm`, or a file).
+        networks: role -> network: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub
+            id; `KIND:NAME` where its content does not say what it is (docs/networks.md).
         sigmas: standard deviations of the smoothing noise, in [0,1] pixel units.
         certifier: `cohen`, or another bound on as many draws: `two-sided`, `multi-class`, `randomised`, `anytime`; or a
             sequential rule: `tight` (also called `sequential`), `parity`, `half-point`, `fast`; `acr` where average
@@ -76,11 +89,14 @@ class Preset(BaseModel):
         n_max: most draws of the estimation, instead of the sequential rule's own.
         radii: L2 radii at which tables and fronts read certified accuracy; a sequential rule decides these only (and
             `acr` every multiple of 0.01 besides).
+        radius_digits: significant digits of radii, under rules that draw as many for every image (others take radii
+            from the preset); by default all. Published logs have three.
         seed: of the noise.
         precision: in which the purifiers' networks compute; `auto` is bf16 where the device has instructions for it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: processes (0: one per core, or per GPU).
         batch: draws that go through the networks together; block: draws of an image that are stored together.
+        timeout: seconds after which a batch that does not come back ends the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,7 +104,9 @@ class Preset(BaseModel):
     title: str = ""
     dataset: str
     data: str | None = None
+    size: int | None = Field(None, ge=1)
     images: int = Field(500, ge=1)
+    every: int | None = Field(None, ge=1)
     classifier: Plugin
     purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
     networks: dict[str, str] = {}
@@ -100,12 +118,14 @@ class Preset(BaseModel):
     n_max: int | None = Field(None, ge=1)
     alpha: float = Field(0.001, gt=0, lt=1)
     radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
+    radius_digits: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     workers: int = Field(0, ge=0)
     batch: int = Field(500, ge=1)
     block: int = Field(100, ge=1)
+    timeout: float = Field(1800, gt=0)
 
     @field_validator("radii")
     @classmethod

@@ -23,7 +23,8 @@ def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
     """
     name = sweep.get("certifier", "cohen")
     if name in FIXED:
-        return FixedN(sigma, sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0))
+        constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
+        return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))
     from bench.sequential import Sequential, fine_family  # their mathematics takes seconds to import
 
     return Sequential(

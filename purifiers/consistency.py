@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import at_least
+from purifiers.conditioning import Conditioned
 
 
 @dataclass(frozen=True)
-class Consistency(Purifier):
+class Consistency(Conditioned):
     """`f(u, 2 sigma)`; with more steps, noise of a lower level is added and removed again.
 
     Parameters:
@@ -28,7 +29,7 @@ class Consistency(Purifier):
 
     def restore(self, u, t, networks, rng):
         f = networks[self.networks[0]]
-        t, *lower = f.levels(t, self.steps + 1)[: self.steps]
+        t, *lower = f.levels(self.level(t), self.steps + 1)[: self.steps]
         u0 = f(u, t)
         for t in lower:
             noise = (t**2 - f.t_min**2) ** 0.5 * rng.normal(u0)

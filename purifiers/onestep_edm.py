@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from purifiers.base import Purifier
+from purifiers.conditioning import Conditioned
 
 
 @dataclass(frozen=True)
-class OneStepEDM(Purifier):
+class OneStepEDM(Conditioned):
     """`D(u, 2 sigma)`, the mean of all clean images that could have given this noisy one."""
 
     name = "onestep-edm"
@@ -16,4 +16,4 @@ class OneStepEDM(Purifier):
 
     def restore(self, u, t, networks, rng):
         (denoiser,) = self.networks
-        return networks[denoiser](u, t)
+        return networks[denoiser](u, self.level(t))

@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import at_least
+from purifiers.conditioning import Conditioned, grid_from
 
 
 @dataclass(frozen=True)
-class HeunPFODE(Purifier):
+class HeunPFODE(Conditioned):
     """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_min`, then one Euler step to 0.
 
     Parameters:
-        steps: steps in all, the last one Euler's, so `nfe = 2 steps - 1`.
+        steps: steps in all, the last one Euler's, so `nfe = 2 steps - 1`. Under `conditioning = "karras18"` the grid of
+            18 points decides instead, from the one nearest to `t`: 13, 15, 17 evaluations for sigma = 0.25, 0.5, 1.
     """
 
     name = "pf-ode"
@@ -25,11 +27,12 @@ class HeunPFODE(Purifier):
         at_least(1, steps=self.steps)
 
     def nfe(self):
-        return 2 * self.steps - 1
+        return 2 * self.steps - 1 if self.conditioning == "exact" else None
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]
-        for t, s in pairwise([*denoise.levels(t, self.steps), 0.0]):
+        levels = denoise.levels(t, self.steps) if self.conditioning == "exact" else grid_from(t)
+        for t, s in pairwise([*levels, 0.0]):
             d = (u - denoise(u, t)) / t
             u_next = u + (s - t) * d
             if s > 0:

@@ -1,9 +1,47 @@
 """Images by index: balanced, the same on every machine, split once and for all."""
 
+import io
+import json
+
 import numpy as np
 import pytest
 
 from bench import data
+from bench.data.pixels import PixelError
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch):
+    monkeypatch.delenv(data.DATA_FOLDER, raising=False)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    """An image `[H,W,3]` of bytes as a file holds it."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def random_pixels(count: int, side: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+
+
+def write_table(path, pixels, labels, image="img", label="label", kind="PNG", names=None, nested=True):
+    """A parquet file of images, as `datasets` writes it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bytes_ = [encoded(p, kind) for p in pixels]
+    column = [{"bytes": b, "path": None} for b in bytes_] if nested else bytes_
+    table = pa.table({image: column, label: pa.array(labels, pa.int64())})
+    if names:
+        features = {"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(table, path)
+    return path
 
 
 def test_the_embedded_digits_are_split_into_4250_250_and_500():
@@ -37,3 +75,180 @@ def test_cifar10_reads_parquet_files_of_the_hubs_schema(shared_data):
     split = data.load("cifar10", "test", str(shared_data / "cifar10-jpeg"))
     assert split.images.shape == (10_000, 3, 32, 32) and split.images.dtype == np.float32
     assert (np.bincount(split.labels) == 1000).all() and split.classes[3] == "cat"
+
+
+def test_files_that_hold_jpegs_are_called_so_whatever_they_were_asked_for_as(shared_data, tmp_path):
+    folder = str(shared_data / "cifar10-jpeg")
+    for name in ("cifar10", "cifar10-jpeg"):
+        split = data.load(name, "test", folder)
+        assert (split.dataset, split.title) == ("cifar10-jpeg", "CIFAR-10 (JPEG)")
+    write_table(tmp_path / "test.parquet", random_pixels(10), range(10))
+    assert data.load("cifar10", "test", str(tmp_path)).title == "CIFAR-10"
+    with pytest.raises(data.DataError, match="are no JPEGs; the data set is called cifar10"):
+        data.load("cifar10-jpeg", "test", str(tmp_path))
+
+
+def test_cifar10_from_files_is_read_bit_by_bit_and_split_as_ever(tmp_path):
+    pixels = random_pixels(20)
+    write_table(tmp_path / "train.parquet", pixels, [i % 10 for i in range(20)])
+    train, val = (data.load("cifar10", part, str(tmp_path)) for part in ("train", "val"))
+    assert (len(train.images), len(val.images)) == (18, 2)
+    both = np.concatenate([train.images, val.images])
+    assert np.array_equal((both * 255).round().astype(np.uint8), pixels.transpose(0, 3, 1, 2))
+
+
+def test_cifar100_has_its_fine_classes_by_name(tmp_path):
+    names = [f"class {i}" for i in range(100)]
+    write_table(tmp_path / "test.parquet", random_pixels(4), [99, 0, 7, 7], label="fine_label", names=names)
+    split = data.load("cifar100", "test", str(tmp_path))
+    assert split.labels.tolist() == [99, 0, 7, 7] and split.classes == tuple(names)
+    assert split.images.shape == (4, 3, 32, 32)
+
+
+@pytest.mark.parametrize(("image", "nested"), [("img", True), ("image", True), ("image", False)])
+def test_any_table_of_images_is_read_from_a_file_or_a_folder(tmp_path, image, nested):
+    pixels = random_pixels(5, side=9)
+    file = write_table(tmp_path / "test.parquet", pixels, [0, 1, 2, 1, 0], image=image, nested=nested)
+    for path in (file, tmp_path):
+        split = data.load("parquet", "test", str(path))
+        assert split.classes == ("0", "1", "2") and split.labels.tolist() == [0, 1, 2, 1, 0]
+        assert np.array_equal((split.images[3] * 255).round(), pixels[3].transpose(2, 0, 1))
+        assert split.images.shape == (5, 3, 9, 9)
+        assert np.array_equal(split.images[[3, 0]], np.stack([split.images[3], split.images[0]]))
+
+
+def test_a_table_says_which_column_or_file_it_lacks(tmp_path):
+    file = write_table(tmp_path / "a" / "test.parquet", random_pixels(2), [0, 1], image="picture")
+    with pytest.raises(data.DataError, match=r"no column img or image; it has picture, label"):
+        data.load("parquet", "test", str(file))
+    with pytest.raises(data.DataError, match=r"train\.parquet is missing"):
+        data.load("parquet", "train", str(tmp_path / "a"))
+    negative = write_table(tmp_path / "b" / "test.parquet", random_pixels(2), [0, -1])
+    with pytest.raises(data.DataError, match="negative labels"):
+        data.load("parquet", "test", str(negative))
+    negative.write_bytes(b"PAR1 and no more")
+    with pytest.raises(data.DataError, match="cannot be read as a table of images"):
+        data.load("parquet", "test", str(negative))
+
+
+def write_folder(root, sides, classes=("cat", "dog")):
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i, side in enumerate(sides):
+            (root / name / f"{i}.png").write_bytes(encoded(random_pixels(1, side, i)[0]))
+    return root
+
+
+def test_any_folder_of_images_has_a_class_for_each_subfolder(tmp_path):
+    write_folder(tmp_path / "own", (8, 8, 8))
+    (tmp_path / "own" / "cat" / "notes.txt").write_text("no image")
+    split = data.load("folder", "test", str(tmp_path / "own"))
+    assert split.classes == ("cat", "dog") and split.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert split.images.shape == (6, 3, 8, 8) and split.images[0].dtype == np.float32
+    assert np.array_equal((split.images[1] * 255).round(), random_pixels(1, 8, 1)[0].transpose(2, 0, 1))
+
+
+def test_a_folder_may_have_parts(tmp_path):
+    write_folder(tmp_path / "train", (8, 8, 8))
+    write_folder(tmp_path / "val", (8,))
+    assert len(data.load("folder", "test", str(tmp_path)).images) == 2
+    assert len(data.load("folder", "train", str(tmp_path)).images) == 6
+    with pytest.raises(data.DataError, match="has no part `train`"):
+        data.load("folder", "train", str(tmp_path / "val"))
+
+
+def test_images_of_several_sizes_are_refused_by_name_unless_a_size_is_given(tmp_path):
+    write_folder(tmp_path, (8, 12))
+    split = data.load("folder", "test", str(tmp_path))
+    with pytest.raises(PixelError, match=r"cat/1\.png has 12x12 pixels, cat/0\.png has 8x8; give the preset a `size`"):
+        split.images[1]
+    assert data.load("folder", "test", str(tmp_path), 6).images[[0, 1]].shape == (2, 3, 6, 6)
+    with pytest.raises(data.DataError, match="`size` is for: folder, parquet"):
+        data.load("mnist5k", "test", None, 6)
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    write_folder(tmp_path, (8, 8))
+    (tmp_path / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(PixelError, match=r"dog/1\.png cannot be read as an image"):
+        data.load("folder", "test", str(tmp_path)).images[3]
+
+
+@pytest.mark.parametrize("name", ["folder", "parquet"])
+def test_own_data_says_how_to_name_its_place(name, tmp_path):
+    with pytest.raises(data.DataError, match="say where it is by `data`"):
+        data.load(name, "test")
+    with pytest.raises(data.DataError, match=r"is not a folder|is missing"):
+        data.load(name, "test", str(tmp_path / "absent"))
+
+
+def test_the_fingerprint_of_images_that_are_not_all_decoded_tells_them_apart(tmp_path):
+    def fingerprint(size=None):
+        return data.load("folder", "test", str(tmp_path), size).fingerprint()
+
+    write_folder(tmp_path, (8, 8))
+    first = fingerprint()
+    assert fingerprint() == first and fingerprint(6) != first
+    (tmp_path / "dog" / "1.png").write_bytes(encoded(random_pixels(1, 9)[0]))
+    assert fingerprint() != first
+    tables = [write_table(tmp_path / f"{seed}.parquet", random_pixels(2, 8, seed), [0, 1]) for seed in (0, 1)]
+    assert len({data.load("parquet", "test", str(table)).fingerprint() for table in tables}) == 2
+
+
+def test_imagenet_is_cut_to_its_centre_and_scaled_to_64_pixels(tmp_path):
+    for i in range(1000):
+        (tmp_path / "val" / f"n{i:08d}").mkdir(parents=True)
+    wide = np.zeros((140, 280, 3), np.uint8)
+    wide[:, 70:210] = 200  # the centre is even, and what lies beside it is not
+    (tmp_path / "val" / "n00000007" / "ILSVRC2012_val_00000001.JPEG").write_bytes(encoded(wide, "JPEG"))
+    split = data.load("imagenet64", "test", str(tmp_path))
+    assert split.labels.tolist() == [7] and len(split.classes) == 1000
+    image = split.images[0]
+    assert image.shape == (3, 64, 64) and image[:, :, 2:-2] == pytest.approx(200 / 255, abs=0.02)
+    (tmp_path / "val" / "n00000999").rmdir()
+    with pytest.raises(data.DataError, match="has 999 classes in subfolders"):
+        data.load("imagenet64", "test", str(tmp_path))
+    with pytest.raises(data.DataError, match="there is no train split"):
+        data.load("imagenet64", "train", str(tmp_path))
+
+
+def test_images_of_64_pixels_stay_as_they_are(tmp_path):
+    pixels = random_pixels(2, 64)
+    write_table(tmp_path / "validation.parquet", pixels, [999, 3], image="image")
+    split = data.load("imagenet64", "test", str(tmp_path))
+    assert np.array_equal((split.images[0] * 255).round(), pixels[0].transpose(2, 0, 1))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def absent(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(datasets, "load_dataset", absent)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "files"),
+    [
+        ("cifar10", "uoft-cs/cifar10", r"test\.parquet"),
+        ("cifar100", "uoft-cs/cifar100", r"test\.parquet"),
+        ("imagenet64", "ILSVRC/imagenet-1k", "one subfolder for each class"),
+    ],
+)
+def test_offline_a_data_set_of_the_hub_names_its_files_and_the_place_to_put_them(offline, name, repository, files):
+    with pytest.raises(data.DataError, match=rf"{repository} could not be fetched .*no route.*Offline: put .*{files}"):
+        data.load(name, "test")
+
+
+def test_a_stride_takes_the_images_that_published_protocols_take():
+    split = data.Split("x", np.zeros((10_000, 1, 1, 1), np.float32), np.zeros(10_000, np.int64), ("a",))
+    assert split.every(20, 500) == list(range(0, 10_000, 20))
+    assert split.every(20, 3) == [0, 20, 40] and split.every(1, 10_000) == list(range(10_000))
+    with pytest.raises(ValueError, match="every 20 images there are 500 of the 10000 of x, and 501"):
+        split.every(20, 501)
+
+
+def test_the_fingerprint_of_the_embedded_digits_is_what_it_was():
+    assert data.load("mnist5k", "test").fingerprint() == "0055986b2f0ab55a"

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import ROLES
 
-from bench import doctor
+from bench import doctor, preset
 
 OK, FAILED = 0, 1
 
@@ -29,6 +29,8 @@ def bundled(tiny_zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
     monkeypatch.setattr(own, "WEIGHTS", classifiers)
     monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
+    for name in ("PURIFYBENCH_NETWORKS", "PURIFYBENCH_CLASSIFIERS"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
     return networks / "mnist5k", classifiers / "mnist5k"
 
 
@@ -40,7 +42,8 @@ def test_the_doctor_finds_a_sound_machine_healthy(cli, bundled):
     result = cli("doctor")
     assert result.exit_code == OK, result.stdout
     assert "bad" not in result.stdout
-    looked_at = ["python", "torch", "cpu", "data mnist5k", "data cifar10", "preset embedded", "disk"]
+    looked_at = ["python", "torch", "cpu", "data mnist5k", "data cifar10", "disk"]
+    looked_at += [f"preset {name}" for name in preset.names()]
     for what in (*looked_at, *(f"weights mnist5k/{name}" for name in (*ROLES, "classifier"))):
         assert f"ok   {what}: " in result.stdout
 
@@ -75,6 +78,15 @@ def test_a_preset_that_lacks_a_network_is_ill_and_says_which(bundled):
         (bundled[0] / f"cm{suffix}").unlink()
     finding, healthy = findings()["preset embedded"]
     assert not healthy and "'cm'" in finding and "bench train" in finding
+
+
+def test_each_preset_says_what_it_needs_whether_it_fits_and_how_long_it_takes(bundled):
+    found = findings()
+    embedded, healthy = found["preset embedded"]
+    assert healthy and embedded.startswith("ready; ") and "fit into" in embedded
+    assert "900,000 draws, about " in embedded and "(measured: 32 draws of each purifier here" in embedded
+    paper, healthy = found["preset cifar10-paper"]  # what is yet to be downloaded is no illness
+    assert healthy and "would be downloaded: " in paper and "(stated: 825 draws/s" in paper
 
 
 def test_a_library_that_is_missing_is_named_with_its_command(bundled, monkeypatch):

@@ -1,0 +1,72 @@
+"""What a split of a data set is: images and labels by index, and the rules by which a sweep picks from them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.data.pixels import Encoded
+
+DATA_FOLDER = "PURIFYBENCH_DATA"
+TITLES = {
+    "mnist5k": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg": "CIFAR-10 (JPEG)",
+    "cifar100": "CIFAR-100",
+    "imagenet64": "ImageNet, validation at 64x64",
+    "folder": "a folder of images",
+    "parquet": "a table of images",
+}
+
+
+class DataError(Exception):
+    """A data set cannot be had; the message says what was tried and what works offline."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `[N,C,H,W]` float32 in [0,1] and labels `[N]` int64 of one split, with the names of the classes.
+
+    Attributes:
+        dataset: what the images are, which is not always what was asked for: files with the schema of `cifar10` that
+            hold JPEGs are `cifar10-jpeg`.
+        interleaved: the classes take turns, image by image, so the first images are balanced and a stride is not.
+    """
+
+    dataset: str
+    images: np.ndarray | Encoded
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    interleaved: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the data set."""
+        return TITLES.get(self.dataset, self.dataset)
+
+    def pick(self, count: int) -> list[int]:
+        """Indices of `count` images, balanced over the classes; raises ValueError where there are fewer.
+
+        They lie at an even stride (0, k, 2k, ...: the published protocols' choice), or, where the classes take turns,
+        at the beginning.
+        """
+        if not 1 <= count <= len(self.images):
+            raise ValueError(f"images must lie between 1 and {len(self.images)} for {self.dataset}, got {count}")
+        return [i if self.interleaved else i * len(self.images) // count for i in range(count)]
+
+    def every(self, step: int, count: int) -> list[int]:
+        """The first `count` of the images 0, `step`, 2 `step`, ...; raises ValueError where there are fewer."""
+        found = range(0, len(self.images), step)
+        if not 1 <= count <= len(found):
+            raise ValueError(
+                f"every {step} images there are {len(found)} of the {len(self.images)} of {self.dataset}, and "
+                f"{count} were asked for; give fewer `images`, or a smaller `every`"
+            )
+        return list(found[:count])
+
+    def fingerprint(self) -> str:
+        """A hash of images and labels: part of a result's identity."""
+        content = self.images.tobytes() if isinstance(self.images, np.ndarray) else self.images.identity()
+        return hashlib.sha256(content + self.labels.tobytes()).hexdigest()[:16]

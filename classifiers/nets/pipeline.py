@@ -1,0 +1,81 @@
+"""A network with its preprocessing: images in [0,1] in, logits out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from classifiers.preprocessing import Preprocessing
+
+LOCAL_SEED = 42  # of DiffSmooth's noise, as in its code
+LEVELS = 255  # steps between 0 and 1 in an image file
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def as_stored(x: Tensor, pixels: str) -> Tensor:
+    """Images as a file holds them: `round` to the nearest of its levels, `truncate` towards 0, `exact` as they are."""
+    if pixels == "exact":
+        return x
+    levels = x * LEVELS
+    return (levels.round() if pixels == "round" else levels.trunc()) / LEVELS
+
+
+def resized(x: Tensor, steps: Preprocessing) -> Tensor:
+    """Resize and crop `x [B,C,H,W]`; raises ValueError where an image is smaller than its crop."""
+    height, width = steps.size(x.shape[2], x.shape[3])
+    if (height, width) != tuple(x.shape[2:]):
+        corners = None if steps.mode == "nearest" else False
+        x = F.interpolate(x, (height, width), mode=steps.mode, align_corners=corners, antialias=steps.antialias)
+    if steps.crop:
+        top, left = ((side - crop) // 2 for side, crop in zip((height, width), steps.crop, strict=True))
+        if top < 0 or left < 0:
+            raise ValueError(f"images of {height}x{width} are smaller than the model's crop, {steps.crop}")
+        x = x[:, :, top : top + steps.crop[0], left : left + steps.crop[1]]
+    return x
+
+
+class Pipeline(nn.Module):
+    """`x [B,C,H,W]` in [0,1] -> logits `[B,K]`, or their mean confidence over copies with local noise.
+
+    Attributes:
+        rows: how many rows went through the network so far.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        steps: Preprocessing,
+        pixels: str = "exact",
+        votes: int = 1,
+        noise: float = 0.0,
+        precision: str = "fp32",
+    ):
+        super().__init__()
+        self.steps, self.pixels, self.votes, self.noise, self.rows = steps, pixels, votes, noise, 0
+        self.precision = PRECISIONS[precision]
+        self.network = network.to(self.precision)
+        for name, values in (("mean", steps.mean), ("std", steps.std)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, len(values), 1, 1), persistent=False)
+
+    def ready(self, device: str) -> Pipeline:
+        """On its device, for inference, weights laid out as convolutions like them."""
+        self.network.to(memory_format=torch.channels_last)
+        return self.to(device).eval().requires_grad_(False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        x = resized(x, self.steps)
+        x = (x - self.mean) / self.std if self.steps.mean else x
+        return self.network(x.to(self.precision, memory_format=torch.channels_last)).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = as_stored(x, self.pixels)
+        if not self.noise:
+            return self.logits(x)
+        generator = torch.Generator().manual_seed(LOCAL_SEED)  # on the CPU: the same on every device
+        noise = torch.randn(self.votes, *x.shape[1:], generator=generator).to(x) * self.noise
+        return torch.stack([self.logits(x + copy).softmax(1) for copy in noise]).mean(0)

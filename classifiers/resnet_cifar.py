@@ -1,0 +1,62 @@
+"""The ResNets of CIFAR that other projects publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from classifiers.base import ClassifierError
+from classifiers.hub import by_hand
+from classifiers.preprocessing import IMAGENET, ImageClassifier, Preprocessing
+
+# The files do not say how their images were normalised; these are the ways of the two common sources.
+NORMALISATIONS = {
+    "imagenet": IMAGENET,  # akamaster/pytorch_resnet_cifar10
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # locuslab/smoothing
+}
+KNOWN = {  # name -> where it is to be had from; none has an address of its own
+    "cohen2019/resnet110-noise_0.25": "models/cifar10/resnet110/noise_0.25/checkpoint.pth.tar of the models that "
+    "github.com/locuslab/smoothing links",
+}
+
+
+@dataclass(frozen=True)
+class ResNetCIFAR(ImageClassifier):
+    """A ResNet of any depth for 32x32 images, shortcuts of option A or B.
+
+    Parameters:
+        path: a .safetensors file, a checkpoint of torch (`.pth.tar` of locuslab/smoothing) that holds tensors only, or
+            the name of a known one, which is put in its place by hand.
+        normalisation: `imagenet` (akamaster/pytorch_resnet_cifar10) or `cifar10` (locuslab/smoothing).
+    """
+
+    name = "resnet-cifar"
+    source = "He et al. 2016; akamaster/pytorch_resnet_cifar10, locuslab/smoothing"
+
+    path: str
+    normalisation: Literal["imagenet", "cifar10"] = "imagenet"
+
+    def weights(self) -> Path:
+        return by_hand(self.path) if self.path in KNOWN else Path(self.path).expanduser()
+
+    def files(self, download: bool = True) -> tuple[Path, ...]:
+        path = self.weights()
+        if not path.is_file():
+            remedy = (
+                f"get {KNOWN[self.path]} and put that file there (no checksum of it is published)"
+                if self.path in KNOWN
+                else f"give the path of a file of weights, or one of: {', '.join(KNOWN)}"
+            )
+            raise ClassifierError(f"{path} is missing; {remedy}", self.path in KNOWN)
+        return (path,)
+
+    def configured(self) -> Preprocessing:
+        mean, std = NORMALISATIONS[self.normalisation]
+        return Preprocessing(mean, std)
+
+    def network(self):
+        from classifiers.nets.resnet import load_resnet
+
+        (path,) = self.files()
+        return load_resnet(path)

@@ -1,0 +1,70 @@
+"""Adversarially trained classifiers of RobustBench."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from classifiers.base import ClassifierError
+from classifiers.hub import require
+from classifiers.preprocessing import ImageClassifier, Preprocessing
+
+FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+@dataclass(frozen=True)
+class RobustBench(ImageClassifier):
+    """A model of RobustBench's zoo, which takes images in [0,1] and normalises them itself.
+
+    Parameters:
+        path: its name there, such as `Standard` or `Rebuffi2021Fixing_R18_cutmix_ddpm`.
+        dataset, threat_model: as RobustBench names them.
+        folder: where its files are and go: `FOLDER/cifar10/L2/NAME.pt`.
+        size: height and width to which images are resized; 0 leaves them as they are (its ImageNet models want 224).
+    """
+
+    name = "robustbench"
+    source = "Croce et al. 2021, RobustBench"
+
+    path: str
+    dataset: Literal["cifar10", "cifar100", "imagenet"] = "cifar10"
+    threat_model: Literal["L2", "Linf", "corruptions"] = "L2"
+    folder: str = "models"
+    size: int = 0
+
+    def weights(self) -> Path:
+        return Path(self.folder) / self.dataset / self.threat_model / f"{self.path}.pt"
+
+    def files(self, download: bool = True) -> tuple[Path, ...]:
+        require("robustbench")
+        if not self.weights().is_file():
+            if not download:
+                raise ClassifierError(
+                    f"{self.weights()} is missing; RobustBench would download it (github.com/RobustBench/robustbench "
+                    "links every model); put it there by hand where there is no connection",
+                    True,
+                )
+            self.network()
+        return (self.weights(),)
+
+    def configured(self) -> Preprocessing:
+        return Preprocessing(resize=(self.size, self.size) if self.size else None)
+
+    def network(self):
+        from robustbench.utils import load_model
+
+        before = os.environ.get(FORCE)
+        os.environ[FORCE] = "1"  # its checkpoints are read as tensors only, whatever its code asks torch for
+        try:
+            return load_model(self.path, self.folder, self.dataset, self.threat_model).float()
+        except Exception as error:  # unknown names, no connection, damaged files: all of other libraries
+            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise ClassifierError(
+                f"RobustBench has no model {self.path!r} for {self.dataset}, {self.threat_model}, or its file cannot "
+                f"be read or downloaded ({problem}). By hand: put it at {self.weights()}; "
+                "github.com/RobustBench/robustbench links every model"
+            ) from error
+        finally:
+            os.environ.pop(FORCE) if before is None else os.environ.update({FORCE: before})

@@ -1,0 +1,62 @@
+"""Image classifiers of timm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from classifiers.base import OPTION, ClassifierError
+from classifiers.hub import model_files, require
+from classifiers.preprocessing import ImageClassifier, Preprocessing, from_timm, read_json
+
+WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
+
+
+@dataclass(frozen=True)
+class Timm(ImageClassifier):
+    """Any model of timm, by its name there, by hub id, or from a folder.
+
+    Parameters:
+        path: a name such as `resnet18.a1_in1k` (the hub's `timm/resnet18.a1_in1k`), another hub id, or a folder that
+            `timm.models.save_for_hf` wrote.
+        pixels: as for all; a model of the hub expects the pixels of image files, so they are rounded.
+    """
+
+    name = "timm"
+    source = "Wightman, PyTorch Image Models"
+
+    path: str
+    pixels: Literal["exact", "round", "truncate"] = field(default="round", kw_only=True, metadata=OPTION)
+
+    def files(self, download: bool = True) -> tuple[Path, ...]:
+        require("timm")
+        plain = "/" not in self.path and not Path(self.path).is_dir()
+        return model_files(f"timm/{self.path}" if plain else self.path, WANTED, download)
+
+    def settings(self) -> dict:
+        """The model's `config.json`: its architecture and how it was trained."""
+        return read_json(self.files()[1], "restore it from the model's repository")
+
+    def configured(self) -> Preprocessing:
+        settings = self.settings()
+        try:
+            return from_timm(settings.get("pretrained_cfg", settings))
+        except ClassifierError as error:
+            raise ClassifierError(f"{self.files()[1]}: {error}") from error
+
+    def network(self):
+        import timm
+
+        from classifiers.nets.resnet import read_state
+
+        settings, weights = self.settings(), self.files()[0]
+        try:
+            extra = {"num_classes": settings.get("num_classes", 1000), **settings.get("model_args", {})}
+            model = timm.create_model(settings["architecture"], pretrained=False, **extra)
+            model.load_state_dict(read_state(weights))
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ClassifierError(
+                f"{weights} is not the model of the config.json beside it ({type(error).__name__}: {error})"
+            ) from error
+        return model.float()

@@ -1,0 +1,137 @@
+"""What a preset needs, whether it fits, how long it takes: said before anything is loaded or downloaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import preset, readiness
+from bench.plan import resolve
+from bench.readiness import Need, describe, draws, duration, fits, needs, span
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("PURIFYBENCH_NETWORKS", str(tmp_path / "networks"))
+    monkeypatch.setenv("PURIFYBENCH_CLASSIFIERS", str(tmp_path / "classifiers"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def asked(name, **overrides):
+    chosen = preset.load(str(name), overrides)
+    named, classifier, _ = resolve(chosen)
+    return chosen, [purifier for _, purifier in named], classifier
+
+
+@pytest.mark.parametrize("name", ["cifar10-paper", "cifar10-dds", "cifar10-diffsmooth", "imagenet64-paper"])
+def test_a_published_preset_says_what_is_missing_and_downloads_nothing(name, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("something was fetched")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    chosen, purifiers, classifier = asked(name)
+    found = list(needs(chosen, purifiers, classifier))
+    assert not any(need.present for need in found)
+    said = describe(found)
+    for need in found:
+        assert need.what in said
+    assert "would be downloaded: " in said and "together about" in said
+    assert duration(chosen, purifiers, found, ["cpu"])  # without loading anything
+
+
+def test_what_has_no_address_is_to_be_put_in_its_place_by_hand(tmp_path):
+    said = describe(list(needs(*asked("cifar10-paper"))))
+    place = tmp_path / "networks" / "checkpoint_120"
+    assert f"network cm-ft at {place}" in said or "network cm-ft (" in said
+    said = describe(list(needs(*asked("cifar10-diffsmooth"))))
+    assert f"by hand: classifier resnet-cifar {tmp_path / 'classifiers' / 'cohen2019--resnet110-noise_0.25'}" in said
+
+
+def test_the_sizes_of_downloads_are_added_up():
+    found = [
+        Need("data a", True, 5),
+        Need("network b", False, 2_500_000_000),
+        Need("network c", False, 210_000_000),
+        Need("network d", False, None),
+        Need("network e", False, None, "at /place"),
+    ]
+    assert describe(found) == (
+        "here: data a; would be downloaded: network b (2.5 GB), network c (210 MB), network d (size unknown); "
+        "together about 2.7 GB; by hand: network e at /place"
+    )
+    assert describe(found[:1]) == "ready"
+
+
+def test_local_data_are_looked_for_where_a_run_would_look(tiny_preset, tmp_path, monkeypatch):
+    chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10", data=str(tmp_path / "absent")))
+    need = next(needs(chosen, purifiers, classifier))
+    assert (need.present, need.where) == (False, f"at {tmp_path / 'absent'}")
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
+    chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10"))
+    assert next(needs(chosen, purifiers, classifier)).present
+
+
+def test_weights_fit_or_the_number_of_workers_that_do_is_named(monkeypatch):
+    found = [Need("data a", True, 10**15), Need("network b", False, 2_200_000_000)]
+    monkeypatch.setattr(readiness, "memory_here", lambda: 10**10)
+    assert fits(found, ["cpu"] * 3).startswith("3 workers of about 3.0 GB fit into the 10.0 GB of memory")
+    assert "4 workers of about 3.0 GB do not fit" in fits(found, ["cpu"] * 4)
+    assert fits(found, ["cpu"] * 4).endswith("give --workers 3")
+    monkeypatch.setattr(readiness, "memory_here", lambda: 10**9)
+    assert fits(found, ["cpu"]).endswith("it needs a larger device")
+
+
+def test_memory_is_the_machines_or_less():
+    assert 10**8 < readiness.memory_here() < 10**14
+
+
+def test_the_draws_of_the_published_protocols():
+    """500 images, N0 + N, 3 sigmas; 336 A100-hours for a sigma of CIFAR-10's whole test set at N = 100,000."""
+    assert draws(asked("cifar10-paper")[0]) == 500 * 10_100
+    chosen, purifiers, _ = asked("cifar10-dds", sigmas="0.5")
+    said = duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+    assert said.startswith("1,001,000,000 draws, at most 14 days (stated: 825 draws/s")  # 337 hours
+    chosen, purifiers, _ = asked("imagenet64-paper")
+    assert "time unknown" in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+
+
+def test_every_evaluation_of_a_published_grid_counts():
+    chosen, purifiers, _ = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
+    seconds = sum((13, 15, 17)) * 500 * 10_100 / readiness.STATED
+    assert span(seconds) in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+
+
+def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
+    chosen, purifiers, classifier = asked(tiny_preset(images=5, n0=10, n=90, sigmas=[0.25, 0.5]))
+    found = list(needs(chosen, purifiers, classifier))
+    assert describe(found) == "ready" and {need.what for need in found} == {
+        "data mnist5k",
+        "classifier cnn",
+        "network edm",
+    }
+    said = duration(chosen, purifiers, found, ["cpu", "cpu"])
+    assert said.startswith("2,000 draws, about ") and "(measured: 32 draws of each purifier here, 2 workers)" in said
+    fast, slow = readiness.measure(chosen, "cpu")  # none, onestep-edm
+    assert 0 < fast < slow < 1
+
+
+def test_networks_that_are_large_for_a_cpu_are_not_measured_there(tiny_preset, monkeypatch):
+    chosen, purifiers, _ = asked(tiny_preset())
+    monkeypatch.setattr(readiness, "measure", lambda *_: pytest.fail("they were measured"))
+    assert "time unknown" in duration(chosen, purifiers, [Need("network edm", True, 10**9)], ["cpu"])
+
+
+def test_a_rule_that_stops_early_bounds_the_time(tiny_preset):
+    chosen, purifiers, classifier = asked(tiny_preset(certifier="tight", n=None, n_max=5000, images=2, n0=10))
+    assert draws(chosen) == 2 * 5010
+    found = list(needs(chosen, purifiers, classifier))
+    assert "at most" in duration(chosen, purifiers, found, ["cpu"])
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3, "3 s"), (130, "2 min"), (7300, "2 h"), (200_000, "2 days")])
+def test_durations_are_said_as_a_person_says_them(seconds, said):
+    assert span(seconds) == said
