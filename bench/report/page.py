@@ -1,0 +1,112 @@
+"""The page itself: what the template asks for, and one file with everything in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bench.examples_file import Examples
+from bench.plots.rows import conditions, drawable
+from bench.plots.style import FAMILIES
+from bench.report.data import record
+from bench.report.decisions import decisions
+from bench.report.pictures import grids
+from bench.report.runs import describe
+from bench.report.tables import cells, columns, times
+from bench.report.words import UNKNOWN
+from bench.summary import Summary
+
+LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+LICENCES = "vendor/LICENSES.txt"
+OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "report.js")
+DARK = {  # the same hues, lighter: a contrast of 4.5 on the dark page
+    "none": "#A9AFB6",
+    "one-step": "#5AB2E8",
+    "consistency": "#F2864A",
+    "pf-ode": "#2FC49A",
+    "sde": "#E59AC8",
+    "other": "#F0B840",
+    "imported": "#D5DAE0",
+}
+FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
+
+
+def render(summary: Summary, manifests: Mapping[str, Mapping[str, Any]], examples: Mapping[str, Examples]) -> str:
+    """The whole page. Everything that comes from results is escaped, in the text and in the record.
+
+    Parameters:
+        manifests, examples: by run, as `summary.table` names them.
+    """
+    table, facts = drawable(summary), record(summary)
+    given, choices, answers = decisions(summary)
+    rows = facts["rows"]
+    facts |= {"choices": choices, "uses": [used(a, rows) for a in answers]}
+    opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
+    if (use := facts["uses"][opening]) is not None:
+        facts["opening"]["sigma"] = rows[use]["sigma"]["value"]
+    scripts = [f"/*\n{read(LICENCES)}*/", *map(read, LIBRARIES), "\n".join(map(read, OWN))]
+    rules = sorted({row["certifier"] for row in rows})
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.globals["g"] = lambda value: f"{value:g}"
+    return environment.from_string(read("template.html")).render(
+        title=summary.title,
+        conditions=conditions(table),
+        notes=summary.notes,
+        record=facts,
+        record_json=safe(facts),
+        budgets=[{"index": i, "kind": b.kind, "words": b.words} for i, b in enumerate(given)],
+        answers=answers,
+        opening=answers[opening],
+        families=[{"name": f, "words": FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
+        certifiers="; ".join(rules),
+        several_certifiers=len(rules) > 1,
+        several_runs=len(manifests) > 1,
+        columns=columns(facts["radii"]),
+        cells=lambda row: cells(row, facts["radii"]),
+        grids=grids(summary, examples),
+        times=times(table),
+        several_devices=len(table) > 0 and table["device"].nunique() > 1,
+        runs=describe(summary, manifests),
+        version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
+        css=Markup(palette() + read("report.css")),
+        scripts=[Markup(text) for text in scripts],
+        hashes=Markup(" ".join(f"'sha256-{digest(text)}'" for text in scripts)),
+    )
+
+
+def used(answer: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
+    """The row that an answer says to use."""
+    chosen = answer["chosen"]
+    mine = ((row["series"], row["sigma"]["words"], row["id"]) for row in rows if not row["imported"])
+    return next((i for name, sigma, i in mine if chosen and (name, sigma) == (chosen["name"], chosen["sigma"])), None)
+
+
+def read(name: str) -> str:
+    return resources.files("bench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """By which the page's own policy knows a script of its own: no other one runs."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def safe(value: Any) -> Any:
+    """JSON that can stand in a script element: nothing in it opens or closes a tag."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def palette() -> str:
+    """The colours of the families, as the pictures have them."""
+    light = "".join(f"--{name}:{look.colour};--{name}-ink:{look.ink};" for name, look in FAMILIES.items())
+    dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in DARK.items())
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -1,0 +1,78 @@
+"use strict";
+// What the charts share. Every figure comes from the record, and so do its words: the page computes places only.
+
+const record = JSON.parse(document.getElementById("record").textContent);
+const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye"];
+const DASHES = [null, "7 3", "2 2.5", "8 2.5 2 2.5", "12 3", "5 2 1.5 2 1.5 2"];
+const COSTS = {
+  nfe: "network evaluations per image (NFE)",
+  ms: "milliseconds per purification",
+  seconds: "device-seconds per certified image",
+};
+const colour = (row) => `var(--${row.family})`;
+const ink = (row) => `var(--${row.family}-ink)`;
+const NAME = { fontSize: 11.5, stroke: "var(--card)", strokeWidth: 3, ariaHidden: true };
+const dash = (row) => DASHES[row.dash % DASHES.length];
+const symbol = (row) => SYMBOLS[row.marker % SYMBOLS.length];
+
+/** An element with text inside: nothing from the record is ever read as markup. */
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  made.textContent = text ?? "";
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+/** A note beside a place of a chart, the first line strong. */
+class Tip {
+  constructor(chart) {
+    this.chart = chart;
+    this.box = element("div", "", { class: "tip", hidden: "" });
+  }
+  show(lines, x, y) {
+    this.box.replaceChildren(element("strong", lines[0]), ...lines.slice(1).map((line) => element("span", line)));
+    this.chart.append(this.box);
+    this.box.hidden = false;
+    const { offsetWidth: width, offsetHeight: height } = this.box;
+    const left = x + 14 + width < this.chart.clientWidth ? x + 14 : x - 14 - width;
+    this.box.style.left = `${Math.max(0, Math.min(left, this.chart.clientWidth - width))}px`;
+    this.box.style.top = `${Math.max(0, y - height / 2)}px`;
+  }
+  hide() {
+    this.box.hidden = true;
+  }
+}
+
+/** Marks that can be reached: one stop of the tab key, arrows go from one to the next, Escape leaves. */
+function reachable(marks, labels, show, hide) {
+  marks.forEach((mark, i) => {
+    mark.setAttribute("tabindex", i ? "-1" : "0");
+    mark.setAttribute("role", "img");
+    mark.setAttribute("aria-label", labels[i]);
+    mark.addEventListener("focus", () => show(i));
+    mark.addEventListener("blur", hide);
+    mark.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") hide();
+      if (!step) return;
+      event.preventDefault();
+      const next = marks[(i + step + marks.length) % marks.length];
+      mark.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+    });
+  });
+}
+
+/** Hides from screen readers what a chart repeats of its tables; its marks (if it has any to reach) stay. */
+function quieten(svg, kept) {
+  for (const group of svg.querySelectorAll(":scope g:not(:scope g g)")) {
+    group.removeAttribute("aria-label");
+    group.removeAttribute("aria-description");
+    if (!group.matches(kept)) group.setAttribute("aria-hidden", "true");
+  }
+}
+
+const digits = d3.format(".3~g");
+const FRAME = { marginLeft: 50, marginRight: 12, marginTop: 14, marginBottom: 46, style: { fontSize: "12px" } };
+const AXIS_NAME = { labelAnchor: "center", labelArrow: "none", labelOffset: 40 };

@@ -1,0 +1,59 @@
+"use strict";
+// Where things stand in a chart, in pixels.
+
+/** Moves marks sideways, as little as will do, where they or their intervals would cover each other. */
+function sideBySide(marks) {
+  const shifts = [0, ...d3.range(3, 60, 3).flatMap((shift) => [shift, -shift])];
+  const placed = [];
+  const free = (x, mark) => placed.every((other) => {
+    const across = Math.abs(x - other.x), up = Math.abs(mark.y - other.y);
+    const intervalsMeet = mark.top < other.bottom && other.top < mark.bottom;
+    return across >= 13 || (up >= 13 && (across >= 6 || !intervalsMeet));
+  });
+  for (const mark of d3.sort(marks, (m) => m.x, (m) => m.y)) {
+    mark.x += shifts.find((shift) => free(mark.x + shift, mark)) ?? 0;
+    placed.push(mark);
+  }
+}
+
+/** An axis from a little below the lowest to a little above the highest value. */
+function padded(low, high) {
+  const pad = Math.max(high - low, 0.02) * 0.08;
+  return [Math.max(0, low - pad), high + pad];
+}
+
+/** A logarithmic axis around costs, its ticks, and the place (`free`) of what costs nothing, which it cannot show. */
+function costAxis(costs, cost, range) {
+  const least = d3.min(costs.filter((c) => c > 0)) ?? 1, most = d3.max(costs) || 1;
+  const free = costs.includes(0) ? least / 2.5 : null;
+  const span = Math.max(Math.log10(most / (free ?? least)), 0.5);
+  const domain = [(free ?? least) * 10 ** (-0.35 * span), most * 10 ** (0.35 * span)];
+  const x = d3.scaleLog(domain, range);
+  const round = cost === "nfe" && most <= 64 ? [1, 2, 4, 8, 16, 32, 64] : x.ticks(4);
+  const from = free ? least * 0.99 : domain[0];
+  return { x, free, ticks: [...(free ? [free] : []), ...round.filter((tick) => tick >= from && tick <= domain[1])] };
+}
+
+/** Where a name could stand, from its mark: beside it, then above and below its interval. */
+const placesOf = ({ y, top, bottom }) => [
+  ...[0, -13, 13].flatMap((dy) => [[10, dy, "start"], [-10, dy, "end"]]),
+  ...["middle", "start", "end"].flatMap((anchor) => [[0, top - y - 9, anchor], [0, bottom - y + 9, anchor]]),
+];
+
+/** Names beside marks where there is room for them, those of the front first; `taken` are boxes of what is there. */
+function placeNames(marks, width, taken) {
+  const placed = [];
+  for (const mark of d3.sort(marks, (mark) => !mark.best)) {
+    const wide = mark.row.name.length * 6.3 + 4;
+    for (const [dx, dy, anchor] of placesOf(mark)) {
+      const left = mark.x + dx - { start: 0, middle: wide / 2, end: wide }[anchor];
+      const box = [left, mark.y + dy - 7, left + wide, mark.y + dy + 7];
+      if (left < 46 || box[2] > width || box[1] < 4) continue;
+      if (taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+      taken.push(box);
+      placed.push({ ...mark, dx, dy, anchor });
+      break;
+    }
+  }
+  return placed;
+}

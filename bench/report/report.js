@@ -1,0 +1,169 @@
+"use strict";
+// What can be chosen on the page.
+
+const $ = (id) => document.getElementById(id);
+
+// The decision: one of the answers that were made beforehand. The front follows it.
+const asked = () => record.choices[$("decision-radius").value]?.[$("decision-budget").value];
+
+function decide() {
+  $("answer").replaceChildren($(`answer-${asked()}`).content.cloneNode(true));
+  if (!record.rows.length) return;
+  $("front-metric").value = "accuracy";
+  $("front-radius").selectedIndex = $("decision-radius").selectedIndex;
+  const use = record.rows[record.uses[asked()]];
+  if (use) $("front-sigma").value = use.sigma.words;
+  showFront();
+}
+
+// The front.
+const hidden = new Set();
+
+function choice() {
+  const metric = $("front-metric").value === "acr" ? "acr" : $("front-radius").value;
+  return { metric, cost: $("front-cost").value, sigma: $("front-sigma").value, hidden, use: record.uses[asked()] };
+}
+
+const ENVELOPE = "Envelope: for each purifier the σ that is best on these very test images, so what it shows is a little too good.";
+
+function byWhom(rows) {
+  const certifiers = [...new Set(rows.map((row) => row.certifier))];
+  if (certifiers.length < 2) return `ACR by ${certifiers.join()}.`;
+  return `ACRs of different certifiers (${certifiers.join("; ")}) do not compare: there is no front.`;
+}
+
+function showFront() {
+  const chosen = choice();
+  $("front-radius").disabled = chosen.metric === "acr";
+  const { rows, best, unpriced } = drawFront($("front-chart"), chosen);
+  const words = [
+    rows.length ? "" : "Nothing here reaches this radius.",
+    best.length ? `On the front, cheapest first: ${best.length > 1 ? "" : "only "}${names(best, chosen)}.` : "",
+    chosen.metric === "acr" ? byWhom(rows) : "",
+    chosen.sigma === "best" ? ENVELOPE : "",
+    unpriced ? `${unpriced} not shown: their cost was not measured, or they certify nothing.` : "",
+    rows.some((row) => row.id === chosen.use) ? "Ringed: the decision above." : "",
+    "Bars are 95 % intervals. Marks that would cover each other stand side by side.",
+  ];
+  $("front-words").textContent = words.filter(Boolean).join(" ");
+  $("front-table").replaceChildren(pointsTable(rows, best, chosen));
+}
+
+const nameOf = (row, { sigma }) => (sigma === "best" ? `${row.name} (σ = ${row.sigma.words})` : row.name);
+const names = (rows, chosen) => rows.map((row) => nameOf(row, chosen)).join(", ");
+
+const scope = (tag, i) => (tag === "th" ? { scope: "col" } : i ? {} : { scope: "row" });
+
+function pointsTable(rows, best, chosen) {
+  const table = element("table");
+  const metric = chosen.metric === "acr" ? "ACR" : `certified at ${chosen.metric}`;
+  const head = ["purifier", "σ", metric, "NFE", "ms", "s per certified image", "images", "on the front", "in resamples"];
+  const line = (cells, tag) => {
+    const row = element("tr");
+    row.append(...cells.map((text, i) => element(i ? tag : "th", text, scope(tag, i))));
+    return row;
+  };
+  table.createTHead().append(line(head, "th"));
+  const body = table.createTBody();
+  for (const row of rows) {
+    const found = row.metrics[chosen.metric];
+    const costs = [row.nfe.words, row.ms.words, found.seconds.words, row.images];
+    const onFront = [best.includes(row) ? "yes" : "no", found.front[chosen.sigma]?.[chosen.cost] ?? "–"];
+    body.append(line([row.name, row.sigma.words, found.words, ...costs, ...onFront], "td"));
+  }
+  return table;
+}
+
+// The curves.
+const pinned = new Set();
+
+function showCurves() {
+  const { rows, point } = drawCurves($("curves-chart"), $("curves-sigma").value, pinned);
+  $("curves-key").replaceChildren(...rows.map((row, i) => keyOf(row, () => point(i), () => point(null))));
+}
+
+function keyOf(row, on, off) {
+  const button = element("button", "", { type: "button", "aria-pressed": pinned.has(row.id) });
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  line.innerHTML = '<line x1="0" y1="5" x2="26" y2="5" stroke-width="2.2"/>';
+  line.setAttribute("width", 26);
+  line.setAttribute("height", 10);
+  line.setAttribute("aria-hidden", "true");
+  line.firstChild.style.stroke = colour(row);
+  line.firstChild.style.strokeDasharray = dash(row) ?? "";
+  button.append(line, row.name);
+  for (const name of ["pointerenter", "focus"]) button.addEventListener(name, on);
+  for (const name of ["pointerleave", "blur"]) button.addEventListener(name, off);
+  button.addEventListener("click", () => {
+    pinned.has(row.id) ? pinned.delete(row.id) : pinned.add(row.id);
+    const at = [...$("curves-key").children].indexOf(button);
+    showCurves();
+    $("curves-key").children[at].focus();
+  });
+  return button;
+}
+
+/** The intervals that are there from the start: of the best and of plain smoothing, at every sigma. */
+function pinFirst() {
+  for (const [, rows] of d3.group(record.rows.filter((row) => !row.imported), (row) => row.sigma.value)) {
+    pinned.add(d3.greatest(rows, (row) => row.metrics.acr.value).id);
+    for (const row of rows.filter((row) => row.family === "none")) pinned.add(row.id);
+  }
+}
+
+// Tables.
+function sortBy(header) {
+  const table = header.closest("table"), body = table.tBodies[0], column = header.cellIndex;
+  const now = header.getAttribute("aria-sort");
+  const down = now === "ascending" || (now === "none" && column > 0); // the largest first, but names from a to z
+  for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
+  header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const value = (row) => row.cells[column].dataset.value;
+  const compare = (a, b) => (column ? a - b : a.localeCompare(b));
+  const [known, unknown] = [[], []];
+  for (const row of body.rows) (value(row) === "" ? unknown : known).push(row);
+  known.sort((a, b) => (down ? -1 : 1) * compare(value(a), value(b)));
+  body.append(...known, ...unknown); // what is not known stays at the end
+}
+
+function filter(select) {
+  for (const part of select.closest("section").querySelectorAll("[data-sigma]"))
+    part.hidden = select.value !== "" && part.dataset.sigma !== select.value;
+}
+
+// Wiring.
+for (const id of ["decision-radius", "decision-budget"]) $(id).addEventListener("change", decide);
+for (const select of document.querySelectorAll("[data-filters]")) {
+  select.addEventListener("change", () => filter(select));
+  filter(select);
+}
+for (const button of document.querySelectorAll(".sortable thead button"))
+  button.addEventListener("click", () => sortBy(button.closest("th")));
+if (record.rows.length) {
+  pinFirst();
+  for (const id of ["front-metric", "front-radius", "front-cost", "front-sigma"]) $(id).addEventListener("change", showFront);
+  $("curves-sigma").addEventListener("change", showCurves);
+  for (const button of document.querySelectorAll("[data-family]"))
+    button.addEventListener("click", () => {
+      const shown = hidden.has(button.dataset.family);
+      shown ? hidden.delete(button.dataset.family) : hidden.add(button.dataset.family);
+      button.setAttribute("aria-pressed", shown);
+      showFront();
+    });
+  const draw = () => {
+    showFront();
+    showCurves();
+  };
+  let width = null;
+  new ResizeObserver(() => {
+    const now = $("front-chart").clientWidth;
+    if (now && now !== width) draw();
+    width = now || width;
+  }).observe($("front-chart"));
+  const onPaper = (wide) => () => {
+    for (const chart of document.querySelectorAll(".chart")) chart.style.width = wide;
+    draw();
+  };
+  addEventListener("beforeprint", onPaper("640px"));
+  addEventListener("afterprint", onPaper(""));
+}

@@ -1,0 +1,118 @@
+"""Runs for the tests of the report, made of votes: what is in them is known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.examples_file import Examples, Panel
+from bench.report import write_report
+from bench.store import COLUMNS, Run
+from bench.summary import Summary, summarise
+from bench.types import Cell
+
+N0, N = 10, 40
+PRESET = {
+    "name": "small",
+    "title": "Small",
+    "dataset": "mnist5k",
+    "certifier": "cohen",
+    "n0": N0,
+    "n": N,
+    "alpha": 0.001,
+}
+PRESET |= {"block": N, "radii": [0.0, 0.25, 0.5], "seed": 7, "precision": "fp32"}
+PURIFIERS = {  # name: family, NFE, milliseconds, share of votes for the true class
+    "none": ("none", 0, 0.001, 0.6),
+    "onestep-edm": ("one-step", 1, 0.3, 0.93),
+    "consistency": ("consistency", 1, 0.31, 0.95),
+    "pf-ode": ("pf-ode", 5, 1.5, 0.96),
+}
+
+
+def votes_of(quality: float, images: int, sigma: float, seed: int) -> np.ndarray:
+    """Votes of N for the true class, of easy and hard images."""
+    rng = np.random.default_rng(seed)
+    share = np.clip(quality + 0.15 * rng.normal(size=images) - 0.2 * sigma, 0.02, 1.0)
+    return rng.binomial(N, share)
+
+
+def make_run(
+    folder: Path,
+    purifiers: Mapping[str, tuple[str, float, float, float]] = PURIFIERS,
+    sigmas: Sequence[float] = (0.25, 0.5),
+    images: int = 30,
+    device: str = "CPU",
+    errors: Mapping[str, str] | None = None,
+    missing: Mapping[str, int] | None = None,
+    preset: Mapping[str, Any] | None = None,
+    hits: int | None = None,
+) -> Run:
+    """A run of every purifier at every sigma, all images of class 0 of 3.
+
+    Parameters:
+        errors: why purifiers failed; they have no counts.
+        missing: purifier -> how many images it lacks.
+        hits: votes of N for the true class of every image, instead of drawn ones.
+    """
+    errors, missing = errors or {}, missing or {}
+    cells = {
+        cell.key: cell
+        for sigma in sigmas
+        for name in purifiers
+        for cell in (
+            Cell(name, {}, "cnn", {}, "mnist5k", "hash", sigma, 7, "fp32", "cpu", {"purifier": f"code of {name}"}),
+        )
+    }
+    rows = []
+    for i, (key, cell) in enumerate(cells.items()):
+        _, nfe, ms, quality = purifiers[cell.purifier]
+        drawn = votes_of(quality, images, cell.sigma, i) if hits is None else np.full(images, hits)
+        known = 0 if cell.purifier in errors else images - missing.get(cell.purifier, 0)
+        for image in range(known):
+            k = int(drawn[image])
+            for stage, votes in (("select", [N0, 0, 0]), ("estimate", [k, N - k, 0])):
+                draws = sum(votes)
+                cost = {"nfe": round(nfe * draws), "classifier_rows": draws, "noise_s": 1e-5 * draws}
+                cost |= {"purify_s": ms / 1e3 * draws, "classify_s": 1e-4 * draws, "peak_bytes": 1, "device": device}
+                block = {"cell": key, "image": image, "stage": stage, "first": 0, "draws": draws, "votes": votes}
+                rows.append({**block, **cost})
+    manifest = {
+        **{"purifybench": "0.1.0", "git": "0123abc", "python": "3.11.7", "libraries": {"torch": "2.14"}},
+        "preset": {**PRESET, "images": images, "sigmas": list(sigmas), **(preset or {})},
+        "families": {name: family for name, (family, *_) in purifiers.items()},
+        "labels": {str(i): 0 for i in range(images)},
+        "sweep": list(cells),
+    }
+    failed = {key: errors[cell.purifier] for key, cell in cells.items() if cell.purifier in errors}
+    return Run(folder, manifest, cells, failed, pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame())
+
+
+def make_examples(purifiers: Sequence[str] = tuple(PURIFIERS), side: int = 8, channels: int = 1) -> Examples:
+    """Four images of noise; the first prediction of every purifier is wrong."""
+    rng = np.random.default_rng(1)
+
+    def pictures() -> np.ndarray:
+        return rng.integers(0, 256, (4, channels, side, side), dtype=np.uint8)
+
+    labels = np.zeros(4, int)
+    panels = []
+    for sigma in (0.25, 0.5):
+        noisy = pictures()
+        for name in purifiers:
+            purified = noisy if name == "none" else pictures()
+            panels.append(Panel(name, sigma, noisy, purified, np.array([1, 0, 0, 0])))
+    return Examples(np.arange(4) * 3, labels, ("cat", "dog", "<i>frog</i>"), pictures(), tuple(panels))
+
+
+def report_of(path: Path, *runs: Run, examples: Examples | None = None) -> tuple[Summary, str]:
+    """The summary of runs, and the page that is made of it."""
+    summary = summarise(runs)
+    names = list(dict.fromkeys(summary.table["run"])) if len(summary.table) else [run.folder.name for run in runs]
+    manifests = {name: run.manifest for name, run in zip(names, runs, strict=True)}
+    kept = {names[0]: examples} if examples is not None else {}
+    return summary, write_report(summary, manifests, kept, path).read_text(encoding="utf-8")
