@@ -17,12 +17,12 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 ENVIRONMENT = Path(".nox") / "purifybench"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-NEEDS = ("-e", ".[hub,tests,types]")
+NEEDS = ("-e", ".[hub,transformers,timm,tests,browser,types]")
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
     """Run Python in the shared environment, made first where it is missing or out of date."""
-    stamp, wanted = ENVIRONMENT / "made-from.toml", Path("pyproject.toml").read_text()
+    stamp, wanted = ENVIRONMENT / "made-from.toml", f"# {NEEDS}\n" + Path("pyproject.toml").read_text()
     if not stamp.is_file() or stamp.read_text() != wanted:
         if shutil.which("uv"):
             if not PYTHON.exists():

@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 console = Console(width=None if sys.stdout.isatty() else 120)  # a log is not cut at 80 columns
 RUNS = Path("results") / "runs"
+REFERENCE = Path("results") / "embedded"
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -71,7 +72,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU.")] = None,
     batch: Annotated[int | None, typer.Option(help="Draws that go through the networks together.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder [results/runs/PRESET].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder (results/runs/PRESET).")] = None,
     plots: Annotated[bool, typer.Option(help="Draw the pictures afterwards.")] = True,
 ) -> None:
     """Certify every purifier of a preset, and draw what was found. Run again, it continues where it was."""
@@ -109,40 +110,44 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def draw(runs: list[Path], folder: Path) -> None:
+def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
     """Draw the pictures of some runs into a folder and name them."""
     from bench import plots, store
     from bench.examples_file import read_examples
     from bench.summary import summarise
 
     try:
+        kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
         summary = summarise([store.read_run(run) for run in runs])
         examples = next((e for e in map(read_examples, runs) if e is not None), None)
     except (store.StoreError, ValueError) as error:
         raise refuse(error) from error
-    written = plots.draw_all(summary, examples, folder)
-    say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == ".png"))
+    written = plots.draw_all(summary, examples, folder, kinds)
+    say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == written[0].suffix))
 
 
 @app.command()
 def plot(
     runs: Annotated[list[Path], typer.Argument(help="Results folders; several are drawn on the same axes.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures [the first run's].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures (the first run's).")] = None,
+    formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone."""
-    draw(runs, out or runs[0])
+    draw(runs, out or runs[0], formats)
 
 
 @app.command()
 def summary(
     runs: Annotated[list[Path], typer.Argument(help="Results folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
-    radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii [those of the preset].")] = None,
+    radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii (those of the preset).")] = None,
     against: Annotated[str | None, typer.Option(help="A purifier to compare ACRs with, image by image.")] = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     from bench import store
     from bench.display import gains_table, results_table
+    from bench.pairs import volumes
+    from bench.records import plain
     from bench.summary import paired_gains, summarise
 
     try:
@@ -155,14 +160,148 @@ def summary(
         raise refuse(error) from error
     if not as_json:
         console.print(results_table(found))
+        for run, v in volumes(found).items():
+            say(f"hypervolume of {run}: {v.value:.3f} [{v.low:.3f}, {v.high:.3f}] (ACR that a budget buys; {v.scale})")
         if gains is not None:
             console.print(gains_table(found, gains, against))
         return
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
+    record["hypervolumes"] = plain(volumes(found))
     if gains is not None:
         record["gains"] = json.loads(gains.to_json(orient="records", double_precision=15))
     sys.stdout.write(json.dumps(record, indent=1) + "\n")
+
+
+RunsArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Results folders; without one, the newest in results/runs, else results/embedded."),
+]
+
+
+def default_runs() -> list[Path]:
+    """The run that was written last, or the reference run; says on stderr which one it is."""
+    from bench.store import DATABASE, MANIFEST
+
+    written = [path for name in (DATABASE, MANIFEST) for path in RUNS.glob(f"*/{name}")]
+    newest = max(written, key=lambda path: path.stat().st_mtime, default=REFERENCE / MANIFEST).parent
+    if not newest.is_dir():
+        raise refuse(f"there is no run in {RUNS}; make one with `bench run`, or give a results folder")
+    Console(stderr=True, soft_wrap=True).print(f"reading {newest}", markup=False, highlight=False)
+    return [newest]
+
+
+@app.command()
+def report(
+    runs: RunsArgument = None,
+    out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
+) -> None:
+    """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
+    from bench import store
+    from bench.examples_file import read_examples
+    from bench.report import write_report
+    from bench.summary import run_names, summarise
+
+    folders = runs or default_runs()
+    try:
+        read = [store.read_run(folder) for folder in folders]
+        names = run_names(read)
+        kept = {name: read_examples(folder) for name, folder in zip(names, folders, strict=True)}
+        examples = {name: found for name, found in kept.items() if found is not None}
+        manifests = {name: run.manifest for name, run in zip(names, read, strict=True)}
+        path = write_report(summarise(read), manifests, examples, out or folders[0] / "report.html")
+    except (store.StoreError, ValueError) as error:
+        raise refuse(error) from error
+    except OSError as error:
+        raise refuse(f"the report cannot be written ({error}); give another --out") from error
+    say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+
+
+@app.command()
+def recommend(
+    radius: Annotated[float, typer.Option(help="L2 radius to certify, in [0,1] pixel units.")],
+    runs: RunsArgument = None,
+    max_nfe: Annotated[float | None, typer.Option(help="Most network evaluations per purified image.")] = None,
+    max_ms: Annotated[float | None, typer.Option(help="Most milliseconds per purified image.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
+) -> None:
+    """Say which purifier to use for a radius and a budget, and how sure that is."""
+    from bench import decide, store
+    from bench.display_decisions import candidates_table
+    from bench.records import as_json as to_json
+    from bench.summary import summarise
+
+    runs = runs or default_runs()
+    try:
+        found = decide.recommend(summarise([store.read_run(run) for run in runs]), radius, max_nfe, max_ms)
+    except (store.StoreError, ValueError) as error:
+        raise refuse(error) from error
+    if as_json:
+        sys.stdout.write(to_json(found))
+        return
+    say(found.verdict)
+    if found.probability is not None:
+        say(f"Probability that no other candidate is better: {found.probability:.2f} (bootstrap over images).")
+    if found.standings:
+        console.print(candidates_table(found))
+    for note in found.notes:
+        say(f"note: {note}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Results folder: before.")],
+    run_b: Annotated[Path, typer.Argument(help="Results folder: after.")],
+    radius: Annotated[float | None, typer.Option(help="L2 radius, instead of one near half of each σ.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
+) -> None:
+    """Say what changed between two runs of the same purifiers, image by image, and whether it is more than chance."""
+    from bench import store
+    from bench.compare import compare as compare_runs
+    from bench.display_decisions import changes_tables, reading_of
+    from bench.records import as_json as to_json
+    from bench.summary import run_names, summarise
+
+    try:
+        if radius is not None and not 0 <= radius < math.inf:
+            raise ValueError(f"the radius must be a number of at least 0, got {radius:g}")
+        both = [store.read_run(run) for run in (run_a, run_b)]
+        before, after = run_names(both)
+        found = compare_runs(summarise(both), before, after, radius)
+    except (store.StoreError, ValueError) as error:
+        raise refuse(error) from error
+    if as_json:
+        sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
+        return
+    say(found.verdict)
+    for table in changes_tables(found):
+        console.print(table)
+    for line in reading_of(found):
+        say(line)
+
+
+@app.command()
+def tables(
+    runs: RunsArgument = None,
+    out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the first run's.")] = None,
+    sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
+) -> None:
+    """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
+    from bench import markup, store
+    from bench import tables as paper
+    from bench.summary import summarise
+
+    runs = runs or default_runs()
+    folder = out or runs[0] / "tables"
+    try:
+        sigmas = [float(s) for s in sigma.split(",")] if sigma else None
+        made = paper.tables(summarise([store.read_run(run) for run in runs]), sigmas)
+        written = markup.write(made, folder)
+    except (store.StoreError, ValueError, OSError) as error:
+        raise refuse(error) from error
+    if not written:
+        raise refuse(f"nothing is certified yet in {', '.join(map(str, runs))}; the same `bench run` continues")
+    say(f"tables in {folder}: " + ", ".join(path.name for path in written))
 
 
 @app.command("import")
@@ -276,17 +415,17 @@ def list_() -> None:
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
-    stages: Annotated[str | None, typer.Option(help="Comma-separated stages [all].")] = None,
+    stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 [recipe].")
+        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 (recipe).")
     ] = None,
     scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipes'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
-    jobs: Annotated[int | None, typer.Option(help="Stages that train side by side [one per core].")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Stages that train side by side (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights [the bundled ones].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings."""
     if scale <= 0:
@@ -305,8 +444,23 @@ def train(
 
 
 @app.command()
-def doctor() -> None:
-    """Check this machine: versions, devices, bundled weights, data sets, presets."""
+def doctor(
+    repair: Annotated[
+        Path | None, typer.Option(help="A results folder: check its counts, and save those that are whole.")
+    ] = None,
+) -> None:
+    """Check this machine: versions, devices, bundled weights, data sets, presets; or a results folder."""
+    if repair is not None:
+        from bench.repair import repair as repair_run
+        from bench.repair import verdict
+        from bench.store import StoreError
+
+        try:
+            for line in verdict(repair_run(repair)):
+                say(line)
+        except StoreError as error:
+            raise refuse(error) from error
+        return
     from bench.doctor import examine
 
     problems = 0

@@ -110,8 +110,8 @@ class Sequential:
         aware = ", label-aware" if self.label_aware else ""
         worth = f", worth = {c.worth:g}" if c.worth else ""
         return (
-            f"sequential {name} (N0 = {self.n0}, Nmax = {c.n_max}, lambda0 = {c.lambda0:g}, power = {c.power:g}{worth}, "
-            f"alpha = {self.alpha:g}, radii {radii}{aware})"
+            f"sequential {name} (N0 = {self.n0}, Nmax = {c.n_max}, lambda0 = {c.lambda0:g}, power = {c.power:g}"
+            f"{worth}, alpha = {self.alpha:g}, radii {radii}{aware})"
         )
 
     @cached_property
@@ -183,7 +183,6 @@ class Sequential:
                 top = proved
             look += 1
         return Progress(choice, proved, top, look, True)
-
 
     def _promising(self, look: int, hits: int, proved: int) -> bool:
         return _promises(self.sigma, self.radii, self.alpha, self.constants, look, hits, proved)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from bench.certify import Certifier, Tally
 from bench.rules import of_sweep
+from bench.statistics import mean_interval, wilson_interval
 from bench.store import Run
+from bench.types import Cell
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
 IMPORTED = "imported, radii only"
 COUNTED = "counts"
+CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Summary:
         certificates: a row for each image of each row of the table.
         radii: at which the table reads certified accuracy, L2 in [0,1] pixel units.
         notes: what a reader must know: cells that failed, are incomplete, or came from different devices.
+        cells, certifiers: of the rows with counts, by (run, cell).
     """
 
     title: str
@@ -38,25 +42,21 @@ class Summary:
     certificates: pd.DataFrame
     radii: tuple[float, ...]
     notes: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
+    certifiers: Mapping[tuple[str, str], Certifier] = field(default_factory=dict)
 
-
-def wilson_interval(hits: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of a proportion (Wilson 1927); (0, 1) for no trials."""
-    if total == 0:
-        return 0.0, 1.0
-    z = float(ndtri((1 + confidence) / 2))
-    p, q = hits / total, z * z / total
-    centre, half = (p + q / 2) / (1 + q), z / (1 + q) * math.sqrt(p * (1 - p) / total + q / (4 * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over images."""
-    if len(values) < 2:
-        return (float("nan"), float("nan"))
-    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[picks].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    @cached_property
+    def certified(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+        """By (run, cell): images, ascending, and the radius that is certified of each, -1 where wrong or abstained."""
+        table = self.certificates
+        if table.empty:
+            return {}
+        radii = np.where(table["correct"].to_numpy(bool), table["radius"].to_numpy(float), -1.0)
+        images, found = table["image"].to_numpy(), {}
+        for key, at in table.groupby(["run", "cell"], sort=False).indices.items():
+            at = at[np.argsort(images[at], kind="stable")]
+            found[key] = images[at], radii[at]
+        return found
 
 
 def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
@@ -65,34 +65,27 @@ def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame
     Columns: cell, image, label, predicted (-1: abstained), draws, p_lower, p_upper, radius, correct,
     rule.
     """
-    rows: list[dict[str, Any]] = []
     labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
-    for (cell, image), blocks in run.blocks.groupby(["cell", "image"], sort=False):
-        if cell not in cell_certifier or image not in labels:
+    b = run.blocks
+    group = b.groupby(["cell", "image"], sort=False).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")  # the blocks of an image stand together, images as they first appear
+    stage, first, votes = (b[name].to_numpy()[order].tolist() for name in ("stage", "first", "votes"))
+    bounds = np.flatnonzero(np.diff(group[order], prepend=-1, append=-1))
+    cells, images = (b[name].to_numpy()[order[bounds[:-1]]].tolist() for name in ("cell", "image"))
+    rows: list[tuple[Any, ...]] = []
+    for key, number, (start, end) in zip(cells, images, pairwise(bounds.tolist()), strict=True):
+        if key not in cell_certifier or number not in labels:
             continue
-        tally = Tally({}, {}, int(image), labels[image])
-        for stage, first, votes in zip(blocks["stage"], blocks["first"], blocks["votes"], strict=True):
-            getattr(tally, stage)[first] = [int(v) for v in votes]
-        certificate = cell_certifier[cell].certify(tally)
-        if certificate is None:
+        tally = Tally({}, {}, number, labels[number])
+        for i in range(start, end):
+            getattr(tally, stage[i])[first[i]] = votes[i]
+        c = cell_certifier[key].certify(tally)
+        if c is None:
             continue
-        predicted = -1 if certificate.predicted is None else certificate.predicted
-        rows.append(
-            {
-                "cell": cell,
-                "image": image,
-                "label": labels[image],
-                "predicted": predicted,
-                "draws": certificate.draws,
-                "p_lower": certificate.p_lower,
-                "p_upper": certificate.p_upper,
-                "radius": certificate.radius,
-                "correct": predicted == labels[image],
-                "rule": certificate.rule,
-            }
-        )
-    columns = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
-    return pd.DataFrame(rows, columns=columns)
+        predicted, label = -1 if c.predicted is None else c.predicted, labels[number]
+        proved = (c.p_lower, c.p_upper, c.radius)
+        rows.append((key, number, label, predicted, c.draws, *proved, predicted == label, c.rule))
+    return pd.DataFrame(rows, columns=CERTIFICATE)
 
 
 def costs(run: Run) -> pd.DataFrame:
@@ -110,7 +103,7 @@ def costs(run: Run) -> pd.DataFrame:
             "ms_noise": per_draw["noise_s"] * 1e3,
             "ms_purify": per_draw["purify_s"] * 1e3,
             "ms_classify": per_draw["classify_s"] * 1e3,
-            "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(set(d)))),
+            "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(d.unique()))),
             "peak_bytes": b.groupby("cell")["peak_bytes"].max(),
         }
     )
@@ -154,7 +147,12 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summ
     kept = [c for c in images if len(c)]
     titles = [run.manifest.get("preset", {}).get("title") or run.folder.name for run in runs]
     everything = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
-    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)))
+    cells = {
+        (name, key): cell for run, name in zip(runs, run_names(runs), strict=True) for key, cell in run.cells.items()
+    }
+    presets = {name: run.manifest.get("preset", {}) for run, name in zip(runs, run_names(runs), strict=True)}
+    rules = {(name, key): of_sweep(presets[name], cell.sigma) for (name, key), cell in cells.items()}
+    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules)
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
@@ -236,12 +234,28 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if "device" in table and table["device"].dropna().nunique() > 1:
         said.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
-        stale = set(run.blocks["cell"]) - set(run.cells)
+        said += session_notes(run)
+        stale = set(run.blocks["cell"].unique()) - set(run.cells)
         if stale:
             said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
     said += acr_notes(table)
     if (table["source"] == IMPORTED).any():
         said.append("imported rows come from published logs: radii only, cost not measured here")
+    return said
+
+
+def session_notes(run: Run) -> list[str]:
+    """What changed between the parts of a run that was continued, and GPUs that several processes shared."""
+    said = []
+    sessions = run.manifest.get("sessions", [])
+    for what, facts in (("code revisions", "git"), ("library versions", "libraries"), ("Python versions", "python")):
+        values = {json.dumps(session.get(facts), sort_keys=True) for session in sessions}
+        if len(values) > 1:
+            said.append(f"{run.folder.name}: counted with {len(values)} different {what}; the manifest lists them")
+    shared = Counter(device for device in run.manifest.get("devices", ()) if device.startswith("cuda"))
+    if shared and max(shared.values()) > 1:
+        most = max(shared.values())
+        said.append(f"{run.folder.name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
     return said
 
 
@@ -251,7 +265,7 @@ def rule_name(rule: str) -> str:
 
 
 def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules that made the rows, with their constants: those of counts, or of published logs where there are none."""
+    """The rules that made the rows, with their constants: those of counts, of published logs where there are none."""
     counted = table[table["source"] != IMPORTED]
     return sorted(set((counted if len(counted) else table)["rule"].dropna()))
 
@@ -310,14 +324,3 @@ def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
             gain = {"images": len(difference), "gain": difference.mean(), "gain_low": low, "gain_high": high}
             rows.append({"run": row["run"], "sigma": row["sigma"], "label": row["label"], **gain})
     return pd.DataFrame(rows, columns=["run", "sigma", "label", "images", "gain", "gain_low", "gain_high"])
-
-
-def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Indices of the Pareto front, cheapest first: nothing that costs as much or less has a higher value."""
-    order = sorted(range(len(costs)), key=lambda i: (costs[i], -values[i]))
-    best, kept = -math.inf, []
-    for i in order:
-        if math.isfinite(costs[i]) and values[i] > best:
-            kept.append(i)
-            best = values[i]
-    return kept

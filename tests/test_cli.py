@@ -96,7 +96,8 @@ def test_help_list_refusals_and_summaries_load_no_torch(tiny_preset, tmp_path):
 def test_the_module_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == OK
-    for command in ("run", "plot", "summary", "import", "list", "train", "doctor", "new-purifier"):
+    reading = ("plot", "summary", "recommend", "compare", "tables")
+    for command in ("run", *reading, "import", "list", "train", "doctor", "new-purifier"):
         assert f" {command} " in done.stdout
 
 
@@ -148,7 +149,7 @@ def test_a_refusal_names_what_is_wrong_and_the_remedy_and_makes_no_folder(cli, t
 
 def test_an_unknown_data_set_answers_with_the_nearest_name_and_the_list(cli, tiny_preset):
     said = refused(run(cli, tiny_preset(dataset="mnist5")))
-    assert "unknown dataset 'mnist5'. Did you mean 'mnist5k'? Known: cifar10, mnist5k" in said
+    assert "unknown dataset 'mnist5'. Did you mean 'mnist5k'? Known: cifar10, cifar10-jpeg, " in said
 
 
 def test_a_role_that_the_preset_does_not_name_says_where_to_add_it(cli, tiny_preset):

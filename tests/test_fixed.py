@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from bench.bounds import (
 )
 from bench.certify import Tally
 from bench.fixed import BOUNDS, FixedN, multi_class
+from bench.rules import of_sweep
 from bench.types import Certificate
 
 SIGMA, ALPHA = 0.5, 0.05
@@ -158,3 +160,25 @@ def test_the_anytime_rule_goes_on_from_what_is_counted():
     assert sum(r.draws for r in rule.missing(tally)) == 200
     assert anytime_lower(0, 0, 0.01) == anytime_lower(5, 10, 0.01) == anytime_lower(0, 10, 0.01) == 0
     assert math.isfinite(anytime_lower(100_000, 100_000, 0.001)) and anytime_lower(100_000, 100_000, 0.001) < 1
+
+
+def test_radii_of_three_digits_are_those_of_published_logs_and_nothing_else_changes():
+    """Their code prints `{:.3}`, which rounds every second radius up past what was certified."""
+    full, printed = FixedN(SIGMA, 10, 400, ALPHA), FixedN(SIGMA, 10, 400, ALPHA, digits=3)
+    up = 0
+    for hits in range(401):
+        tally = Tally({0: [10, 0]}, {0: [hits, 400 - hits]}, image=0)
+        exact, rounded = full.certify(tally), printed.certify(tally)
+        assert exact is not None and rounded is not None
+        assert f"{rounded.radius:.12g}" == f"{float(f'{exact.radius:.3}'):.12g}"
+        assert replace(rounded, radius=exact.radius, rule=exact.rule) == exact
+        up += rounded.radius > exact.radius
+    assert 50 < up < 150  # of the 200 that certify
+    assert printed.rule == "cohen (N0 = 10, N = 400, alpha = 0.05, radii rounded to 3 digits)"
+    assert printed.largest == float(f"{full.largest:.3}") and full.identity == printed.identity
+
+
+def test_by_default_a_sweep_keeps_all_digits():
+    sweep = {"certifier": "cohen", "n0": 10, "n": 400, "alpha": ALPHA, "block": 100}
+    assert of_sweep(sweep, SIGMA) == FixedN(SIGMA, 10, 400, ALPHA)
+    assert of_sweep({**sweep, "radius_digits": 3}, SIGMA) == FixedN(SIGMA, 10, 400, ALPHA, digits=3)

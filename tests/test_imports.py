@@ -81,10 +81,17 @@ def test_plugins_know_neither_the_harness_nor_each_other(package, others):
 
 
 BASE = {"bench.types", "bench.names", "bench.certify"}
+CERTIFIERS = {"bench.certify", "bench.fixed"}
+ANALYSIS = {"bench.summary", "bench.pairs", "bench.statistics", "bench.fronts"}
 ALLOWED = {
     "bench.types": set(),
     "bench.names": set(),
-    "bench.data": BASE,
+    "bench.data": {"bench.data.sets", "bench.data.split"},
+    "bench.data.pixels": set(),
+    "bench.data.split": {"bench.data.pixels"},
+    "bench.data.files": {"bench.data.pixels", "bench.data.split"},
+    "bench.data.hub": {"bench.data.pixels", "bench.data.split"},
+    "bench.data.sets": {*BASE, *(f"bench.data.{name}" for name in ("files", "hub", "pixels", "split"))},
     "bench.noise": BASE,
     "bench.meter": BASE,
     "bench.certify": BASE,
@@ -96,7 +103,19 @@ ALLOWED = {
     "bench.rules": {*BASE, "bench.boundaries", "bench.fixed", "bench.sequential"},
     "bench.boundaries": set(),
     "bench.sequential": {*BASE, "bench.boundaries"},
-    "bench.summary": {*BASE, "bench.store", "bench.rules"},
+    "bench.statistics": set(),
+    "bench.summary": {*BASE, "bench.store", "bench.rules", "bench.statistics"},
+    "bench.fronts": {"bench.statistics"},
+    "bench.pairs": {"bench.summary", "bench.shorten", "bench.statistics", "bench.fronts", "bench.types"},
+    "bench.shortlist": {*ANALYSIS, "bench.fixed"},
+    "bench.standings": ANALYSIS,
+    "bench.verdict": {*ANALYSIS, *CERTIFIERS, "bench.standings"},
+    "bench.decide": {*ANALYSIS, "bench.shortlist", "bench.standings", "bench.verdict"},
+    "bench.changes": {*ANALYSIS, "bench.shorten"},
+    "bench.compare": {*ANALYSIS, "bench.changes", "bench.shorten"},
+    "bench.tables": ANALYSIS,
+    "bench.markup": {"bench.tables"},
+    "bench.records": set(),
 }
 
 
@@ -121,7 +140,18 @@ def test_pictures_are_made_from_summaries_alone():
     pictures = [m for m in MODULES if inside(m, "bench.plots", "bench.examples_file", "bench.report")]
     assert "bench.examples_file" in pictures
     for module in pictures:
-        allowed = ("bench.summary", "bench.types", "bench.examples_file", "bench.plots", "bench.shorten")
+        deciding = ("bench.pairs", "bench.decide", "bench.standings") if inside(module, "bench.report") else ()
+        allowed = (
+            *deciding,
+            "bench.report",
+            "bench.summary",
+            "bench.statistics",
+            "bench.fronts",
+            "bench.types",
+            "bench.examples_file",
+            "bench.plots",
+            "bench.shorten",
+        )
         assert not [name for name in of_bench(module) if not inside(name, *allowed)], module
         assert not [name for name in imports(module) if inside(name, "torch", "purifiers", "classifiers")], module
 
@@ -155,7 +185,10 @@ def test_what_plans_and_refuses_imports_torch_only_inside_functions():
     """`list`, `--help` and refusals answer within a second because of it."""
     light = ["bench.__main__", "bench.plan", "bench.preset", "bench.plugins", "bench.data", "bench.certify"]
     light += ["bench.store", "bench.types", "bench.names", "bench.doctor", "bench.scaffold", "purifiers.nets.cards"]
+    light += ["bench.readiness"]
+    light += [m for m in MODULES if inside(m, "bench.data")]
     light += ["purifiers.base", "classifiers.base", "classifiers.own"]
+    light += [f"purifiers.nets.{name}" for name in ("sources", "known", "download")]
     light += [m for m in MODULES if m.count(".") == 1 and inside(m, "purifiers", "classifiers")]
     for module in light:
         tree = ast.parse(MODULES[module].read_text())

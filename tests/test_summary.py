@@ -1,6 +1,7 @@
-"""From counts to figures: intervals, fronts, paired gains, and what the reader is told."""
+"""From counts to figures: certificates, paired gains, and what the reader is told."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,33 +9,8 @@ import pytest
 from scipy import stats
 
 from bench.store import Run
-from bench.summary import Summary, describe_row, front, mean_interval, paired_gains, summarise, wilson_interval
+from bench.summary import Summary, describe_row, paired_gains, summarise
 from bench.types import Cell
-
-
-@pytest.mark.parametrize(("hits", "total"), [(0, 20), (300, 500), (500, 500), (1, 3)])
-def test_the_interval_of_an_accuracy_is_wilsons(hits, total):
-    expected = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_sixty_percent_of_500_images_has_the_interval_of_the_protocol():
-    low, high = wilson_interval(300, 500)
-    assert (round(100 * low, 1), round(100 * high, 1)) == (55.6, 64.2)
-
-
-def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(200):
-        low, high = mean_interval(rng.exponential(size=150), seed=seed)
-        covered += low <= 1 <= high
-    assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_the_front_keeps_what_nothing_as_cheap_beats():
-    costs, values = [1, 1, 2, 3, 4, float("nan")], [0.5, 0.6, 0.55, 0.7, 0.7, 0.9]
-    assert front(costs, values) == [1, 3]
 
 
 def test_an_abstained_or_wrong_image_counts_nowhere():
@@ -118,3 +94,20 @@ def test_a_baseline_that_could_mean_several_rows_is_refused():
     table = pd.DataFrame({"label": ["ode(steps=1)", "ode(steps=2)"], "purifier": ["ode", "ode"]})
     with pytest.raises(ValueError, match="could be any of"):
         paired_gains(Summary("", table, pd.DataFrame(), (), ()), "ode")
+
+
+def test_what_changed_while_a_run_was_made_is_noted():
+    """Counts of several library versions, and times of processes that shared a GPU."""
+    from bench.run import continued
+    from bench.store import Run
+    from bench.summary import session_notes
+
+    facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same")
+    first = continued({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {})
+    second = continued({**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first)
+    assert [session["libraries"]["torch"] for session in second["sessions"]] == ["2.11", "2.12"]
+    empty = pd.DataFrame()
+    assert not session_notes(Run(Path("run"), first, {}, {}, empty, empty))
+    versions, shared = session_notes(Run(Path("run"), second, {}, {}, empty, empty))
+    assert versions == "run: counted with 2 different library versions; the manifest lists them"
+    assert "up to 2 processes shared a GPU" in shared

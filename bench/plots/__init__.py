@@ -1,7 +1,8 @@
-"""Summaries -> pictures, each as PNG and SVG. Nothing here counts, certifies or runs a network."""
+"""Summaries -> pictures, each as PNG and SVG, or as asked. Nothing here counts, certifies or runs a network."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.examples_file import Examples
@@ -9,24 +10,34 @@ from bench.plots.curves import accuracy_vs_radius
 from bench.plots.grid import image_grid
 from bench.plots.pareto import pareto, pareto_at
 from bench.plots.rows import drawable
-from bench.plots.style import save
+from bench.plots.style import METADATA, save
 from bench.summary import Summary
 
-__all__ = ["accuracy_vs_radius", "draw_all", "image_grid", "pareto", "pareto_at"]
+__all__ = ["FORMATS", "accuracy_vs_radius", "draw_all", "formats_of", "image_grid", "pareto", "pareto_at"]
+
+FORMATS = ("png", "svg")
 
 
-def draw_all(summary: Summary, examples: Examples | None, folder: Path) -> list[Path]:
+def formats_of(words: str) -> list[str]:
+    """`png, pdf` -> `["png", "pdf"]`; raises ValueError for one that pictures are not written in."""
+    formats = list(dict.fromkeys(word.strip().lower() for word in words.split(",")))
+    if unknown := [name for name in formats if name not in METADATA]:
+        raise ValueError(f"pictures are written as {', '.join(METADATA)}, not as {', '.join(map(repr, unknown))}")
+    return formats
+
+
+def draw_all(summary: Summary, examples: Examples | None, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Draw every picture that a summary has the figures for, and return the files in the order in which to look.
 
     `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, and `examples-sigma-S` where there are examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = drawable(summary)
-    written = save(pareto(summary), folder, "pareto")
+    written = save(pareto(summary), folder, "pareto", formats)
     for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
-        written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}")
-    written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius")
+        written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)
+    written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius", formats)
     for sigma in sorted({panel.sigma for panel in examples.panels}) if examples else ():
         assert examples is not None
-        written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}")
+        written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
     return written

@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from bench.plots.rows import conditions, drawable, nothing, remarks
 from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, styled
-from bench.summary import Summary, wilson_interval
+from bench.statistics import wilson_interval
+from bench.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
 MOST_BANDS = 3  # lines with an interval each; among more, only the best and plain smoothing keep theirs

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
+from bench.fronts import front
 from bench.plots.labels import Floats, Name, place_names
 from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
-from bench.summary import front
 
 FADED = 0.45
 APART = 7.5  # points between marks that would cover each other

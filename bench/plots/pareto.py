@@ -58,7 +58,8 @@ def separation(rows: pd.DataFrame, metric: Metric) -> float:
 
 def headline(rows: pd.DataFrame, radii: Sequence[float]) -> tuple[float, list[Metric]]:
     """The sigma and the radius that tell the purifiers apart best; of equals, the largest sigma and radius."""
-    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], average_radius(rows)))
+    acr = average_radius(rows)
+    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], acr))
     here = rows[rows["sigma"] == sigma]
     accuracies = metrics(here, radii, sigma)[:-1]
     away = [m for m in reversed(accuracies) if m.radius > 0] or accuracies

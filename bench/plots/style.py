@@ -70,6 +70,13 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.fonttype": "none",  # words stay words: small files that can be searched
     "svg.hashsalt": "purifybench",  # the same picture is the same file
+    "pdf.fonttype": 42,  # TrueType, which publishers take
+}
+
+METADATA: dict[str, dict[str, None]] = {  # without what changes from day to day
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 P = ParamSpec("P")
@@ -180,9 +187,9 @@ def family_handles(names: Iterable[str]) -> list[Line2D]:
 
 
 @styled
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG; the same figure gives the same bytes."""
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    figure.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png", "svg")) -> list[Path]:
+    """Write a figure in some of the formats of `METADATA`; the same figure gives the same bytes."""
+    paths = [folder / f"{name}.{ending}" for ending in formats]
+    for path in paths:
+        figure.savefig(path, dpi=DPI, metadata=METADATA[path.suffix[1:]])
     return paths

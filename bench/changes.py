@@ -1,0 +1,162 @@
+"""What changed of one purifier at one sigma between two runs, tested image by image, and of the fronts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bench.fronts import SCALES, hypervolume
+from bench.pairs import certified, certifiers_of
+from bench.shorten import short_names
+from bench.statistics import (
+    CONFIDENCE,
+    FEWEST,
+    Difference,
+    accuracy_difference,
+    holm,
+    mean_differences,
+    resampled_means,
+)
+from bench.summary import Summary
+
+LEVEL = 1 - CONFIDENCE
+
+Pair = tuple[pd.Series, pd.Series]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A purifier at a sigma, in both runs, on the images that both have certified.
+
+    Attributes:
+        label, name, sigma: of it; label and short name are those of the second run.
+        radius: at which certified accuracy is read.
+        images: in common.
+        differing: images whose certified radius is not the same.
+        accuracy: the first and the second run's.
+        accuracy_change: second minus first; Newcombe's interval, McNemar's exact p.
+        accuracy_p: that p, corrected by Holm over all tests of the comparison.
+        acr: the first and the second run's average certified radius.
+        acr_change, acr_p: likewise (paired bootstrap); None where certifiers differ, whose ACRs do not compare.
+        nfe, ms: the first and the second run's, per purified image.
+        complete: both runs have all the images that they were asked for.
+    """
+
+    label: str
+    name: str
+    sigma: float
+    radius: float
+    images: int
+    differing: int
+    accuracy: tuple[float, float]
+    accuracy_change: Difference
+    accuracy_p: float
+    acr: tuple[float, float]
+    acr_change: Difference | None
+    acr_p: float | None
+    nfe: tuple[float, float]
+    ms: tuple[float, float]
+    complete: bool
+
+    @property
+    def significant(self) -> bool:
+        """Accuracy or ACR changed by more than chance explains, at 5 % over the whole comparison."""
+        return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= LEVEL
+
+
+@dataclass(frozen=True)
+class VolumeChange:
+    """Hypervolume of the first and of the second run's front, on the images and rows that are complete in both.
+
+    Attributes:
+        volumes: average certified radius that a budget buys, averaged over budgets that are uniform on the scale.
+        change, low, high: second minus first, and its 95 % interval (paired bootstrap; NaN with too few images).
+        scale: in words.
+        rows: how many rows (purifier and sigma) make each front.
+    """
+
+    volumes: tuple[float, float]
+    change: float
+    low: float
+    high: float
+    scale: str
+    rows: int
+
+
+def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Change, np.ndarray | None]:
+    """The change of one pair, its ACR not tested yet, and what each image gained (None where certifiers differ)."""
+    a, b = pair
+    images, radii = certified(summary, pd.DataFrame([a, b]))
+    at = default_radius(summary, pair) if radius is None else radius
+    hits, gained = radii >= at, np.maximum(radii, 0.0)
+    accuracy = hits.mean(axis=0) if len(images) else np.full(2, np.nan)
+    acr = gained.mean(axis=0) if len(images) else np.full(2, np.nan)
+    change = accuracy_difference(hits[:, 1], hits[:, 0])
+    made = Change(
+        label=b["label"],
+        name=short_names(summary.table)[b["label"]],
+        sigma=float(b["sigma"]),
+        radius=at,
+        images=len(images),
+        differing=int((radii[:, 0] != radii[:, 1]).sum()),
+        accuracy=(float(accuracy[0]), float(accuracy[1])),
+        accuracy_change=change,
+        accuracy_p=change.p,
+        acr=(float(acr[0]), float(acr[1])),
+        acr_change=None,
+        acr_p=None,
+        nfe=(float(a["nfe"]), float(b["nfe"])),
+        ms=(float(a["ms_purify"]), float(b["ms_purify"])),
+        complete=bool(a["complete"] and b["complete"]),
+    )
+    return made, gained[:, 1] - gained[:, 0] if a["rule"] == b["rule"] else None
+
+
+def tested(changes: Sequence[tuple[Change, np.ndarray | None]]) -> list[Change]:
+    """The changes with their ACRs tested; pairs of as many images are resampled together, which takes no longer."""
+    found: dict[int, Difference] = {}
+    for images in {len(gained) for _, gained in changes if gained is not None}:
+        mine = {i: gained for i, (_, gained) in enumerate(changes) if gained is not None and len(gained) == images}
+        found |= dict(zip(mine, mean_differences(np.stack(list(mine.values()), axis=1)), strict=True))
+    return [replace(change, acr_change=found.get(i)) for i, (change, _) in enumerate(changes)]
+
+
+def default_radius(summary: Summary, pair: Pair) -> float:
+    reach = min(row["largest"] for row in pair)
+    half = pair[0]["sigma"] / 2
+    return min((r for r in summary.radii if r <= reach), key=lambda r: (abs(r - half), -r), default=0.0)
+
+
+def corrected(changes: Sequence[Change]) -> list[Change]:
+    """The changes with Holm's correction over all of their tests, of accuracies and of ACRs together."""
+    accuracies = [change.accuracy_change.p for change in changes]
+    acrs = [change.acr_change.p for change in changes if change.acr_change is not None]
+    p = iter(holm([*accuracies, *acrs]))
+    with_accuracy = [replace(change, accuracy_p=next(p)) for change in changes]
+    return [replace(c, acr_p=None if c.acr_change is None else next(p)) for c in with_accuracy]
+
+
+def volume_change(summary: Summary, pairs: Sequence[Pair], cost: str = "nfe", seed: int = 0) -> VolumeChange | None:
+    rows = pd.DataFrame([pair[side] for side in (0, 1) for pair in pairs])
+    if rows.empty or len(certifiers_of(rows)) > 1 or any(a["rule"] != b["rule"] for a, b in pairs):
+        return None
+    images, radii = certified(summary, rows)
+    if not len(images):
+        return None
+    gained, scale, m = np.maximum(radii, 0.0), SCALES[cost], len(pairs)
+    costs = list(rows[cost][:m]), list(rows[cost][m:])
+    before, after = (float(hypervolume(c, g.mean(axis=0), scale)) for c, g in zip(costs, halves(gained), strict=True))
+    low, high = float("nan"), float("nan")
+    if len(images) >= FEWEST:
+        means = halves(resampled_means(gained, seed=seed))
+        drawn = [hypervolume(c, g, scale) for c, g in zip(costs, means, strict=True)]
+        low, high = (float(q) for q in np.quantile(drawn[1] - drawn[0], [LEVEL / 2, 1 - LEVEL / 2]))
+    return VolumeChange((before, after), after - before, low, high, scale.words, m)
+
+
+def halves(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    m = columns.shape[1] // 2
+    return columns[:, :m], columns[:, m:]

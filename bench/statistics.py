@@ -1,0 +1,208 @@
+"""Intervals and paired tests: pure functions of arrays, whose rows are images and whose columns are options.
+
+"Paired" means that both columns saw the same images and, where their cells have one seed, the same noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import bdtr, ndtri
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+TEST_RESAMPLES = 10_000  # of p-values, so that a correction for a hundred comparisons can still find something
+SPLITS = 500
+MOST_KEPT = 2**25  # draws of a bootstrap that are made once, in 64 MiB
+POWER = 0.8
+FEWEST = 10  # images: with fewer, images drawn again from the sample say nothing of others
+
+
+def wilson_interval(hits: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Two-sided interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+    if total == 0:
+        return 0.0, 1.0
+    z = float(ndtri((1 + confidence) / 2))
+    p, q = hits / total, z * z / total
+    centre, half = (p + q / 2) / (1 + q), z / (1 + q) * math.sqrt(p * (1 - p) / total + q / (4 * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Means of columns over images drawn with replacement, the same images for every column and in every call.
+
+    Parameters:
+        values: `[images, options]`.
+
+    Returns:
+        `[resamples, options]`; memory stays bounded however many images there are.
+    """
+    images = len(values)
+    few = images * resamples <= MOST_KEPT
+    drawn = kept_times(images, resamples, seed) if few else times_drawn(images, resamples, seed)
+    return np.concatenate([times.astype(float) @ values / images for times in drawn])
+
+
+def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is in each resample, some resamples at a time: uint16 `[some, images]`."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 2**21 // images)
+    for start in range(0, resamples, chunk):
+        picks = rng.integers(images, size=(min(chunk, resamples - start), images))
+        picks += images * np.arange(len(picks))[:, None]
+        yield np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape).astype(np.uint16)
+
+
+@lru_cache(maxsize=4)
+def kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """The same, kept for the next call: a report asks hundreds of times."""
+    return tuple(times_drawn(images, resamples, seed))
+
+
+def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over images."""
+    if len(values) < 2:
+        return (float("nan"), float("nan"))
+    means = resampled_means(np.asarray(values, float)[:, None], seed=seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher the first of two options is than the second, on the same images.
+
+    Attributes:
+        images: in common.
+        effect, low, high: the difference and its 95 % interval.
+        p: two-sided, of no difference.
+        only_first, only_second: share of images that one of them alone certifies (0 where the values are radii).
+    """
+
+    images: int
+    effect: float
+    low: float
+    high: float
+    p: float
+    only_first: float = 0.0
+    only_second: float = 0.0
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """McNemar's exact test (1947), two-sided: the discordant images fall to either side like a fair coin."""
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    return min(1.0, 2 * float(bdtr(fewer, total, 0.5))) if total else 1.0
+
+
+def newcombe_interval(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of a difference of paired proportions (Newcombe 1998, Statist. Med. 17:2635, method 10).
+
+    Wilson's intervals of the two proportions, combined by their correlation, which is corrected for continuity.
+    """
+    n = both + only_first + only_second + neither
+    if n == 0:
+        return -1.0, 1.0
+    hits = both + only_first, both + only_second
+    (p1, p2), (l1, u1), (l2, u2) = (h / n for h in hits), *(wilson_interval(h, n, confidence) for h in hits)
+    margins = hits[0] * hits[1] * (n - hits[0]) * (n - hits[1])
+    cross = both * neither - only_first * only_second
+    correlation = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(margins) if margins else 0.0
+    below = (p1 - l1) ** 2 - 2 * correlation * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2
+    above = (u1 - p1) ** 2 - 2 * correlation * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2
+    return p1 - p2 - math.sqrt(max(below, 0.0)), p1 - p2 + math.sqrt(max(above, 0.0))
+
+
+def accuracy_difference(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Difference of two certified accuracies: McNemar's exact test, Newcombe's interval.
+
+    Parameters:
+        first, second: `[images]`, whether each image is certified.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    n, ahead, behind = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    both = int((first & second).sum())
+    low, high = newcombe_interval(both, ahead, behind, n - both - ahead - behind)
+    shares = (ahead / n, behind / n) if n else (0.0, 0.0)
+    return Difference(n, shares[0] - shares[1], low, high, mcnemar_p(ahead, behind), *shares)
+
+
+def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
+    """Whether means of differences, such as of certified radii, are other than 0: paired percentile bootstrap.
+
+    p is twice the share of resamples on the far side of 0, so that it is below 5 % where the interval leaves out 0; it
+    is 1 where nothing differs, or there are fewer than two images.
+
+    Parameters:
+        gained: `[images, pairs]`, first minus second of each pair, on the same images.
+    """
+    images, pairs = gained.shape
+    if images < 2:
+        alone = gained.mean(axis=0) if images else np.full(pairs, np.nan)
+        return [Difference(images, float(effect), float("nan"), float("nan"), 1.0) for effect in alone]
+    means = resampled_means(gained, TEST_RESAMPLES, seed)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    beyond = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
+    p = np.minimum(1.0, 2 * (beyond + 1) / (len(means) + 1))
+    effects = gained.mean(axis=0)
+    return [Difference(images, *(float(v) for v in found)) for found in zip(effects, low, high, p, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Holm 1979): below 5 % in any of them errs in 5 % of families at most, however they depend."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONFIDENCE, power: float = POWER) -> float:
+    """Images that tell two certified accuracies apart with some power, if these shares are the truth (Connor 1987).
+
+    Parameters:
+        only_first, only_second: share of images that one of the two alone certifies.
+
+    Returns:
+        Infinity where the shares are equal.
+    """
+    apart, effect = only_first + only_second, only_first - only_second
+    if effect == 0:
+        return math.inf
+    spread = float(ndtri(1 - alpha / 2)) * math.sqrt(apart) + float(ndtri(power)) * math.sqrt(apart - effect**2)
+    return math.ceil((spread / effect) ** 2)
+
+
+def split_half(values: np.ndarray, splits: int = SPLITS, seed: int = 0) -> tuple[float, np.ndarray]:
+    """The mean that the best column reaches on images that did not choose it.
+
+    One half of the images chooses the column, the other half reads it, both ways, over random splits. (The best mean
+    over all images is too high: what chose it is what it is read on.)
+
+    Parameters:
+        values: `[images, columns]`.
+
+    Returns:
+        The mean (NaN for one image), and how often each column was chosen.
+    """
+    images, columns = values.shape
+    if images < 2:
+        return float("nan"), np.full(columns, np.nan)
+    rng = np.random.default_rng(seed)
+    read, chosen, size = 0.0, np.zeros(columns), images // 2
+    chunk = max(1, 2**21 // images)
+    for start in range(0, splits, chunk):
+        halves = [rng.permutation(images) < size for _ in range(min(chunk, splits - start))]
+        one = np.array(halves, float) @ values / size
+        other = (values.sum(axis=0) - one * size) / (images - size)
+        for mine, theirs in ((one, other), (other, one)):
+            best = mine.argmax(axis=1)
+            chosen += np.bincount(best, minlength=columns)
+            read += theirs[np.arange(len(best)), best].sum()
+    return read / (2 * splits), chosen / (2 * splits)

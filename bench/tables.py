@@ -1,0 +1,238 @@
+"""Summaries -> tables in the paper's layout: rows purifiers, columns radii; what is best, and what may be. Pure.
+
+Significance is judged on the images that the complete rows share: McNemar's exact test against the best of the column,
+paired bootstrap for the ACR, both corrected by Holm within the column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
+from bench.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
+from bench.summary import COUNTED, Summary
+
+LEVEL = 1 - CONFIDENCE
+PERCENT = "{:.1f}"
+EPSILON = "ε = "
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in a place of a table.
+
+    Attributes:
+        text: as it is to be read, not yet escaped.
+        best: the highest of its column.
+        close: not the highest, but not significantly lower.
+    """
+
+    text: str
+    best: bool = False
+    close: bool = False
+
+
+NONE = Entry("–")
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table before it is written in some markup.
+
+    Attributes:
+        name: of its file, without an ending.
+        caption: what it shows.
+        head: titles of the columns.
+        rows: a name, then an entry for each other column.
+        notes: below it, a sentence each.
+    """
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...]
+
+
+def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[PaperTable]:
+    """A table for each sigma, and where there are several, two for the envelope over them.
+
+    `envelope` reads the best sigma of each purifier and radius, chosen on the test set; `envelope-split-half` chooses
+    it on one half of the images and reads it on the other.
+
+    Parameters:
+        sigmas: those to take, instead of all.
+
+    Raises:
+        ValueError: a sigma is asked for that the summary has not; the message lists them.
+    """
+    table = with_names(summary)
+    known = sorted(table["sigma"].unique()) if len(table) else []
+    for sigma in sigmas or ():
+        if not any(math.isclose(sigma, k) for k in known):
+            has = listed((f"{k:g}" for k in known), 20) or "none"
+            raise ValueError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
+    chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
+    mine = table[table["sigma"].isin(chosen)] if len(table) else table
+    several = [envelope(summary, mine), envelope_split_half(summary, mine)] if len(chosen) > 1 else []
+    return [of_sigma(summary, mine[mine["sigma"] == sigma], sigma) for sigma in chosen] + several
+
+
+def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
+    """The rows of one sigma: NFE, certified accuracy at every radius, ACR."""
+    whole = rows[rows["complete"] & (rows["source"] == COUNTED)]
+    shared, radii = certified(summary, whole)
+    samples = dict(zip(whole.index, radii.T, strict=True)) if len(shared) else {}
+    columns = []
+    for radius in summary.radii:
+        values = {key: share(row, radius) for key, row in rows.iterrows() if row["images"] and row["largest"] >= radius}
+        columns.append(marked(values, {key: r >= radius for key, r in samples.items() if key in values}))
+    values = {key: row["acr"] for key, row in rows.iterrows() if row["images"]}
+    alike = rows["rule"].nunique() == 1
+    columns.append(marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
+    return PaperTable(
+        f"sigma-{sigma:g}",
+        f"Certified accuracy (%) at radius ε, σ = {sigma:g}.",
+        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii), "ACR"),
+        tuple(
+            (Entry(row_name(row)), Entry(nfe_words([row["nfe"]])), *(column.get(key, NONE) for column in columns))
+            for key, row in rows.iterrows()
+        ),
+        (*readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
+    )
+
+
+def envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
+    """The best sigma of each purifier at each radius, chosen on the test set, as papers report it."""
+    columns = []
+    for radius in summary.radii:
+        reach = candidates(rows, radius)
+        best = {
+            name: max((row for _, row in mine.iterrows()), key=lambda row: (share(row, radius), -row["sigma"]))
+            for name, mine in reach.groupby("name", sort=False)
+        }
+        values = {name: share(row, radius) for name, row in best.items()}
+        shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
+        samples = dict(zip(best, (radii >= radius).T, strict=True)) if len(shared) else {}
+        sigmas = {name: f" ({row['sigma']:g})" for name, row in best.items()}
+        columns.append({n: replace(e, text=e.text + sigmas[n]) for n, e in marked(values, samples).items()})
+    return over_sigmas(
+        summary,
+        rows,
+        "envelope",
+        "Certified accuracy (%) at radius ε, with the best σ of each purifier and radius (in brackets).",
+        columns,
+        ("Each σ was chosen on the test set, by the images that it is read on: figures are somewhat too high.",),
+    )
+
+
+def envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
+    """The same, read on images that had no part in choosing the sigma."""
+    columns = []
+    for radius in summary.radii:
+        fair = {}
+        for name, mine in candidates(rows, radius).groupby("name", sort=False):
+            shared, radii = certified(summary, mine)
+            if len(shared) > 1:
+                fair[name] = Entry(PERCENT.format(100 * split_half((radii >= radius).astype(float))[0]))
+        columns.append(fair)
+    return over_sigmas(
+        summary,
+        rows,
+        "envelope-split-half",
+        "Certified accuracy (%) at radius ε, with the σ that is best on other images than it is read on.",
+        columns,
+        (f"One half of the images chooses σ, the other half reads it, both ways; means over {SPLITS} random halves.",),
+    )
+
+
+def over_sigmas(
+    summary: Summary,
+    rows: pd.DataFrame,
+    name: str,
+    caption: str,
+    columns: Sequence[Mapping[str, Entry]],
+    notes: tuple[str, ...],
+) -> PaperTable:
+    """A table with a row for each purifier, whatever the sigma."""
+    return PaperTable(
+        name,
+        caption,
+        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)),
+        tuple(
+            (Entry(purifier), Entry(nfe_words(mine["nfe"])), *(column.get(purifier, NONE) for column in columns))
+            for purifier, mine in rows.groupby("name", sort=False)
+        ),
+        (*notes, *readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
+    )
+
+
+def candidates(rows: pd.DataFrame, radius: float) -> pd.DataFrame:
+    """Complete rows with counts whose draws can certify the radius."""
+    return rows[rows["complete"] & (rows["source"] == COUNTED) & (rows["largest"] >= radius)]
+
+
+def share(row: pd.Series, radius: float) -> float:
+    return float(row[f"acc@{radius:g}"])
+
+
+def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form: str | None = None) -> dict[Any, Entry]:
+    """Entries of a column, the highest of those with samples marked, and those that are not significantly lower.
+
+    Parameters:
+        values: by row.
+        samples: by row, what each shared image contributes: whether it is certified, or its radius.
+        form: of the figures; percent without one.
+    """
+    texts = {key: form.format(v) if form else PERCENT.format(100 * v) for key, v in values.items()}
+    means = {key: float(sample.mean()) for key, sample in samples.items()}
+    highest = max(means.values(), default=0.0)
+    if len(means) < 2 or highest <= 0:
+        return {key: Entry(text) for key, text in texts.items()}
+    best = [key for key, mean in means.items() if mean >= highest - 1e-12]
+    others = [key for key in means if key not in best]
+    if form:
+        tests = mean_differences(np.stack([samples[best[0]] - samples[k] for k in others], axis=1)) if others else []
+    else:
+        tests = [accuracy_difference(samples[best[0]], samples[key]) for key in others]
+    p = dict(zip(others, holm([test.p for test in tests]), strict=True))
+    return {key: Entry(text, key in best, p.get(key, 0.0) > LEVEL) for key, text in texts.items()}
+
+
+def row_name(row: pd.Series) -> str:
+    """The purifier, with what a reader must know of its row."""
+    if row["source"] != COUNTED:
+        return f"{row['name']} (published)"
+    if not row["complete"]:
+        return f"{row['name']} " + (
+            f"({row['images']:.0f} of {row['wanted']:.0f} images)" if pd.isna(row["error"]) else "(failed)"
+        )
+    return row["name"]
+
+
+def nfe_words(values: Iterable[float]) -> str:
+    """One number, or the range of an adaptive solver over several sigmas."""
+    words = list(dict.fromkeys(f"{value:.3g}" for value in sorted(values) if not math.isnan(value)))
+    return words[0] if len(words) == 1 else f"{words[0]}–{words[-1]}" if words else ""
+
+
+def readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[str, ...]:
+    """How the figures were measured and marked, and what is missing."""
+    counts = sorted({int(images) for images in rows["images"] if images})
+    span = f"{counts[0]} to {counts[-1]} images" if len(set(counts)) > 1 else number_of(sum(counts[:1]), "image")
+    facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
+    how = (
+        "Bold: the highest of its column. †: not significantly lower on the same images (McNemar's exact test, paired "
+        "bootstrap for the ACR; Holm within the column, 5 %)."
+    )
+    return (
+        f"{'; '.join(filter(None, facts))}. {NONE.text}: more than the draws can certify.",
+        *([how] if marks else []),
+        *(f"Note: {note}." for note in summary.notes),
+    )

@@ -1,0 +1,295 @@
+"""Recommendations: the right one where the images can tell, and plain words where they cannot."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from summaries import Row, hits, summary_of
+
+from bench.decide import Recommendation, recommend
+from bench.fixed import FixedN
+from bench.sequential import Sequential
+from bench.statistics import wilson_interval
+from bench.summary import IMPORTED, Summary
+
+NONE = Row("none", hits(100, range(10)), nfe=0.0, ms=0.001, family="none")
+GOOD = Row("good", hits(100, range(80)), nfe=1.0, ms=1.0)
+FAIR = Row("fair", hits(100, range(78)), nfe=5.0, ms=4.0)
+POOR = Row("poor", hits(100, range(40)), nfe=2.0, ms=2.0)
+
+
+def told(found: Recommendation) -> str:
+    """All that a recommendation says."""
+    return " ".join([found.verdict, *found.notes])
+
+
+def test_what_certifies_the_most_is_chosen_where_the_images_can_tell():
+    found = recommend(summary_of(NONE, POOR, GOOD), 0.25)
+    assert found.chosen is not None and found.runner_up is not None
+    assert (found.chosen.label, found.chosen.sigma, found.chosen.accuracy) == ("good", 0.5, 0.8)
+    assert (found.chosen.low, found.chosen.high) == wilson_interval(80, 100)
+    assert (found.chosen.nfe, found.chosen.ms, found.chosen.images) == (1.0, 1.0, 100)
+    assert found.runner_up.label == "poor"
+    assert found.clear and found.probability == 1.0 and found.more_images is None
+    assert found.verdict == (
+        "Use good at σ = 0.5: it certifies 80.0 % [71.1, 86.7] of 100 images at radius 0.25, more than every other "
+        "candidate (next: poor (40.0 %); every p < 0.001)."
+    )
+    assert found.budget == "any cost"
+
+
+def test_a_budget_leaves_out_what_costs_more():
+    found = summary_of(NONE, POOR, GOOD, FAIR)
+    assert recommend(found, 0.25, max_nfe=0).chosen.label == "none"
+    assert recommend(found, 0.25, max_ms=1.5).chosen.label == "good"
+    assert recommend(found, 0.25, max_nfe=5, max_ms=1.5).budget == (
+        "at most 5 network evaluations and 1.5 ms per purification"
+    )
+    assert recommend(found, 0.25, max_nfe=1).budget == "at most 1 network evaluation"
+    assert [s.option.label for s in recommend(found, 0.25, max_nfe=2).standings] == ["good", "poor", "none"]
+
+
+def test_what_may_be_as_good_for_less_is_named():
+    dear = Row("dear", hits(100, range(82)), nfe=9.0, ms=9.0)
+    found = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25)
+    assert found.chosen.label == "dear" and not found.clear
+    assert found.runner_up.label == "good"
+    assert "it cannot be told from 2 others, the closest being good (80.0 %)" in found.verdict
+    assert "As good as far as these images tell, and cheaper: good (80.0 %), 1 NFE instead of 9" in found.verdict
+    assert 0.5 < found.probability < 1
+    by_time = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25, max_ms=9)
+    assert "good (80.0 %), 1 ms instead of 9" in by_time.verdict
+    assert "none of them is cheaper" in recommend(summary_of(replace(dear, nfe=1.0), GOOD, FAIR), 0.25).verdict.lower()
+
+
+def test_of_equals_the_cheapest_is_chosen_and_no_number_of_images_is_promised():
+    found = recommend(summary_of(replace(GOOD, label="dear", nfe=7.0), GOOD), 0.25)
+    assert found.chosen.label == "good" and found.runner_up.label == "dear"
+    assert not found.clear and found.probability == 0.5 and found.more_images is None
+    assert "more images may never tell" in found.verdict
+
+
+def test_so_many_more_images_would_tell():
+    """The number is checked against drawing that many images, with the shares that were seen."""
+    first, second = hits(200, range(120)), hits(200, range(20, 130))
+    found = recommend(summary_of(Row("a", first), Row("b", second)), 0.25)
+    assert not found.clear and found.chosen.label == "a"
+    n = 200 + found.more_images
+    drawn = np.random.default_rng(0).multinomial(n, [20 / 200, 10 / 200, 170 / 200], size=1500)
+    power = np.mean([stats.binomtest(int(a), int(a + b)).pvalue <= 0.05 for a, b, _ in drawn])
+    assert 0.72 <= power <= 0.85
+    assert f"about {found.more_images:,} more images would tell it from the closest" in found.verdict.lower()
+
+
+def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
+    halves = hits(100, range(50)), hits(100, range(1, 51))
+    found = recommend(summary_of(Row("a", halves[0], 0.5), Row("a", halves[1], 1.0), Row("b", hits(100, 0), 0.5)), 0.25)
+    assert found.chosen.label == "a" and found.runner_up.label == "b"
+    assert found.probability == pytest.approx(1.0)
+    assert found.clear  # which sigma is not what was asked
+    assert any("σ was chosen on the test set, among 2" in note for note in found.notes)
+
+
+def test_where_there_is_one_purifier_its_sigmas_are_the_rivals():
+    found = recommend(summary_of(Row("a", hits(100, range(50)), 0.5), Row("a", hits(100, range(20)), 1.0)), 0.25)
+    assert (found.chosen.sigma, found.runner_up.sigma, found.clear) == (0.5, 1.0, True)
+
+
+def test_the_only_candidate_is_chosen_without_a_probability():
+    found = recommend(summary_of(GOOD), 0.25)
+    assert found.chosen.label == "good" and found.runner_up is None and found.probability is None and found.clear
+    assert "nothing else does so within the budget" in found.verdict
+
+
+def test_every_figure_of_a_candidate_is_the_summarys():
+    rng = np.random.default_rng(0)
+    summary = summary_of(*(Row(f"p{i}", np.where(rng.random(60) < 0.6, rng.random(60), -1)) for i in range(4)))
+    table = summary.table.set_index("label")
+    for standing in recommend(summary, 0.25).standings:
+        o = standing.option
+        mine = table.loc[o.label, ["acc@0.25", "acc_low@0.25", "acc_high@0.25", "nfe", "ms_purify", "images"]]
+        assert [o.accuracy, o.low, o.high, o.nfe, o.ms, o.images] == mine.tolist()
+
+
+def test_standings_are_behind_by_what_is_measured_on_the_same_images():
+    found = recommend(summary_of(GOOD, POOR), 0.25)
+    first, second = found.standings
+    assert first.behind is None and first.p is None
+    assert second.behind.effect == pytest.approx(0.4)
+    assert second.behind.p == second.p == stats.binomtest(40, 40).pvalue
+    assert (first.best, second.best, first.on_front, second.on_front) == (1, 0, 1, 0)
+
+
+def test_the_p_values_of_all_candidates_are_corrected_together():
+    found = recommend(summary_of(GOOD, POOR, FAIR, NONE, replace(FAIR, sigma=1.0)), 0.25)
+    raw = [s.behind.p for s in found.standings[1:]]
+    assert [s.p for s in found.standings[1:]] == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    assert len(raw) == 4 and max(raw) < max(s.p for s in found.standings[1:])
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "said"),
+    [
+        ((), {}, "Nothing is certified yet"),
+        ((replace(GOOD, source=IMPORTED),), {}, "imported logs only"),
+        ((replace(GOOD, error="it raised"),), {}, "Everything failed (good)"),
+        ((replace(GOOD, wanted=200), replace(POOR, error="x")), {}, "No row has all of its images yet (1 of 2 failed)"),
+        ((GOOD, NONE), {"max_ms": 0}, "the cheapest is none at σ = 0.5, for 0.001 ms per purification"),
+        ((GOOD,), {"max_nfe": 0.5}, "the cheapest is good at σ = 0.5, for 1 network evaluations"),
+        (
+            (Row("a", hits(50)), Row("b", hits(50))),
+            {},
+            "Not a single image is certified at radius 0.25 (by 2 candidates)",
+        ),
+        (
+            (GOOD, replace(POOR, run="other", cell={"dataset": "letters"})),
+            {},
+            "certify different images (digits and letters)",
+        ),
+    ],
+)
+def test_where_nothing_can_be_recommended_it_is_said_why(rows, arguments, said):
+    summary = summary_of(*rows) if rows else Summary("", summary_of(GOOD).table.iloc[:0], None, (), ())
+    found = recommend(summary, 0.25, **arguments)
+    assert found.chosen is None and found.runner_up is None and found.probability is None and not found.clear
+    assert said in found.verdict
+
+
+def test_a_radius_beyond_the_draws_names_the_number_of_draws_that_reaches_it():
+    certifier = FixedN(0.5, 10, 40, 0.001)
+    row = replace(GOOD, certifier=certifier, largest=certifier.largest)
+    found = recommend(summary_of(row), 1.0)
+    assert found.chosen is None
+    needed = math.ceil(math.log(0.001) / stats.norm.logcdf(2))  # alpha^(1/n) = Phi(radius / sigma)
+    assert f"At σ = 0.5, --n {needed} could reach it (now --n 40)" in found.verdict
+    assert FixedN(0.5, 10, needed, 0.001).largest >= 1.0 > FixedN(0.5, 10, needed - 1, 0.001).largest
+    assert "take a larger one" in recommend(summary_of(row), 50.0).verdict
+    near = recommend(summary_of(row, POOR), certifier.largest * 0.99)
+    assert any("more draws (--n) would certify more images" in note for note in near.notes)
+
+
+def test_a_radius_between_those_of_a_sequential_rule_is_read_at_the_next():
+    rule = Sequential(0.5, (0.0, 0.25, 0.5))
+    rows = [replace(row, certifier=rule, rule=rule.rule, largest=0.5) for row in (GOOD, POOR)]
+    between = "a sequential rule certifies the radii of its grid only: radius 0.3 is read at 0.5"
+    assert between in recommend(summary_of(*rows), 0.3).notes
+    assert not any("grid" in note for note in recommend(summary_of(*rows), 0.25).notes)
+    beyond = recommend(summary_of(*rows), 0.7).verdict
+    assert "certifies no radii but those that it was asked for" in beyond
+
+
+def test_what_weakens_the_comparison_is_said():
+    said = told(recommend(summary_of(GOOD, replace(POOR, rule="sequential tight (N0 = 10)")), 0.25))
+    assert "different certifiers" in said
+    others = replace(POOR, device="GPU", cell={"seed": 1, "classifier": "vit"})
+    said = told(recommend(summary_of(GOOD, others), 0.25, max_ms=5))
+    for part in ("different devices: CPU; GPU", "seed of the noise (0 and 1)", "classifier (cnn and vit)"):
+        assert part in said
+    assert "devices" not in told(recommend(summary_of(GOOD, others), 0.25, max_nfe=5))
+
+
+def test_rows_that_are_no_candidates_are_accounted_for():
+    rule = "sequential tight (N0 = 10, radii 0 0.25 0.5)"
+    summary = summary_of(
+        GOOD,
+        replace(POOR, label="broken", error="it raised", radii=hits(0)),
+        replace(POOR, label="half", wanted=200, rule=rule),
+        replace(POOR, label="short", largest=0.1),
+        replace(POOR, label="as short", largest=0.2),
+        replace(FAIR, label="just", largest=0.25),
+        replace(POOR, label="log", source=IMPORTED),
+    )
+    found = recommend(summary, 0.25)
+    assert [s.option.label for s in found.standings] == ["good", "just"]
+    (note,) = (n for n in found.notes if n.startswith("not among the candidates"))
+    for part in ("of 7 rows", "1 failed (broken)", "easy images first (half)", "2 with draws", "1 imported"):
+        assert part in note
+
+
+def test_the_same_purifier_in_two_runs_is_told_apart():
+    found = recommend(summary_of(replace(GOOD, run="a"), replace(FAIR, label="good", run="b")), 0.25)
+    assert {s.option.label for s in found.standings} == {"good · a", "good · b"}
+    assert found.runner_up is not None
+
+
+def test_purifiers_are_compared_on_the_images_that_they_share():
+    """`few` is right on all of its 20 images, which are easy; on these, `good` is as right."""
+    few = Row("few", hits(20, range(20)), nfe=3.0, run="other")
+    found = recommend(summary_of(GOOD, few), 0.25)
+    assert found.chosen.label == "good" and found.chosen.images == 100
+    assert found.runner_up.accuracy == 1.0 and not found.clear
+    assert any("compared on the 20 that they share" in note for note in found.notes)
+    hard = recommend(summary_of(GOOD, replace(few, first=75)), 0.25)  # of these, `good` is right on five
+    assert hard.chosen.label == "few" and hard.standings[1].behind.effect == pytest.approx(0.75)
+    apart = recommend(summary_of(GOOD, replace(few, first=500)), 0.25)
+    assert apart.probability is None and not apart.clear and apart.more_images is None
+    assert "no images in common" in apart.verdict
+
+
+def test_one_image_decides_nothing():
+    found = recommend(summary_of(Row("a", hits(1, 0)), Row("b", hits(1))), 0.25)
+    assert found.chosen.label == "a" and not found.clear and found.probability is None
+    assert "of 1 image at" in found.verdict
+    assert any("fewer than 10 images" in note for note in found.notes)
+
+
+def test_fifty_purifiers_with_nothing_between_them_give_no_clear_choice():
+    """Holm's correction at work: among fifty equals, the first and the last often differ at an uncorrected 5 %."""
+    clear, uncorrected = 0, 0
+    for seed in range(6):
+        drawn = np.random.default_rng(seed).random((50, 200)) < 0.5
+        found = recommend(summary_of(*(Row(f"p{i:02}", np.where(d, 1.0, -1.0)) for i, d in enumerate(drawn))), 0.25)
+        clear += found.clear
+        uncorrected += found.standings[-1].behind.p <= 0.05
+        assert len(found.standings) == 50
+        assert found.probability < 0.6
+    assert clear == 0 and uncorrected > 3
+
+
+def test_a_choice_is_called_clear_wrongly_no_more_often_than_its_level():
+    wrong = 0
+    for seed in range(150):
+        drawn = np.random.default_rng(seed).random((3, 80)) < np.array([[0.6], [0.6], [0.2]])
+        found = recommend(summary_of(*(Row(f"p{i}", np.where(d, 1.0, -1.0)) for i, d in enumerate(drawn))), 0.25)
+        wrong += found.clear
+    assert wrong / 150 <= 0.06
+
+
+@pytest.mark.parametrize("arguments", [(-1.0,), (math.inf,), (math.nan,), (0.5, -1.0), (0.5, None, math.inf)])
+def test_a_radius_or_a_budget_that_is_none_is_refused(arguments):
+    with pytest.raises(ValueError, match="must be a number of at least 0"):
+        recommend(summary_of(GOOD), *arguments)
+
+
+def test_the_command_line_says_it_and_writes_json(cli, tiny_preset, tmp_path):
+    out = tmp_path / "run"
+    assert cli("run", tiny_preset(images=12), "--out", out, "--no-plots").exit_code == 0
+    said = cli("recommend", out, "--radius", "0")
+    assert said.exit_code == 0
+    assert "Use " in said.stdout or "Not a single image" in said.stdout
+    record = json.loads(cli("recommend", out, "--radius", "0", "--max-nfe", "1", "--json").stdout)
+    assert record["budget"] == "at most 1 network evaluation"
+    assert {s["option"]["label"] for s in record["standings"]} == {"none", "onestep-edm"}
+    beyond = cli("recommend", out, "--radius", "3", "--json")
+    assert json.loads(beyond.stdout)["chosen"] is None and beyond.exit_code == 0
+
+
+def test_the_command_line_takes_the_newest_run_and_refuses_what_is_none(cli, tiny_preset, tmp_path, monkeypatch):
+    preset = tiny_preset()
+    monkeypatch.chdir(tmp_path)
+    empty = cli("recommend", "--radius", "0.1")
+    assert empty.exit_code == 2 and "make one with `bench run`" in empty.stderr
+    assert cli("run", preset, "--no-plots").exit_code == 0
+    found = cli("recommend", "--radius", "0.1")
+    assert found.exit_code == 0 and f"reading {tmp_path.joinpath('results', 'runs', 'tiny').relative_to(tmp_path)}" in (
+        found.stderr
+    )
+    for wrong in (("absent", "--radius", "0.1"), ("--radius", "-1"), ("--radius", "0.1", "--max-ms", "-2"), ()):
+        refused = cli("recommend", *wrong)
+        assert refused.exit_code == 2 and "Traceback" not in refused.output
