@@ -145,8 +145,8 @@ def summary(
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     from bench import store
+    from bench.analysis.pairs import volumes
     from bench.display import gains_table, results_table
-    from bench.pairs import volumes
     from bench.records import plain
     from bench.summary import paired_gains, summarise
 
@@ -226,7 +226,8 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Say which purifier to use for a radius and a budget, and how sure that is."""
-    from bench import decide, store
+    from bench import store
+    from bench.analysis import decide
     from bench.display_decisions import candidates_table
     from bench.records import as_json as to_json
     from bench.summary import summarise
@@ -257,7 +258,7 @@ def compare(
 ) -> None:
     """Say what changed between two runs of the same purifiers, image by image, and whether it is more than chance."""
     from bench import store
-    from bench.compare import compare as compare_runs
+    from bench.analysis.compare import compare as compare_runs
     from bench.display_decisions import changes_tables, reading_of
     from bench.records import as_json as to_json
     from bench.summary import run_names, summarise
@@ -287,8 +288,9 @@ def tables(
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
 ) -> None:
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
-    from bench import markup, store
-    from bench import tables as paper
+    from bench import store
+    from bench.analysis import markup
+    from bench.analysis import tables as paper
     from bench.summary import summarise
 
     runs = runs or default_runs()

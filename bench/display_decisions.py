@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from bench.changes import Change
-from bench.compare import Comparison
-from bench.decide import Recommendation, Standing
-from bench.pairs import listed, number_of
-from bench.statistics import CONFIDENCE, Difference
+from bench.analysis.changes import Change
+from bench.analysis.compare import Comparison
+from bench.analysis.decide import Recommendation, Standing
+from bench.analysis.pairs import listed, number_of
+from bench.analysis.statistics import CONFIDENCE, Difference
 
 LEVEL = 1 - CONFIDENCE
 READING = (

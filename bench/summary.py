@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.statistics import mean_interval, wilson_interval
 from bench.certify import Certifier, Tally
 from bench.rules import of_sweep
-from bench.statistics import mean_interval, wilson_interval
 from bench.store import Run
 from bench.types import Cell
 

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from summaries import Row, hits, summary_of
 
-from bench.compare import CompareError, compare
-from bench.fronts import SCALES, hypervolume
-from bench.statistics import mcnemar_p
+from bench.analysis.compare import CompareError, compare
+from bench.analysis.fronts import SCALES, hypervolume
+from bench.analysis.statistics import mcnemar_p
 from bench.summary import IMPORTED, paired_gains
 
 BEFORE = Row("good", hits(100, range(60)), run="a")

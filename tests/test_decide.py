@@ -12,10 +12,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from summaries import Row, hits, summary_of
 
-from bench.decide import Recommendation, recommend
+from bench.analysis.decide import Recommendation, recommend
+from bench.analysis.statistics import wilson_interval
 from bench.fixed import FixedN
 from bench.sequential import Sequential
-from bench.statistics import wilson_interval
 from bench.summary import IMPORTED, Summary
 
 NONE = Row("none", hits(100, range(10)), nfe=0.0, ms=0.001, family="none")

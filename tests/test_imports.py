@@ -82,7 +82,7 @@ def test_plugins_know_neither_the_harness_nor_each_other(package, others):
 
 BASE = {"bench.types", "bench.names", "bench.certify"}
 CERTIFIERS = {"bench.certify", "bench.fixed"}
-ANALYSIS = {"bench.summary", "bench.pairs", "bench.statistics", "bench.fronts"}
+ANALYSIS = {"bench.summary", "bench.analysis.pairs", "bench.analysis.statistics", "bench.analysis.fronts"}
 ALLOWED = {
     "bench.types": set(),
     "bench.names": set(),
@@ -103,18 +103,29 @@ ALLOWED = {
     "bench.rules": {*BASE, "bench.boundaries", "bench.fixed", "bench.sequential"},
     "bench.boundaries": set(),
     "bench.sequential": {*BASE, "bench.boundaries"},
-    "bench.statistics": set(),
-    "bench.summary": {*BASE, "bench.store", "bench.rules", "bench.statistics"},
-    "bench.fronts": {"bench.statistics"},
-    "bench.pairs": {"bench.summary", "bench.shorten", "bench.statistics", "bench.fronts", "bench.types"},
-    "bench.shortlist": {*ANALYSIS, "bench.fixed"},
-    "bench.standings": ANALYSIS,
-    "bench.verdict": {*ANALYSIS, *CERTIFIERS, "bench.standings"},
-    "bench.decide": {*ANALYSIS, "bench.shortlist", "bench.standings", "bench.verdict"},
-    "bench.changes": {*ANALYSIS, "bench.shorten"},
-    "bench.compare": {*ANALYSIS, "bench.changes", "bench.shorten"},
-    "bench.tables": ANALYSIS,
-    "bench.markup": {"bench.tables"},
+    "bench.analysis.statistics": set(),
+    "bench.summary": {*BASE, "bench.store", "bench.rules", "bench.analysis.statistics"},
+    "bench.analysis.fronts": {"bench.analysis.statistics"},
+    "bench.analysis.pairs": {
+        "bench.summary",
+        "bench.shorten",
+        "bench.analysis.statistics",
+        "bench.analysis.fronts",
+        "bench.types",
+    },
+    "bench.analysis.shortlist": {*ANALYSIS, "bench.fixed"},
+    "bench.analysis.standings": ANALYSIS,
+    "bench.analysis.verdict": {*ANALYSIS, *CERTIFIERS, "bench.analysis.standings"},
+    "bench.analysis.decide": {
+        *ANALYSIS,
+        "bench.analysis.shortlist",
+        "bench.analysis.standings",
+        "bench.analysis.verdict",
+    },
+    "bench.analysis.changes": {*ANALYSIS, "bench.shorten"},
+    "bench.analysis.compare": {*ANALYSIS, "bench.analysis.changes", "bench.shorten"},
+    "bench.analysis.tables": ANALYSIS,
+    "bench.analysis.markup": {"bench.analysis.tables"},
     "bench.records": set(),
 }
 
@@ -140,13 +151,17 @@ def test_pictures_are_made_from_summaries_alone():
     pictures = [m for m in MODULES if inside(m, "bench.plots", "bench.examples_file", "bench.report")]
     assert "bench.examples_file" in pictures
     for module in pictures:
-        deciding = ("bench.pairs", "bench.decide", "bench.standings") if inside(module, "bench.report") else ()
+        deciding = (
+            ("bench.analysis.pairs", "bench.analysis.decide", "bench.analysis.standings")
+            if inside(module, "bench.report")
+            else ()
+        )
         allowed = (
             *deciding,
             "bench.report",
             "bench.summary",
-            "bench.statistics",
-            "bench.fronts",
+            "bench.analysis.statistics",
+            "bench.analysis.fronts",
             "bench.types",
             "bench.examples_file",
             "bench.plots",

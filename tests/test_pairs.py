@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from summaries import Row, hits, summary_of
 
-from bench.fronts import SCALES, hypervolume
-from bench.pairs import certified, certifiers_of, data_sets, listed, run_volume, with_names
+from bench.analysis.fronts import SCALES, hypervolume
+from bench.analysis.pairs import certified, certifiers_of, data_sets, listed, run_volume, with_names
 from bench.records import as_json
 from bench.sequential import Sequential, fine_family
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from report_runs import N0, PURIFIERS, N, make_examples, make_run, report_of
 
-from bench.decide import recommend
-from bench.fronts import front_probability
+from bench.analysis.decide import recommend
+from bench.analysis.fronts import front_probability
 from bench.report import data
 from bench.report.decisions import MOST_BUDGETS, budgets, round_between, thinned
 from bench.report.words import short

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from report_runs import PURIFIERS, make_examples, make_run, report_of
 
-from bench.decide import recommend
-from bench.fronts import front
+from bench.analysis.decide import recommend
+from bench.analysis.fronts import front
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser` (Playwright)")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from summaries import Row, hits, summary_of
 
-from bench.markup import escape_latex, escape_markdown, latex, markdown, write
+from bench.analysis.markup import escape_latex, escape_markdown, latex, markdown, write
+from bench.analysis.tables import Entry, PaperTable, tables
 from bench.summary import IMPORTED
-from bench.tables import Entry, PaperTable, tables
 
 BEST = Row("best", hits(200, range(180)))
 NEAR = Row("near", hits(200, range(178)), nfe=2.0)

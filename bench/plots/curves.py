@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
+from bench.analysis.statistics import wilson_interval
 from bench.plots.rows import conditions, drawable, nothing, remarks
 from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, styled
-from bench.statistics import wilson_interval
 from bench.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from bench.fronts import front
+from bench.analysis.fronts import front
 from bench.plots.labels import Floats, Name, place_names
 from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.pairs import certifiers_of
+from bench.analysis.pairs import certifiers_of
+from bench.analysis.statistics import wilson_interval
 from bench.plots.curves import steps
 from bench.plots.pareto import headline
 from bench.plots.rows import drawable
 from bench.plots.style import DASHES, MARKERS
 from bench.report.shares import add_shares
 from bench.report.words import interval, percent, short
-from bench.statistics import wilson_interval
 from bench.summary import COUNTED, Summary
 
 MOST_STEPS = 160  # of a curve: with more, it is read at this many radii

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.decide import Recommendation, Standing, recommend
+from bench.analysis.decide import Recommendation, Standing, recommend
+from bench.analysis.statistics import CONFIDENCE
 from bench.report.words import interval, percent, short
-from bench.statistics import CONFIDENCE
 from bench.summary import COUNTED, Summary
 
 MOST_BUDGETS = 8  # of each kind
@@ -20,7 +20,7 @@ MOST_CANDIDATES = 12
 
 @dataclass(frozen=True)
 class Budget:
-    """What a purified image may cost, at most: a limit in `bench.decide.recommend`'s terms, none for any cost."""
+    """What a purified image may cost, at most: a limit as `recommend` takes it, none for any cost."""
 
     kind: str
     words: str

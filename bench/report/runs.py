@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.pairs import run_volume
+from bench.analysis.pairs import run_volume
 from bench.shorten import short_names
 from bench.summary import IMPORTED, Summary
 

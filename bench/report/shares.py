@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.fronts import front_shares
-from bench.pairs import certified, certifiers_of
-from bench.statistics import FEWEST, resampled_means
+from bench.analysis.fronts import front_shares
+from bench.analysis.pairs import certified, certifiers_of
+from bench.analysis.statistics import FEWEST, resampled_means
 from bench.summary import Summary
 
 COSTS = ("nfe", "ms", "seconds")

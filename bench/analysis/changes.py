@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.fronts import SCALES, hypervolume
-from bench.pairs import certified, certifiers_of
-from bench.shorten import short_names
-from bench.statistics import (
+from bench.analysis.fronts import SCALES, hypervolume
+from bench.analysis.pairs import certified, certifiers_of
+from bench.analysis.statistics import (
     CONFIDENCE,
     FEWEST,
     Difference,
@@ -20,6 +19,7 @@ from bench.statistics import (
     mean_differences,
     resampled_means,
 )
+from bench.shorten import short_names
 from bench.summary import Summary
 
 LEVEL = 1 - CONFIDENCE

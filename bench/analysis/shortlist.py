@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 
+from bench.analysis.pairs import data_sets, listed, number_of
 from bench.fixed import FixedN
-from bench.pairs import data_sets, listed, number_of
 from bench.summary import COUNTED, Summary
 
 MOST_DRAWS = 10**9
@@ -24,7 +24,7 @@ def shortlist(
     """The candidates; where there is none, why not and what would help.
 
     Parameters:
-        table: of `bench.pairs.with_names`.
+        table: of `bench.analysis.pairs.with_names`.
         budgets: the most that a purified image may cost, by column of the table.
     """
     if table.empty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.tables import EPSILON, Entry, PaperTable
+from bench.analysis.tables import EPSILON, Entry, PaperTable
 
 LATEX = {
     "\\": r"\textbackslash{}",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
-from bench.pairs import cell_of, data_sets, facts, listed, number_of, with_names
+from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
+from bench.analysis.pairs import cell_of, data_sets, facts, listed, number_of, with_names
 from bench.shorten import short_names
 from bench.summary import Summary
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.analysis.pairs import cell_of, certified, certifiers_of, facts, listed, number_of, percent
+from bench.analysis.standings import Standing
+from bench.analysis.statistics import FEWEST, split_half
 from bench.certify import Certifier
 from bench.fixed import FixedN
-from bench.pairs import cell_of, certified, certifiers_of, facts, listed, number_of, percent
-from bench.standings import Standing
-from bench.statistics import FEWEST, split_half
 from bench.summary import Summary
 
 NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree

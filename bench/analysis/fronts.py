@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.statistics import FEWEST, resampled_means
+from bench.analysis.statistics import FEWEST, resampled_means
 
 
 def best_probability(values: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
-from bench.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
+from bench.analysis.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
+from bench.analysis.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
 from bench.summary import COUNTED, Summary
 
 LEVEL = 1 - CONFIDENCE

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.fronts import best_shares, front_shares
-from bench.pairs import certified
-from bench.statistics import (
+from bench.analysis.fronts import best_shares, front_shares
+from bench.analysis.pairs import certified
+from bench.analysis.statistics import (
     FEWEST,
     Difference,
     accuracy_difference,
@@ -67,7 +67,7 @@ class Standing:
 
 
 def option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
-    """A row of `bench.pairs.with_names` as an option, over all of its own images."""
+    """A row of `bench.analysis.pairs.with_names` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
     run = f" · {row['run']}" if row["shared"] else ""

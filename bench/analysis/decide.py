@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.pairs import number_of, with_names
-from bench.shortlist import left_out, shortlist
-from bench.standings import Option, Standing, rank
-from bench.statistics import CONFIDENCE, images_needed
+from bench.analysis.pairs import number_of, with_names
+from bench.analysis.shortlist import left_out, shortlist
+from bench.analysis.standings import Option, Standing, rank
+from bench.analysis.statistics import CONFIDENCE, images_needed
+from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
 from bench.summary import Summary
-from bench.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
 
 __all__ = ["Option", "Recommendation", "Standing", "recommend"]
 
