@@ -19,6 +19,7 @@ from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
 FADED = 0.45
 APART = 7.5  # points between marks that would cover each other
 WIDEST = 62.0  # points over which the marks of one cost may spread
+FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
 STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
 COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
 
@@ -79,7 +80,7 @@ def draw_panel(
     main.tick_params(labelleft=edges.left, labelbottom=not far)
     if edges.bottom:
         base.set_xlabel(COSTS[cost], labelpad=4)
-    taken = [draw_floor(base, row, metric) for _, row in floor.iterrows()]
+    taken = [draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
     if points.empty:
         words = "not measured" if len(rows) > len(floor) else "nothing reaches this radius"
         main.text(0.5, 0.5, words, transform=main.transAxes, ha="center", va="center", size=TEXT, color=FAINT)
@@ -136,19 +137,23 @@ def zero_place(points: pd.DataFrame, cost: str) -> float:
     return float(positive.min()) / 2.5 if len(positive) else 1.0
 
 
-def draw_floor(axes: Axes, row: pd.Series, metric: Metric) -> Floats:
-    """Plain randomized smoothing costs nothing, so it is a level rather than a point; returns the box of its words."""
+def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floats:
+    """Plain randomized smoothing costs nothing, so it is a level rather than a point; returns the box of its words.
+
+    Those of several runs, which may lie close together, have their words at different ends (by `number`).
+    """
+    at, side = FLOOR_WORDS[number % len(FLOOR_WORDS)]
     look, value = family("none"), row[metric.column]
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
     axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)
     words = axes.annotate(
         f"{row['name']}: {metric.words(value)}",
-        (1, value),
+        (at, value),
         xycoords=axes.get_yaxis_transform(),
-        xytext=(-3, 2.5),
+        xytext=(3 - 6 * at, 2.5),
         textcoords="offset points",
-        ha="right",
+        ha=side,
         size=LABEL,
         color=look.ink,
         zorder=6,
