@@ -29,10 +29,6 @@ class PluginFault(Exception):
     """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
 
 
-class OutOfMemory(Exception):
-    """A batch does not fit; a smaller one may."""
-
-
 class LoadError(RuntimeError):
     """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
 
@@ -88,10 +84,13 @@ class Engine:
         """
         try:
             return self._run(task)
-        except OutOfMemory as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             if len(task.blocks) == 1:
+                problem = str(error).partition("\n")[0] or type(error).__name__
                 raise LoadError(
-                    f"{task.cell.label}: a block of {task.blocks[0].draws} draws does not fit into memory ({error}); "
+                    f"{task.cell.label}: a block of {task.blocks[0].draws} draws does not fit into memory ({problem}); "
                     "give a preset with a smaller `block`, or fewer --workers"
                 ) from error
         if self.device.type == "cuda":
@@ -200,7 +199,8 @@ class Engine:
         try:
             purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
         except Exception as error:
-            refuse_memory(error)
+            if out_of_memory(error):
+                raise
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
@@ -217,7 +217,8 @@ class Engine:
         try:
             logits = loaded.classifier(x)
         except Exception as error:
-            refuse_memory(error)
+            if out_of_memory(error):
+                raise
             raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -234,10 +235,9 @@ class Engine:
         return flat.view(blocks, classes).cpu().numpy()
 
 
-def refuse_memory(error: Exception) -> None:
-    """Raise OutOfMemory where that is what an error says; on a CPU torch has no class of its own for it."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        raise OutOfMemory(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice; on a CPU torch has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def share_cost(

@@ -22,6 +22,7 @@ from bench import rules
 from bench.names import nearest
 
 FOLDER = Path(__file__).parent / "presets"
+DEFAULT_CERTIFIER = "tight"
 
 
 class PresetError(Exception):
@@ -111,7 +112,7 @@ class Preset(BaseModel):
     purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
     networks: dict[str, str] = {}
     sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated), Field(min_length=1)]
-    certifier: Annotated[str, AfterValidator(known_certifier)] = "tight"
+    certifier: Annotated[str, AfterValidator(known_certifier)] = DEFAULT_CERTIFIER
     label_aware: bool = False
     n0: int = Field(100, ge=1)
     n: int = Field(10_000, ge=1)
@@ -125,7 +126,7 @@ class Preset(BaseModel):
     workers: int = Field(0, ge=0)
     batch: int = Field(500, ge=1)
     block: int = Field(100, ge=1)
-    timeout: float = Field(1800, gt=0)
+    timeout: float = Field(1800, gt=0, le=1e6)
 
     @field_validator("radii")
     @classmethod
@@ -163,10 +164,17 @@ def read(name: str, within: tuple[Path, ...] = ()) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} cannot be read: {error}") from error
     base = fields.pop("extends", None)
-    if base is None:
-        return {"name": path.stem, **fields}
-    beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
-    return {**read(beside, (*within, path.resolve())), "name": path.stem, **fields}
+    inherited = {}
+    if base is not None:
+        beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
+        inherited = read(beside, (*within, path.resolve()))
+    merged = {**inherited, "name": path.stem, **fields}
+    if "n" in fields and merged.get("certifier", DEFAULT_CERTIFIER) in (*rules.SEQUENTIAL, "sequential"):
+        raise PresetError(
+            f"{path} names n, which the certifier {merged.get('certifier', DEFAULT_CERTIFIER)!r} does not take: say "
+            '`certifier = "cohen"` for as many draws for every image, or n_max for the most draws'
+        )
+    return merged
 
 
 def load(name: str, overrides: Mapping[str, Any]) -> Preset:

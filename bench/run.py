@@ -84,7 +84,7 @@ def refuse_another_rule(planned: Plan, store: Store) -> None:
     """
     stored = [cell for cell in store.cells() if "rule" in cell.hashes or "rule" in planned.cells[0].hashes]
     for cell in planned.cells:
-        if any(other.key != cell.key and without_rule(other) == without_rule(cell) for other in stored):
+        if any(other.key != cell.key and without_rule(other).key == without_rule(cell).key for other in stored):
             raise ValueError(
                 f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} that another stopping rule "
                 f"asked for; now it is to be {planned.certifier(cell).rule}. A rule, its radii and its constants are "

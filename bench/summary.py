@@ -21,6 +21,7 @@ from bench.types import Cell
 
 IMPORTED = "imported, radii only"
 COUNTED = "counts"
+FOREIGN_RULE = "another stopping rule asked for these counts; read them with the preset and the version that made them"
 CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
 
@@ -165,7 +166,8 @@ def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataF
     """The table and the certificates of one run, imported rows at the end."""
     preset = run.manifest.get("preset", {})
     rules = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
-    decided = certificates(run, rules)
+    foreign = {key for key, cell in run.cells.items() if cell.hashes.get("rule", "") != rules[key].identity}
+    decided = certificates(run, {key: rule for key, rule in rules.items() if key not in foreign})
     cost = costs(run)
     rows = []
     for key, cell in run.cells.items():
@@ -180,7 +182,7 @@ def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataF
             "source": COUNTED,
             "rule": rules[key].rule,
             "wanted": len(run.manifest["labels"]),
-            "error": run.errors.get(key),
+            "error": run.errors.get(key) or (FOREIGN_RULE if key in foreign else None),
             "largest": rules[key].largest,
             "images": 0,
         }

@@ -178,7 +178,10 @@ def sweep(
                 break
             task = progress.take(batch)
             outcome.batches += 1
-            flights[executor.submit(task)] = progress
+            try:
+                flights[executor.submit(task)] = progress
+            except BrokenProcessPool as error:
+                raise worker_died() from error
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
@@ -187,26 +190,34 @@ def sweep(
                 f"no batch came back for {timeout:g} s, so the run was ended; on the way were: {hung}. What was "
                 "counted is stored. Where nothing hangs, give a preset with a longer `timeout`"
             )
+        ended: Exception | None = None  # raised when all that came back is stored
         for future in landed:
             progress = flights.pop(future)
-            if progress not in open_cells:
-                continue  # its cell has failed meanwhile
             try:
                 counts = future.result()
             except PluginFault as fault:
-                end(progress, str(fault))
+                if progress in open_cells:  # or its cell has failed already
+                    end(progress, str(fault))
                 continue
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    "a worker process died (out of memory, or killed); what was counted is stored, and the same "
-                    "command continues. Try a smaller --batch or fewer --workers"
-                ) from error
+            except Exception as error:
+                ended = worker_died() if isinstance(error, BrokenProcessPool) else error
+                continue
             store.add(counts)
             outcome.draws += sum(c.block.draws for c in counts)
-            observer.counted(progress.cell, counts, progress.give(counts))
+            if progress in open_cells:
+                observer.counted(progress.cell, counts, progress.give(counts))
+        if ended is not None:
+            raise ended
         for progress in [p for p in open_cells if p.done]:
             end(progress)
     return outcome
+
+
+def worker_died() -> RuntimeError:
+    return RuntimeError(
+        "a worker process died (out of memory, or killed); what was counted is stored, and the same command continues. "
+        "Try a smaller --batch or fewer --workers"
+    )
 
 
 def refuse_unreadable(

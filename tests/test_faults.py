@@ -489,3 +489,24 @@ def test_other_weights_are_another_cell_and_never_mixed_in(run_zoo, zoo, tmp_pat
     (none, edm), (none_again, other_edm) = before, after.cells
     assert none_again == none and other_edm != edm
     assert set(after.blocks["cell"]) == {none, edm, other_edm}
+
+
+def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_preset, tmp_path, monkeypatch):
+    import torch
+
+    from bench.noise import RowRng
+
+    path, normal = tiny_preset(purifiers=["none", "ddpm:steps=2"], batch=40, block=5), RowRng.normal
+    assert run(cli, path, "--out", tmp_path / "plenty").exit_code == OK
+
+    def greedy(self, like):
+        if len(like) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return normal(self, like)
+
+    monkeypatch.setattr(RowRng, "normal", greedy)
+    assert run(cli, path, "--out", tmp_path / "scarce").exit_code == OK
+    plenty, scarce = (read_run(tmp_path / name).blocks for name in ("plenty", "scarce"))
+    columns = ["cell", "image", "stage", "first", "draws", "nfe", "classifier_rows"]
+    assert plenty[columns].equals(scarce[columns])
+    assert plenty["votes"].tolist() == scarce["votes"].tolist()

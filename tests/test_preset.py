@@ -97,6 +97,8 @@ def test_a_missing_field_is_named_without_repeating_the_preset(tiny_preset, fiel
         ("device", "gpu"),
         ("workers", -1),
         ("batch", 0),
+        ("timeout", 0),
+        ("timeout", float("inf")),
         ("block", 0),
         ("seed", -1),
         ("networks", ["edm"]),
@@ -157,7 +159,9 @@ def test_a_preset_may_extend_another_and_says_only_what_differs(tiny_preset, tmp
 
 
 def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_preset):
-    assert preset.load(str(tiny_preset(certifier=None)), {}).certifier == "tight"
+    assert preset.load(str(tiny_preset(certifier=None, n=None)), {}).certifier == "tight"
+    with pytest.raises(PresetError, match=r"names n, which the certifier 'tight' does not take.*n_max"):
+        preset.load(str(tiny_preset(certifier=None, n=100)), {})
     assert preset.load(str(tiny_preset()), {"certifier": "sequential"}).certifier == "tight"
     with pytest.raises(PresetError, match=r"certifier: unknown certifier 'tihgt'. Did you mean 'tight'\?"):
         preset.load(str(tiny_preset()), {"certifier": "tihgt"})

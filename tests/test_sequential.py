@@ -229,7 +229,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
 def test_a_fine_family_holds_the_radii_of_the_sweep_and_every_hundredth() -> None:
     family = fine_family((0.0, 0.123), 0.25)
     assert {0.0, 0.01, 0.12, 0.123, 0.57, 1.0} <= set(family) and list(family) == sorted(set(family))
-    assert len(family) == 102
+    assert len(family) == 127
 
 
 def test_draws_are_bought_while_they_promise_radius() -> None:

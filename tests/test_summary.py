@@ -111,3 +111,17 @@ def test_what_changed_while_a_run_was_made_is_noted():
     versions, shared = session_notes(Run(Path("run"), second, {}, {}, empty, empty))
     assert versions == "run: counted with 2 different library versions; the manifest lists them"
     assert "up to 2 processes shared a GPU" in shared
+
+
+def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
+    """Neither by another certifier in the manifest, nor by another version's constants."""
+    from bench.store import read_run
+    from bench.summary import FOREIGN_RULE
+
+    run = read_run(Path(__file__).parent.parent / "results" / "sequential" / "tight-10000")
+    preset = run.manifest["preset"]
+    assert summarise([run]).table["error"].isna().all()
+    for changed in ({"certifier": "cohen", "n": 100}, {"alpha": 0.01}, {"n_max": 5000}, {"radii": [0.0, 0.25]}):
+        other = replace(run, manifest={**run.manifest, "preset": {**preset, **changed}})
+        table = summarise([other]).table
+        assert (table["error"] == FOREIGN_RULE).all() and (table["images"] == 0).all()
