@@ -40,7 +40,7 @@ def test_the_clean_accuracy_is_that_of_a_network_that_never_saw_jpegs(resnet56, 
 
 @pytest.fixture(scope="module")
 def colour_preset(tmp_path_factory, shared_data, resnet56):
-    """Plain smoothing of 50 images; the sequential rule draws 1,000 times at most."""
+    """Plain smoothing of 50 images, each certified with N = 1,000."""
     path = tmp_path_factory.mktemp("colour") / "colour.toml"
     path.write_text(
         f"""
@@ -53,7 +53,8 @@ classifier = {{ name = "resnet-cifar", path = "{resnet56["path"]}", precision = 
 purifiers = ["none"]
 sigmas = [{SIGMA}]
 n0 = 10
-n_max = {N}
+certifier = "cohen"
+n = {N}
 radii = [0.0, 0.1, 0.2]
 device = "cpu"
 workers = 1
@@ -77,7 +78,7 @@ def test_a_colour_preset_certifies_plain_smoothing_end_to_end(cli, colour_preset
     assert row["images"] == 50 and row["nfe"] == 0 and row["classifier_rows"] == 1
     assert 0.02 <= row["acc@0"] <= 0.5  # a network trained on clean images, under noise
     assert row["acc@0"] >= row["acc@0.1"] >= row["acc@0.2"]
-    assert int(run.blocks.groupby(["image", "stage"])["draws"].sum().max()) <= N
+    assert set(run.blocks.query("stage == 'estimate'").groupby("image")["draws"].sum()) == {N}
 
     # the votes of an image's first block, by a plain loop
     logits = create(CLASSIFIER, "resnet-cifar", resnet56).load()
