@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from bench.pages import rows_in_pages
 from bench.store import (
     COLUMNS,
     DATABASE,
-    INSERT,
     MANIFEST,
     SELECTED,
     Store,
@@ -26,6 +24,7 @@ from bench.store import (
     add_checksums,
     checked,
     read_export,
+    stored_manifest,
 )
 from bench.types import Cell
 
@@ -91,11 +90,8 @@ def rewrite(folder: Path, path: Path) -> Repaired:
     if len(whole) == len(found) and sound and not unreadable:
         shutil.rmtree(fresh)
         return Repaired(len(whole), 0, False, None)
-    with Store(fresh) as store, store._transaction() as new:
-        new.executemany("INSERT INTO cells VALUES (?, ?, ?)", cells)
-        new.executemany(INSERT, (checked(row[:-1]) for row in whole))
-        text = json.dumps(manifest)
-        new.execute("INSERT INTO manifest VALUES (?, ?)", (text, zlib.crc32(text.encode())))
+    with Store(fresh) as store:
+        store.take_over(manifest, cells, (row[:-1] for row in whole))
     backup = next(b for n in range(1, 1000) if not (b := folder / f"{DATABASE}.damaged-{n}").exists())
     for end in ("", "-wal", "-shm"):
         if (file := path.with_name(path.name + end)).exists():
@@ -108,19 +104,19 @@ def rewrite(folder: Path, path: Path) -> Repaired:
 def facts(db: sqlite3.Connection, folder: Path) -> tuple[dict[str, Any], list[Row]]:
     """The manifest and the cells, from the database or, where it has lost them, from the exports."""
     try:
-        ((text, crc),) = db.execute("SELECT json, crc FROM manifest").fetchall()
-        if crc is not None and zlib.crc32(text.encode()) != crc:
-            raise ValueError("the manifest's checksum does not hold")
+        manifest = stored_manifest(db, folder / DATABASE)
+        if not manifest:
+            raise ValueError("there is none")
         cells = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        return json.loads(text), [row for row in cells if Cell.from_json(row[1]).key == row[0]]
-    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        return manifest, [row for row in cells if Cell.from_json(row[1]).key == row[0]]
+    except (sqlite3.DatabaseError, StoreError, ValueError, TypeError) as error:
         if not (folder / MANIFEST).is_file():
             raise StoreError(
                 f"{folder / DATABASE} has lost its manifest ({error}), and there is no {MANIFEST} beside it: nothing "
                 "can be saved. Move it away and run again"
             ) from error
-        manifest, registered, _ = read_export(folder)
-        return manifest, registered
+        exported, registered, _ = read_export(folder)
+        return exported, registered
 
 
 def every_row(db: sqlite3.Connection, path: Path) -> tuple[list[Row], bool]:

@@ -39,7 +39,7 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
     devices = choose_devices(preset.device, preset.workers)
     preset = preset.model_copy(update={"precision": choose_precision(preset.precision, devices[0])})
     planned = plan(preset, devices[0].split(":")[0])
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     executor = start(planned, devices)
     try:
         with Store(folder) as store:
@@ -123,7 +123,3 @@ def asked_to_stop(console: Console) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

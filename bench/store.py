@@ -93,14 +93,18 @@ class Store:
         self._lock.release()
 
     def _restore(self) -> None:
-        """Take over the counts of a run of which only the exports are there, so that it continues."""
+        """Continue a run of which only the exports are there."""
         manifest, registered, blocks = read_export(self.folder)
         votes = blocks["votes"].map(lambda v: json.dumps([int(k) for k in v]))
         seconds = {name: float for name in COSTS if name.endswith("_s")}
         rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
+        self.take_over(manifest, registered, rows.astype(object).itertuples(index=False, name=None))
+
+    def take_over(self, manifest: dict[str, Any], registered: Iterable[tuple], rows: Iterable[tuple]) -> None:
+        """Fill an empty database with what is known of a run: rows of cells, and of blocks (`COLUMNS`)."""
         with self._transaction() as db:
             db.executemany("INSERT INTO cells VALUES (?, ?, ?)", registered)
-            db.executemany(INSERT, map(checked, rows.astype(object).itertuples(index=False, name=None)))
+            db.executemany(INSERT, map(checked, rows))
         self.describe(manifest)
 
     @contextmanager
@@ -147,8 +151,7 @@ class Store:
     def manifest(self) -> dict[str, Any]:
         """The manifest as it was last described; empty where nothing has begun."""
         with self._transaction() as db:
-            rows = db.execute("SELECT json FROM manifest").fetchall()
-        return json.loads(rows[0][0]) if rows else {}
+            return stored_manifest(db, self.folder / DATABASE)
 
     def cells(self) -> list[Cell]:
         """Every cell of which something is counted, of this sweep and of earlier ones; none that cannot be read."""
@@ -237,7 +240,7 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
     try:
         db = connect(path)
         crc = "crc" if has_checksums(db) else "NULL"
-        rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
+        manifest = stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
         stored = db.execute(f"SELECT {', '.join(COLUMNS)}, {crc} FROM blocks")
         parts = [pd.DataFrame(columns=COLUMNS)]
@@ -246,12 +249,10 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
                 parts.append(pd.DataFrame(intact(part, path), columns=[*COLUMNS, "crc"]).drop(columns="crc"))
                 parts[-1]["votes"] = json.loads(f"[{','.join(parts[-1]['votes'])}]")
         db.close()
-        if rows and rows[0][1] not in (None, zlib.crc32(rows[0][0].encode())):
-            raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {folder}` saves what is whole")
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from error
     blocks = pd.concat(parts[1:] or parts, ignore_index=True)
-    return json.loads(rows[0][0]) if rows else {}, registered, blocks
+    return manifest, registered, blocks
 
 
 @contextmanager
@@ -333,6 +334,15 @@ def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
                 f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` saves the others"
             )
     return rows
+
+
+def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    """The manifest of a database, empty where nothing has begun; raises StoreError where its checksum does not hold."""
+    crc = "crc" if has_checksums(db) else "NULL"
+    rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
+    if rows and rows[0][1] not in (None, zlib.crc32(rows[0][0].encode())):
+        raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` saves what is whole")
+    return json.loads(rows[0][0]) if rows else {}
 
 
 def has_checksums(db: sqlite3.Connection) -> bool:

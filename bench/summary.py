@@ -138,21 +138,21 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None) -> Summ
     chosen = tuple(radii or sorted({r for run in runs for r in run.manifest.get("preset", {}).get("radii", ())}))
     chosen = chosen or (0.0, 0.25, 0.5, 0.75, 1.0)
     tables, images = [], []
+    cells: dict[tuple[str, str], Cell] = {}
+    rules: dict[tuple[str, str], Certifier] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
-        table, certified = summarise_run(run, name, chosen)
+        certifiers = {key: of_sweep(run.manifest.get("preset", {}), cell.sigma) for key, cell in run.cells.items()}
+        table, certified = summarise_run(run, name, certifiers, chosen)
         tables.append(table)
         images.append(certified)
+        cells |= {(name, key): cell for key, cell in run.cells.items()}
+        rules |= {(name, key): rule for key, rule in certifiers.items()}
     table = (
         pd.concat([t for t in tables if len(t)], ignore_index=True) if any(len(t) for t in tables) else pd.DataFrame()
     )
     kept = [c for c in images if len(c)]
     titles = [run.manifest.get("preset", {}).get("title") or run.folder.name for run in runs]
     everything = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
-    cells = {
-        (name, key): cell for run, name in zip(runs, run_names(runs), strict=True) for key, cell in run.cells.items()
-    }
-    presets = {name: run.manifest.get("preset", {}) for run, name in zip(runs, run_names(runs), strict=True)}
-    rules = {(name, key): of_sweep(presets[name], cell.sigma) for (name, key), cell in cells.items()}
     return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules)
 
 
@@ -162,10 +162,10 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def summarise_run(run: Run, name: str, radii: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table and the certificates of one run, imported rows at the end."""
-    preset = run.manifest.get("preset", {})
-    rules = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
+def summarise_run(
+    run: Run, name: str, rules: Mapping[str, Certifier], radii: Sequence[float]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table and the certificates of one run, by the rule of each cell, imported rows at the end."""
     foreign = {key for key, cell in run.cells.items() if cell.hashes.get("rule", "") != rules[key].identity}
     decided = certificates(run, {key: rule for key, rule in rules.items() if key not in foreign})
     cost = costs(run)

@@ -128,7 +128,7 @@ def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> 
     """The hypervolume of a run: ACR against a cost, over all of its complete rows with counts, whatever their sigma.
 
     None where there are no such rows, where they have different certifiers (whose ACRs do not compare), or no images
-    in common. `bench.analysis.statistics.hypervolume` says what the number means.
+    in common. `bench.analysis.fronts.hypervolume` says what the number means.
     """
     table = with_names(summary)
     rows = table[(table["run"] == run) & (table["source"] == COUNTED) & table["complete"]] if len(table) else table
