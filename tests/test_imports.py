@@ -200,7 +200,7 @@ def test_what_plans_and_refuses_imports_torch_only_inside_functions():
     """`list`, `--help` and refusals answer within a second because of it."""
     light = ["bench.__main__", "bench.plan", "bench.preset", "bench.plugins", "bench.data", "bench.certify"]
     light += ["bench.store", "bench.types", "bench.names", "bench.doctor", "bench.scaffold", "purifiers.nets.cards"]
-    light += ["bench.readiness"]
+    light += ["bench.readiness", *(m for m in MODULES if inside(m, "bench.commands"))]
     light += [m for m in MODULES if inside(m, "bench.data")]
     light += ["purifiers.base", "classifiers.base", "classifiers.own"]
     light += [f"purifiers.nets.{name}" for name in ("sources", "known", "download")]
