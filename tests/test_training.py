@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from bench import data
-from bench.training import NEEDS, Job, train_one
+from bench.training.jobs import NEEDS, Job
+from bench.training.stage import train_one
 from purifiers.nets.cards import Card, read_card
 from purifiers.nets.denoisers import EPS
 from purifiers.nets.files import build, load
-from purifiers.training.loop import Schedule, fit, learning_rate_factor, tenths, update_average
+from purifiers.training.loop import Schedule, fit, learning_rate_factor, update_average
 from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance
-from purifiers.training.stages import STAGES, read_recipe, train_stage
+from purifiers.training.stages import STAGES, read_recipe, tenths, train_stage
 
 SMALL = {"channels": 1, "image_size": 28, "widths": [8, 16], "groups": 4}
 SCHEDULE = Schedule(steps=60, batch=32, lr=3e-3, ema=0.9, warmup=5)
@@ -63,7 +64,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_does_not(digits):
 
 def test_a_diverging_loss_is_an_error_that_names_the_remedy(digits):
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        fit(small(), lambda m, e, u, g: m(u, 1.0).mean() * float("nan"), digits, replace(SCHEDULE, steps=2), 0)
+        fit(small(), lambda m, e, u, g, p: m(u, 1.0).mean() * float("nan"), digits, replace(SCHEDULE, steps=2), 0)
 
 
 def test_one_heun_step_follows_the_known_pf_ode():
@@ -124,14 +125,14 @@ def test_fine_tuning_only_meets_the_levels_of_smoothing():
             return u
 
     loss = finetuning_loss([0.5, 1.0, 2.0], l2)
-    loss(Spy(), Spy(), torch.zeros(300, 1, 2, 2), torch.Generator().manual_seed(0))
+    loss(Spy(), Spy(), torch.zeros(300, 1, 2, 2), torch.Generator().manual_seed(0), 0.0)
     assert set(met) == {0.5, 1.0, 2.0}
 
 
 def test_distillation_stops_the_gradient_at_its_target(digits):
     model, ema = small("consistency"), small("consistency", seed=1)
     loss = distillation_loss(small("edm"), 6, 3.0, l2)
-    loss(model, ema, 2 * digits[:8] - 1, torch.Generator().manual_seed(0)).backward()
+    loss(model, ema, 2 * digits[:8] - 1, torch.Generator().manual_seed(0), 0.0).backward()
     assert all(p.grad is not None for p in model.network.unet.conv_in.parameters())
     assert all(p.grad is None for p in ema.parameters())
 
@@ -139,7 +140,7 @@ def test_distillation_stops_the_gradient_at_its_target(digits):
 def test_the_edm_loss_falls_on_real_digits(digits):
     model = small()
     trained = fit(model, edm_loss(-0.5, 1.1, 0.002, 6.0), digits, SCHEDULE, 0)
-    assert trained.losses[-1] < 0.7 * trained.losses[0]
+    assert trained.losses[-1][1] < 0.7 * trained.losses[0][1]
 
 
 def trial(dataset, scale, folder, local=None):
@@ -198,5 +199,5 @@ def test_the_consistency_model_is_taught_up_to_the_top_of_its_grid(digits):
     recipe = read_recipe("mnist5k")
     recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
     recipe["cm"] |= {"steps": 2, "batch": 4}
-    denoiser, card = train_stage("cm", recipe, digits, small())
+    denoiser, card = train_stage("cm", recipe, digits, small(), method="distillation")
     assert card.denoiser["t_max"] == recipe["cm"]["distil_t_max"] == denoiser.t_max

@@ -87,12 +87,14 @@ def boundaries(
 
 @app.command("list")
 def list_() -> None:
-    """List presets, purifiers, classifiers and data sets."""
+    """List presets, purifiers, networks, classifiers and data sets."""
     import dataclasses
 
     from rich.table import Table
 
     from bench import data, plugins, preset
+    from purifiers.nets.cards import bundled
+    from purifiers.nets.known import NETWORKS
 
     try:
         purifiers, classifiers = plugins.discover(plugins.PURIFIER), plugins.discover(plugins.CLASSIFIER)
@@ -115,6 +117,8 @@ def list_() -> None:
         )
     console.print(table)
     for title, names in (
+        ("Networks, bundled", bundled()),
+        ("Networks, published (docs/networks.md)", list(NETWORKS)),
         ("Classifiers", sorted(classifiers)),
         ("Data sets", sorted(data.DATASETS)),
         ("Presets", preset.names()),
@@ -136,17 +140,28 @@ def train(
     jobs: Annotated[int | None, typer.Option(help="Stages that train side by side (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop each stage after so long and save it as it is; the same command goes on.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a checkpoint is found.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
 ) -> None:
-    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings."""
+    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings.
+
+    A training that was stopped goes on with the same command; its checkpoints and curves are in results/training, or
+    in OUT/training.
+    """
     if scale <= 0:
         raise refuse(f"scale must be positive, got {scale}")
-    from bench import training
     from bench.data import DataError
+    from bench.training import zoo
+    from bench.training.jobs import Job
 
-    job = training.Job(dataset, str(out) if out else None, data, loss, scale, seed, device, bf16)
+    where = str(out) if out else None
+    job = Job(dataset, where, data, loss, scale, seed, device, bf16, minutes, fresh, compiled)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
-        training.train(job, chosen, jobs, console.print)
+        zoo.train(job, chosen, jobs, console.print)
     except KeyError as error:
         raise refuse(error.args[0]) from error
     except (DataError, OSError, ValueError, FloatingPointError) as error:
@@ -161,9 +176,9 @@ def doctor(
 ) -> None:
     """Check this machine: versions, devices, bundled weights, data sets, presets; or a results folder."""
     if repair is not None:
+        from bench.database import StoreError
         from bench.repair import repair as repair_run
         from bench.repair import verdict
-        from bench.store import StoreError
 
         try:
             for line in verdict(repair_run(repair)):

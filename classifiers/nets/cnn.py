@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import zip_longest
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def stage(inputs: int, outputs: int, convolutions: int) -> nn.Sequential:
-    """Convolutions with batch normalisation at one resolution, then a halving of it."""
+def stage(inputs: int, outputs: int, convolutions: int, early: bool = False) -> nn.Sequential:
+    """Convolutions with batch normalisation, and a halving of the resolution: after the last, or after the first."""
     layers: list[nn.Module] = []
     for i in range(convolutions):
         layers += [
@@ -18,7 +18,9 @@ def stage(inputs: int, outputs: int, convolutions: int) -> nn.Sequential:
             nn.BatchNorm2d(outputs),
             nn.ReLU(),
         ]
-    return nn.Sequential(*layers, nn.MaxPool2d(2))
+        if i == (0 if early else convolutions - 1):
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
 
 
 class CNN(nn.Module):
@@ -30,13 +32,22 @@ class CNN(nn.Module):
         widths: channels of each stage; every stage halves the resolution.
         depths: convolutions of each stage.
         unshuffle: side of the pixel blocks that become channels before the first stage.
+        early: halve after the first convolution of a stage, so that the others cost a quarter.
     """
 
-    def __init__(self, channels: int, classes: int, widths: list[int], depths: list[int], unshuffle: int = 1):
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        widths: list[int],
+        depths: list[int],
+        unshuffle: int = 1,
+        early: bool = False,
+    ):
         super().__init__()
         self.unshuffle = unshuffle
         inputs = [channels * unshuffle**2, *widths[:-1]]
-        self.stages = nn.ModuleList(stage(i, o, d) for i, o, d in zip(inputs, widths, depths, strict=True))
+        self.stages = nn.ModuleList(stage(i, o, d, early) for i, o, d in zip(inputs, widths, depths, strict=True))
         self.linear = nn.Linear(widths[-1], classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -54,10 +65,11 @@ class CNN(nn.Module):
     def fused(self) -> CNN:
         """This network for inference, in place: normalisations folded into their convolutions, the same function."""
         for number, stage in enumerate(self.stages):
-            *layers, pool = stage.children()
             folded: list[nn.Module] = []
-            for convolution, norm in pairwise(layers):
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    folded += [fuse_conv_bn_eval(convolution.eval(), norm.eval()), nn.ReLU(inplace=True)]
-            self.stages[number] = nn.Sequential(*folded, pool)
+            for layer, after in zip_longest(layers := list(stage.children()), layers[1:]):
+                if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                    folded.append(fuse_conv_bn_eval(layer.eval(), after.eval()))
+                elif not isinstance(layer, nn.BatchNorm2d):
+                    folded.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
+            self.stages[number] = nn.Sequential(*folded)
         return self

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,14 @@ from torch import Generator, Tensor
 from classifiers.nets.cnn import CNN
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+class Keeper(Protocol):
+    """Keeps the state of a training, and says when to stop; `bench.training` has one."""
+
+    def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
+    def expired(self) -> bool: ...
+    def save(self, state: Mapping[str, Any]) -> None: ...
 
 
 def read_recipe(dataset: str) -> dict:
@@ -25,39 +35,77 @@ def read_recipe(dataset: str) -> dict:
     return tomllib.loads(path.read_text())
 
 
-def train_classifier(recipe: dict, images: Tensor, labels: Tensor, classes: int, report=None) -> tuple[CNN, dict, dict]:
-    """Train on `images [N,C,H,W]` in [0,1] and `labels [N]`; returns the network, its architecture and its record."""
+def train_classifier(
+    recipe: dict,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    autocast: bool = False,
+    report: Callable[[int, float, float, float], None] | None = None,
+    validate: Callable[[CNN], Mapping[str, float]] | None = None,
+    keeper: Keeper | None = None,
+) -> tuple[CNN, dict, dict]:
+    """Train on `images [N,C,H,W]` in [0,1] and `labels [N]`; returns the network, its architecture and its record.
+
+    Parameters:
+        autocast: run the forward pass in bfloat16.
+        report: called after every epoch with steps done, mean loss, images per second and seconds left.
+        validate: figures of the network, asked for after every epoch.
+        keeper: where the state is kept after an epoch; one that has a state is continued.
+    """
     torch.manual_seed(recipe["seed"])
     generator = Generator(images.device).manual_seed(recipe["seed"])
     architecture = {"channels": images.shape[1], "classes": classes, **recipe["architecture"]}
-    model = CNN(**architecture).to(images.device)
+    model = CNN(**architecture).to(images.device).to(memory_format=torch.channels_last)
     batches = len(images) // recipe["batch"]
-    steps = recipe["epochs"] * batches
+    steps, epochs = recipe["epochs"] * batches, recipe["epochs"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"])
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], total_steps=steps)
-    started, losses, step = time.perf_counter(), [], 0
-    for _ in range(recipe["epochs"]):
+    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "losses": [], "validations": []}
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "cycle": cycle}
+    if keeper and (kept := keeper.load(images.device)):
+        for name, part in parts.items():
+            part.load_state_dict(kept.pop(name))
+        generator.set_state(kept.pop("generator").cpu())
+        state |= kept
+    first, before, started = state["epoch"], state["seconds"], time.perf_counter()
+    for epoch in range(first, epochs):
+        if keeper and keeper.expired():
+            break
+        model.train()
         order = torch.randperm(len(images), generator=generator, device=images.device)
-        total = 0.0
+        total = torch.zeros((), device=images.device)
         for rows in order[: batches * recipe["batch"]].view(batches, -1):
-            x = jitter(images[rows], generator, recipe)
-            loss = F.cross_entropy(model(x), labels[rows], label_smoothing=recipe["label_smoothing"])
+            x = jitter(images[rows], generator, recipe).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), labels[rows], label_smoothing=recipe["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             cycle.step()
-            total += float(loss.detach())
-            step += 1
-        losses.append(round(total / batches, 4))
+            total += loss.detach()
+        mean, step = round(float(total) / batches, 4), (epoch + 1) * batches
+        spent = time.perf_counter() - started
+        state |= {"epoch": epoch + 1, "seconds": before + spent}
+        state["losses"].append((step, mean))
+        if validate:
+            state["validations"].append((step, dict(validate(model.eval()))))
         if report:
-            report(step, losses[-1])
+            pace = spent / (epoch + 1 - first)
+            report(step, mean, batches * recipe["batch"] / pace, pace * (epochs - epoch - 1))
+        if keeper:
+            kept = {name: part.state_dict() for name, part in parts.items()}
+            keeper.save({**kept, **state, "generator": generator.get_state()})
     record = {
         "recipe": recipe,
         "seed": recipe["seed"],
         "images": len(images),
+        "epochs": state["epoch"],
         "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(time.perf_counter() - started, 1),
-        "losses": losses,
+        "autocast": "bfloat16" if autocast else None,
+        "seconds": round(state["seconds"], 1),
+        "losses": [loss for _, loss in state["losses"]],
     }
     return model.eval(), architecture, record
 

@@ -1,44 +1,86 @@
-"""The one training loop: seeded batches, cosine schedule, gradient clipping, an exponential moving average."""
+"""The one training loop: seeded batches, a schedule, gradient clipping, an exponential moving average, resumable."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
-Loss = Callable[[nn.Module, nn.Module, Tensor, Generator], Tensor]  # (model, ema, batch u0, generator) -> scalar
-Report = Callable[[int, float], None]  # (steps done, loss averaged since the last report)
+Loss = Callable[[nn.Module, nn.Module, Tensor, Generator, float], Tensor]
+"""`(model, ema, batch u0, generator, progress)` -> scalar; progress is the share of the steps that are done."""
+Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figures
 
-REPORT_EVERY = 50
+REPORTS = 100  # points of a loss curve
+VALIDATIONS = 20  # points of a validation curve
+
+
+class Keeper(Protocol):
+    """Keeps the state of a training, and says when to write it and when to stop; `bench.training` has one."""
+
+    def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
+    def due(self) -> bool: ...
+    def expired(self) -> bool: ...
+    def save(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a stage trains: steps, batch size, peak learning rate, EMA decay, warm-up steps."""
+    """How long and how fast a stage trains.
+
+    Attributes:
+        steps: in all.
+        batch: images of a step.
+        lr: peak learning rate.
+        ema: decay of the moving average.
+        warmup: steps of linear warm-up.
+        plateau: steps at the peak, then the rate falls with the inverse root of the step (Karras et al. 2024, eq. 67),
+            so that a longer training continues a shorter one; 0: a cosine to 0 over `steps`.
+        flip: mirror half of the images.
+        optimizer: of `torch.optim`.
+    """
 
     steps: int
     batch: int
     lr: float
     ema: float
     warmup: int = 0
+    plateau: int = 0
     flip: bool = False
     optimizer: str = "Adam"
 
 
 @dataclass(frozen=True)
+class Report:
+    """Where a training stands: steps done and in all, the loss since the last report, images per second."""
+
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+
+    def __str__(self) -> str:
+        left = (self.steps - self.step) / self.step if self.step else 0.0
+        return f"step {self.step:,}/{self.steps:,}, loss {self.loss:.5f}, {self.images_per_second:.0f} images/s" + (
+            "" if not left else f", {left:.0%} of what is done is left"
+        )
+
+
+@dataclass(frozen=True)
 class Trained(Generic[Model]):
-    """The averaged network, what its training took, and the loss averaged over every tenth of it."""
+    """The averaged network, what its training took, and its curves: `(step, loss)` and `(step, figures)`."""
 
     model: Model
+    steps: int
     seconds: float
-    losses: list[float]
+    losses: list[tuple[int, float]]
+    validations: list[tuple[int, dict[str, float]]]
 
 
 def fit(
@@ -48,11 +90,18 @@ def fit(
     schedule: Schedule,
     seed: int,
     autocast: bool = False,
-    report: Report | None = None,
+    report: Callable[[Report], None] | None = None,
+    validate: Validate | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained[Model]:
     """Minimise `loss` over batches of `images [N,C,H,W]`, in [0,1]; batches reach the loss in [-1,1].
 
-    `autocast` runs the forward pass in bfloat16. The same seed on the same machine gives the same weights.
+    The same seed on the same machine gives the same weights, in one go or in several.
+
+    Parameters:
+        autocast: run the forward pass in bfloat16.
+        validate: figures of the averaged network, asked for `VALIDATIONS` times.
+        keeper: where the training's state is kept; one that has a state is continued.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -61,11 +110,31 @@ def fit(
     generator = Generator(device).manual_seed(seed)
     optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
-    history: list[float] = []
-    recent, every = torch.zeros((), device=device), max(1, min(REPORT_EVERY, schedule.steps // 10))
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
+    if keeper and (kept := keeper.load(device)):
+        model.load_state_dict(kept.pop("model"))
+        ema.load_state_dict(kept.pop("ema"))
+        optimizer.load_state_dict(kept.pop("optimizer"))
+        generator.set_state(kept.pop("generator").cpu())
+        state |= kept
+    recent = torch.tensor(state["recent"], device=device)
+    losses, validations = state["losses"], state["validations"]
+    first, before = state["step"], state["seconds"]
+    every, validated_every = max(1, schedule.steps // REPORTS), max(1, schedule.steps // VALIDATIONS)
     started = time.perf_counter()
+
+    def seconds() -> float:
+        return before + time.perf_counter() - started
+
+    def keep(step: int) -> None:
+        if keeper:
+            networks = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            curves = {"losses": losses, "validations": validations, "recent": float(recent)}
+            keeper.save({**networks, **curves, "generator": generator.get_state(), "step": step, "seconds": seconds()})
+
     model.train()
-    for step in range(schedule.steps):
+    step = first
+    while step < schedule.steps and not (keeper and keeper.expired()):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * learning_rate_factor(step, schedule)
         u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
@@ -73,27 +142,36 @@ def fit(
             mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=device) < 0.5
             u0 = torch.where(mirrored, u0.flip(-1), u0)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            value = loss(model, ema, u0, generator)
+            value = loss(model, ema, u0, generator, step / schedule.steps)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         update_average(ema, model, min(schedule.ema, (1 + step) / (10 + step)))
         recent += value.detach()
-        if (step + 1) % every == 0 or step + 1 == schedule.steps:
-            mean = float(recent) / (step % every + 1)
+        step += 1
+        if step % every == 0 or step == schedule.steps:
+            mean = float(recent) / (step - (losses[-1][0] if losses else 0))
             if not math.isfinite(mean):
-                raise FloatingPointError(f"the loss became {mean} by step {step + 1}; lower the learning rate")
-            history.append(mean)
+                raise FloatingPointError(f"the loss became {mean} by step {step}; lower the learning rate")
+            losses.append((step, round(mean, 6)))
             recent.zero_()
             if report:
-                report(step + 1, mean)
-    return Trained(ema, time.perf_counter() - started, tenths(history))
+                report(Report(step, schedule.steps, mean, (step - first) * schedule.batch / (seconds() - before)))
+        if validate and step % validated_every == 0 and step < schedule.steps:
+            validations.append((step, dict(validate(ema))))
+        if keeper and keeper.due():
+            keep(step)
+    if step > first:
+        keep(step)
+    return Trained(ema, step, seconds(), losses, validations)
 
 
 def learning_rate_factor(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then a cosine to 0."""
+    """Linear warm-up, then a cosine to 0, or a plateau and an inverse root."""
     warm = min(1.0, (step + 1) / max(1, schedule.warmup))
+    if schedule.plateau:
+        return warm / math.sqrt(max(1.0, step / schedule.plateau))
     return warm * (1 + math.cos(math.pi * step / schedule.steps)) / 2
 
 
@@ -102,9 +180,3 @@ def update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """`ema <- decay ema + (1 - decay) model`, in place."""
     for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
         average.lerp_(parameter, 1 - decay)
-
-
-def tenths(history: list[float]) -> list[float]:
-    """A loss history averaged over ten equal spans (fewer where it is shorter)."""
-    size = max(1, math.ceil(len(history) / 10))
-    return [round(sum(part) / len(part), 6) for part in (history[i : i + size] for i in range(0, len(history), size))]

@@ -12,6 +12,8 @@ from purifiers.training.losses import Distance, l1, l2
 
 Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
 
+TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}  # as torchvision calls their files
+
 
 class TrunkUnavailable(Exception):
     """LPIPS' trunk network is neither in torchvision's cache nor reachable."""
@@ -31,8 +33,11 @@ def feature_distance(features: Features) -> Distance:
     return distance
 
 
-def lpips_distance(device: str = "cpu") -> Distance:
-    """LPIPS (VGG) on images resized to 224, as in Li et al. 2024.
+def lpips_distance(device: str = "cpu", net: str = "vgg") -> Distance:
+    """LPIPS on images resized to 224, as in Li et al. 2024 (with VGG).
+
+    Parameters:
+        net: a key of `TRUNKS`.
 
     Raises:
         TrunkUnavailable: torchvision could not fetch the trunk.
@@ -40,11 +45,11 @@ def lpips_distance(device: str = "cpu") -> Distance:
     import lpips
 
     try:
-        metric = lpips.LPIPS(net="vgg", verbose=False).to(device).requires_grad_(False)
+        metric = lpips.LPIPS(net=net, verbose=False).to(device).requires_grad_(False)
     except OSError as error:  # URLError is one
         raise TrunkUnavailable(
-            f"torchvision could not fetch LPIPS' VGG-16 ({error}); put vgg16-397923af.pth into "
-            f"{torch.hub.get_dir()}/checkpoints, or train with --loss features"
+            f"torchvision could not fetch LPIPS' trunk ({error}); put {TRUNKS[net]} into "
+            f"{torch.hub.get_dir()}/checkpoints, or ask for the distance on `features`"
         ) from error
 
     def distance(a: Tensor, b: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,8 +14,16 @@ from torch import Tensor
 from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.files import Card, build
 from purifiers.nets.unet import count_parameters
-from purifiers.training.loop import Loss, Report, Schedule, fit
-from purifiers.training.losses import Distance, ddpm_loss, distillation_loss, edm_loss, finetuning_loss, l2
+from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
+from purifiers.training.losses import (
+    Distance,
+    ddpm_loss,
+    distillation_loss,
+    edm_loss,
+    finetuning_loss,
+    l2,
+    tuning_loss,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 T_MIN = 0.002
@@ -30,10 +39,14 @@ class Stage:
     title: str
 
 
+METHODS = {  # of making a consistency model from a denoiser
+    "distillation": "distilled from the EDM denoiser's PF-ODE",
+    "tuning": "tuned from the EDM denoiser without a teacher (ECT)",
+}
 STAGES = {
     "ddpm": Stage("vp", None, "DDPM eps-network"),
     "edm": Stage("edm", None, "EDM denoiser"),
-    "cm": Stage("consistency", "edm", "consistency model, distilled from the EDM denoiser's PF-ODE"),
+    "cm": Stage("consistency", "edm", "consistency model"),
     "cm-ft": Stage("consistency", "cm", "consistency model, fine-tuned with a perceptual loss"),
     "edm-ft": Stage("edm", "edm", "EDM denoiser, fine-tuned with a perceptual loss (no distillation)"),
 }
@@ -54,60 +67,96 @@ def train_stage(
     images: Tensor,
     start: LevelledDenoiser | None,
     distance: tuple[str, Distance] = ("L2", l2),
+    method: str | None = None,
     autocast: bool = False,
-    report: Report | None = None,
+    compiled: bool = False,
+    report: Callable[[Report], None] | None = None,
+    validate: Validate | None = None,
+    keeper: Keeper | None = None,
 ) -> tuple[LevelledDenoiser, Card]:
     """Train one network on `images [N,C,H,W]` in [0,1]; returns it with its card (validation figures not yet in it).
 
     Parameters:
         start: the denoiser of the stage that this one starts from (`STAGES[name].start`).
         distance: the distance of distillation or fine-tuning, with the name to record.
+        method: a key of `METHODS`, of the stage `cm` only.
+        autocast, report, validate, keeper: as `purifiers.training.loop.fit`.
+        compiled: run the network through `torch.compile`.
     """
     stage, settings, seed = STAGES[name], recipe[name], recipe["seed"]
-    device = images.device
-    levels = {"t_max": recipe["t_max"]}
-    extra = {"timesteps": recipe["timesteps"]} if stage.kind == "vp" else {"t_min": T_MIN}
-    if name == "cm":  # the consistency function is only taught below the top of its grid
-        levels["t_max"] = settings["distil_t_max"]
-    architecture = {"channels": images.shape[1], "image_size": images.shape[2], **recipe["architecture"]}
-    if start is not None and stage.kind == "consistency" and name != "cm":
-        levels["t_max"] = start.t_max
-    card = Card(stage.kind, architecture, {**extra, **levels})
+    card = Card(stage.kind, architecture_of(recipe, images), denoiser_arguments(name, recipe, start))
     torch.manual_seed(seed)  # only for the initial weights; batches and noise have a generator of their own
-    model = build(card).to(device)
+    model = build(card).to(images.device)
+    model.network.to(memory_format=torch.channels_last)
     if start is not None:
         model.network.load_state_dict(start.network.state_dict())
-    loss: Loss
-    if isinstance(model, VPDenoiser):
-        loss = ddpm_loss(model)
-    elif start is None:
-        loss = edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
-    elif name == "cm":
-        loss = distillation_loss(start, settings["scales"], settings["distil_t_max"], distance[1])
-    else:
-        loss = finetuning_loss(settings["levels"], distance[1])
+    if compiled:
+        model.network.compile()
+    loss = loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
-    trained = fit(model, loss, images, schedule, seed, autocast, report)
+    trained = fit(model, loss, images, schedule, seed, autocast, report, validate, keeper)
     record = {
         "stage": name,
-        "title": stage.title,
+        "title": stage.title + (f", {METHODS[method]}" if method else ""),
         "starts_from": stage.start,
         "recipe": settings,
         "seed": seed,
         "images": len(images),
-        "images_seen": schedule.steps * schedule.batch,
+        "images_seen": trained.steps * schedule.batch,
         "parameters": count_parameters(model.network),
-        "distance": distance[0] if stage.start else None,
+        "distance": distance[0] if stage.start and method != "tuning" else None,
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
         "seconds": round(trained.seconds, 1),
-        "losses": trained.losses,
+        "losses": tenths([loss for _, loss in trained.losses]),
     }
-    return trained.model, Card(stage.kind, architecture, card.denoiser, record)
+    return trained.model, Card(stage.kind, card.architecture, card.denoiser, record)
+
+
+def architecture_of(recipe: dict, images: Tensor) -> dict:
+    return {"channels": images.shape[1], "image_size": images.shape[2], **recipe["architecture"]}
+
+
+def denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) -> dict:
+    """Constructor arguments of a stage's denoiser besides the network: its range of levels, or its chain."""
+    if STAGES[name].kind == "vp":
+        return {"timesteps": recipe["timesteps"], "t_max": recipe["t_max"]}
+    if name == "cm":  # the consistency function is only taught below the top of its grid
+        return {"t_min": T_MIN, "t_max": recipe["cm"]["distil_t_max"]}
+    inherited = start is not None and STAGES[name].kind == "consistency"
+    return {"t_min": T_MIN, "t_max": start.t_max if start is not None and inherited else recipe["t_max"]}
+
+
+def loss_of(
+    name: str,
+    recipe: dict,
+    model: LevelledDenoiser,
+    start: LevelledDenoiser | None,
+    distance: Distance,
+    method: str | None,
+) -> Loss:
+    """The loss of a stage, as its recipe sets it."""
+    settings = recipe[name]
+    if isinstance(model, VPDenoiser):
+        return ddpm_loss(model)
+    if start is None:
+        return edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
+    if method == "tuning":
+        t_max = settings["distil_t_max"]
+        return tuning_loss(settings["p_mean"], settings["p_std"], T_MIN, t_max, settings["doublings"])
+    if method == "distillation":
+        return distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
+    return finetuning_loss(settings["levels"], distance)
+
+
+def tenths(history: list[float]) -> list[float]:
+    """A loss history averaged over ten equal spans (fewer where it is shorter)."""
+    size = max(1, math.ceil(len(history) / 10))
+    return [round(sum(part) / len(part), 6) for part in (history[i : i + size] for i in range(0, len(history), size))]
 
 
 @torch.inference_mode()
-def denoising_mse(denoiser: LevelledDenoiser, images: Tensor, draws: int = 4) -> Mapping[str, float]:
+def denoising_mse(denoiser: LevelledDenoiser, images: Tensor, draws: int = 1) -> Mapping[str, float]:
     """Mean squared error of one evaluation in [-1,1] units, by level `t`, on `images [N,C,H,W]` in [0,1]."""
     generator = torch.Generator(images.device).manual_seed(0)
     u0 = (2 * images - 1).repeat(draws, 1, 1, 1)

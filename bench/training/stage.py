@@ -1,0 +1,199 @@
+"""Train one stage of a zoo in this process: data and recipe in, weights and card out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import data
+from bench.training.checkpoint import Checkpoint
+from bench.training.curves import write_curve
+from bench.training.jobs import CLASSIFIERS, Job
+from classifiers.nets import files as classifier_files
+from classifiers.training import fit as classifier_training
+from purifiers.nets import files as network_files
+from purifiers.nets.cards import Card, read_card
+from purifiers.nets.denoisers import LevelledDenoiser
+from purifiers.training.loop import Report
+from purifiers.training.losses import Distance, l2
+from purifiers.training.perceptual import choose_distance
+from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, read_recipe, train_stage
+
+CURVE_IMAGES = 500  # validation images of a point of a curve
+LEAST_ROWS = 1000  # of a validation figure: a smaller set is drawn several times
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training and validation images `[N,C,H,W]` in [0,1] and their labels, on the device."""
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    classes: int
+
+
+def read_images(job: Job) -> Images:
+    train, val = (data.load(job.dataset, split, job.data) for split in ("train", "val"))
+    x, y, val_x, val_y = (
+        torch.from_numpy(t).to(job.device) for part in (train, val) for t in (part.images, part.labels)
+    )
+    return Images(x, y, val_x, val_y, len(train.classes))
+
+
+def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
+    """Train one stage; returns the weight file and a line that says how it went."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    images = read_images(job)
+    device = torch.cuda.get_device_name() if job.device.startswith("cuda") else f"CPU, {threads} thread"
+    made = {"dataset": job.dataset, "device": device}
+    return (train_classifier if stage in CLASSIFIERS else train_network)(job, stage, images, made)
+
+
+def keeper(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
+    """The checkpoint of one training, which also keeps its curves."""
+    path = job.work() / f"{name}.pt"
+    if job.fresh:
+        path.unlink(missing_ok=True)
+    return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(path.with_suffix(".csv"), state, batch))
+
+
+def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str]) -> tuple[Path, str]:
+    recipe = dict(classifier_training.read_recipe(job.dataset)[name])
+    recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
+    recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
+
+    def report(step: int, loss: float, rate: float, left: float) -> None:
+        print(f"{name}: step {step:,}, loss {loss:.4f}, {rate:.0f} images/s, {left / 60:.0f} min left", flush=True)
+
+    model, architecture, record = classifier_training.train_classifier(
+        recipe,
+        images.train,
+        images.train_labels,
+        images.classes,
+        autocast=job.autocast,
+        report=report,
+        validate=lambda model: {
+            "val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])
+        },
+        keeper=keeper(job, name, recipe, recipe["batch"]),
+    )
+    record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
+    path = classifier_files.save_cnn(job.classifier_path(name), model, architecture, {**record, **made})
+    return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
+
+
+def train_network(job: Job, stage: str, images: Images, made: Mapping[str, str]) -> tuple[Path, str]:
+    """A denoiser or a consistency model; of several methods the one whose single draws are classified best is kept."""
+    recipe = scaled_recipe(job, stage)
+    trained = {
+        method: one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
+    }
+    best = max(trained, key=lambda method: score(trained[method][1]))
+    denoiser, card = trained[best]
+    record = {**card.training, **made, "method": best}
+    if len(trained) > 1:
+        record["not_kept"] = {str(m): c.training["validation"] for m, (_, c) in trained.items() if m != best}
+    if start := STAGES[stage].start:
+        before = read_card(job.network_path(start)).training.get("validation", {})
+        record["against_start"] = gains(record["validation"], before)
+    path = network_files.save(job.network_path(stage), denoiser.network, replace(card, training=record))
+    return path, f"{record['seconds']:.0f} s, validation {record['validation']}"
+
+
+def scaled_recipe(job: Job, stage: str) -> dict:
+    """The recipe of a data set with this job's length, seed and distance in the stage's settings."""
+    recipe = read_recipe(job.dataset)
+    recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
+    settings = recipe[stage]
+    settings["steps"] = max(1, round(settings["steps"] * job.scale))
+    settings["warmup"] = min(settings["warmup"], settings["steps"] // 10) if job.scale < 1 else settings["warmup"]
+    if job.loss and stage.endswith("-ft"):
+        settings["distance"] = job.loss
+    return recipe
+
+
+def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str | None) -> tuple[LevelledDenoiser, Card]:
+    """Train a stage by one method; returns the network and its card with validation figures."""
+    name = f"{stage}-{method}" if method else stage
+    settings = recipe[stage]
+    start_name = STAGES[stage].start
+    start = network_files.load(job.network_path(start_name), job.device) if start_name else None
+    classifier = classifier_files.load_cnn(job.classifier_path("classifier"), job.device)
+
+    def report(at: Report) -> None:
+        print(f"{name}: {at}", flush=True)
+
+    def validate(denoiser: LevelledDenoiser) -> dict[str, float]:
+        errors = denoising_mse(denoiser, images.val[:CURVE_IMAGES])
+        return {f"val MSE, t = {level}": value for level, value in errors.items()}
+
+    # A schedule that does not depend on its end lets a longer training continue a shorter one.
+    same = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
+    identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **same}
+    identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
+    if start_name:
+        identity["starts_from"] = read_card(job.network_path(start_name)).sha256
+    denoiser, card = train_stage(
+        stage,
+        recipe,
+        images.train,
+        start,
+        distance_of(job, settings) if "distance" in settings else ("L2", l2),
+        method,
+        job.autocast,
+        job.compiled,
+        report,
+        validate,
+        keeper(job, name, identity, settings["batch"]),
+    )
+    validation = {
+        "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(LEAST_ROWS / len(images.val))),
+        "accuracy_of_one_draw": purified_accuracy(denoiser, classifier, images.val, images.val_labels),
+    }
+    return denoiser, replace(card, training={**card.training, "validation": validation})
+
+
+def distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
+    features = classifier_files.load_cnn(job.classifier_path("features"), job.device)
+    which = f"{job.dataset}/features, a second classifier that is never evaluated"
+    return choose_distance(settings["distance"], features.features, which, job.device)
+
+
+def score(card: Card) -> float:
+    """Mean over the levels of the share of purified single draws that are classified right."""
+    return sum(card.training["validation"]["accuracy_of_one_draw"].values())
+
+
+def gains(now: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
+    """Validation figures minus those of the network that the training started from, figure by figure and level."""
+    return {
+        figure: {level: round(value - before[figure][level], 5) for level, value in levels.items()}
+        for figure, levels in now.items()
+        if figure in before
+    }
+
+
+@torch.inference_mode()
+def purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy of the classifier behind one evaluation, by level `t = 2 sigma`, on noisy validation images."""
+    draws = math.ceil(LEAST_ROWS / len(images))
+    generator = torch.Generator(images.device).manual_seed(1)
+    shares = {}
+    for t in VALIDATION_LEVELS:
+        hits = []
+        for _ in range(draws):
+            u = 2 * images - 1 + t * torch.randn(images.shape, generator=generator, device=images.device)
+            for part, y in zip(u.split(250), labels.split(250), strict=True):
+                x = ((denoiser(part, t) + 1) / 2).clamp(0, 1)
+                hits.append((classifier(x).argmax(1) == y).float())
+        shares[f"{t:g}"] = round(float(torch.cat(hits).mean()), 4)
+    return shares

@@ -1,0 +1,45 @@
+"""Make the zoo of a data set: classifiers first, then each stage as soon as the ones it starts from are there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+from bench.executors.local import cores
+from bench.names import nearest
+from bench.training.curves import draw_curves
+from bench.training.jobs import NEEDS, Job
+from bench.training.stage import train_one
+
+
+def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, say=print) -> list[Path]:
+    """Train the named stages (all by default) and save each network with its card; returns the files written.
+
+    Stages run side by side in processes of one thread each: small networks gain little from a second thread, and
+    lose much where another program holds a core. Each leaves its checkpoint: the same call goes on where it was.
+    """
+    wanted = list(NEEDS) if stages is None else stages
+    for stage in wanted:
+        if stage not in NEEDS:
+            raise KeyError(nearest("stage", stage, NEEDS))
+    workers = jobs or (cores() if job.device == "cpu" else 1)
+    threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
+    waiting, running, written = list(wanted), dict[Future, str](), list[Path]()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        while waiting or running:
+            ready = [s for s in waiting if not set(NEEDS[s]) & {*waiting, *running.values()}]
+            for stage in ready[: workers - len(running)]:
+                waiting.remove(stage)
+                running[pool.submit(train_one, job, stage, threads)] = stage
+                say(f"{stage}: started")
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                stage = running.pop(future)
+                path, summary = future.result()
+                written.append(path)
+                say(f"{stage}: {summary} -> {path}")
+                if picture := draw_curves(job.work()):
+                    say(f"{stage}: curves -> {picture}")
+    return written
