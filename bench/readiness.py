@@ -53,9 +53,12 @@ def data_need(preset: Preset) -> Need:
         return Need(name, True, 0)
     if place is not None:
         return Need(name, place.exists(), None, "" if place.exists() else f"at {place}")
-    if preset.dataset in data.SIZES:
-        return Need(name, False, data.SIZES[preset.dataset])
-    return Need(name, False, None, f"by --data, or {data.DATA_FOLDER}")
+    if preset.dataset not in data.REPOSITORIES:
+        return Need(name, False, None, f"at {data.by_hand(preset.dataset)}, or by --data")
+    if kept := data.cached(preset.dataset):
+        return Need(name, True, sum(file.stat().st_size for file in kept))
+    where = "" if data.installed() else f"by `{data.EXTRA}`, and then a download"
+    return Need(name, False, data.REPOSITORIES[preset.dataset].size, where)
 
 
 def classifier_need(classifier: Any) -> Need:
@@ -75,9 +78,8 @@ def network_need(role: str, network: str) -> Need:
     source, name = find(network), f"network {role}"
     if source.present:
         return Need(name, True, sum(file.stat().st_size for file in source.files()))
-    size = source.known.megabytes * 10**6 if source.known and source.known.megabytes else None
-    reachable = source.known is not None and (source.known.url or source.known.repository)
-    return Need(name, False, size, "" if reachable else f"at {source.path}")
+    megabytes = source.known.megabytes if source.known else None
+    return Need(name, False, megabytes * 10**6 if megabytes else None)
 
 
 def describe(found: Sequence[Need]) -> str:
@@ -174,13 +176,14 @@ def most_evaluations(purifier: Any, sigma: float) -> int:
 def measure(preset: Preset, device: str) -> list[float]:
     """Seconds per draw of every purifier at the middle sigma, on one worker, start-up left out."""
     from bench.engine import Engine, Task
-    from bench.executors.local import choose_precision, prepare_device
+    from bench.executors.local import prepare_device
     from bench.plan import plan
+    from bench.tuning import settle
     from bench.types import Block
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
-    fields = {"sigmas": [middle], "images": 1, "precision": choose_precision(preset.precision, device)}
-    planned = plan(preset.model_copy(update=fields), device.split(":")[0])
+    planned = plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
+    planned = settle(planned, device)
     clean = {image: planned.split.images[image] for image in planned.images}
     engine = Engine(clean, planned.weights, prepare_device(device), planned.plugin_files)
     seconds = []

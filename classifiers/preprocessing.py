@@ -113,6 +113,36 @@ class ImageClassifier(Classifier):
         return Pipeline(self.network(), self.steps(), self.pixels, *noise, self.precision).ready(device)
 
 
+@dataclass(frozen=True)
+class HubModel(ImageClassifier):
+    """What classifiers of the Hugging Face hub share: a name or a folder, and files that say how images are prepared.
+
+    A subclass names its files, the one that describes the preprocessing last, and reads that (`understood`).
+
+    Parameters:
+        path: a folder with the model's files, or a hub id.
+        pixels: as for all; a model of the hub expects the pixels of image files, so they are rounded.
+    """
+
+    path: str
+    pixels: Literal["exact", "round", "truncate"] = field(default="round", kw_only=True, metadata=OPTION)
+
+    def settings(self) -> dict[str, Any]:
+        """The table that describes the preprocessing."""
+        return read_json(self.files()[-1], "restore it from the model's repository")
+
+    def understood(self, settings: Mapping[str, Any]) -> Preprocessing:
+        """What this table asks for; raises ClassifierError for a step that is not known."""
+        raise NotImplementedError
+
+    def configured(self) -> Preprocessing:
+        settings = self.settings()
+        try:
+            return self.understood(settings)
+        except ClassifierError as error:
+            raise ClassifierError(f"{self.files()[-1]}: {error}") from error
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """A JSON file that holds a table; raises ClassifierError that names it and the remedy."""
     try:
@@ -144,13 +174,21 @@ def from_transformers(settings: Mapping[str, Any]) -> Preprocessing:
         known = ", ".join(f"{k} ({v})" for k, v in PIL_MODES.items())
         raise ClassifierError(f"resample {resample} is not one of {known}: give `interpolation`")
     cropped = settings.get("do_center_crop", False)
-    return Preprocessing(
-        mean=mean,
-        std=std,
-        resize=extent(settings.get("size")) if settings.get("do_resize", True) else None,
-        mode=PIL_MODES.get(resample, "bilinear"),
-        crop=sides(extent(settings.get("crop_size"))) if cropped else None,
-    )
+    resize, crop = extent(settings.get("size")), sides(extent(settings.get("crop_size"))) if cropped else None
+    if isinstance(resize, int) and not cropped:
+        if settings.get("crop_pct"):
+            resize, crop = convnext(resize, settings["crop_pct"])
+        elif isinstance(settings["size"], int):  # a number alone is a square, where nothing is cut off later
+            resize = resize, resize
+    resize = resize if settings.get("do_resize", True) else None
+    return Preprocessing(mean, std, resize, PIL_MODES.get(resample, "bilinear"), crop=crop)
+
+
+def convnext(edge: int, share: float) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:
+    """Size and crop of ConvNeXt's processor: a smaller centre of a larger image, or from 384 pixels on all of it."""
+    if edge >= 384:
+        return (edge, edge), None
+    return int(edge / share), (edge, edge)
 
 
 def extent(size: Any) -> tuple[int, int] | int | None:

@@ -43,7 +43,7 @@ class RobustBench(ImageClassifier):
             if not download:
                 raise ClassifierError(
                     f"{self.weights()} is missing; RobustBench would download it (github.com/RobustBench/robustbench "
-                    "links every model); put it there by hand where there is no connection",
+                    "links every model, and states no checksums); put it there by hand where there is no connection",
                     True,
                 )
             self.network()
@@ -64,7 +64,7 @@ class RobustBench(ImageClassifier):
             raise ClassifierError(
                 f"RobustBench has no model {self.path!r} for {self.dataset}, {self.threat_model}, or its file cannot "
                 f"be read or downloaded ({problem}). By hand: put it at {self.weights()}; "
-                "github.com/RobustBench/robustbench links every model"
+                "github.com/RobustBench/robustbench links every model, and states no checksums"
             ) from error
         finally:
             os.environ.pop(FORCE) if before is None else os.environ.update({FORCE: before})

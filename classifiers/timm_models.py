@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from classifiers.base import OPTION, ClassifierError
+from classifiers.base import ClassifierError
 from classifiers.hub import model_files, require
-from classifiers.preprocessing import ImageClassifier, Preprocessing, from_timm, read_json
+from classifiers.preprocessing import HubModel, from_timm
 
 WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
 
 
 @dataclass(frozen=True)
-class Timm(ImageClassifier):
+class Timm(HubModel):
     """Any model of timm, by its name there, by hub id, or from a folder.
 
     Parameters:
         path: a name such as `resnet18.a1_in1k` (the hub's `timm/resnet18.a1_in1k`), another hub id, or a folder that
             `timm.models.save_for_hf` wrote.
-        pixels: as for all; a model of the hub expects the pixels of image files, so they are rounded.
     """
 
     name = "timm"
     source = "Wightman, PyTorch Image Models"
-
-    path: str
-    pixels: Literal["exact", "round", "truncate"] = field(default="round", kw_only=True, metadata=OPTION)
 
     def files(self, download: bool = True) -> tuple[Path, ...]:
         require("timm")
         plain = "/" not in self.path and not Path(self.path).is_dir()
         return model_files(f"timm/{self.path}" if plain else self.path, WANTED, download)
 
-    def settings(self) -> dict:
-        """The model's `config.json`: its architecture and how it was trained."""
-        return read_json(self.files()[1], "restore it from the model's repository")
-
-    def configured(self) -> Preprocessing:
-        settings = self.settings()
-        try:
-            return from_timm(settings.get("pretrained_cfg", settings))
-        except ClassifierError as error:
-            raise ClassifierError(f"{self.files()[1]}: {error}") from error
+    def understood(self, settings):
+        return from_timm(settings.get("pretrained_cfg", settings))
 
     def network(self):
         import timm

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,12 @@ def float_arithmetic() -> Iterator[None]:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_speed_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests measure of speed is not kept for the user, nor taken from there."""
+    os.environ["PURIFYBENCH_SPEED"] = str(tmp_path_factory.mktemp("speed"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of data that lives beside the project; skips where it is absent."""
@@ -33,6 +40,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; set PURIFYBENCH_SHARED_DATA to the folder of the shared data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smooth_image() -> np.ndarray:
+    """An 8-bit image [H,W,3] without edges, on which filters differ little from their rounded selves."""
+    y, x = np.mgrid[0:32, 0:32] / 31
+    return (255 * np.stack([x, y, (x + y) / 2], 2)).round().astype(np.uint8)
 
 
 @pytest.fixture(scope="session")

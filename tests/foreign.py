@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
+import msgpack
+import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from purifiers.nets import edm, openai
+from purifiers.nets import edm, jcm, openai
 from purifiers.nets.cards import Card
 from purifiers.nets.files import lay_out
+from purifiers.nets.state import rule
 
 SONG = {
     "img_resolution": 8,
@@ -40,6 +45,30 @@ FLAGS = {
     "resblock_updown": True,
     "class_cond": True,
 }
+ADM_FLAGS = {**FLAGS, "sigma_min": 0.002, "sigma_max": 80.0}
+CHAIN = {"diffusion_steps": 100, "noise_schedule": "cosine", "learn_sigma": True, "rescale_timesteps": True}
+
+
+def folder(
+    root: Path, state: dict, config: dict | None, weights: str = "weights.safetensors", name: str = "network"
+) -> Path:
+    """A folder in `root` with tensors, as safetensors or as a torch file, beside a config.json."""
+    path = root / name
+    path.mkdir(exist_ok=True)
+    save = save_file if weights.endswith(".safetensors") else torch.save
+    save(state, path / weights)
+    if config is not None:
+        (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def without(state: dict, name: str) -> dict:
+    return {n: t for n, t in state.items() if n != name}
+
+
+def pack(array: np.ndarray) -> msgpack.ExtType:
+    """An array as flax packs it."""
+    return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
 
 
 def random_state(network: nn.Module, modules: dict, exact: dict, separator: str = ".", size: int = 1) -> dict:
@@ -80,6 +109,43 @@ def openai_state(flags: dict[str, Any], pointwise: int, numbers: bool = True) ->
     modules = {f"unet.{ours}": theirs for ours, theirs in openai.names(adm, "phc").items()}
     with torch.device("cpu" if numbers else "meta"):
         return random_state(network, modules, {}, size=pointwise)
+
+
+JCM = {"nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [16], "fir_kernel": [1, 3, 3, 1]}
+
+
+def jcm_params() -> dict[str, np.ndarray]:
+    """Random parameters of a JAX checkpoint with the arguments JCM, by path: channels last, inputs before outputs."""
+    song = {"img_resolution": 32, "model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1}
+    song |= {"attn_resolutions": [16], "embedding_type": "fourier", "channel_mult_noise": 2}
+    song |= {"encoder_type": "residual", "resample_filter": [1, 3, 3, 1]}
+    network = lay_out(Card("consistency", song, {}, network="SongUNet"))
+    modules, exact = jcm.names(network, [1, 3, 3, 1])
+    rng, params = np.random.default_rng(0), {}
+    for name, slot in network.state_dict().items():
+        origin = exact.get(name) or rule(name, modules, "/")
+        order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[slot.ndim]
+        for theirs in origin.names:
+            params[theirs] = 0.3 * rng.standard_normal([slot.shape[axis] for axis in order]).astype(np.float32)
+    return params
+
+
+def jcm_file(path: Path, params: dict[str, np.ndarray]) -> Path:
+    """A training state as flax writes it, beside a config.json; its `params` and moments hold other numbers."""
+    trees: list[dict] = [{}, {}]
+    for name, array in params.items():
+        *parents, leaf = name.split("/")
+        for tree, numbers in zip(trees, (array, -array), strict=True):
+            for parent in parents:
+                tree = tree.setdefault(parent, {})
+            tree[leaf] = pack(numbers)
+    averaged, other = trees
+    moments = {"0": {"mu": other, "nu": other, "count": pack(np.ones((), np.int32))}}
+    content = {"step": 240_000, "params": other, "params_ema": averaged, "opt_state": moments, "model_state": {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgpack.packb(content))
+    (path.parent / "config.json").write_text(json.dumps({"model_config": JCM}))
+    return path
 
 
 EXECUTED: list[str] = []  # what a file made of this module's pickles has run

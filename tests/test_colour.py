@@ -9,7 +9,7 @@ from bench import data, preset
 from bench.noise import SMOOTHING, RowRng
 from bench.plan import plan
 from bench.plugins import CLASSIFIER, create
-from bench.store import read_run
+from bench.results import read_run
 from bench.summary import summarise
 
 SIGMA, N = 0.12, 1000

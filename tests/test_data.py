@@ -11,8 +11,11 @@ from bench.data.pixels import PixelError
 
 
 @pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
+def cache(monkeypatch, tmp_path):
+    """The user's cache, empty: where data sets are put by hand."""
     monkeypatch.delenv(data.DATA_FOLDER, raising=False)
+    monkeypatch.setattr("bench.data.split.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
@@ -232,14 +235,66 @@ def offline(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "repository", "files"),
     [
-        ("cifar10", "uoft-cs/cifar10", r"test\.parquet"),
-        ("cifar100", "uoft-cs/cifar100", r"test\.parquet"),
-        ("imagenet64", "ILSVRC/imagenet-1k", "one subfolder for each class"),
+        ("cifar10", "uoft-cs/cifar10", r"test.parquet"),
+        ("cifar100", "uoft-cs/cifar100", r"test.parquet"),
+        (
+            "imagenet64",
+            "ILSVRC/imagenet-1k",
+            "the validation images, in one subfolder for each class (n01440764, ...),",
+        ),
     ],
 )
-def test_offline_a_data_set_of_the_hub_names_its_files_and_the_place_to_put_them(offline, name, repository, files):
-    with pytest.raises(data.DataError, match=rf"{repository} could not be fetched .*no route.*Offline: put .*{files}"):
+def test_offline_a_data_set_of_the_hub_names_its_files_their_place_and_where_their_checksums_are(
+    offline, cache, name, repository, files
+):
+    with pytest.raises(data.DataError) as refused:
         data.load(name, "test")
+    said = str(refused.value)
+    assert f"{repository} could not be fetched" in said and "no route to host" in said
+    assert f"Offline: put {files} into {cache / 'data' / name}, or" in said and "--data" in said
+    assert f"https://huggingface.co/datasets/{repository}/tree/main shows the files and their SHA-256" in said
+
+
+def test_a_data_set_that_was_put_by_hand_is_found_in_the_users_cache_or_where_the_variable_says(
+    offline, cache, monkeypatch, tmp_path
+):
+    assert data.where("cifar10", None) is None
+    for root, name in ((cache / "data", "test.parquet"), (tmp_path / "elsewhere", "test-00000-of-00001.parquet")):
+        pixels = random_pixels(3, seed=len(name))
+        write_table(root / "cifar10" / name, pixels, [0, 1, 2])
+        assert np.array_equal((data.load("cifar10", "test").images[0] * 255).round(), pixels[0].transpose(2, 0, 1))
+        monkeypatch.setenv(data.DATA_FOLDER, str(tmp_path / "elsewhere"))
+
+
+def test_what_the_hubs_library_has_fetched_before_is_known_and_needs_no_connection(monkeypatch, tmp_path):
+    """Written by the library itself, as it keeps what it downloads."""
+    datasets = pytest.importorskip("datasets")
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert data.cached("cifar10") == data.cached("mnist5k") == []
+    features = {"img": datasets.Image(), "label": datasets.ClassLabel(names=[f"class {i}" for i in range(10)])}
+    rows = {"img": [{"bytes": encoded(pixels), "path": None} for pixels in random_pixels(4)], "label": [3, 1, 4, 1]}
+    datasets.Dataset.from_dict(rows, datasets.Features(features)).to_parquet(tmp_path / "test.parquet")
+    files = {"test": [str(tmp_path / "test.parquet")]}
+    where = {"cache_dir": str(tmp_path / "hub"), "dataset_name": "cifar10", "config_name": "plain_text", "hash": "0123"}
+    Parquet(data_files=files, **where).download_and_prepare()
+    (made,) = (tmp_path / "hub" / "cifar10").iterdir()  # of local files, and so called otherwise than those of the hub
+    (tmp_path / "hub" / "uoft-cs___cifar10").mkdir()
+    made.rename(tmp_path / "hub" / "uoft-cs___cifar10" / "plain_text")
+    (kept,) = data.cached("cifar10")
+    assert kept.name == "cifar10-test.arrow" and data.cached("cifar100") == []
+    split = data.load("cifar10", "test")
+    assert split.labels.tolist() == [3, 1, 4, 1] and split.images.shape == (4, 3, 32, 32)
+    kept.parent.rename(kept.parent.with_name("0123.incomplete"))
+    assert data.cached("cifar10") == []
+
+
+def test_without_the_hubs_library_its_extra_is_named(monkeypatch):
+    monkeypatch.setattr("bench.data.hub.find_spec", lambda name: None)
+    with pytest.raises(data.DataError, match=r"uoft-cs/cifar10 needs `pip install purifybench\[hub\]`"):
+        data.load("cifar10", "test")
 
 
 def test_a_stride_takes_the_images_that_published_protocols_take():

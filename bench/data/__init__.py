@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from bench.data.sets import DATASETS, SIZES, load, where
-from bench.data.split import DATA_FOLDER, TITLES, DataError, Split
+from bench.data.hub import EXTRA, REPOSITORIES, cached, installed
+from bench.data.sets import DATASETS, load, where
+from bench.data.split import DATA_FOLDER, TITLES, DataError, Split, by_hand
 
-__all__ = ["DATASETS", "DATA_FOLDER", "SIZES", "TITLES", "DataError", "Split", "load", "where"]
+__all__ = [
+    "DATASETS",
+    "DATA_FOLDER",
+    "EXTRA",
+    "REPOSITORIES",
+    "TITLES",
+    "DataError",
+    "Split",
+    "by_hand",
+    "cached",
+    "installed",
+    "load",
+    "where",
+]

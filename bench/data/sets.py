@@ -9,23 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.files import read_folder, read_table, table_of
-from bench.data.hub import hub_encoded, hub_images, hub_table
+from bench.data.hub import hub_encoded, hub_images
 from bench.data.pixels import Encoded, decode
-from bench.data.split import DATA_FOLDER, DataError, Split
+from bench.data.split import DATA_FOLDER, DataError, Split, by_hand
 from bench.names import nearest
 
 DIGITS = tuple(str(d) for d in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 JPEG = b"\xff\xd8"  # how its files begin
-SIZES = {"cifar10": 144_000_000, "cifar100": 142_000_000, "imagenet64": 6_700_000_000}  # of a download, roughly
 
 
 def load(dataset: str, split: str, folder: str | None = None, size: int | None = None) -> Split:
     """Load a split (`train`, `val` or `test`) of a data set.
 
     Parameters:
-        folder: local files to read instead of the hub's (default: the variable PURIFYBENCH_DATA, a folder with one
-            subfolder per data set). The data sets `folder` and `parquet` are read from nowhere else.
+        folder: local files to read instead of the hub's (default: where they are put by hand, if they are; see
+            `split.by_hand`). The data sets `folder` and `parquet` are read from nowhere else.
         size: side of the square to which the images of `folder` and `parquet` are cut and scaled.
 
     Raises:
@@ -43,7 +42,8 @@ def where(dataset: str, folder: str | None) -> Path | None:
     """The folder (or file) in which a data set's files are looked for; None where they are not local."""
     if folder:
         return Path(folder).expanduser()
-    return Path(os.environ[DATA_FOLDER]) / dataset if DATA_FOLDER in os.environ else None
+    place = by_hand(dataset)
+    return place if DATA_FOLDER in os.environ or place.exists() else None
 
 
 def mnist5k(split: str, root: Path | None, size: int | None) -> Split:
@@ -69,19 +69,23 @@ def kept(split: str, rows: int) -> slice:
     return {"train": slice(border), "val": slice(border, None), "test": slice(None)}[split]
 
 
-def cifar10(split: str, root: Path | None, size: int | None) -> Split:
-    """CIFAR-10, 32x32: 45,000 train, 5,000 val (the last tenth of the hub's train split), 10,000 test.
+def cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
+    """Encoded images, labels and names of the classes of CIFAR-10 or CIFAR-100.
 
-    Files that hold JPEGs are not CIFAR-10, and are not called so.
+    45,000 train, 5,000 val (the last tenth of the hub's train split), 10,000 test.
     """
     source = "test" if split == "test" else "train"
-    if root is not None:
-        encoded, labels, _ = read_table(table_of(root, source))
-    else:
-        encoded, labels, _ = hub_images("uoft-cs/cifar10", source, "img", "label")
+    found = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
+    encoded, labels, names = found
     rows = kept(split, len(labels))
+    return encoded[rows], labels[rows], names
+
+
+def cifar10(split: str, root: Path | None, size: int | None) -> Split:
+    """CIFAR-10, 32x32. Files that hold JPEGs are not CIFAR-10, and are not called so."""
+    encoded, labels, _ = cifar("cifar10", split, root)
     name = "cifar10-jpeg" if encoded[0].startswith(JPEG) else "cifar10"
-    return Split(name, decode(encoded[rows]), labels[rows], CIFAR10)
+    return Split(name, decode(encoded), labels, CIFAR10)
 
 
 def cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
@@ -95,14 +99,9 @@ def cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
 
 
 def cifar100(split: str, root: Path | None, size: int | None) -> Split:
-    """CIFAR-100, 32x32, its 100 fine classes: 45,000 train, 5,000 val, 10,000 test, as for CIFAR-10."""
-    source = "test" if split == "test" else "train"
-    if root is not None:
-        encoded, labels, names = read_table(table_of(root, source))
-    else:
-        encoded, labels, names = hub_images("uoft-cs/cifar100", source, "img", "fine_label")
-    rows = kept(split, len(labels))
-    return Split("cifar100", decode(encoded[rows]), labels[rows], names)
+    """CIFAR-100, 32x32, its 100 fine classes."""
+    encoded, labels, names = cifar("cifar100", split, root)
+    return Split("cifar100", decode(encoded), labels, names)
 
 
 def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
@@ -114,10 +113,7 @@ def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
         raise DataError(f"imagenet64 has the validation images only, as its test split; there is no {split} split")
     side = 64
     if root is None:
-        by_hand = "the validation images, in one subfolder for each class (n01440764, ...),"
-        pattern = "data/validation*"
-        table = hub_table("ILSVRC/imagenet-1k", "validation", "image", by_hand, pattern)
-        return Split("imagenet64", *hub_encoded(table, "image", "label", side))
+        return Split("imagenet64", *hub_encoded("imagenet64", side))
     if root.is_file() or any(root.glob("*.parquet")):
         encoded, labels, names = read_table(table_of(root, "test"))
         return Split("imagenet64", Encoded.of_bytes(encoded, side), labels, names)

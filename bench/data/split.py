@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from bench.data.pixels import Encoded
 
-DATA_FOLDER = "PURIFYBENCH_DATA"
+DATA_FOLDER = "PURIFYBENCH_DATA"  # environment variable: where data sets are, instead of the user's cache
 TITLES = {
     "mnist5k": "MNIST",
     "cifar10": "CIFAR-10",
@@ -23,6 +26,13 @@ TITLES = {
 
 class DataError(Exception):
     """A data set cannot be had; the message says what was tried and what works offline."""
+
+
+def by_hand(dataset: str) -> Path:
+    """The folder (or file) in which a data set is put by hand."""
+    given = os.environ.get(DATA_FOLDER)
+    root = Path(given).expanduser() if given else user_cache_path("purifybench", appauthor=False) / "data"
+    return root / dataset
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,19 @@ class Card:
     network: str = "PixelUNet"
 
 
+def bundled() -> list[str]:
+    """The names of the networks that come with the project."""
+    return sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLED.rglob("*.safetensors"))
+
+
 def resolve(source: str | Path) -> Path:
     """The weight file that `source` names: a path, or a bundled one such as `mnist5k/edm`."""
     for path in (Path(source), BUNDLED / f"{source}.safetensors"):
         if path.suffix == ".safetensors" and path.is_file():
             return path
-    bundled = sorted(str(p.relative_to(BUNDLED).with_suffix("")) for p in BUNDLED.rglob("*.safetensors"))
     raise WeightsError(
         f"no weights at {source!r}: give a .safetensors file with its .json card beside it, or one of the bundled "
-        f"networks ({', '.join(bundled) or 'none here'}); `python -m bench train` makes them"
+        f"networks ({', '.join(bundled()) or 'none here'}); `python -m bench train` makes them"
     )
 
 

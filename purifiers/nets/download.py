@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import urllib.error
@@ -12,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from purifiers.nets.cards import WeightsError, fingerprint
-from purifiers.nets.known import Known
+from purifiers.nets.known import HUB, Known
 from purifiers.nets.sources import Source, find
 
 CHUNK = 1 << 20
@@ -66,18 +67,19 @@ def by_hand(name: str, known: Known, path: Path, reason: object) -> WeightsError
             f"put its files by hand into {path}, with their folders ({', '.join(FILES)}); {address} shows their SHA-256"
         )
     else:
-        checksum = known.sha256 or "is not published; it is recorded when the file is first downloaded"
-        what = f"put the file by hand at {path}; its SHA-256 {checksum}"
-        address = known.url or "(no public address is known)"
+        unstated = "is not published; it is recorded when the file is first downloaded"
+        if known.url.startswith(HUB):
+            unstated = f"is on its page, {known.url.replace('/resolve/', '/blob/')}"
+        what = f"put the file by hand at {path}; its SHA-256 {known.sha256 or unstated}"
+        address = known.url
     return WeightsError(f"the network {name!r} is not here and cannot be fetched from {address} ({reason}): {what}")
 
 
 def fetch_file(name: str, known: Known, path: Path) -> None:
     """Download a file, going on where an earlier attempt was broken off, and record its checksum."""
-    if not known.url:
-        raise by_hand(name, known, path, "ask its authors")
     part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.etag")
     try:
+        expected = known.sha256 or stated(known.url)
         try:
             stream(known.url, part, tag)
         except urllib.error.HTTPError as error:
@@ -88,12 +90,29 @@ def fetch_file(name: str, known: Known, path: Path) -> None:
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise by_hand(name, known, path, error) from error
     found = fingerprint(part)
-    if known.sha256 and found != known.sha256:
+    if expected and found != expected:
         part.unlink()
-        raise by_hand(name, known, path, f"what came has SHA-256 {found}, not {known.sha256}")
+        raise by_hand(name, known, path, f"what came has SHA-256 {found}, not {expected}")
     record_of(path).write_text(f"{found}  {path.name}\n")
     part.rename(path)
     tag.unlink(missing_ok=True)
+
+
+def stated(url: str) -> str | None:
+    """The SHA-256 that the hub states of a large file of its own; None for files elsewhere.
+
+    Raises:
+        OSError: the hub cannot be asked, or does not have the file.
+    """
+    if not url.startswith(HUB):
+        return None
+    from huggingface_hub import get_hf_file_metadata
+
+    try:
+        tag = get_hf_file_metadata(url, timeout=TIMEOUT).etag or ""
+    except Exception as error:  # the library's own errors are of many kinds; all mean the same here
+        raise OSError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
+    return tag if re.fullmatch("[0-9a-f]{64}", tag) else None  # small files have another kind of tag
 
 
 def stream(url: str, part: Path, tag: Path) -> None:

@@ -1,7 +1,8 @@
 """The published networks that are known by name: where they are, what they are, where to put them by hand.
 
-Sizes are estimates from the parameters (for planning; a download's own size decides). No publisher of these files
-states a checksum, and none is made up here: a first download's SHA-256 is recorded beside it and held to afterwards.
+Sizes are estimates from the parameters (for planning; a download's own size decides). No checksum is made up here:
+the hub states the SHA-256 of its files, which a download is held to; OpenAI and NVIDIA state none, so that of a first
+download is recorded beside it and held to afterwards.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 OPENAI = "https://openaipublic.blob.core.windows.net"
 NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained"
+HUB = "https://huggingface.co"
 
 # What a checkpoint can be: how it is stored, and what its network computes.
 KINDS = {
@@ -31,7 +33,7 @@ class Known:
     Attributes:
         kind: a key of KINDS.
         about: what it is, in a few words.
-        url: of the file; empty where it is a repository, or where no plain address is known.
+        url: of the file; empty where it is a repository.
         repository: on the Hugging Face hub, `organisation/name`; `revision` of it.
         sha256: of the file, where its publisher states one.
         megabytes: to download, estimated.
@@ -50,7 +52,7 @@ def jcm(kind: str, about: str, path: str) -> Known:
     return Known(kind, f"CIFAR-10, {about}", f"{OPENAI}/consistency/jcm_checkpoints/{path}", megabytes=JCM_MEGABYTES)
 
 
-JCM_MEGABYTES = 900  # parameters, their average, and two moments of the optimiser
+JCM_MEGABYTES = 902  # 56,395,651 float32 four times: parameters, their average, two moments of the optimiser
 
 NETWORKS: dict[str, Known] = {
     "edm_cifar10_ema": jcm("jcm-edm", "EDM, the teacher of the consistency models", "edm_cifar10_ema"),
@@ -60,7 +62,8 @@ NETWORKS: dict[str, Known] = {
     "ct-lpips": jcm("jcm-consistency", "consistency training with LPIPS", "ct-lpips/checkpoints/checkpoint_74"),
     "checkpoint_120": Known(
         "jcm-consistency",
-        "CIFAR-10, fine-tuned by Li et al. 2024 (Consistency Purification); no public address is known",
+        "CIFAR-10, cd-lpips fine-tuned by Li et al. 2024 (Consistency Purification)",
+        f"{HUB}/datasets/YiquanLi/Consistency_Purification/resolve/main/checkpoint_120",
         megabytes=JCM_MEGABYTES,
     ),
     "edm-cifar10-32x32-uncond-vp": Known(

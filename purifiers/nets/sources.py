@@ -68,8 +68,8 @@ class Source:
 
     def identity(self) -> str:
         """A hash of those files, and of what their content is taken for."""
-        facts = [f"{self.kind} {self.label}"]
-        facts += [f"{file.relative_to(self.path.parent)} {fingerprint(file)}" for file in self.files()]
+        facts, root = [f"{self.kind} {self.label}"], self.path if self.path.is_dir() else self.path.parent
+        facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
@@ -88,12 +88,7 @@ def find(text: str | Path) -> Source:
     Raises:
         WeightsError: nothing of that name is known; the message has the nearest names.
     """
-    name, kind, label = str(text), None, None
-    before, colon, after = name.partition(":")
-    if colon and (before in KINDS or before in words()):
-        kind, name = before, after
-    if match := LABEL.fullmatch(name):
-        name, label = match.groups()
+    name, kind, label = parts_of(text)
     if Path(name).exists():
         return Source(name, kind, label, Path(name).absolute())  # not resolved: a hub cache names files by links
     bundled = cards.BUNDLED / f"{name}.safetensors"
@@ -115,6 +110,23 @@ def find(text: str | Path) -> Source:
         + (f" Did you mean {close[0]!r}?" if close else "")
         + f" Known: {', '.join(NETWORKS)}; or a hub id, ORGANISATION/NAME"
     )
+
+
+def parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
+    """Name, kind and label of `[KIND:]NAME[?label=K]`."""
+    name, kind, label = str(text), None, None
+    before, colon, after = name.partition(":")
+    if colon and (before in KINDS or before in words()):
+        kind, name = before, after
+    if match := LABEL.fullmatch(name):
+        name, label = match.groups()
+    return name, kind, label
+
+
+def given_path(text: str) -> Path | None:
+    """The file or folder that a text names by its path; None where it is a name of another kind."""
+    path = Path(parts_of(text)[0])
+    return path if path.exists() else None
 
 
 def words() -> set[str]:
