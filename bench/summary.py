@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +13,11 @@ import pandas as pd
 
 from bench.analysis.statistics import mean_interval, wilson_interval
 from bench.certify import Certifier, Tally
+from bench.notes import notes
+from bench.results import Run
 from bench.rules import of_sweep
-from bench.store import Run
-from bench.types import Cell
+from bench.types import COUNTED, IMPORTED, Cell
 
-IMPORTED = "imported, radii only"
-COUNTED = "counts"
 FOREIGN_RULE = "another stopping rule asked for these counts; read them with the preset and the version that made them"
 CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
@@ -215,114 +212,3 @@ def summarise_run(
             pd.concat([decided, imported[list(decided.columns)]]) if len(decided) else imported[list(decided.columns)]
         )
     return pd.DataFrame(rows), decided.assign(run=name)
-
-
-def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
-    """What a reader must know before trusting the table."""
-    said = []
-    if table.empty:
-        return ["nothing is certified yet"]
-    failed = table[table["error"].notna()]
-    if len(failed):
-        said.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['label'])))}")
-    partial = table[(table["images"] < table["wanted"]) & table["error"].isna()]
-    if len(partial):
-        biased = "; a sequential rule decides easy images first, so these figures are biased"
-        sequential = partial["rule"].str.startswith("sequential").any()
-        said.append(
-            f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for"
-            + (biased if sequential else "")
-        )
-    if "device" in table and table["device"].dropna().nunique() > 1:
-        said.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
-    for run in runs:
-        said += session_notes(run)
-        stale = set(run.blocks["cell"].unique()) - set(run.cells)
-        if stale:
-            said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
-    said += acr_notes(table)
-    if (table["source"] == IMPORTED).any():
-        said.append("imported rows come from published logs: radii only, cost not measured here")
-    return said
-
-
-def session_notes(run: Run) -> list[str]:
-    """What changed between the parts of a run that was continued, and GPUs that several processes shared."""
-    said = []
-    sessions = run.manifest.get("sessions", [])
-    for what, facts in (("code revisions", "git"), ("library versions", "libraries"), ("Python versions", "python")):
-        values = {json.dumps(session.get(facts), sort_keys=True) for session in sessions}
-        if len(values) > 1:
-            said.append(f"{run.folder.name}: counted with {len(values)} different {what}; the manifest lists them")
-    shared = Counter(device for device in run.manifest.get("devices", ()) if device.startswith("cuda"))
-    if shared and max(shared.values()) > 1:
-        most = max(shared.values())
-        said.append(f"{run.folder.name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
-    return said
-
-
-def rule_name(rule: str) -> str:
-    """A rule without its constants."""
-    return rule.split(" (")[0]
-
-
-def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules that made the rows, with their constants: those of counts, of published logs where there are none."""
-    counted = table[table["source"] != IMPORTED]
-    return sorted(set((counted if len(counted) else table)["rule"].dropna()))
-
-
-def acr_notes(table: pd.DataFrame) -> list[str]:
-    """What the rules' ways of stopping mean for average certified radii and for abstention."""
-    rules = rules_of(table)
-    on_grid = sorted({rule_name(r) for r in rules if r.startswith("sequential")} - {"sequential acr"})
-    said = []
-    if on_grid:
-        said.append(f"the ACR of {' and '.join(on_grid)} counts radii of the decided grid only, and so is lower")
-    if len(rules) > 1:
-        said.append(f"rows have different certifiers: never compare their ACRs ({'; '.join(rules)})")
-    if any("label-aware" in rule for rule in rules):
-        said.append("label-aware: images whose selected class is wrong were not drawn on, and count as abstained")
-    return said
-
-
-def paired_gains(summary: Summary, baseline: str) -> pd.DataFrame:
-    """How much more average certified radius each row has than a baseline at its sigma, on the same images and noise.
-
-    Rows are compared within their run; those of a run without the baseline are left out.
-
-    Columns: run, sigma, label, images (in common), gain, gain_low, gain_high (paired bootstrap over images, 95 %).
-
-    Parameters:
-        baseline: a purifier's label, or its name where that is enough.
-
-    Raises:
-        ValueError: no row is called that; the message lists the rows.
-    """
-    table = summary.table
-    named = table[(table["label"] == baseline) | (table["purifier"] == baseline)]
-    if named.empty:
-        raise ValueError(
-            f"no purifier {baseline!r} in these runs; there are: {', '.join(dict.fromkeys(table['label']))}"
-        )
-    if named["label"].nunique() > 1:
-        raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
-    certificates = summary.certificates
-    gained = certificates["radius"].where(certificates["correct"].astype(bool), 0.0)
-    radii = dict(iter(gained.groupby([certificates["run"], certificates["cell"]])))
-    images = certificates["image"]
-    rows = []
-    for _, row in table.iterrows():
-        other = named[
-            (named["sigma"] == row["sigma"]) & (named["run"] == row["run"]) & (named["source"] == row["source"])
-        ]
-        if not len(other) or (row["run"], row["cell"]) not in radii or row["cell"] in set(other["cell"]):
-            continue
-        pair = [radii.get((r["run"], r["cell"]), gained.iloc[:0]) for r in (row, other.iloc[0])]
-        mine, base = (values.set_axis(images[values.index]) for values in pair)
-        difference = (mine - base).dropna().to_numpy()
-        if len(difference):
-            low, high = mean_interval(difference)
-            gain = {"images": len(difference), "gain": difference.mean(), "gain_low": low, "gain_high": high}
-            rows.append({"run": row["run"], "sigma": row["sigma"], "label": row["label"], **gain})
-    return pd.DataFrame(rows, columns=["run", "sigma", "label", "images", "gain", "gain_low", "gain_high"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
 
 Stage = Literal["select", "estimate"]
+
+COUNTED = "counts"  # where a row of a table has its radii from: draws that were counted here, or a published log
+IMPORTED = "imported, radii only"
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,11 @@ class Cell:
         dataset, data_hash: name and fingerprint of the images.
         sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
         seed: of the noise.
-        precision: in which the networks compute, `fp32` or `bf16`.
+        precision: in which the purifier's networks compute: `fp32`, `tf32`, `bf16` or `fp16`.
         device_type: `cpu` or `cuda`; their arithmetic differs in the last bits.
         hashes: of the code and the weights that take part, by name.
+        compute: how else the networks compute, where it is not eagerly as they are: `channels_last`, `compile` (a mode
+            of torch.compile) and `rows` (the fixed number that a compiled network sees at once).
     """
 
     purifier: str
@@ -41,11 +46,13 @@ class Cell:
     precision: str
     device_type: str
     hashes: Mapping[str, str]
+    compute: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits of the hash of the canonical form, JSON with sorted keys."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        facts = {name: value for name, value in asdict(self).items() if name != "compute" or value}
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -87,7 +94,7 @@ class Cost:
     Attributes:
         nfe: network evaluations of the purifier, in rows (one row through one network is one).
         classifier_rows: rows through the classifier.
-        noise_s, purify_s, classify_s: seconds by stage, device synchronised.
+        noise_s, purify_s, classify_s: seconds by stage, of the device.
         peak_bytes: highest memory of the process (CPU) or of the device (GPU) so far.
         device: its name and the number of threads.
     """
@@ -103,11 +110,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counts:
-    """Votes per class of one block (`len == K`, summing to its draws), and their cost."""
+    """Votes per class of one block (`len == K`, summing to its draws), and their cost.
+
+    Attributes:
+        start_s: seconds that its worker took before, to load, compile and warm up; of a cell's first block there.
+    """
 
     block: Block
     votes: tuple[int, ...]
     cost: Cost
+    start_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.certify import Certifier
 from bench.fixed import FixedN
-from bench.summary import COUNTED, Summary, describe_row, notes
+from bench.notes import notes
+from bench.summary import COUNTED, Summary, describe_row
 from bench.types import Cell
 
 CELL: dict[str, Any] = {

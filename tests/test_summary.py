@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.store import Run
-from bench.summary import Summary, describe_row, paired_gains, summarise
+from bench.analysis.gains import paired_gains
+from bench.results import Run
+from bench.summary import Summary, describe_row, summarise
 from bench.types import Cell
 
 
@@ -98,24 +99,47 @@ def test_a_baseline_that_could_mean_several_rows_is_refused():
 
 def test_what_changed_while_a_run_was_made_is_noted():
     """Counts of several library versions, and times of processes that shared a GPU."""
+    from bench.notes import session_notes
+    from bench.results import Run
     from bench.run import continued
-    from bench.store import Run
-    from bench.summary import session_notes
 
     facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same")
-    first = continued({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {})
-    second = continued({**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first)
+    first = continued({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
+    second = continued({**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first, 9)
     assert [session["libraries"]["torch"] for session in second["sessions"]] == ["2.11", "2.12"]
     empty = pd.DataFrame()
     assert not session_notes(Run(Path("run"), first, {}, {}, empty, empty))
     versions, shared = session_notes(Run(Path("run"), second, {}, {}, empty, empty))
-    assert versions == "run: counted with 2 different library versions; the manifest lists them"
+    assert versions == "run: counted in parts with torch 2.11 and 2.12"
     assert "up to 2 processes shared a GPU" in shared
+
+
+def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
+    """A finished run that is repeated with a new torch holds no count of it."""
+    from bench.run import continued, without_latest
+
+    facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same")
+    old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
+    first = continued(old, {}, 0)
+    repeated = without_latest(continued(new, first, 50))
+    assert repeated["libraries"] == {"torch": "2.11"} and repeated["sessions"] == first["sessions"]
+    killed_at_once = continued(new, first, 50)
+    third = continued(new, killed_at_once, 50)
+    assert [part["libraries"]["torch"] for part in third["sessions"]] == ["2.11", "2.12"]
+    assert without_latest(continued(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
+
+
+def test_runs_of_other_library_versions_say_so_side_by_side():
+    from bench.notes import versions
+
+    parts = [{"libraries": {"torch": "2.11", "numpy": "2.0"}}, {"libraries": {"torch": "2.12", "timm": "1.0"}}, {}]
+    assert versions(parts) == "torch 2.11 and 2.12"
+    assert versions(parts[:1] * 2) == ""
 
 
 def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
     """Neither by another certifier in the manifest, nor by another version's constants."""
-    from bench.store import read_run
+    from bench.results import read_run
     from bench.summary import FOREIGN_RULE
 
     run = read_run(Path(__file__).parent.parent / "results" / "sequential" / "tight-10000")
