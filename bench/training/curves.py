@@ -26,6 +26,7 @@ def draw_curves(folder: Path) -> Path | None:
     """Draw every curve of a folder, a panel each, into `curves.png`; None where there is no curve."""
     import matplotlib.pyplot as plt
     import pandas as pd
+    from matplotlib.ticker import LogLocator
 
     tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     tables = {name: table for name, table in tables.items() if len(table)}
@@ -45,7 +46,10 @@ def draw_curves(folder: Path) -> Path | None:
         panel.set_xlabel("million images seen", fontsize=8)
         if (table.value > 0).all():
             panel.set_yscale("log")
-        panel.tick_params(labelsize=7)
+            panel.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+            for write in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+                write(lambda value, _: f"{value:g}")
+        panel.tick_params(which="both", labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=7)
     path = folder / NAME
