@@ -13,13 +13,16 @@ from bench.types import Cell, Counts
 class Executor(Protocol):
     """Runs tasks somewhere: `workers` of them at once; `slots` keep it busy, with some that wait their turn."""
 
-    workers: int
-    slots: int
+    @property
+    def workers(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
 
     def submit(self, task: Task) -> Future[list[Counts]]: ...
 
-    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
-        """The first draw of some images, to look at; see `Engine.show`."""
+    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
+        """A draw of some images, to look at; see `Engine.show`."""
         ...
 
     def close(self) -> None:

@@ -42,8 +42,8 @@ class InProcess:
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
-        return at_once(self.engine.show, cell, images)
+    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
+        return at_once(self.engine.show, cell, images, draw)
 
     def close(self) -> None:
         pass
@@ -80,8 +80,8 @@ class Processes:
     def submit(self, task: Task) -> Future[list[Counts]]:
         return self._pool.submit(run_task, task)
 
-    def show(self, cell: Cell, images: Sequence[int]) -> Future[Shown]:
-        return self._pool.submit(show_images, cell, images)
+    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
+        return self._pool.submit(show_images, cell, images, draw)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -112,9 +112,9 @@ def run_task(task: Task) -> list[Counts]:
     return _engine.run(task)
 
 
-def show_images(cell: Cell, images: Sequence[int]) -> Shown:
+def show_images(cell: Cell, images: Sequence[int], draw: int) -> Shown:
     assert _engine is not None
-    return _engine.show(cell, images)
+    return _engine.show(cell, images, draw)
 
 
 def at_once(function: Callable[..., Result], *arguments: object) -> Future[Result]:

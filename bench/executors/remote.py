@@ -1,0 +1,107 @@
+"""A worker on another machine: an engine that is made of what travels, and tells whether its machine is fit for it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from bench.engine import Engine, LoadError, Shown, Task
+from bench.executors.local import prepare_device
+from bench.executors.parcels import Get, Luggage
+from bench.meter import device_name
+from bench.types import Cell, Counts
+
+Result = TypeVar("Result")
+ROOT = Path(__file__).parent.parent.parent
+CODE = (  # that decides counts, or what travels
+    *("bench/engine.py", "bench/noise.py", "bench/meter.py", "bench/plugins.py", "bench/types.py", "bench/names.py"),
+    *("bench/compute.py", "bench/identity.py", "bench/loader.py", "bench/loaded.py"),
+    *("bench/executors/*.py", "purifiers/*.py", "purifiers/nets/*.py", "classifiers/*.py", "classifiers/nets/*.py"),
+)
+LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")  # decide counts
+
+
+class Unfit(RuntimeError):
+    """A machine would not count what the driver counts; the message names it and the remedy."""
+
+
+def code_digest() -> str:
+    """A hash of this project's code as it is installed here, as far as it decides counts."""
+    files = [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
+    facts = [f"{file.relative_to(ROOT).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def libraries() -> dict[str, str | None]:
+    """The versions here of the libraries that decide what networks compute; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+class RemoteEngine:
+    """An engine in a process that somebody else started, perhaps on another machine. One task at a time."""
+
+    def prepare(
+        self,
+        device: str,
+        code: str,
+        versions: Mapping[str, str | None],
+        numbers: Sequence[int],
+        images: np.ndarray,
+        luggage: Luggage,
+        get: Get,
+    ) -> str:
+        """Make the engine; returns the name of the device that it runs on.
+
+        Parameters:
+            code, versions: the driver's `code_digest` and `libraries`.
+            numbers, images: indices of the images, and the images `[M,C,H,W]` in [0,1].
+            get: what fetches a file's content.
+
+        Raises:
+            Unfit: code or libraries are not the driver's, or files cannot be had here.
+        """
+        self._where = f"the machine {platform.node()}"
+        here = libraries()
+        other = [f"{k} {here.get(k) or 'missing'} (not {v})" for k, v in versions.items() if v and here.get(k) != v]
+        if code_digest() != code:
+            other.append("other code of purifybench")
+        if other:
+            raise Unfit(f"{self._where} has {', '.join(other)}; install on every machine what the driver has")
+        try:
+            weights, plugin_files, self._parameters = luggage.unpack(get)
+        except (LoadError, OSError) as error:
+            raise Unfit(f"{self._where}: {error}") from error
+        by_number = dict(zip(numbers, images, strict=True))
+        self._engine = Engine(by_number, weights, prepare_device(device), plugin_files)
+        return device_name(self._engine.device)
+
+    def run(self, task: Task) -> list[Counts]:
+        """As `Engine.run`; errors name the machine where loading failed."""
+        return self._named(lambda: self._engine.run(Task(self._here(task.cell), task.blocks)))
+
+    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
+        """As `Engine.show`."""
+        return self._named(lambda: self._engine.show(self._here(cell), images, draw))
+
+    def _named(self, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except LoadError as error:
+            raise LoadError(f"{self._where}: {error}") from error
+
+    def _here(self, cell: Cell) -> Cell:
+        """The cell with the paths of this machine; its blocks keep the key that the driver gave them."""
+        return replace(cell, classifier_parameters=self._parameters)

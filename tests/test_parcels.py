@@ -1,0 +1,217 @@
+"""What travels to other machines: the same networks, classifiers and plugins, wherever they lie there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_imports import MODULES, imports
+
+from bench import plugins, preset
+from bench.engine import Engine, LoadError, Task
+from bench.executors.local import prepare_device
+from bench.executors.parcels import Luggage, holds, pack, private_folder, relocated
+from bench.executors.remote import CODE, RemoteEngine, Unfit, code_digest, libraries
+from bench.plan import plan
+from bench.types import Block
+from purifiers.nets.sources import Source
+
+
+def same(value):
+    return value
+
+
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    """The temporary folder of another machine."""
+    folder = tmp_path / "node"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def far(tmp_path):
+    """A folder that the other machine does not have: `far()` takes it away."""
+    folder = tmp_path / "far"
+    folder.mkdir()
+    return folder, lambda: shutil.move(folder, tmp_path / "elsewhere")
+
+
+def test_files_that_are_here_are_used_where_they_are_and_others_are_written_once(node, far):
+    folder, leave = far
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.bin").write_bytes(bytes(range(256)))
+    (folder / "b.txt").write_text("text")
+    fetched = []
+    parcel = pack(folder, [folder / "deep" / "a.bin", folder / "b.txt"], same)
+    assert parcel.unpack(fetched.append) == folder and not fetched
+    leave()
+
+    def get(content):
+        fetched.append(len(content))
+        return content
+
+    here = parcel.unpack(get)
+    assert (here / "deep" / "a.bin").read_bytes() == bytes(range(256)) and (here / "b.txt").read_text() == "text"
+    assert here.is_relative_to(node) and node.stat().st_uid == here.stat().st_uid
+    assert parcel.unpack(get) == here and fetched == [256, 4]
+    (here / "b.txt").unlink()  # as what cleans temporary folders does
+    assert holds(parcel.unpack(get), parcel.files)
+
+
+def test_files_that_changed_meanwhile_are_not_taken_for_those_that_were_packed(node, far):
+    folder, _ = far
+    (folder / "weights").write_bytes(b"old")
+    parcel = pack(folder, [folder / "weights"], same)
+    (folder / "weights").write_bytes(b"new")
+    assert (parcel.unpack(same) / "weights").read_bytes() == b"old"
+
+
+def test_a_folder_that_others_can_write_to_is_refused(node):
+    private_folder().chmod(0o777)
+    with pytest.raises(PermissionError, match="open to other users; remove it, or set TMPDIR"):
+        private_folder()
+
+
+PURIFIER = """
+from dataclasses import dataclass
+from purifiers.base import Purifier
+import sys, pathlib
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from parcel_helper import half
+
+@dataclass(frozen=True)
+class Mine(Purifier):
+    name = "mine"
+
+    def purify(self, x, sigma, networks, rng):
+        return half(x).clamp(0, 1)
+"""
+
+
+def test_an_engine_of_what_travelled_counts_what_the_driver_counts(node, far, tiny_zoo, tiny_preset):
+    folder, leave = far
+    zoo = shutil.copytree(tiny_zoo, folder / "zoo")
+    (folder / "mine.py").write_text(PURIFIER)
+    (folder / "parcel_helper.py").write_text("def half(x):\n    return x / 2\n")
+    classifier = {"name": "cnn", "path": str(zoo / "classifier.safetensors")}
+    networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
+    path = tiny_preset(
+        purifiers=["onestep-edm", "ddpm:steps=2", str(folder / "mine.py")], networks=networks, classifier=classifier
+    )
+    planned = plan(preset.load(str(path), {}), "cpu")
+    images = {i: planned.split.images[i] for i in planned.images}
+    tasks = [Task(cell, (Block(cell.key, planned.images[1], "estimate", 0, 12),)) for cell in planned.cells]
+    engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
+    expected = [[(c.block, c.votes, c.cost.nfe) for c in engine.run(task)] for task in tasks]
+
+    cell, remote = planned.cells[0], RemoteEngine()
+    luggage = Luggage.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    leave()
+    setup = list(images), np.stack(list(images.values())), luggage, same
+    assert "thread" in remote.prepare("cpu", code_digest(), libraries(), *setup)
+    assert [[(c.block, c.votes, c.cost.nfe) for c in remote.run(task)] for task in tasks] == expected
+    noisy, _, _ = remote.show(cell, planned.images[:2])
+    assert noisy.shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("code", "versions", "said"),
+    [
+        ("0" * 64, {}, "other code of purifybench"),
+        (None, {"torch": "1.0"}, r"torch .* \(not 1\.0\)"),
+        (None, {"unheard-of": "1.0"}, r"unheard-of missing \(not 1\.0\)"),
+    ],
+)
+def test_a_machine_with_other_code_or_libraries_is_not_fit(code, versions, said):
+    empty = Luggage({}, {}, ("cnn", {}, None))
+    with pytest.raises(Unfit, match=f"the machine .* has {said}; install on every machine what the driver has"):
+        RemoteEngine().prepare("cpu", code or code_digest(), versions, [], np.zeros((0, 1, 2, 2)), empty, same)
+
+
+def test_a_folder_of_a_repository_and_its_kind_and_label_travel(node, far):
+    folder, leave = far
+    repository = folder / "ddpm"
+    for name in ("config.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/notes.md"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(name)
+    luggage = Luggage.of({"ddpm": f"edm:{repository}?label=7"}, {}, "cnn", {"path": "mnist5k/classifier"}, same)
+    assert luggage.unpack(same)[0] == {"ddpm": f"edm:{repository}?label=7"}
+    leave()
+    weights, _, parameters = luggage.unpack(same)
+    source = Source("", "edm", "7", next(node.glob("purifybench-*/*/unet")).parent)
+    assert weights == {"ddpm": str(source)} and parameters == {"path": "mnist5k/classifier"}
+    assert sorted(p.name for p in source.path.rglob("*.*")) == [
+        *("config.json", "config.json", "diffusion_pytorch_model.safetensors")
+    ]
+
+
+CLASSIFIER = """
+from dataclasses import dataclass
+from pathlib import Path
+from classifiers.base import Classifier, ClassifierError
+
+@dataclass(frozen=True)
+class Files(Classifier):
+    name = "files"
+    folder: str = ""
+    which: str = "net"
+    fixed: bool = False
+
+    def files(self, download=True):
+        path = Path({folder!r} if self.fixed else self.folder) / f"{{self.which}}.bin"
+        if not path.is_file():
+            raise ClassifierError(f"{{path}} is missing")
+        return (path,)
+"""
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_classifier_is_asked_which_of_its_parameters_names_its_files(node, far, tmp_path, fixed):
+    folder, leave = far
+    (folder / "net.bin").write_bytes(b"weights")
+    (folder / "net.json").write_text(json.dumps({}))
+    plugin = tmp_path / "files.py"
+    plugin.write_text(CLASSIFIER.format(folder=str(folder)))
+    parameters = {"folder": str(folder), "which": "net", "fixed": fixed}
+    files = {plugins.CLASSIFIER.name: {"files": str(plugin)}}
+    parcel = Luggage.of({}, files, "files", parameters, same).classifier[2]
+    assert parcel.files.keys() == {"net.bin", "net.json"}
+    assert relocated(str(plugin), parameters, parcel, same) == parameters
+    leave()
+    if fixed:
+        with pytest.raises(LoadError, match=r"net\.bin, net\.json\), and takes none of its parameters .* put them on"):
+            relocated(str(plugin), parameters, parcel, same)
+        return
+    found = relocated(str(plugin), parameters, parcel, same)
+    assert Path(found["folder"]).is_relative_to(node) and found["which"] == "net"
+
+
+def test_the_bundled_classifier_travels_when_another_machine_has_other_weights(node, monkeypatch):
+    import classifiers.own
+
+    parameters = {"path": "mnist5k/classifier"}
+    parcel = Luggage.of({}, {}, "cnn", parameters, same).classifier[2]
+    monkeypatch.setattr(classifiers.own, "WEIGHTS", node)
+    found = relocated("cnn", parameters, replace(parcel, root=str(node / "absent")), same)
+    assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()
+
+
+def test_the_code_that_machines_compare_holds_all_that_an_engine_is_made_of():
+    """Of the harness, every module that a worker loads, however deep."""
+    waiting, found = ["bench.executors.remote"], set()
+    while waiting:
+        if (module := waiting.pop()) not in found:
+            found.add(module)
+            waiting += [name for name in imports(module) if name in MODULES]
+    compared = {path for pattern in CODE for path in ROOT.glob(pattern)}
+    missing = {MODULES[module] for module in found} - compared
+    assert not [path for path in missing if path.name != "__init__.py"]
+    assert all(any(ROOT.glob(pattern)) for pattern in CODE)

@@ -1,0 +1,474 @@
+"""A Ray cluster counts what one process counts, whatever dies: workers, and the driver itself.
+
+How tasks are dealt out is tested on a cluster that is made up, the rest on one of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from summaries import CELL
+
+from bench import preset
+from bench.engine import Engine, PluginFault, Task
+from bench.executors.local import InProcess, prepare_device
+from bench.executors.ray_cluster import DEATHS, RayCluster, WorkerDied
+from bench.executors.ray_connection import Cluster, room
+from bench.executors.remote import Unfit
+from bench.fixed import FixedN
+from bench.observer import Observer
+from bench.plan import manifest, plan
+from bench.results import read_run
+from bench.store import Store
+from bench.sweep import sweep
+from bench.types import Block, Cell, Cost, Counts
+
+FREE = Cost(0, 0, 0, 0, 0, 0, "none")
+CLASSIFIER = {**CELL, "classifier_parameters": {"path": "mnist5k/classifier"}}
+CELLS = [Cell(**CLASSIFIER, purifier=f"p{k}", parameters={}, sigma=0.5) for k in range(3)]
+
+
+# --- a cluster that is made up
+
+
+class Died(Exception):
+    """An actor died, as Ray says it."""
+
+
+class Told(Exception):
+    """What an actor's method raised, as Ray brings it."""
+
+    def __init__(self, cause: Exception):
+        super().__init__("a long text from another machine")
+        self.cause = cause
+
+
+class FakeRay:
+    """As much of Ray as the executor uses. Calls wait until `step` does one of them, by an actor at random.
+
+    Parameters:
+        dies: whether an actor dies of a call: (method, arguments, random numbers) -> bool.
+    """
+
+    exceptions = SimpleNamespace(RayTaskError=Told)
+
+    def __init__(self, seed: int, dies=lambda method, arguments, rng: False):
+        self.rng, self.dies = random.Random(seed), dies
+        self.calls: dict[int, deque[tuple[str, tuple, Future]]] = {}  # actor -> what it has to do, in order
+        self.born = self.dead = 0
+        self.resources: dict[str, float] = {}
+        self.lock = threading.RLock()
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 3.0}
+
+    def available_resources(self) -> dict[str, float]:
+        return {"CPU": 0.0, "memory": 1e9}
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    get = put
+
+    def remote(self, **options: Any):
+        self.resources = options
+        return lambda cls: SimpleNamespace(remote=self.make)
+
+    def make(self) -> Any:
+        with self.lock:
+            self.born += 1
+            name, self.calls[self.born] = self.born, deque()
+
+        class Actor:
+            number = name
+
+            def __getattr__(actor, method: str):
+                return SimpleNamespace(remote=lambda *arguments: self.call(name, method, arguments))
+
+        return Actor()
+
+    def call(self, actor: int, method: str, arguments: tuple) -> Any:
+        future: Future = Future()
+        with self.lock:
+            if actor in self.calls:
+                self.calls[actor].append((method, arguments, future))
+            else:
+                future.set_exception(Died("it is dead"))
+        return SimpleNamespace(future=lambda: future)
+
+    def kill(self, actor: Any) -> None:
+        with self.lock:
+            for _, _, future in self.calls.pop(actor.number, ()):
+                future.set_exception(Died("killed"))
+
+    def step(self) -> None:
+        """One actor does the first thing that it has to do, or dies of it."""
+        with self.lock:
+            busy = [actor for actor, calls in self.calls.items() if calls]
+            if not busy:
+                return
+            actor = self.rng.choice(busy)
+            method, arguments, future = self.calls[actor][0]
+            if self.dies(method, arguments, self.rng):
+                self.dead += 1
+                for _, _, waiting in self.calls.pop(actor):
+                    waiting.set_exception(Died("the actor\n died"))
+                return
+            self.calls[actor].popleft()
+            try:
+                future.set_result(self.answer(method, arguments))
+            except Exception as error:
+                future.set_exception(Told(error))
+
+    def answer(self, method: str, arguments: tuple) -> Any:
+        if method == "prepare":
+            return "a device"
+        return [Counts(block, votes_of(block), FREE) for block in arguments[0].blocks]
+
+
+def votes_of(block: Block) -> tuple[int, int]:
+    hits = (block.image * 7 + block.first) % (block.draws + 1)
+    return hits, block.draws - hits
+
+
+@contextmanager
+def made_up(ray: FakeRay, workers: int = 3, patience: float = 60, notify=lambda message: None) -> Iterator[RayCluster]:
+    """An executor on a `FakeRay`, which works in a thread of its own until the end."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            ray.step()
+            time.sleep(0)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", ray)
+        thread.start()
+        try:
+            images = {0: np.zeros((1, 2, 2), np.float32)}
+            executor = RayCluster(Cluster(workers=workers), images, {}, {}, CELLS[0], patience, notify)
+            yield executor
+            executor.close()
+        finally:
+            ended.set()
+            thread.join()
+
+
+def tasks(cell: Cell = CELLS[0], images: int = 20) -> list[Task]:
+    return [Task(cell, (Block(cell.key, image, "estimate", 0, 10),)) for image in range(images)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), risk=st.floats(0, 0.3), workers=st.integers(1, 3))
+def test_whoever_dies_and_when_every_task_is_answered_with_its_own_counts(seed, risk, workers):
+    ray = FakeRay(seed, lambda method, arguments, rng: method == "run" and rng.random() < risk)
+    said: list[str] = []
+    heard = 0
+    with made_up(ray, workers, notify=said.append) as executor:
+        assert ray.resources == {"max_restarts": 0, "num_cpus": 1}
+        futures = {executor.submit(task): task for task in tasks()}
+        for future, task in futures.items():
+            error = future.exception(timeout=60)
+            if error is None:
+                assert future.result() == [Counts(b, votes_of(b), FREE) for b in task.blocks]
+            else:
+                heard += 1
+                assert f"p0 at sigma = 0.5 killed {DEATHS} workers one after another" in str(error)
+    assert DEATHS * heard <= ray.dead
+    assert len(said) + heard == ray.dead and ray.born == ray.dead + workers
+
+
+def test_a_batch_that_kills_whoever_takes_it_is_given_up_and_the_others_are_counted():
+    ray = FakeRay(0, lambda method, arguments, rng: method == "run" and arguments[0].blocks[0].image == 5)
+    with made_up(ray) as executor:
+        futures = [executor.submit(task) for task in tasks()]
+        with pytest.raises(WorkerDied, match=r"killed 3 workers .* the actor died\. What was counted .*--batch"):
+            futures[5].result(timeout=60)
+        assert all(future.result(timeout=60) for k, future in enumerate(futures) if k != 5)
+    assert ray.dead == DEATHS  # those that waited behind it on the same worker are not to blame
+
+
+def test_what_a_plugin_raised_is_told_as_it_was_without_the_text_of_ray():
+    ray, task = FakeRay(0), tasks()[0]
+
+    def answer(method: str, arguments: tuple) -> Any:
+        if method == "run":
+            raise PluginFault("out of ideas")
+        return "a device"
+
+    ray.answer = answer  # type: ignore[method-assign]
+    with made_up(ray) as executor, pytest.raises(PluginFault, match=r"^out of ideas$"):
+        executor.submit(task).result(timeout=60)
+    assert ray.dead == 0
+
+
+def test_workers_that_die_while_they_start_end_the_run_with_their_reason():
+    ray = FakeRay(0, lambda method, arguments, rng: method == "prepare")
+    with (
+        pytest.raises(WorkerDied, match=r"5 workers died while they started, the last with: the actor died"),
+        made_up(ray),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("unfit", [1, 2, 3])
+def test_a_machine_that_is_not_fit_is_left_out_by_name_and_ends_the_run_if_there_is_no_other(unfit):
+    ray, left, answer = FakeRay(0), list(range(unfit)), FakeRay.answer
+
+    def answers(method: str, arguments: tuple) -> Any:
+        if method == "prepare" and left:
+            left.pop()
+            raise Unfit("the machine far has torch 1")
+        return answer(ray, method, arguments)
+
+    ray.answer = answers  # type: ignore[method-assign]
+    said: list[str] = []
+    if unfit == 3:
+        with pytest.raises(Unfit, match=r"^the machine far has torch 1$"), made_up(ray, notify=said.append):
+            pass
+        return
+    with made_up(ray, notify=said.append) as executor:
+        for task in tasks():
+            assert executor.submit(task).result(timeout=60)
+        while len(said) < unfit:
+            time.sleep(0.01)
+        assert executor.workers == 3 - unfit
+    assert said == ["a worker is left out: the machine far has torch 1"] * unfit
+
+
+def test_a_cluster_without_room_is_said_to_have_none_in_time():
+    ray = FakeRay(0)
+    ray.step = lambda: None  # type: ignore[method-assign]
+    with (
+        pytest.raises(RuntimeError, match=r"within 0\.1 s: the Ray cluster has \{'CPU': 0\.0\} free.*`timeout`"),
+        made_up(ray, patience=0.1),
+    ):
+        pass
+
+
+def test_a_sweep_on_workers_that_die_stores_every_block_once(tmp_path):
+    ray = FakeRay(1, lambda method, arguments, rng: method == "run" and rng.random() < 0.1)
+    rule = FixedN(0.5, 10, 200, 0.001, block=20)
+    with made_up(ray) as executor, Store(tmp_path) as store:
+        store.begin(CELLS, {})
+        outcome = sweep(CELLS, lambda cell: rule, dict.fromkeys(range(12), 0), store, executor, 50, Observer())
+        tallies = [dict(store.tallies(cell.key)) for cell in CELLS]
+    assert not outcome.errors and ray.dead > 5
+    assert outcome.draws == len(CELLS) * 12 * 210
+    for cell, found in zip(CELLS, tallies, strict=True):
+        for image, tally in found.items():
+            assert tally.estimate == {k: votes_of(Block(cell.key, image, "estimate", k, 20)) for k in range(0, 200, 20)}
+
+
+@pytest.mark.parametrize(
+    ("total", "device", "workers", "expected"),
+    [
+        ({"CPU": 8.0}, "auto", 0, (["cpu"] * 8, {"num_cpus": 1})),
+        ({"CPU": 8.0, "GPU": 2.0}, "auto", 0, (["cuda"] * 2, {"num_cpus": 1, "num_gpus": 1.0})),
+        ({"CPU": 8.0, "GPU": 2.0}, "cpu", 3, (["cpu"] * 3, {"num_cpus": 1})),
+        ({"CPU": 8.0, "GPU": 2.0}, "cuda", 5, (["cuda"] * 5, {"num_cpus": 1, "num_gpus": 1 / 3})),
+        ({"CPU": 1.0, "GPU": 2.0}, "cuda", 2, (["cuda"] * 2, {"num_cpus": 0, "num_gpus": 1.0})),
+    ],
+)
+def test_a_cluster_has_room_for_a_worker_on_each_device_or_for_as_many_as_are_wanted(total, device, workers, expected):
+    assert room(total, device, workers) == expected
+
+
+def test_what_a_cluster_lacks_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="no GPU; use --device cpu"):
+        room({"CPU": 8.0}, "cuda", 0)
+    with pytest.raises(ValueError, match="2 CPUs, too few for 3 workers"):
+        room({"CPU": 2.0}, "cpu", 3)
+    with pytest.raises(ValueError, match="--device cuda instead of cuda:1"):
+        Cluster(device="cuda:1")
+    with pytest.raises(ValueError, match="--address auto"):
+        Cluster(address="ray://far:10001")
+
+
+def test_without_ray_the_extra_is_named(cli, tiny_preset, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = cli("run", tiny_preset(), "--executor", "ray", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "pip install 'purifybench[ray]'" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_an_address_without_the_executor_is_refused(cli, tiny_preset):
+    result = cli("run", tiny_preset(), "--address", "auto")
+    assert result.exit_code == 2 and "--executor ray" in result.stderr
+
+
+# --- a cluster of this machine
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray cluster with room for four workers; skips where Ray is not installed."""
+    ray = pytest.importorskip("ray", reason="ray is not installed; pip install 'purifybench[ray]'")
+    cluster = Cluster(workers=4)
+    yield ray.get_runtime_context().gcs_address
+    cluster.close()
+
+
+PURIFIERS = ["none", "ddpm:steps=2", "consistency:steps=2"]
+MARKED = """
+import os
+from dataclasses import dataclass
+from purifiers.base import Purifier
+
+@dataclass(frozen=True)
+class Marked(Purifier):
+    name = "marked"
+
+    def purify(self, x, sigma, networks, rng):
+        open({folder!r} + "/" + str(os.getpid()), "w").close()
+        return x.clamp(0, 1) + 0.01 * rng.normal(x)
+"""
+
+
+class Killer(Observer):
+    """Kills one of the processes that left their number in a folder, in the midst of the sweep."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.batches, self.killed = folder, 0, 0
+
+    def counted(self, cell, counts, decided):
+        self.batches += 1
+        numbers = [int(file.name) for file in self.folder.iterdir()]
+        if self.batches > 5 and numbers and not self.killed:
+            self.killed = numbers[0]
+            os.kill(self.killed, signal.SIGKILL)
+
+
+class Far(RayCluster):
+    """A cluster whose machines do not see the folder `far`: it is gone before the first worker starts."""
+
+    def _hire(self):
+        folder = Path(self._setup[5].classifier[2].root)
+        if folder.exists():
+            shutil.move(folder, folder.with_name("elsewhere"))
+            environment = {"TMPDIR": str(folder.with_name("unpacked"))}
+            self._actor = self._actor.options(runtime_env={"env_vars": environment})
+        super()._hire()
+
+
+def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_though_one_is_killed(
+    address, tiny_zoo, tiny_preset, tmp_path
+):
+    """Their machines see none of the driver's files, so that all must travel."""
+    processes = tmp_path / "processes"
+    processes.mkdir()
+    far = shutil.copytree(tiny_zoo, tmp_path / "far")
+    plugin = far / "marked.py"
+    plugin.write_text(MARKED.format(folder=str(processes)))
+    networks = {role: str(far / f"{role}.safetensors") for role in ("ddpm", "cm")}
+    classifier = {"name": "cnn", "path": str(far / "classifier.safetensors")}
+    fields = {"networks": networks, "classifier": classifier, "images": 6, "n": 60}
+    planned = plan(preset.load(str(tiny_preset(purifiers=[str(plugin), *PURIFIERS], **fields)), {}), "cpu")
+    images = {i: planned.split.images[i] for i in planned.images}
+
+    def counts(executor, folder, batch, order=1, observer=None):
+        labels = {i: planned.labels[i] for i in planned.images[::order]}
+        arguments = planned.cells[::order], planned.certifier, labels
+        with Store(tmp_path / folder) as store:
+            store.begin(planned.cells, manifest(planned, ["cpu"]))
+            outcome = sweep(*arguments, store, executor, batch, observer or Observer(), timeout=300)
+        assert not outcome.errors
+        return counts_of(tmp_path / folder)
+
+    expected = counts(
+        InProcess(Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)), "one", 24
+    )
+    (processes / str(os.getpid())).unlink()
+    said: list[str] = []
+    given = planned.weights, planned.plugin_files, planned.cells[0]
+    (tmp_path / "unpacked").mkdir()
+    executor = Far(Cluster(workers=3), images, *given, patience=300, notify=said.append)
+    try:
+        assert not far.exists()
+        deadline = time.monotonic() + 300
+        while executor.workers < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert executor.workers == 3
+        killer = Killer(processes)
+        assert counts(executor, "killed", 10, observer=killer) == expected
+        assert killer.killed and len(said) == 1 and said[0].startswith("a worker died")
+        assert counts(executor, "large", 1000, order=-1) == expected
+        assert counts(executor, "odd", 7) == expected
+        noisy, purified, _ = executor.show(planned.cells[-1], planned.images[:2]).result(timeout=120)
+        assert noisy.shape == purified.shape == (2, 1, 28, 28)
+        names = [file.name for file in (tmp_path / "unpacked").rglob("*.*")]
+        assert names.count("marked.py") == names.count("cm.safetensors") == 1  # once for all workers of a machine
+    finally:
+        executor.close()
+
+
+def counts_of(folder):
+    blocks = read_run(folder).blocks
+    rows = zip(blocks["cell"], blocks["image"], blocks["stage"], blocks["first"], blocks["votes"], strict=True)
+    return {(c, i, s, f): tuple(v) for c, i, s, f, v in rows}
+
+
+def stored(folder: Path) -> int:
+    try:
+        return len(read_run(folder).blocks) if (folder / "run.sqlite").is_file() else 0
+    except Exception:  # the database is being made at this very moment
+        return 0
+
+
+def test_a_driver_that_is_killed_leaves_no_worker_behind_and_the_run_goes_on_anywhere(address, tiny_preset, tmp_path):
+    import ray
+
+    path, folder = tiny_preset(purifiers=["none", "ddpm:steps=8"], images=30, n=400), tmp_path / "run"
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "50", "--out", str(folder)]
+    on_ray = [*command, "--executor", "ray", "--address", address, "--workers", "2"]
+    running = subprocess.Popen(on_ray, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 300
+    while not stored(folder) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.kill()
+    said, _ = running.communicate()
+    assert running.returncode == -signal.SIGKILL, said
+    before = counts_of(folder)
+    assert before, said
+
+    planned = plan(preset.load(str(path), {}), "cpu")
+    images = {i: planned.split.images[i] for i in planned.images}
+    executor = InProcess(Engine(images, planned.weights, prepare_device("cpu")))
+    for place in (folder, tmp_path / "undisturbed"):
+        with Store(place) as store:
+            record = store.manifest() or manifest(planned, ["cpu"])
+            store.begin(planned.cells, record)
+            sweep(planned.cells, planned.certifier, planned.labels, store, executor, 500, Observer())
+    assert before.items() < counts_of(folder).items()
+    assert counts_of(folder) == counts_of(tmp_path / "undisturbed")
+    assert address not in (folder / "run.sqlite").read_bytes().decode(errors="ignore")
+    while ray.available_resources().get("CPU") != 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == 4
+
+
+def test_connecting_leaves_the_handlers_of_signals_as_they_were(address):
+    assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.default_int_handler)
