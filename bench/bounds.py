@@ -80,6 +80,7 @@ def anytime_lower(hits: int, draws: int, alpha: float) -> float:
     return float(brentq(evidence, 0.5, min(share, 1 - 1e-16), xtol=1e-15))
 
 
+@lru_cache(maxsize=2**16)
 def certified_radius(p_lower: float, sigma: float) -> float:
     """`sigma Phi^-1(p_lower)`, in full precision (Cohen et al. 2019, Theorem 1); 0 where `p_lower <= 1/2`."""
     from scipy.special import ndtri

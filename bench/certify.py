@@ -52,6 +52,8 @@ class Tally:
                 raise ValueError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
             draws += counted
             joined.append(block)
+        if draws == most and len(joined) == 1:  # as nearly all are
+            return draws, tuple(joined[0])
         if draws > most:
             raise ValueError(
                 f"the stored counts join draws up to {draws} in one block, so they cannot be read at {most}; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from bench.bounds import (
@@ -103,7 +104,7 @@ class FixedN:
     seed: int = 0
     digits: int | None = None
 
-    @property
+    @cached_property
     def rule(self) -> str:
         """The rule and its constants, as a report names it."""
         rounded = f", radii rounded to {self.digits} digits" if self.digits else ""

@@ -65,18 +65,27 @@ def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame
     """
     labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
     b = run.blocks
-    group = b.groupby(["cell", "image"], sort=False).ngroup().to_numpy()
+    if b.empty:
+        return pd.DataFrame(columns=CERTIFICATE)
+    cell, words = pd.factorize(b["cell"])  # a million words of their own would take much room
+    keys = words.tolist()
+    image = b["image"].to_numpy(np.int64)
+    group = pd.factorize(cell * (image.max() + 1) + image)[0]
     order = np.argsort(group, kind="stable")  # the blocks of an image stand together, images as they first appear
-    stage, first, votes = (b[name].to_numpy()[order].tolist() for name in ("stage", "first", "votes"))
+    selecting = (b["stage"] == "select").to_numpy()[order].tolist()
+    first, votes = (b[name].to_numpy()[order].tolist() for name in ("first", "votes"))
     bounds = np.flatnonzero(np.diff(group[order], prepend=-1, append=-1))
-    cells, images = (b[name].to_numpy()[order[bounds[:-1]]].tolist() for name in ("cell", "image"))
+    cells, images = (column[order[bounds[:-1]]].tolist() for column in (cell, image))
     rows: list[tuple[Any, ...]] = []
-    for key, number, (start, end) in zip(cells, images, pairwise(bounds.tolist()), strict=True):
+    for which, number, (start, end) in zip(cells, images, pairwise(bounds.tolist()), strict=True):
+        key = keys[which]
         if key not in cell_certifier or number not in labels:
             continue
-        tally = Tally({}, {}, number, labels[number])
+        select: dict[int, Any] = {}
+        estimate: dict[int, Any] = {}
         for i in range(start, end):
-            getattr(tally, stage[i])[first[i]] = votes[i]
+            (select if selecting[i] else estimate)[first[i]] = votes[i]
+        tally = Tally(select, estimate, number, labels[number])
         c = cell_certifier[key].certify(tally)
         if c is None:
             continue

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.database import COLUMNS
 from bench.examples_file import Examples, Panel
+from bench.metrics.file import Measured, Metrics, Network, Value
 from bench.report import write_report
-from bench.store import COLUMNS, Run
+from bench.results import Run
 from bench.summary import Summary, summarise
 from bench.types import Cell
 
@@ -109,10 +114,63 @@ def make_examples(purifiers: Sequence[str] = tuple(PURIFIERS), side: int = 8, ch
     return Examples(np.arange(4) * 3, labels, ("cat", "dog", "<i>frog</i>"), pictures(), tuple(panels))
 
 
-def report_of(path: Path, *runs: Run, examples: Examples | None = None) -> tuple[Summary, str]:
-    """The summary of runs, and the page that is made of it."""
+def make_metrics(run: Run, images: int = 20, draws: int = 1, judge: str = "a network of ours") -> Metrics:
+    """Metrics of every cell of a run with counts: two distances, the better a purifier is, the lower."""
+    cells = []
+    for i, (key, cell) in enumerate(run.cells.items()):
+        if key not in run.errors:
+            far = max(0.0, 1.0 - 0.05 * i)
+            values = {"perceptual": Value(far, max(0.0, far - 0.03), far + 0.04), "frechet": Value(12.5 * far)}
+            trained = ("perceptual",) if cell.purifier == "consistency" else ()
+            cells.append(Measured(key, key, cell.label, cell.sigma, 0, 0, trained, values))
+    networks = {"perceptual": Network(judge, "0123"), "frechet": Network("cnn, the classifier that votes: 10 logits")}
+    return Metrics(images, draws, networks, {"fid": "no weights"}, {"purifybench": "0.1.0"}, tuple(cells))
+
+
+def report_of(
+    path: Path, *runs: Run, examples: Examples | None = None, metrics: Sequence[Metrics] = ()
+) -> tuple[Summary, str]:
+    """The summary of runs, and the page that is made of it; `metrics` of the first ones."""
     summary = summarise(runs)
     names = list(dict.fromkeys(summary.table["run"])) if len(summary.table) else [run.folder.name for run in runs]
     manifests = {name: run.manifest for name, run in zip(names, runs, strict=True)}
     kept = {names[0]: examples} if examples is not None else {}
-    return summary, write_report(summary, manifests, kept, path).read_text(encoding="utf-8")
+    measured = dict(zip(names, metrics, strict=False))
+    return summary, write_report(summary, manifests, kept, path, measured).read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements with their attributes, and its words by element."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.elements:
+            self.words.append((self.elements[-1][0], data))
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(words for tag, words in self.words if tag not in ("script", "style")).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def record_of(text: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="record">(.*?)</script>', text, re.DOTALL)[1])
+
+
+MARK = "#front-chart .points path, #front-chart .points circle"
+
+
+def drawn(page):
+    """The page once its charts are there."""
+    page.wait_for_selector(MARK.split(",")[0] + ", #curves-chart path")
+    return page

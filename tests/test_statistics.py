@@ -23,7 +23,9 @@ from bench.analysis.statistics import (
     mean_interval,
     newcombe_interval,
     resampled_means,
+    resampled_shares,
     split_half,
+    split_halves,
     wilson_interval,
 )
 
@@ -199,3 +201,22 @@ def test_one_image_cannot_be_halved():
     found, shares = split_half(np.ones((1, 2)))
     assert math.isnan(found) and np.isnan(shares).all()
     assert FEWEST > 2
+
+
+def test_kept_means_of_hits_are_the_resampled_means_whatever_was_asked_before():
+    rng = np.random.default_rng(7)
+    hits = rng.random((37, 6)) < rng.random(6)
+    expected = resampled_means(hits.astype(float), 300)
+    for columns in ([0, 3], [3, 1, 1], range(6)):
+        assert np.array_equal(resampled_shares(hits[:, columns], 300), expected[:, columns])
+    assert not np.array_equal(resampled_shares(hits[:30], 300), expected)
+    assert np.array_equal(resampled_shares(hits, 300, seed=1), resampled_means(hits.astype(float), 300, seed=1))
+
+
+def test_groups_are_halved_as_each_of_them_alone():
+    values = np.random.default_rng(8).random((41, 5))
+    groups = [[0, 4], [3, 1, 2], [2]]
+    together = split_halves(values, groups)
+    for group, (mean, shares) in zip(groups, together, strict=True):
+        alone, chosen = split_half(values[:, group])
+        assert mean == pytest.approx(alone, abs=1e-12) and np.array_equal(shares, chosen)

@@ -62,6 +62,7 @@ def facts(cell: Cell) -> dict[str, str]:
         "images": f"{cell.dataset} ({cell.data_hash})",
         "seed of the noise": str(cell.seed),
         "precision": cell.precision,
+        **({"computed": ", ".join(f"{k}={v}" for k, v in cell.compute.items())} if cell.compute else {}),
         "device type": cell.device_type,
         "parameters": parameters or "none",
         "classifier": f"{cell.classifier}({inside})" if inside else cell.classifier,

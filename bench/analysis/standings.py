@@ -15,7 +15,7 @@ from bench.analysis.statistics import (
     Difference,
     accuracy_difference,
     holm,
-    resampled_means,
+    resampled_shares,
     wilson_interval,
 )
 from bench.summary import Summary
@@ -92,7 +92,7 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
     corrected = dict(zip(behind, holm([d.p for d in behind.values()]), strict=True))
     enough = len(shared) >= FEWEST
-    means = resampled_means(hits.astype(float)) if enough else None
+    means = resampled_shares(hits) if enough else None
     best = None if means is None else best_shares(means)
     on_front = None if means is None else front_shares(list(rows[cost]), means)
     return tuple(

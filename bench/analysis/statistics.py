@@ -47,6 +47,28 @@ def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     return np.concatenate([times.astype(float) @ values / images for times in drawn])
 
 
+def resampled_shares(hits: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """`resampled_means` of columns of hits, each kept for the next call: a report asks for the same ones under every
+    budget. Sums of hits are exact, so it does not matter beside which others a column was computed.
+
+    Parameters:
+        hits: bool `[images, options]`.
+    """
+    keys = [(column.tobytes(), len(hits), resamples, seed) for column in np.packbits(hits, axis=0).T]
+    new = [i for i, key in enumerate(keys) if key not in SHARES]
+    if new:
+        made = resampled_means(hits[:, new].astype(float), resamples, seed)
+        SHARES.update(zip((keys[i] for i in new), made.T, strict=True))
+    found = np.stack([SHARES[key] for key in keys], axis=1)
+    if len(SHARES) > MOST_SHARES:
+        SHARES.clear()
+    return found
+
+
+SHARES: dict[tuple[bytes, int, int, int], np.ndarray] = {}
+MOST_SHARES = 2000  # columns, 16 kB each
+
+
 def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is in each resample, some resamples at a time: uint16 `[some, images]`."""
     rng = np.random.default_rng(seed)
@@ -191,18 +213,44 @@ def split_half(values: np.ndarray, splits: int = SPLITS, seed: int = 0) -> tuple
     Returns:
         The mean (NaN for one image), and how often each column was chosen.
     """
-    images, columns = values.shape
+    return split_halves(values, [range(values.shape[1])], splits, seed)[0]
+
+
+def split_halves(
+    values: np.ndarray, groups: Sequence[Sequence[int]], splits: int = SPLITS, seed: int = 0
+) -> list[tuple[float, np.ndarray]]:
+    """`split_half` of each group of columns, all on the same halves: that takes little longer than one of them.
+
+    Parameters:
+        values: `[images, columns]`.
+        groups: numbers of columns among which one is chosen.
+    """
+    images = len(values)
     if images < 2:
-        return float("nan"), np.full(columns, np.nan)
-    rng = np.random.default_rng(seed)
-    read, chosen, size = 0.0, np.zeros(columns), images // 2
-    chunk = max(1, 2**21 // images)
-    for start in range(0, splits, chunk):
-        halves = [rng.permutation(images) < size for _ in range(min(chunk, splits - start))]
-        one = np.array(halves, float) @ values / size
+        return [(float("nan"), np.full(len(group), np.nan)) for group in groups]
+    kin = [np.asarray(group) for group in groups]
+    read, chosen, size = [0.0] * len(kin), [np.zeros(len(group)) for group in kin], images // 2
+    few = images * splits <= MOST_KEPT
+    for halves in kept_halves(images, splits, seed) if few else first_halves(images, splits, seed):
+        one = halves.astype(float) @ values / size
         other = (values.sum(axis=0) - one * size) / (images - size)
         for mine, theirs in ((one, other), (other, one)):
-            best = mine.argmax(axis=1)
-            chosen += np.bincount(best, minlength=columns)
-            read += theirs[np.arange(len(best)), best].sum()
-    return read / (2 * splits), chosen / (2 * splits)
+            for i, group in enumerate(kin):
+                best = mine[:, group].argmax(axis=1)
+                chosen[i] += np.bincount(best, minlength=len(group))
+                read[i] += theirs[np.arange(len(best)), group[best]].sum()
+    return [(total / (2 * splits), times / (2 * splits)) for total, times in zip(read, chosen, strict=True)]
+
+
+def first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
+    """Which images are in the first half of each random split, some splits at a time: bool `[some, images]`."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 2**21 // images)
+    for start in range(0, splits, chunk):
+        yield np.array([rng.permutation(images) < images // 2 for _ in range(min(chunk, splits - start))])
+
+
+@lru_cache(maxsize=4)
+def kept_halves(images: int, splits: int, seed: int) -> tuple[np.ndarray, ...]:
+    """The same, kept for the next call."""
+    return tuple(first_halves(images, splits, seed))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.examples_file import Examples
+from bench.metrics.file import Metrics
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.grid import image_grid
 from bench.plots.pareto import pareto, pareto_at
+from bench.plots.quality import quality
 from bench.plots.rows import drawable
 from bench.plots.style import METADATA, save
 from bench.summary import Summary
 
-__all__ = ["FORMATS", "accuracy_vs_radius", "draw_all", "formats_of", "image_grid", "pareto", "pareto_at"]
+__all__ = ["FORMATS", "accuracy_vs_radius", "draw_all", "formats_of", "image_grid", "pareto", "pareto_at", "quality"]
 
 FORMATS = ("png", "svg")
 
@@ -26,10 +28,20 @@ def formats_of(words: str) -> list[str]:
     return formats
 
 
-def draw_all(summary: Summary, examples: Examples | None, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+def draw_all(
+    summary: Summary,
+    examples: Examples | None,
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    metrics: Mapping[str, Metrics] | None = None,
+) -> list[Path]:
     """Draw every picture that a summary has the figures for, and return the files in the order in which to look.
 
-    `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, and `examples-sigma-S` where there are examples.
+    `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` where there are examples, and
+    `quality` where there are metrics: of the first run that has some, because those of several need not compare.
+
+    Parameters:
+        metrics: by run, those that there are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = drawable(summary)
@@ -40,4 +52,6 @@ def draw_all(summary: Summary, examples: Examples | None, folder: Path, formats:
     for sigma in sorted({panel.sigma for panel in examples.panels}) if examples else ():
         assert examples is not None
         written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
+    for run, found in list((metrics or {}).items())[:1]:
+        written += save(quality(summary, found, run), folder, "quality", formats)
     return written

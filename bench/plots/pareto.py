@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.notes import rule_name, rules_of
 from bench.plots.panel import COSTS, Edges, Metric, draw_panel
 from bench.plots.rows import conditions, drawable, nothing, remarks
 from bench.plots.style import HEADING, INK, SMALL, Page, family, family_handles, styled
-from bench.summary import Summary, rule_name, rules_of
+from bench.summary import Summary
 
 MOST_NAMES = 18  # more points than this carry numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165

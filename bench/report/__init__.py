@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.examples_file import Examples
+from bench.metrics.file import Metrics
 from bench.report.page import render
 from bench.summary import Summary
 
@@ -14,14 +15,19 @@ __all__ = ["render", "write_report"]
 
 
 def write_report(
-    summary: Summary, manifests: Mapping[str, Mapping[str, Any]], examples: Mapping[str, Examples], path: Path
+    summary: Summary,
+    manifests: Mapping[str, Mapping[str, Any]],
+    examples: Mapping[str, Examples],
+    path: Path,
+    metrics: Mapping[str, Metrics] | None = None,
 ) -> Path:
     """Write the report of a summary into one HTML file, in one go: a reader never meets half a page.
 
     Parameters:
-        manifests, examples: of the runs, by the names that `summary.table` gives them; of examples those there are.
+        manifests, examples, metrics: of the runs, by the names that `summary.table` gives them; of the latter two,
+            those there are.
     """
-    text = render(summary, manifests, examples)
+    text = render(summary, manifests, examples, metrics or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")

@@ -36,6 +36,7 @@ function facts(row, { metric, cost, sigma }) {
     `${row.name}, σ = ${row.sigma.words}`,
     ...(row.label === row.name ? [] : [row.label]),
     `${found.words} ${what}`,
+    ...(sigma === "best" && found.fair ? [`${found.fair} where half of the images choose σ and the others read it`] : []),
     `NFE ${row.nfe.words} · ${row.ms.words} ms per purification`,
     ...(cost === "seconds" ? [`${found.seconds.words} device-seconds per certified image`] : []),
     ...(share ? [`on the front in ${share} of resamples of the images`] : []),

@@ -93,29 +93,6 @@ function drawFront(chart, choice) {
   svg.setAttribute("role", "group");
   quieten(svg, ".points");
   const dots = svg.querySelectorAll(".points path, .points circle");
-  follow(chart, svg, d3.sort(marks.map((mark, i) => ({ ...mark, dot: dots[i] })), (mark) => mark.x), choice);
+  follow(chart, svg, marks, dots, (row) => facts(row, choice));
   return { rows, best: onFront, unpriced: rows.length - levels.length - marks.length };
-}
-
-/** Says what is known of the mark that the pointer, a finger or the keyboard is at. */
-function follow(chart, svg, marks, choice) {
-  const tip = new Tip(chart);
-  const point = (near) => marks.forEach((mark, i) => mark.dot.classList.toggle("active", i === near));
-  const show = (i) => {
-    point(i);
-    tip.show(facts(marks[i].row, choice), marks[i].x, marks[i].y);
-  };
-  const hide = () => {
-    point(null);
-    tip.hide();
-  };
-  reachable(marks.map((mark) => mark.dot), marks.map((mark) => facts(mark.row, choice).join(", ")), show, hide);
-  const at = (event) => {
-    const [px, py] = d3.pointer(event, svg);
-    const distance = (mark) => Math.hypot(mark.x - px, mark.y - py);
-    const near = d3.leastIndex(marks, (a, b) => distance(a) - distance(b));
-    near >= 0 && distance(marks[near]) < 40 ? show(near) : hide();
-  };
-  for (const name of ["pointermove", "pointerdown"]) svg.addEventListener(name, at);
-  svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
 }

@@ -13,11 +13,13 @@ import jinja2
 from markupsafe import Markup
 
 from bench.examples_file import Examples
+from bench.metrics.file import Metrics
 from bench.plots.rows import conditions, drawable
 from bench.plots.style import FAMILIES
 from bench.report.data import record
 from bench.report.decisions import decisions
 from bench.report.pictures import grids
+from bench.report.quality import lines, quality
 from bench.report.runs import describe
 from bench.report.tables import cells, columns, times
 from bench.report.words import UNKNOWN
@@ -25,7 +27,7 @@ from bench.summary import Summary
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 LICENCES = "vendor/LICENSES.txt"
-OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "report.js")
+OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
 DARK = {  # the same hues, lighter: a contrast of 4.5 on the dark page
     "none": "#A9AFB6",
     "one-step": "#5AB2E8",
@@ -38,15 +40,22 @@ DARK = {  # the same hues, lighter: a contrast of 4.5 on the dark page
 FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
 
 
-def render(summary: Summary, manifests: Mapping[str, Mapping[str, Any]], examples: Mapping[str, Examples]) -> str:
+def render(
+    summary: Summary,
+    manifests: Mapping[str, Mapping[str, Any]],
+    examples: Mapping[str, Examples],
+    metrics: Mapping[str, Metrics],
+) -> str:
     """The whole page. Everything that comes from results is escaped, in the text and in the record.
 
     Parameters:
-        manifests, examples: by run, as `summary.table` names them.
+        manifests, examples, metrics: by run, as `summary.table` names them.
     """
     table, facts = drawable(summary), record(summary)
     given, choices, answers = decisions(summary)
     rows = facts["rows"]
+    facts |= {"quality": quality(table, rows, metrics)}
+    facts["quality"]["sigma"] = facts["opening"]["sigma"]  # that which tells the purifiers apart best
     facts |= {"choices": choices, "uses": [used(a, rows) for a in answers]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
@@ -71,6 +80,7 @@ def render(summary: Summary, manifests: Mapping[str, Mapping[str, Any]], example
         columns=columns(facts["radii"]),
         cells=lambda row: cells(row, facts["radii"]),
         grids=grids(summary, examples),
+        quality_lines=lines(rows, facts["quality"]),
         times=times(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
         runs=describe(summary, manifests),

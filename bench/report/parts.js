@@ -64,6 +64,30 @@ function reachable(marks, labels, show, hide) {
   });
 }
 
+/** Tells what is known of the mark that the pointer, a finger or the keyboard is at; `tell` gives the lines of a row. */
+function follow(chart, svg, drawn, dots, tell) {
+  const marks = d3.sort(drawn.map((mark, i) => ({ ...mark, dot: dots[i] })), (mark) => mark.x);
+  const tip = new Tip(chart);
+  const point = (near) => marks.forEach((mark, i) => mark.dot.classList.toggle("active", i === near));
+  const show = (i) => {
+    point(i);
+    tip.show(tell(marks[i].row), marks[i].x, marks[i].y);
+  };
+  const hide = () => {
+    point(null);
+    tip.hide();
+  };
+  reachable(marks.map((mark) => mark.dot), marks.map((mark) => tell(mark.row).join(", ")), show, hide);
+  const at = (event) => {
+    const [px, py] = d3.pointer(event, svg);
+    const distance = (mark) => Math.hypot(mark.x - px, mark.y - py);
+    const near = d3.leastIndex(marks, (a, b) => distance(a) - distance(b));
+    near >= 0 && distance(marks[near]) < 40 ? show(near) : hide();
+  };
+  for (const name of ["pointermove", "pointerdown"]) svg.addEventListener(name, at);
+  svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
+}
+
 /** Hides from screen readers what a chart repeats of its tables; its marks (if it has any to reach) stay. */
 function quieten(svg, kept) {
   for (const group of svg.querySelectorAll(":scope g:not(:scope g g)")) {

@@ -34,6 +34,22 @@ function costAxis(costs, cost, range) {
   return { x, free, ticks: [...(free ? [free] : []), ...round.filter((tick) => tick >= from && tick <= domain[1])] };
 }
 
+/** A logarithmic axis around distances, with room for names at both ends. */
+function distanceAxis(values, range) {
+  const least = d3.min(values.filter((v) => v > 0)) ?? 1, most = d3.max(values) || 1;
+  const room = (most / least) ** 0.12 * 1.06;
+  return d3.scaleLog([least / room, most * room], range);
+}
+
+/** Round numbers between two ends, as many as there is room for: a decade or less of a logarithmic axis needs more of
+ * them than its powers of ten. */
+function roundBetween([low, high], most) {
+  const powers = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1);
+  const between = (steps) => powers.flatMap((k) => steps.map((step) => step * 10 ** k)).filter((v) => low <= v && v <= high);
+  const finer = [[1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]].map(between);
+  return finer.find((ticks) => ticks.length <= most) ?? finer.at(-1);
+}
+
 /** Where a name could stand, from its mark: beside it, then above and below its interval. */
 const placesOf = ({ y, top, bottom }) => [
   ...[0, -13, 13].flatMap((dy) => [[10, dy, "start"], [-10, dy, "end"]]),

@@ -24,7 +24,7 @@ function choice() {
   return { metric, cost: $("front-cost").value, sigma: $("front-sigma").value, hidden, use: record.uses[asked()] };
 }
 
-const ENVELOPE = "Envelope: for each purifier the σ that is best on these very test images, so what it shows is a little too good.";
+const ENVELOPE = "Envelope: for each purifier the σ that is best on these very test images, so what it shows is a little too good; the split-half figure of each mark, chosen on one half of the images and read on the other, is not.";
 
 function byWhom(rows) {
   const certifiers = [...new Set(rows.map((row) => row.certifier))];
@@ -57,7 +57,8 @@ const scope = (tag, i) => (tag === "th" ? { scope: "col" } : i ? {} : { scope: "
 function pointsTable(rows, best, chosen) {
   const table = element("table");
   const metric = chosen.metric === "acr" ? "ACR" : `certified at ${chosen.metric}`;
-  const head = ["purifier", "σ", metric, "NFE", "ms", "s per certified image", "images", "on the front", "in resamples"];
+  const half = chosen.sigma === "best" ? ["split-half"] : [];
+  const head = ["purifier", "σ", metric, ...half, "NFE", "ms", "s per certified image", "images", "on the front", "in resamples"];
   const line = (cells, tag) => {
     const row = element("tr");
     row.append(...cells.map((text, i) => element(i ? tag : "th", text, scope(tag, i))));
@@ -69,7 +70,8 @@ function pointsTable(rows, best, chosen) {
     const found = row.metrics[chosen.metric];
     const costs = [row.nfe.words, row.ms.words, found.seconds.words, row.images];
     const onFront = [best.includes(row) ? "yes" : "no", found.front[chosen.sigma]?.[chosen.cost] ?? "–"];
-    body.append(line([row.name, row.sigma.words, found.words, ...costs, ...onFront], "td"));
+    const fair = half.map(() => found.fair ?? "–");
+    body.append(line([row.name, row.sigma.words, found.words, ...fair, ...costs, ...onFront], "td"));
   }
   return table;
 }
@@ -150,10 +152,12 @@ if (record.rows.length) {
       button.setAttribute("aria-pressed", shown);
       showFront();
     });
-  const draw = () => {
-    showFront();
-    showCurves();
-  };
+  const parts = [showFront, showCurves];
+  if (record.quality.metrics.length) {
+    parts.push(showQuality);
+    for (const name of ["metric", "against", "sigma"]) $(`quality-${name}`).addEventListener("change", showQuality);
+  }
+  const draw = () => parts.forEach((show) => show());
   let width = null;
   new ResizeObserver(() => {
     const now = $("front-chart").clientWidth;

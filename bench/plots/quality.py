@@ -1,0 +1,126 @@
+"""How near purified images come to clean ones, against what they certify."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from bench.metrics.file import KINDS, Metrics, Value
+from bench.plots.labels import Name, place_names
+from bench.plots.panel import Metric
+from bench.plots.pareto import headline
+from bench.plots.rows import conditions, drawable, nothing, remarks
+from bench.plots.style import HEADING, Page, family, family_handles, styled
+from bench.summary import Summary
+
+ACROSS = 2
+LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.55, 0.16, 0.28, 2.5, 0.62
+MOST_TICKS = 8
+STEPS = (
+    (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 2, 3, 5),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)
+TRAINED = "Hollow: a network of this purifier was trained to lower this very distance. "
+READING = (
+    "Lower distances are further left, on logarithmic axes. Bars: 95 % intervals (bootstrap over images, Wilson for "
+    "accuracy); distances of whole sets have none. Plain smoothing purifies nothing and is left out."
+)
+
+
+@styled
+def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
+    """Each distance beside certified accuracy, at the sigma and radius that separate the purifiers most.
+
+    Parameters:
+        metrics: of the run that is called `run` in the summary.
+    """
+    rows = drawable(summary)
+    rows = rows[(rows["run"] == run) & (rows["family"] != "none")] if len(rows) else rows
+    by_cell = {cell.cell: cell for cell in metrics.cells}
+    rows = rows[rows["cell"].isin(by_cell)] if len(rows) else rows
+    if rows.empty:
+        return nothing(summary)
+    sigma, shown = headline(rows, summary.radii)
+    metric, here = shown[0], rows[rows["sigma"] == sigma].reset_index(drop=True)
+    cells = [by_cell[cell] for cell in here["cell"]]
+    names = [name for name in KINDS if any(name in cell.values for cell in cells)]
+    lines = math.ceil(len(names) / ACROSS)
+    judges = [f"{KINDS[name].words}: judged by {metrics.networks[name].name}." for name in names]
+    trained = TRAINED if any(cell.trained_on for cell in cells) else ""
+    page = Page(
+        f"{metric.heading.partition(' (')[0]} beside the quality of purification, σ = {sigma:g}",
+        summary.title,
+        [
+            f"{conditions(here)}. Distances: {metrics.looked_at}.",
+            trained + READING,
+            *judges,
+            *remarks(summary),
+        ],
+        lines * (HEADING_ROOM + HEIGHT + AXIS),
+    )
+    page.legend(family_handles(here["family"]))
+    width = (page.width - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+    for i, name in enumerate(names):
+        line, column = divmod(i, ACROSS)
+        left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
+        heading = KINDS[name].title[0].upper() + KINDS[name].title[1:]
+        page.text(left, page.head + top + 0.17, heading, size=HEADING, weight="bold", va="baseline")
+        axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
+        axes.set_xlabel(", ".join(filter(None, (KINDS[name].unit, "lower is better"))), labelpad=4)
+        measured = [
+            (row, cell.values[name], name in cell.trained_on)
+            for row, cell in zip(here.to_dict("records"), cells, strict=True)
+            if name in cell.values
+        ]
+        draw_marks(axes, measured, metric)
+    return page.figure
+
+
+def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]], metric: Metric) -> None:
+    """A mark with both of its intervals for each purifier, and its name."""
+    axes.tick_params(length=0, which="both")
+    axes.set_xscale("log")
+    spans = np.array([[v.value if end is None else end for end in (v.low, v.high)] for _, v, _ in measured])
+    high = spans.max() or 1.0
+    low = spans[spans > 0].min() if (spans > 0).any() else high
+    room = 1.08 * (high / low) ** 0.16
+    axes.set_xlim(low / room, high * room)
+    spans = np.maximum(spans, low / room)  # a logarithmic axis cannot show 0
+    ends = np.array([[row[column] for column in (metric.low, metric.high)] for row, _, _ in measured], float)
+    pad = max(ends.max() - ends.min(), 0.04) * 0.1
+    axes.set_ylim(ends.min() - pad, ends.max() + pad)
+    axes.xaxis.set_major_locator(FixedLocator(ticks(*axes.get_xlim())))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    if metric.percent:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    names, bars = [], []
+    for (row, value, trained), (left, right), (bottom, top) in zip(measured, spans, ends, strict=True):
+        look, y, x = family(str(row["family"])), row[metric.column], max(value.value, low / room)
+        for x_, y_ in (([left, right], [y, y]), ([x, x], [bottom, top])):
+            axes.plot(x_, y_, color=look.colour, lw=1.1, alpha=0.5, zorder=3, solid_capstyle="butt")
+            bars.append(axes.transData.transform(list(zip(x_, y_, strict=True))))
+        fill, edge = ("white", look.colour) if trained else (look.colour, "white")
+        thick = 1.2 if trained else 0.7
+        axes.plot([x], [y], marker=row["marker"], ms=6.8, mfc=fill, mec=edge, mew=thick, zorder=5)
+        at = axes.transData.transform((x, y))
+        names.append(Name(float(at[0]), float(at[1]), str(row["name"]), look.ink))
+    place_names(axes, names, np.array(bars), np.zeros((0, 2, 2)))
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two ends, at most `MOST_TICKS`: a part of a decade needs more than its power of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    between = [[s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high] for steps in STEPS]
+    return next((found for found in between if len(found) <= MOST_TICKS), between[-1][::2])
