@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bench.bounds import largest_radius
+from bench.database import StoreError
 from bench.names import nearest
-from bench.store import PUBLISHED, StoreError, read_published
+from bench.results import PUBLISHED, read_published
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
 

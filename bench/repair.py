@@ -13,19 +13,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.pages import rows_in_pages
-from bench.store import (
+from bench.database import (
     COLUMNS,
     DATABASE,
-    MANIFEST,
     SELECTED,
-    Store,
     StoreError,
     add_checksums,
     checked,
-    read_export,
+    refuse_later,
     stored_manifest,
 )
+from bench.pages import rows_in_pages
+from bench.results import MANIFEST, read_export
+from bench.store import Store
 from bench.types import Cell
 
 KEY = 4  # columns of a block's primary key: cell, image, stage, first
@@ -62,10 +62,13 @@ def repair(folder: Path) -> Repaired:
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
+        return rewrite(folder, path)
     except Timeout as error:
         raise StoreError(f"a run is writing to {folder}; wait for it") from error
-    try:
-        return rewrite(folder, path)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be repaired ({error}); make room, or repair a copy of it elsewhere"
+        ) from error
     finally:
         lock.release()
 
@@ -77,6 +80,7 @@ def rewrite(folder: Path, path: Path) -> Repaired:
     db = sqlite3.connect(copied(path, torn))
     try:
         with suppress(sqlite3.DatabaseError):
+            refuse_later(db, path)
             add_checksums(db)
         manifest, cells = facts(db, folder)
         found, unreadable = every_row(db, path)

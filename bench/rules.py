@@ -19,9 +19,14 @@ def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
     A sequential rule decides the radii of the sweep, and no others; `acr` has a fine family of them.
 
     Raises:
-        ValueError: unknown rule, or figures that it refuses.
+        ValueError: unknown rule, or figures that it refuses or that are missing.
     """
     name = sweep.get("certifier", "cohen")
+    lacking = [what for what in ("n0", "n" if name in FIXED else "radii", "alpha", "block") if what not in sweep]
+    if lacking:
+        raise ValueError(
+            f"this run does not say its {', '.join(lacking)}; the same `bench run` writes its manifest anew"
+        )
     if name in FIXED:
         constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
         return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))

@@ -116,6 +116,9 @@ def test_a_folder_of_local_data_that_lacks_its_files_is_ill(bundled, tmp_path, m
     said = [(finding, healthy) for what, finding, healthy in doctor.data_sets() if what == "data cifar10"]
     assert [healthy for _, healthy in said] == [True, False]
     assert str(tmp_path / "cifar10" / "test.parquet") in said[1][0]
+    (tmp_path / "cifar10" / "train.parquet").rename(tmp_path / "cifar10" / "test-00000-of-00001.parquet")
+    said = [(finding, healthy) for what, finding, healthy in doctor.data_sets() if what == "data cifar10"]
+    assert [healthy for _, healthy in said] == [True, True] and "needed for training alone" in said[0][0]
 
 
 def test_a_disk_that_is_full_is_ill(bundled, monkeypatch):

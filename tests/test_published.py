@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench.published import PublishedError, import_log, read_log
-from bench.store import PUBLISHED, read_run
+from bench.results import PUBLISHED, read_run
 from bench.summary import IMPORTED, summarise
 
 OK, REFUSED = 0, 2

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.database import DATABASE, StoreError
 from bench.repair import repair, verdict
-from bench.store import DATABASE, MANIFEST, PARQUET, Store, StoreError, export, read_run
+from bench.results import MANIFEST, PARQUET, export, read_run
+from bench.store import Store
 from bench.types import Block, Cell, Cost, Counts
 
 COST = Cost(20, 10, 0.25, 0.5, 0.125, 1 << 33, "CPU")

@@ -1,0 +1,157 @@
+"""The database file of a run: its tables, its checksums, and what to say where it cannot be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+FORMAT = 2  # 1: without checksums
+DATABASE = "run.sqlite"
+COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
+COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
+INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
+TYPES = tuple(float if name.endswith("_s") else int if name in INTEGERS else str for name in COLUMNS)
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
+CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blocks (
+    cell TEXT NOT NULL REFERENCES cells, image INTEGER NOT NULL, stage TEXT NOT NULL, first INTEGER NOT NULL,
+    draws INTEGER NOT NULL, votes TEXT NOT NULL, nfe INTEGER NOT NULL, classifier_rows INTEGER NOT NULL,
+    noise_s REAL NOT NULL, purify_s REAL NOT NULL, classify_s REAL NOT NULL, peak_bytes INTEGER NOT NULL,
+    device TEXT NOT NULL, crc INTEGER, PRIMARY KEY (cell, image, stage, first)
+) WITHOUT ROWID;
+PRAGMA user_version = {FORMAT};
+"""
+SELECTED = ", ".join((*COLUMNS, "crc"))
+INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+UNWRITABLE = "cannot be written ({error}); make it writable, or give another --out"
+REMEDIES = {  # by SQLite's primary error code; what is not here is damage
+    sqlite3.SQLITE_FULL: "cannot be written ({error}); make room, and the same command continues",
+    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see to its disk, and the same command continues",
+    sqlite3.SQLITE_READONLY: UNWRITABLE,
+    sqlite3.SQLITE_PERM: UNWRITABLE,
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened ({error}); allow reading its folder and its files",
+    sqlite3.SQLITE_BUSY: "is held by another program ({error}); close that, and the same command continues",
+}
+
+
+class StoreError(Exception):
+    """A results folder cannot be read or written; the message names the file and the remedy."""
+
+
+def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
+    """Open a database; raises StoreError where it is of a later format."""
+    db = sqlite3.connect(uri or path, timeout=30, uri=uri is not None)
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")  # the file may be anybody's: its schema calls no functions
+        refuse_later(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database to read from, in a read-only folder or medium, too.
+
+    SQLite keeps an index of its journal in the folder and can make none there. A closed database has no journal and is
+    read as what cannot change; one that a killed run left with a journal is read from a copy of both.
+
+    Raises:
+        StoreError: it is damaged, of a later format, or cannot be opened.
+    """
+    try:
+        with ExitStack() as opened:
+            db = readable(path, opened)
+            opened.callback(db.close)
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, error) from error
+
+
+def readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """A connection that can read; raises sqlite3.OperationalError or OSError where nothing can."""
+    try:
+        return connect(path)
+    except sqlite3.OperationalError as error:
+        if primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+    journal = path.with_name(f"{path.name}-wal")
+    if not journal.is_file() or not journal.stat().st_size:
+        return connect(path, f"{path.absolute().as_uri()}?immutable=1")
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="purifybench-")))
+    for file in (path, journal):
+        shutil.copyfile(file, folder / file.name)
+    return connect(folder / path.name)
+
+
+def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of blocks as it comes back from the database, with the checksum of its values."""
+    values = tuple(kind(value) for kind, value in zip(TYPES, row, strict=True))
+    return *values, zlib.crc32(repr(values).encode())
+
+
+def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
+    """Rows of blocks whose checksums (the last column) hold; raises StoreError where one does not.
+
+    SQLite notices damage to its own structure, not to the values that it holds.
+    """
+    for row in rows:
+        if row[-1] is not None and zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
+            raise StoreError(
+                f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` saves the others"
+            )
+    return rows
+
+
+def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    """The manifest of a database, empty where nothing has begun; raises StoreError where its checksum does not hold."""
+    crc = "crc" if has_checksums(db) else "NULL"
+    rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
+    if rows and rows[0][1] not in (None, zlib.crc32(rows[0][0].encode())):
+        raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` saves what is whole")
+    return json.loads(rows[0][0]) if rows else {}
+
+
+def has_checksums(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM pragma_table_info('blocks') WHERE name = 'crc'").fetchone()[0])
+
+
+def add_checksums(db: sqlite3.Connection) -> None:
+    """Bring a database of format 1 to this one: its blocks are trusted as they are, later ones are checked."""
+    if db.execute("PRAGMA user_version").fetchone()[0] == 1 and not has_checksums(db):
+        with db:
+            for table in ("manifest", "blocks"):
+                db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER")
+
+
+def refuse_later(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError where a database is of a later format."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > FORMAT:
+        raise later_format(path, version, FORMAT)
+
+
+def later_format(path: Path, version: int, known: int) -> StoreError:
+    return StoreError(f"{path} is of format {version}, this version knows up to {known}; update purifybench")
+
+
+def primary(error: sqlite3.Error) -> int:
+    """SQLite's primary error code, 0 where it gives none."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def damaged(path: Path, error: sqlite3.Error) -> StoreError:
+    """What to say of an error of SQLite's: what the system refuses is no damage."""
+    remedy = REMEDIES.get(primary(error), "is damaged or no results database ({error})")
+    if primary(error) not in REMEDIES:
+        remedy += f"; `bench doctor --repair {path.parent}` saves what is whole"
+    return StoreError(f"{path} {remedy.format(error=error)}")

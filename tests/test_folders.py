@@ -1,0 +1,333 @@
+"""What becomes of a results folder: read-only, full, taken by another run, of a later version, under a moving clock."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from bench.database import DATABASE, StoreError
+from bench.repair import repair
+from bench.results import MANIFEST, export, read_run
+from bench.store import Store
+from bench.types import Block, Cell, Cost, Counts
+
+OK, REFUSED = 0, 2
+CELL = Cell("none", {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"})
+forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+
+
+def blocks(images: range, draws: int = 10) -> list[Counts]:
+    cost = Cost(0, draws, 0.25, 0.5, 0.125, 1 << 30, "CPU")
+    return [Counts(Block(CELL.key, i, "estimate", 0, draws), (i % draws, draws - i % draws), cost) for i in images]
+
+
+def begin(store: Store, images: int = 4) -> None:
+    store.begin([CELL], {"format": 1, "sweep": [CELL.key], "labels": {str(i): 0 for i in range(images)}})
+
+
+def in_a_child(function: Callable[[], Any]) -> Any:
+    """What a function returns, or the error that it raises, in a process of its own that permissions bind."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            renounce()
+            found = function()
+        except BaseException as error:
+            found = type(error), str(error)
+        with os.fdopen(sending, "wb") as pipe:
+            pickle.dump(found, pipe)
+        os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as pipe:
+        content = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(content)
+
+
+def renounce() -> None:
+    """Give up what lets root write where permissions say no: all capabilities (Linux, version 3 of their header)."""
+    if os.geteuid() == 0:
+        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None, use_errno=True).capset(header, none) == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where a run goes; it may be removed afterwards, whatever became of its permissions."""
+    yield tmp_path / "run"
+    (tmp_path / "run").chmod(0o755)
+
+
+def read_only(folder: Path) -> Path:
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    return folder
+
+
+@forked
+def test_a_finished_run_is_read_from_a_read_only_folder(folder: Path) -> None:
+    with Store(folder) as store:
+        begin(store)
+        store.add(blocks(range(4)))
+    before = set(read_only(folder).iterdir())
+    images = in_a_child(lambda: read_run(folder).blocks["image"].tolist())
+    assert images == [0, 1, 2, 3]
+    assert set(folder.iterdir()) == before
+
+
+@forked
+def test_a_killed_run_is_read_from_a_read_only_folder_with_all_that_its_journal_holds(
+    tmp_path: Path, folder: Path
+) -> None:
+    with Store(tmp_path / "running") as store:
+        begin(store)
+        store.add(blocks(range(4)))
+        shutil.copytree(tmp_path / "running", folder)
+    assert (folder / f"{DATABASE}-wal").stat().st_size > 0
+    (folder / f"{DATABASE}-shm").unlink()
+    before = set(read_only(folder).iterdir())
+    assert in_a_child(lambda: read_run(folder).blocks["image"].tolist()) == [0, 1, 2, 3]
+    assert set(folder.iterdir()) == before
+
+
+@forked
+def test_a_read_only_folder_is_read_by_every_command_and_written_by_none(folder: Path, cli, tiny_preset) -> None:
+    path = tiny_preset(purifiers=["none"])
+    assert cli("run", path, "--out", folder, "--no-plots").exit_code == OK
+    read_only(folder)
+    writing = [("run", path, "--out", folder), ("plot", folder), ("report", folder), ("tables", folder)]
+
+    def commands() -> list[tuple[int, str]]:
+        results = [cli(*command) for command in (("summary", folder), *writing, ("doctor", "--repair", folder))]
+        return [(result.exit_code, result.stderr) for result in results]
+
+    summary, *refusals = in_a_child(commands)
+    assert summary[0] == OK, summary
+    assert [status for status, _ in refusals] == [REFUSED] * 5, refusals
+    assert all("--out" in said for _, said in refusals[:4]), refusals
+    assert "repair a copy of it" in refusals[4][1]
+
+
+@forked
+def test_a_database_that_may_not_be_written_is_not_called_damaged(folder: Path) -> None:
+    with Store(folder) as store:
+        begin(store)
+    (folder / DATABASE).chmod(0o444)
+    kind, said = in_a_child(lambda: Store(folder))
+    assert kind is StoreError and "cannot be written" in said and "--out" in said and "damaged" not in said
+
+
+@forked
+def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
+    with Store(folder) as store:
+        begin(store)
+    for locked, remedy in ((folder / DATABASE, "allow reading"), (folder, "allow reading")):
+        locked.chmod(0o000)
+        kind, said = in_a_child(lambda: read_run(folder))
+        assert kind is StoreError and remedy in said and "damaged" not in said
+
+
+@forked
+def test_a_disk_that_takes_no_more_ends_a_run_and_keeps_what_was_stored(tmp_path: Path) -> None:
+    """A limit on the size of files, which the system enforces at every write, is a disk that fills up."""
+    folder = tmp_path / "run"
+    with Store(folder) as store:
+        begin(store, 100)
+        store.add(blocks(range(100)))
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        with Store(folder) as store:
+            for start in range(100, 1_000_000, 100):
+                store.add(blocks(range(start, start + 100)))
+
+    kind, said = in_a_child(fill)
+    assert kind is StoreError and str(folder / DATABASE) in said and "the same command continues" in said
+    stored = read_run(folder).blocks["image"].tolist()
+    assert stored == list(range(len(stored))) and len(stored) >= 100 and len(stored) % 100 == 0  # whole transactions
+    with Store(folder) as store:
+        store.add(blocks(range(len(stored), len(stored) + 100)))
+    assert len(read_run(folder).blocks) == len(stored) + 100
+
+
+@forked
+def test_a_disk_that_takes_no_exports_refuses_them_and_the_next_attempt_has_all(tmp_path, cli, tiny_preset) -> None:
+    path, folder = tiny_preset(purifiers=["none"]), tmp_path / "out"
+    assert cli("run", path, "--out", folder, "--no-plots").exit_code == OK
+    exported = {name: (folder / name).read_bytes() for name in ("counts.parquet", "summary.csv")}
+    for name in ("counts.parquet", MANIFEST, "summary.csv"):
+        (folder / name).unlink()
+
+    def again() -> tuple[int, str]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        result = cli("run", path, "--out", folder, "--no-plots")
+        return result.exit_code, result.stderr
+
+    status, said = in_a_child(again)
+    assert status == REFUSED and str(folder) in said and "same command" in said
+    assert cli("run", path, "--out", folder, "--no-plots").exit_code == OK
+    assert {name: (folder / name).read_bytes() for name in exported} == exported
+
+
+@forked
+def test_a_folder_is_free_again_when_the_run_that_held_it_is_killed(tmp_path: Path, cli, tiny_preset) -> None:
+    path, folder = tiny_preset(purifiers=["none"]), tmp_path / "out"
+    child = os.fork()
+    if not child:
+        store = Store(folder)
+        begin(store)
+        store.add(blocks(range(2)))
+        (tmp_path / "held").touch()
+        time.sleep(600)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "held").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    refused = cli("run", path, "--out", folder, "--no-plots")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert refused.exit_code == REFUSED and "another run is writing" in refused.stderr and "--out" in refused.stderr
+    assert cli("run", path, "--out", folder, "--no-plots").exit_code == OK
+    assert len(read_run(folder).blocks.query("cell == @CELL.key")) == 2  # what the killed one had stored
+
+
+@pytest.mark.parametrize("command", ["run", "summary", "plot", "report", "tables", "compare", "doctor --repair"])
+def test_results_of_a_later_version_are_refused_by_every_command_and_left_alone(
+    tmp_path: Path, cli, tiny_preset, command: str
+) -> None:
+    folder = tmp_path / "out"
+    with Store(folder) as store:
+        begin(store)
+        store.add(blocks(range(4)))
+    db = sqlite3.connect(folder / DATABASE)
+    db.execute("PRAGMA user_version = 3")
+    db.close()
+    before = (folder / DATABASE).read_bytes()
+    arguments = {"run": (tiny_preset(), "--out", folder), "compare": (folder, folder)}.get(command, (folder,))
+    result = cli(*command.split(), *arguments)
+    assert result.exit_code == REFUSED
+    assert "is of format 3" in result.stderr and "update purifybench" in result.stderr
+    assert (folder / DATABASE).read_bytes() == before
+
+
+def test_a_certifier_of_a_later_version_is_refused_by_name(tmp_path: Path, cli) -> None:
+    preset = {"certifier": "oracle", "radii": [0.0], "n0": 10, "n": 100, "alpha": 0.001, "block": 10}
+    with Store(tmp_path) as store:
+        begin(store)
+        store.add(blocks(range(4)))
+        store.describe({**store.manifest(), "preset": preset})
+    for command in ("summary", "report", "plot"):
+        result = cli(command, tmp_path)
+        assert result.exit_code == REFUSED and "oracle" in result.stderr
+
+
+def test_a_repair_leaves_a_later_version_alone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        begin(store)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute("PRAGMA user_version = 9")
+    db.close()
+    with pytest.raises(StoreError, match="update purifybench"):
+        repair(tmp_path)
+    assert not (tmp_path / "repair").exists()
+
+
+def votes(folder: Path) -> list[tuple]:
+    found = read_run(folder).blocks.sort_values(["cell", "image", "stage", "first"])
+    return [(*row, tuple(v)) for *row, v in found[["cell", "image", "stage", "first", "votes"]].values.tolist()]
+
+
+def test_a_clock_that_moves_backwards_changes_no_count(tmp_path: Path, cli, tiny_preset, monkeypatch) -> None:
+    """Every look at the wall clock is a day before the last one, in both parts of a run."""
+    from datetime import datetime, timedelta
+
+    path = tiny_preset(purifiers=["none", "ddpm:steps=2"])
+    assert cli("run", path, "--out", tmp_path / "steady", "--n", 40, "--no-plots").exit_code == OK
+    looks = iter(range(1, 10_000))
+
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 1, tzinfo=tz) - timedelta(days=next(looks))
+
+    monkeypatch.setattr("bench.plan.datetime", Backwards)
+    monkeypatch.setattr("bench.run.datetime", Backwards)
+    monkeypatch.setattr(time, "time", lambda: -86400.0 * next(looks))
+    monkeypatch.setattr(time, "time_ns", lambda: -86400 * 10**9 * next(looks))
+    for n in (20, 40):
+        assert cli("run", path, "--out", tmp_path / "moved", "--n", n, "--no-plots").exit_code == OK
+    manifest = json.loads((tmp_path / "moved" / MANIFEST).read_text())
+    assert manifest["ended"] < manifest["started"] < manifest["sessions"][0]["started"]  # it did move
+    totals = [{}, {}]
+    for total, name in zip(totals, ("steady", "moved"), strict=True):
+        for cell, image, stage, _, counted in votes(tmp_path / name):
+            before = total.setdefault((cell, image, stage), (0,) * len(counted))
+            total[cell, image, stage] = tuple(map(sum, zip(before, counted, strict=True)))
+    assert totals[0] == totals[1]
+    for name in ("summary", "report"):
+        assert cli(name, tmp_path / "moved").exit_code == OK
+
+
+def test_only_manifests_look_at_the_wall_clock() -> None:
+    wall = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
+    looking = set()
+    for path in sorted((ROOT / "bench").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if named and (node.value.id, node.attr) in wall:
+                looking.add(path.relative_to(ROOT).as_posix())
+    assert looking == {"bench/plan.py", "bench/run.py"}
+
+
+def test_a_preset_that_was_edited_goes_on_with_what_it_still_asks_for(tmp_path: Path, cli, tiny_preset) -> None:
+    """Cells that stay keep their counts, cells that are new begin, those that are gone are kept and not shown."""
+    folder = tmp_path / "out"
+    first = tiny_preset(purifiers=["none", "onestep-edm"], n=20)
+    assert cli("run", first, "--out", folder, "--no-plots").exit_code == OK
+    before = votes(folder)
+    edited = tiny_preset(purifiers=["onestep-edm", "ddpm:steps=2"], sigmas=[0.5, 0.25], n=40, radii=[0.0], batch=7)
+    assert edited == first
+    result = cli("run", edited, "--out", folder, "--no-plots")
+    assert result.exit_code == OK
+    assert "1 cells of other sweeps or earlier code are kept but not shown" in " ".join(result.stdout.split())
+    assert set(before) < set(votes(folder))
+    assert cli("run", edited, "--out", tmp_path / "at once", "--no-plots").exit_code == OK
+    columns = ["label", "sigma", "images", "acr", "acc@0", "abstained"]
+    tables = [
+        [{c: row[c] for c in columns} for row in json.loads(cli("summary", f, "--json").stdout)["rows"]]
+        for f in (folder, tmp_path / "at once")
+    ]
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+
+
+def test_an_export_that_fails_half_way_leaves_the_earlier_one_whole(tmp_path: Path, monkeypatch) -> None:
+    with Store(tmp_path) as store:
+        begin(store)
+        store.add(blocks(range(4)))
+    export(read_run(tmp_path))
+    before = (tmp_path / "counts.parquet").read_bytes()
+
+    def torn(self, path, **_):
+        Path(path).write_bytes(b"PAR1 half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", torn)
+    with pytest.raises(OSError, match="No space"):
+        export(read_run(tmp_path))
+    assert (tmp_path / "counts.parquet").read_bytes() == before

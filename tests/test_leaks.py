@@ -1,0 +1,72 @@
+"""Memory that grows batch by batch is told from memory that is reached once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.leaks import growth
+
+MIB, GIB = 2**20, 2**30
+LEAKING = """
+from dataclasses import dataclass
+import torch
+from purifiers.base import Purifier
+
+@dataclass(frozen=True)
+class Leaks(Purifier):
+    name = "leaks"
+    kept = []
+
+    def purify(self, x, sigma, networks, rng):
+        self.kept.append(torch.ones(8 * 2**20))  # 32 MiB
+        return x.clamp(0, 1)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_a_leak_is_seen_whatever_the_number_of_workers(workers):
+    each = [1 * GIB + (0.9 + 0.02 * w) * 20 * MIB * np.arange(100) for w in range(workers)]
+    low, high = growth(np.concatenate(each))
+    assert low == GIB and high > 2.5 * GIB
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(0.5, 8.0), min_size=1, max_size=4),
+    st.integers(40, 500),
+    st.floats(0.0, 0.1),
+)
+def test_processes_that_reach_their_peaks_within_a_tenth_of_their_blocks_are_sound(plateaus, blocks, start):
+    """However far apart the peaks of up to four processes are."""
+    each = []
+    for plateau in plateaus:
+        rising = int(start * blocks)
+        each.append(
+            np.concatenate([np.linspace(0.3, plateau, rising, endpoint=False), np.full(blocks - rising, plateau)])
+        )
+    assert growth(GIB * np.concatenate(each)) is None
+
+
+def test_little_growth_and_few_blocks_are_no_concern():
+    assert growth(GIB + MIB * np.arange(200.0)) is None
+    assert growth(GIB + 40 * MIB * np.arange(39.0)) is None
+    assert growth(8 * GIB + 5 * MIB * np.arange(200.0)) is None  # an eighth
+
+
+def test_a_plugin_that_leaks_is_named_and_its_neighbour_is_not(tiny_preset, tmp_path):
+    plugin = tmp_path / "leaks.py"
+    plugin.write_text(LEAKING)
+    path = tiny_preset(purifiers=["none", str(plugin)], images=3, n=200, batch=15, block=5)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "memory kept growing while leaks at sigma = 0.5 was counted, from" in said and "it may leak" in said
+    assert said.count("kept growing") == 1
