@@ -64,14 +64,30 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
-    """Speed, side by side with a plain loop: pytest-benchmark."""
-    python(session, "-m", "pytest", "-o", "addopts=-ra", "tests/perf", "-s", *session.posargs)
+    """Speed beside a plain loop, into perf.json; `--quick` takes 3 minutes. pytest-benchmark keeps each run's JSON."""
+    kept = ("--benchmark-autosave", "--benchmark-storage=results/runs/perf", "--benchmark-columns=median,rounds")
+    python(session, "-m", "pytest", "-o", "addopts=-ra", "tests/perf", "-s", *kept, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Static types."""
     python(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of what this project installs: pip-audit, which asks an advisory service."""
+    session.install("pip-audit>=2.7")
+    python(session, "-c", "")  # makes the environment that is audited
+    show = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    installed = session.run(str(PYTHON), "-c", show, external=True, silent=True).strip()
+    report = Path(session.create_tmp()).absolute() / "audit.json"
+    report.unlink(missing_ok=True)
+    written = ("--format", "json", "--output", str(report), "--progress-spinner", "off")
+    asked = ("--path", installed, "--skip-editable", *written, *session.posargs)
+    session.run("pip-audit", *asked, success_codes=[0, 1])  # what it found, tests/audit.py tells
+    session.run("python", "tests/audit.py", str(report))
 
 
 @nox.session

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,11 +14,12 @@ from typing import Any
 import bench
 from bench import data, plugins, rules
 from bench.certify import Certifier
+from bench.identity import files_hash, network_hash
 from bench.names import nearest
 from bench.preset import Preset
-from bench.types import Cell
+from bench.types import Cell, Counts
 from classifiers.base import ClassifierError
-from purifiers.nets.cards import WeightsError, fingerprint, verify
+from purifiers.nets.cards import WeightsError, verify
 from purifiers.nets.download import obtain
 from purifiers.nets.sources import find
 
@@ -45,6 +44,7 @@ class Plan:
         plugin_files: kind -> plugin name -> path, for plugins given by path.
         families: purifier name -> family, for the pictures.
         preprocessing: what the classifier does to an image before its network sees it.
+        tuning: what was measured to settle how the cells compute; empty where nothing was left to `auto`.
     """
 
     preset: Preset
@@ -55,6 +55,7 @@ class Plan:
     plugin_files: dict[str, dict[str, str]]
     families: dict[str, str]
     preprocessing: dict[str, Any]
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[int, int]:
@@ -63,6 +64,21 @@ class Plan:
 
     def certifier(self, cell: Cell) -> Certifier:
         return rules.of_sweep(self.preset.model_dump(), cell.sigma)
+
+    def refuse_votes(self, counts: Sequence[Counts]) -> None:
+        """Raise ValueError where the classifier tells another number of classes apart than the images have.
+
+        A table of images without names for its classes has at least as many as its labels say.
+        """
+        classes = self.split.classes
+        numbered = self.split.dataset == "parquet" and classes == tuple(map(str, range(len(classes))))
+        for told in {len(c.votes) for c in counts}:
+            if told < len(classes) or (told > len(classes) and not numbered):
+                raise ValueError(
+                    f"the classifier {self.preset.classifier.name!r} tells {told} classes apart, and "
+                    f"{self.split.title} has {len(classes)} ({', '.join(classes[:3])}, ...): its votes mean other "
+                    "classes. Give a --classifier that was trained on these, or a preset with its data set"
+                )
 
 
 def plan(preset: Preset, device_type: str) -> Plan:
@@ -82,11 +98,11 @@ def plan(preset: Preset, device_type: str) -> Plan:
         raise PlanError(str(error)) from error
     shared = {
         "noise": plugins.hash_files([ROOT / "bench" / "noise.py"]),
-        "engine": plugins.hash_files([ROOT / "bench" / "engine.py"]),
+        "engine": plugins.hash_files([ROOT / "bench" / f"{name}.py" for name in ("engine", "loader", "compute")]),
         "purifier nets": plugins.hash_files(sorted((ROOT / "purifiers" / "nets").glob("*.py"))),
         "classifier nets": plugins.hash_files(sorted((ROOT / "classifiers" / "nets").glob("*.py"))),
         "classifier": plugins.code_hash(type(classifier)),
-        "classifier weights": " ".join(content_hash(file) for file in classifier_files(classifier)),
+        "classifier weights": files_hash(classifier_files(classifier)),
     }
     data_hash = split.fingerprint()
     cells = [
@@ -127,23 +143,6 @@ def plan(preset: Preset, device_type: str) -> Plan:
         families={purifier.name: purifier.family for _, purifier in purifiers},
         preprocessing=classifier.preprocessing(),
     )
-
-
-def network_hash(network: str) -> str:
-    """A hash of the files that make a network, and of what they are taken for."""
-    source = find(network)
-    return content_hash(source.path) if source.is_card else source.identity()
-
-
-def content_hash(weights: Path) -> str:
-    """A hash of a weight file and of what its card says of the network; the record of its training does not count."""
-    card = weights.with_suffix(".json")
-    try:
-        facts = json.loads(card.read_text())
-        described = json.dumps({k: v for k, v in facts.items() if k != "training"}, sort_keys=True)
-    except (OSError, ValueError, AttributeError):  # who loads the weights says what is wrong with their card
-        described = ""
-    return hashlib.sha256(f"{fingerprint(weights)} {described}".encode()).hexdigest()[:16]
 
 
 def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]:
@@ -228,9 +227,10 @@ def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "preset": plan.preset.model_dump(mode="json", exclude={"data"}),
+        "preset": plan.preset.model_dump(mode="json", exclude={"data", "address"}),
         "data": plan.split.title,
         "preprocessing": plan.preprocessing,
+        **({"tuning": plan.tuning} if plan.tuning else {}),
         "sweep": [cell.key for cell in plan.cells],
         "families": plan.families,
         "classes": list(plan.split.classes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
@@ -20,9 +21,11 @@ from pydantic import (
 
 from bench import rules
 from bench.names import nearest
+from bench.reach import with_code_beside
 
 FOLDER = Path(__file__).parent / "presets"
 DEFAULT_CERTIFIER = "tight"
+DEFAULT_BATCH = 500
 
 
 class PresetError(Exception):
@@ -62,6 +65,14 @@ def comma_separated(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def count_or_auto(value: Any) -> int | str:
+    text = str(value)
+    if text == "auto" or (text.isdecimal() and int(text) > 0):
+        return text if text == "auto" else int(text)
+    raise ValueError("it must be a whole number from 1 on, or auto")
+
+
+CountOrAuto = Annotated[int | str, PlainValidator(count_or_auto)]
 Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -93,11 +104,20 @@ class Preset(BaseModel):
         radius_digits: significant digits of radii, under rules that draw as many for every image (others take radii
             from the preset); by default all. Published logs have three.
         seed: of the noise.
-        precision: in which the purifiers' networks compute; `auto` is bf16 where the device has instructions for it.
+        precision: in which the purifiers' networks compute: `fp32`, `tf32` (NVIDIA GPUs), `bf16` or `fp16`.
+        channels_last: networks see images with their channels innermost.
+        compile: networks are compiled: a mode of torch.compile (`default`, `max-autotune`, and `reduce-overhead`, which
+            records CUDA graphs), or `no`.
+        rows: that a compiled network always sees at once; part of a cell's identity, while `batch` is not.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: processes (0: one per core, or per GPU).
-        batch: draws that go through the networks together; block: draws of an image that are stored together.
+        executor: where they are, `local` (on this machine) or `ray`; address: of the Ray cluster (`auto`: the one that
+            this machine belongs to), or `local` to start one here.
+        batch: draws that travel together; block: draws of an image that are stored together.
         timeout: seconds after which a batch that does not come back ends the run.
+
+    `auto` for precision, channels_last, compile, rows and batch is what is measured to be fastest on the device, once,
+    among those that keep purified images as they are in fp32 (`bench.tuning`, docs/speed.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,10 +141,15 @@ class Preset(BaseModel):
     radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
     radius_digits: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
+    channels_last: bool | Literal["auto"] = False
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = "no"
+    rows: CountOrAuto = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     workers: int = Field(0, ge=0)
-    batch: int = Field(500, ge=1)
+    executor: Literal["local", "ray"] = "local"
+    address: str = "local"
+    batch: CountOrAuto = DEFAULT_BATCH
     block: int = Field(100, ge=1)
     timeout: float = Field(1800, gt=0, le=1e6)
 
@@ -144,14 +169,24 @@ class Preset(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def address_is_of_a_cluster(self) -> Preset:
+        if self.executor != "ray" and self.address != "local":
+            raise ValueError(f"the address {self.address} is of a Ray cluster; say --executor ray, too")
+        return self
+
 
 def names() -> list[str]:
     """The presets that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def read(name: str, within: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The fields of a preset file, on top of those of the preset that it `extends` (by name, or path beside it)."""
+def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a preset file, on top of those of the preset that it `extends` (by name, or path beside it).
+
+    Parameters:
+        overridden: fields that the user gives instead, of which nothing is refused.
+    """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
@@ -163,11 +198,15 @@ def read(name: str, within: tuple[Path, ...] = ()) -> dict[str, Any]:
         fields = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} cannot be read: {error}") from error
+    try:
+        fields = with_code_beside(fields, path, overridden)
+    except ValueError as error:
+        raise PresetError(str(error)) from error
     base = fields.pop("extends", None)
     inherited = {}
     if base is not None:
         beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
-        inherited = read(beside, (*within, path.resolve()))
+        inherited = read(beside, overridden, (*within, path.resolve()))
     merged = {**inherited, "name": path.stem, **fields}
     if "n" in fields and merged.get("certifier", DEFAULT_CERTIFIER) in (*rules.SEQUENTIAL, "sequential"):
         raise PresetError(
@@ -183,9 +222,9 @@ def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     Raises:
         PresetError: unknown preset or field, or a value that is refused.
     """
-    fields = read(name)
+    given = {k: v for k, v in overrides.items() if v is not None}
+    fields = read(name, given)
     try:
-        given = {k: v for k, v in overrides.items() if v is not None}
         preset = Preset(**{**fields, **given})
     except ValidationError as error:
         raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error

@@ -10,21 +10,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
+from bench.database import StoreError
 from bench.display import ProgressDisplay
+from bench.energy import energy_since
 from bench.engine import Engine
 from bench.examples import make_examples
 from bench.examples_file import FILE as EXAMPLES
 from bench.examples_file import write_examples
 from bench.executors import Executor
-from bench.executors.local import InProcess, Processes, choose_devices, choose_precision, prepare_device
+from bench.executors.local import InProcess, Processes, choose_devices, prepare_device
 from bench.plan import Plan, manifest, plan
 from bench.preset import Preset
-from bench.store import Store, export, read_run
+from bench.results import export, read_run
+from bench.store import Store
 from bench.summary import Summary, summarise
 from bench.sweep import refuse_unreadable, sweep
+from bench.tuning import settle
 from bench.types import Cell
+
+FACTS = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # of each part of a run
 
 
 def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[str, str]]:
@@ -36,45 +43,84 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
         KeyboardInterrupt: the run was interrupted; what was counted is stored.
         ValueError, RuntimeError, PlanError, DataError, StoreError: it cannot run, or a worker died; as they say.
     """
-    devices = choose_devices(preset.device, preset.workers)
-    preset = preset.model_copy(update={"precision": choose_precision(preset.precision, devices[0])})
-    planned = plan(preset, devices[0].split(":")[0])
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    executor = start(planned, devices)
+    executor: Executor | None = None
     try:
+        planned, devices, executor = prepare(preset, console)
         with Store(folder) as store:
             refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
             refuse_another_rule(planned, store)
             with ProgressDisplay(console, planned.cells, len(planned.images)) as progress:
-                record = continued(manifest(planned, devices), store.manifest())
+                record = continued(manifest(planned, devices), store.manifest(), store.size())
                 store.begin(planned.cells, record)
-                arguments = planned.cells, planned.certifier, planned.labels
+                energy = energy_since(devices)
                 with asked_to_stop(console) as stop:
-                    outcome = sweep(*arguments, store, executor, preset.batch, progress, stop, preset.timeout)
+                    outcome = sweep(
+                        planned.cells,
+                        planned.certifier,
+                        planned.labels,
+                        store,
+                        executor,
+                        int(planned.preset.batch),
+                        progress,
+                        stop,
+                        preset.timeout,
+                        planned.refuse_votes,
+                    )
                 if outcome.stopped:
                     raise KeyboardInterrupt
                 ended = datetime.now(UTC).isoformat(timespec="seconds")
-                store.describe({**record, "ended": ended, "occupancy": outcome.occupancy})
+                ran = record if outcome.draws else without_latest(record)
+                told = {"occupancy": outcome.occupancy, **energy()}
+                if outcome.start_s:
+                    told["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
+                store.describe({**ran, "ended": ended, **told})
             if outcome.occupancy is not None:
                 console.print(f"batches were {outcome.occupancy:.1%} full", highlight=False)
             written = read_run(folder)
-        export(written)
+        with writing_into(folder):
+            export(written)
         if any(progress.samples.values()) or not (folder / EXAMPLES).is_file():
             working = [cell for cell in planned.cells if cell.key not in outcome.errors]
-            write_examples(folder, make_examples(planned, executor, working))
+            examples = make_examples(planned, executor, working)
+            with writing_into(folder):
+                write_examples(folder, examples)
     finally:
-        executor.close()
+        if executor is not None:
+            executor.close()
         signal.signal(signal.SIGTERM, previous)
     summary = summarise([written])
-    summary.table.to_csv(folder / "summary.csv", index=False)
+    with writing_into(folder):
+        summary.table.to_csv(folder / "summary.csv", index=False)
     return summary, outcome.errors
 
 
-def continued(record: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """A manifest that remembers on what the earlier parts of its run ran: counts of several may lie side by side."""
-    facts = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")
-    earlier = before.get("sessions") or ([{k: before.get(k) for k in facts}] if before else [])
-    return {**record, "sessions": [*earlier, {k: record[k] for k in facts}]}
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turns what the system refuses into a StoreError: the counts are in the database by now."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written ({error}). What was counted is stored; make room, and the same command goes on"
+        ) from error
+
+
+def continued(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
+    """A manifest that remembers on what the earlier parts of its run ran: counts of several may lie side by side.
+
+    Parameters:
+        blocks: that are stored as this part begins. A part that began with as many stored none.
+    """
+    earlier = before.get("sessions") or ([{k: before.get(k) for k in FACTS}] if before else [])
+    counted = [part for part in earlier if part.get("blocks") != blocks]
+    return {**record, "sessions": [*counted, {**{k: record[k] for k in FACTS}, "blocks": blocks}]}
+
+
+def without_latest(record: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a run whose latest part counted nothing: what the earlier ones ran on made the counts."""
+    *earlier, _ = record["sessions"]
+    return {**record, **{k: earlier[-1][k] for k in FACTS}, "sessions": earlier} if earlier else record
 
 
 def refuse_another_rule(planned: Plan, store: Store) -> None:
@@ -97,9 +143,33 @@ def without_rule(cell: Cell) -> Cell:
     return replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"})
 
 
+def prepare(preset: Preset, console: Console) -> tuple[Plan, list[str], Executor]:
+    """Plan a sweep for the devices that there are; the plan, the devices, and what runs tasks on them."""
+    if preset.executor == "local":
+        devices = choose_devices(preset.device, preset.workers)
+        planned = settle(plan(preset, devices[0].split(":")[0]), devices[0], notify=console.print)
+        return planned, devices, start(planned, devices)
+    from bench.executors.ray_cluster import RayCluster
+    from bench.executors.ray_connection import Cluster
+
+    cluster = Cluster(preset.address, preset.device, preset.workers)
+    try:
+        settled = preset.model_copy(update={"precision": cluster.precision(preset.precision)})
+        planned = settle(plan(settled, cluster.devices[0]), cluster.devices[0], measure=False)
+        given = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
+        return planned, cluster.devices, RayCluster(cluster, images_of(planned), *given, notify=console.print)
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def images_of(planned: Plan) -> dict[int, np.ndarray]:
+    return {i: planned.split.images[i] for i in planned.images}
+
+
 def start(planned: Plan, devices: list[str]) -> Executor:
-    """The executor of a plan: this process for one device, a process for each otherwise."""
-    images = {i: planned.split.images[i] for i in planned.images}
+    """The executor of a plan on this machine: this process for one device, a process for each otherwise."""
+    images = images_of(planned)
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)

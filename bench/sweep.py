@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -23,15 +23,24 @@ OPEN = 4  # cells that are worked on together: the next ones fill the batches th
 class CellProgress:
     """The state of one cell: what is counted, what is in flight, what can be made next. Pure bookkeeping.
 
-    Images are asked about when their blocks are wanted: those of all images at once would be millions.
+    Images are asked about when their blocks are wanted, and their votes are kept until they are decided: those of all
+    images together would be millions.
+
+    Attributes:
+        labels: true class of every image that is certified.
+        counted: what is stored of an image.
+        tallies: what is counted of the images that are worked on.
+        awaited: image -> blocks that were asked for and are not there yet.
     """
 
     cell: Cell
     certifier: Certifier
-    tallies: dict[int, Tally]
+    labels: Mapping[int, int]
+    counted: Mapping[int, Tally]
+    tallies: dict[int, Tally] = field(default_factory=dict)
     unasked: deque[int] = field(default_factory=deque)
     ready: deque[Block] = field(default_factory=deque)
-    awaited: dict[int, int] = field(default_factory=dict)  # image -> blocks that were asked for and are not there yet
+    awaited: dict[int, int] = field(default_factory=dict)
     draws_ready: int = 0
     flying: int = 0
     decided: int = 0
@@ -41,9 +50,12 @@ class CellProgress:
         cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
         """Continue from what is counted; raises ValueError where it cannot be read at the draws asked for."""
-        progress = cls(cell, certifier, tallies_of(labels, counted))
-        progress.unasked.extend(i for i, tally in progress.tallies.items() if certifier.missing(tally))
-        progress.decided = len(progress.tallies) - len(progress.unasked)
+        progress, begun = cls(cell, certifier, labels, counted), set(counted)
+        for image, label in labels.items():
+            if image in begun and not certifier.missing(tally_of(image, label, counted)):
+                progress.decided += 1
+            else:
+                progress.unasked.append(image)
         return progress
 
     def fill(self, draws: int) -> int:
@@ -54,12 +66,16 @@ class CellProgress:
 
     def ask(self, image: int) -> bool:
         """Queue what the certifier still needs of an image; returns whether it needs nothing more."""
+        if image not in self.tallies:
+            self.tallies[image] = tally_of(image, self.labels[image], self.counted)
         requests = self.certifier.missing(self.tallies[image])
         for request in requests:
             block = Block(self.cell.key, image, request.stage, request.first, request.draws)
             self.ready.append(block)
             self.draws_ready += block.draws
         self.awaited[image] = len(requests)
+        if not requests:
+            del self.tallies[image], self.awaited[image]
         return not requests
 
     def take(self, draws: int) -> Task:
@@ -96,10 +112,9 @@ class CellProgress:
         return not self.ready and not self.flying and not self.unasked
 
 
-def tallies_of(labels: Mapping[int, int], counted: Mapping[int, Tally]) -> dict[int, Tally]:
-    """What is counted of every image of a sweep, with its label; an empty tally where there is nothing."""
-    empty = {image: Tally({}, {}) for image in labels if image not in counted}
-    return {i: replace(counted.get(i) or empty[i], image=i, label=label) for i, label in labels.items()}
+def tally_of(image: int, label: int, counted: Mapping[int, Tally]) -> Tally:
+    """What is counted of an image of a sweep, with its label; an empty tally where there is nothing."""
+    return replace(counted.get(image) or Tally({}, {}), image=image, label=label)
 
 
 @dataclass
@@ -111,6 +126,7 @@ class Outcome:
         draws, batches: counted now.
         batch: draws that a full batch holds.
         stopped: whether it was asked to stop before all was counted.
+        start_s: seconds that workers took to load, compile and warm up, together, by these names; in no block's cost.
     """
 
     batch: int
@@ -118,6 +134,12 @@ class Outcome:
     draws: int = 0
     batches: int = 0
     stopped: bool = False
+    start_s: dict[str, float] = field(default_factory=dict)
+
+    def add(self, counts: Sequence[Counts]) -> None:
+        self.draws += sum(c.block.draws for c in counts)
+        for name, seconds in (item for c in counts for item in c.start_s.items()):
+            self.start_s[name] = self.start_s.get(name, 0.0) + seconds
 
     @property
     def occupancy(self) -> float | None:
@@ -135,6 +157,7 @@ def sweep(
     observer: Observer,
     stop: Callable[[], bool] = lambda: False,
     timeout: float | None = None,
+    check: Callable[[Sequence[Counts]], None] = lambda _: None,
 ) -> Outcome:
     """Count until every image of every cell is decided.
 
@@ -144,9 +167,11 @@ def sweep(
         labels: true class of every image that is certified.
         timeout: seconds in which at least one batch must come back.
         stop: asked before every batch; once it says yes, the batches that are under way are finished and stored.
+        check: looks at counts before they are stored, and raises where they cannot be of this sweep.
 
     Raises:
         RuntimeError: a worker process died, or no batch came back in time.
+        Exception: what `check` raises; what came back beside it is stored.
     """
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
@@ -181,29 +206,31 @@ def sweep(
             try:
                 flights[executor.submit(task)] = progress
             except BrokenProcessPool as error:
-                raise worker_died() from error
+                raise worker_died(flights.values()) from error
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
-            hung = ", ".join(sorted({f"{p.cell.label} at sigma = {p.cell.sigma:g}" for p in flights.values()}))
             raise RuntimeError(
-                f"no batch came back for {timeout:g} s, so the run was ended; on the way were: {hung}. What was "
-                "counted is stored. Where nothing hangs, give a preset with a longer `timeout`"
+                f"no batch came back for {timeout:g} s, so the run was ended; on the way were: "
+                f"{named(flights.values())}. What was counted is stored. Where nothing hangs, give a preset with a "
+                "longer `timeout`"
             )
         ended: Exception | None = None  # raised when all that came back is stored
+        on_the_way = list(flights.values())
         for future in landed:
             progress = flights.pop(future)
             try:
                 counts = future.result()
+                check(counts)
             except PluginFault as fault:
                 if progress in open_cells:  # or its cell has failed already
                     end(progress, str(fault))
                 continue
             except Exception as error:
-                ended = worker_died() if isinstance(error, BrokenProcessPool) else error
+                ended = worker_died(on_the_way) if isinstance(error, BrokenProcessPool) else error
                 continue
             store.add(counts)
-            outcome.draws += sum(c.block.draws for c in counts)
+            outcome.add(counts)
             if progress in open_cells:
                 observer.counted(progress.cell, counts, progress.give(counts))
         if ended is not None:
@@ -213,11 +240,17 @@ def sweep(
     return outcome
 
 
-def worker_died() -> RuntimeError:
+def worker_died(on_the_way: Iterable[CellProgress]) -> RuntimeError:
+    where = f"; on the way were: {cells}" if (cells := named(on_the_way)) else ""
     return RuntimeError(
-        "a worker process died (out of memory, or killed); what was counted is stored, and the same command continues. "
-        "Try a smaller --batch or fewer --workers"
+        f"a worker process died (out of memory, or killed){where}. What was counted is stored, and the same command "
+        "continues. Try a smaller --batch or fewer --workers; `bench summary` names purifiers whose memory kept growing"
     )
+
+
+def named(progresses: Iterable[CellProgress]) -> str:
+    """The cells of some batches, as a message names them."""
+    return ", ".join(sorted({f"{p.cell.label} at sigma = {p.cell.sigma:g}" for p in progresses}))
 
 
 def refuse_unreadable(
@@ -225,8 +258,6 @@ def refuse_unreadable(
 ) -> None:
     """Raise ValueError where stored counts cannot be read at the draws asked for, before a run touches its folder."""
     for cell in cells:
-        certifier = certifier_of(cell)
-        counted = store.tallies(cell.key)
-        for image, tally in tallies_of(labels, counted).items():
-            if image in counted:
-                certifier.missing(tally)
+        certifier, counted = certifier_of(cell), store.tallies(cell.key)
+        for image in set(counted) & set(labels):
+            certifier.missing(tally_of(image, labels[image], counted))

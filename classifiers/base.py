@@ -33,13 +33,21 @@ class ClassifierError(Exception):
         self.obtainable, self.size = obtainable, size
 
 
+def settled(precision: str) -> str:
+    """A precision that a network can be loaded in; raises ClassifierError for `auto`, which a run settles first."""
+    if precision == "auto":
+        raise ClassifierError("precision auto is settled by `bench run`; to load a classifier alone, give fp32 or bf16")
+    return precision
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A source of one kind of classifier; fields are its parameters.
 
     Any preprocessing (resizing, normalisation) belongs inside what `load` returns: the harness hands it images in
     [0,1], noisy ones unclipped where no purifier bounds them. Where that calls its network more than once per image,
-    it counts the rows in an attribute `rows`; the harness reads it.
+    it counts the rows in an attribute `rows`; the harness reads it. Where it is a module that holds its network as
+    `network`, the harness lays out and compiles that one alone, and otherwise the module, if a run asks for it.
     """
 
     name: ClassVar[str]

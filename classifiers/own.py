@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from classifiers.base import Classifier
+from classifiers.base import OPTION, Classifier, settled
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -16,12 +17,14 @@ class OwnCNN(Classifier):
 
     Parameters:
         path: the weight file; a name such as `mnist5k/classifier` means the bundled one.
+        precision: in which the network computes; `auto` is settled by a run (docs/speed.md).
     """
 
     name = "cnn"
     source = "trained by `python -m bench train`"
 
     path: str = "mnist5k/classifier"
+    precision: Literal["fp32", "bf16", "auto"] = field(default="fp32", kw_only=True, metadata=OPTION)
 
     def weights(self) -> Path:
         bundled = WEIGHTS / f"{self.path}.safetensors"
@@ -30,4 +33,8 @@ class OwnCNN(Classifier):
     def load(self, device: str = "cpu"):
         from classifiers.nets.files import load_cnn
 
-        return load_cnn(self.weights(), device)
+        if self.precision == "fp32":
+            return load_cnn(self.weights(), device)
+        from classifiers.nets.precision import InPrecision
+
+        return InPrecision(load_cnn(self.weights(), device), settled(self.precision))

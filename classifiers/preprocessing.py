@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from classifiers.base import OPTION, Classifier, ClassifierError, Logits
+from classifiers.base import OPTION, Classifier, ClassifierError, Logits, settled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class ImageClassifier(Classifier):
         local_votes, local_noise: mean confidence over so many copies of each image with Gaussian noise of this
             standard deviation ([0,1] pixel units), the same noise for all images: the local smoothing of DiffSmooth
             (Zhang et al. 2023), as its code does it. Every copy is a row through the network, and is counted.
-        precision: in which the network computes; its logits are float32.
+        precision: in which the network computes; its logits are float32. `auto` is settled by a run (docs/speed.md).
     """
 
     pixels: Literal["exact", "round", "truncate"] = field(default="exact", kw_only=True, metadata=OPTION)
@@ -71,7 +71,7 @@ class ImageClassifier(Classifier):
     antialias: bool = field(default=True, kw_only=True, metadata=OPTION)
     local_votes: int = field(default=1, kw_only=True, metadata=OPTION)
     local_noise: float = field(default=0.0, kw_only=True, metadata=OPTION)
-    precision: Literal["fp32", "bf16"] = field(default="fp32", kw_only=True, metadata=OPTION)
+    precision: Literal["fp32", "bf16", "auto"] = field(default="fp32", kw_only=True, metadata=OPTION)
 
     def __post_init__(self) -> None:
         if self.local_votes < 1:
@@ -110,7 +110,7 @@ class ImageClassifier(Classifier):
         from classifiers.nets.pipeline import Pipeline
 
         noise = self.local_votes, self.local_noise
-        return Pipeline(self.network(), self.steps(), self.pixels, *noise, self.precision).ready(device)
+        return Pipeline(self.network(), self.steps(), self.pixels, *noise, settled(self.precision)).ready(device)
 
 
 @dataclass(frozen=True)

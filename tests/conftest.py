@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -116,6 +117,14 @@ def tiny_preset(tiny_zoo: Path, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A small run in a store, and its exports; see `stored.make_run`."""
+    from stored import make_run
+
+    return make_run(tmp_path / "run")
+
+
 def toml(value: Any) -> str:
     """A value as TOML writes it inline."""
     if isinstance(value, dict):
@@ -146,3 +155,50 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
 
     yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def own_chromium(engine) -> str | None:
+    """Of Playwright, where it has been installed."""
+    path = engine.chromium.executable_path
+    return path if Path(path).is_file() else None
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser` (Playwright)")
+    with playwright.sync_playwright() as engine:
+        found = os.environ.get("PURIFYBENCH_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+        found = found or own_chromium(engine)
+        if found is None:
+            pytest.skip("there is no Chromium: install the system's, or `playwright install chromium`")
+        browser = engine.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """A factory of pages: `visit(path)` opens a report; complaints and requests are checked when the test ends."""
+    opened, complaints = [], []
+
+    def visit(path: Path, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.goto(path.as_uri())
+        opened.append(context)
+        return page
+
+    yield visit
+    for context in opened:
+        context.close()
+    assert complaints == []

@@ -11,7 +11,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench.store import DATABASE, read_run
+from bench.database import DATABASE
+from bench.results import read_run
 
 OK, FAILED, REFUSED = 0, 1, 2
 
@@ -101,14 +102,17 @@ def test_the_module_is_the_command_line():
         assert f" {command} " in done.stdout
 
 
-def test_list_names_every_purifier_classifier_data_set_and_preset(cli):
+def test_list_names_every_purifier_network_classifier_data_set_and_preset(cli):
     from bench import data, plugins, preset
+    from purifiers.nets.known import NETWORKS
 
     result = cli("list")
     assert result.exit_code == OK
     known = {
         *plugins.discover(plugins.PURIFIER),
         *plugins.discover(plugins.CLASSIFIER),
+        *NETWORKS,
+        "mnist5k/cm-ft",
         *data.DATASETS,
         *preset.names(),
     }
@@ -136,7 +140,7 @@ def test_list_names_every_purifier_classifier_data_set_and_preset(cli):
         (("--images", "0"), ("images", "greater than or equal to 1")),
         (("--images", "501"), ("images", "between 1 and 500", "501")),
         (("--device", "tpu"), ("device", "'tpu'")),
-        (("--precision", "fp16"), ("precision", "'fp32'", "'bf16'")),
+        (("--precision", "int8"), ("precision", "'fp32'", "'bf16'")),
         (("--purifiers", "none,none"), ("same purifier", "twice")),
     ],
 )

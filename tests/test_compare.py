@@ -12,8 +12,9 @@ from summaries import Row, hits, summary_of
 
 from bench.analysis.compare import CompareError, compare
 from bench.analysis.fronts import SCALES, hypervolume
+from bench.analysis.gains import paired_gains
 from bench.analysis.statistics import mcnemar_p
-from bench.summary import IMPORTED, paired_gains
+from bench.summary import IMPORTED
 
 BEFORE = Row("good", hits(100, range(60)), run="a")
 AFTER = replace(BEFORE, run="b")

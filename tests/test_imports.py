@@ -86,17 +86,24 @@ ANALYSIS = {"bench.summary", "bench.analysis.pairs", "bench.analysis.statistics"
 ALLOWED = {
     "bench.types": set(),
     "bench.names": set(),
-    "bench.data": {"bench.data.sets", "bench.data.split"},
+    "bench.data": {"bench.data.hub", "bench.data.sets", "bench.data.split"},
     "bench.data.pixels": set(),
     "bench.data.split": {"bench.data.pixels"},
     "bench.data.files": {"bench.data.pixels", "bench.data.split"},
     "bench.data.hub": {"bench.data.pixels", "bench.data.split"},
     "bench.data.sets": {*BASE, *(f"bench.data.{name}" for name in ("files", "hub", "pixels", "split"))},
+    "bench.identity": set(),
+    "bench.loaded": BASE,
+    "bench.compute": set(),
+    "bench.loader": {*BASE, *(f"bench.{name}" for name in ("compute", "identity", "loaded", "meter", "plugins"))},
     "bench.noise": BASE,
     "bench.meter": BASE,
     "bench.certify": BASE,
-    "bench.store": BASE,
-    "bench.preset": {*BASE, "bench.rules"},
+    "bench.database": set(),
+    "bench.results": {*BASE, "bench.database"},
+    "bench.store": {*BASE, "bench.database", "bench.results"},
+    "bench.reach": set(),
+    "bench.preset": {*BASE, "bench.reach", "bench.rules"},
     "bench.plugins": BASE,
     "bench.bounds": set(),
     "bench.fixed": {*BASE, "bench.bounds"},
@@ -104,8 +111,11 @@ ALLOWED = {
     "bench.boundaries": set(),
     "bench.sequential": {*BASE, "bench.boundaries"},
     "bench.analysis.statistics": set(),
-    "bench.summary": {*BASE, "bench.store", "bench.rules", "bench.analysis.statistics"},
+    "bench.leaks": {*BASE, "bench.results"},
+    "bench.notes": {*BASE, "bench.leaks", "bench.results"},
+    "bench.summary": {*BASE, "bench.notes", "bench.results", "bench.rules", "bench.analysis.statistics"},
     "bench.analysis.fronts": {"bench.analysis.statistics"},
+    "bench.analysis.gains": {"bench.summary", "bench.analysis.statistics"},
     "bench.analysis.pairs": {
         "bench.summary",
         "bench.shorten",
@@ -126,6 +136,9 @@ ALLOWED = {
     "bench.analysis.compare": {*ANALYSIS, "bench.analysis.changes", "bench.shorten"},
     "bench.analysis.tables": ANALYSIS,
     "bench.analysis.markup": {"bench.analysis.tables"},
+    "bench.metrics.file": set(),
+    "bench.metrics.measures": set(),
+    "bench.metrics.judges": {"bench.names", "bench.metrics.file", "bench.metrics.measures"},
     "bench.records": set(),
 }
 
@@ -136,15 +149,29 @@ def test_the_lower_layers_of_the_harness_import_only_what_lies_below(module):
 
 
 def test_the_engine_knows_nothing_of_what_drives_it():
-    drivers = ("executors", "sweep", "plan", "preset", "summary", "store", "plots", "display", "examples", "report")
+    drivers = (
+        "executors",
+        "sweep",
+        "plan",
+        "preset",
+        "summary",
+        "store",
+        "results",
+        "plots",
+        "display",
+        "examples",
+        "report",
+    )
     assert not [name for name in of_bench("bench.engine") if inside(name, *(f"bench.{d}" for d in drivers))]
 
 
 def test_executors_know_nothing_of_stores_and_sweeps():
     for module in modules_of("bench.executors"):
-        assert not [name for name in of_bench(module) if inside(name, "bench.store", "bench.sweep", "bench.plan")], (
-            module
-        )
+        assert not [
+            name
+            for name in of_bench(module)
+            if inside(name, "bench.store", "bench.results", "bench.sweep", "bench.plan")
+        ], module
 
 
 def test_pictures_are_made_from_summaries_alone():
@@ -159,11 +186,13 @@ def test_pictures_are_made_from_summaries_alone():
         allowed = (
             *deciding,
             "bench.report",
+            "bench.notes",
             "bench.summary",
             "bench.analysis.statistics",
             "bench.analysis.fronts",
             "bench.types",
             "bench.examples_file",
+            "bench.metrics.file",
             "bench.plots",
             "bench.shorten",
         )
@@ -199,7 +228,17 @@ def test_no_imports_go_in_a_circle_when_modules_are_loaded():
 def test_what_plans_and_refuses_imports_torch_only_inside_functions():
     """`list`, `--help` and refusals answer within a second because of it."""
     light = ["bench.__main__", "bench.plan", "bench.preset", "bench.plugins", "bench.data", "bench.certify"]
-    light += ["bench.store", "bench.types", "bench.names", "bench.doctor", "bench.scaffold", "purifiers.nets.cards"]
+    light += [
+        "bench.database",
+        "bench.results",
+        "bench.store",
+        "bench.types",
+        "bench.names",
+        "bench.doctor",
+        "bench.scaffold",
+        "purifiers.nets.cards",
+    ]
+    light += ["bench.metrics", "bench.metrics.file"]
     light += ["bench.readiness", *(m for m in MODULES if inside(m, "bench.commands"))]
     light += [m for m in MODULES if inside(m, "bench.data")]
     light += ["purifiers.base", "classifiers.base", "classifiers.own"]

@@ -9,7 +9,7 @@ import pytest
 from bench import preset
 from bench.plan import PlanError, manifest, plan
 from bench.plugins import hash_files
-from bench.store import read_run
+from bench.results import read_run
 from bench.summary import summarise
 
 
@@ -59,7 +59,8 @@ class Unsure(Classifier):
     source = "a test"
 
     def load(self, device="cpu"):
-        return lambda x: __import__("torch").stack([x[:, 0, 0, :4].mean(1) + 0.3, 0 * x[:, 0, 0, 0]], 1)
+        zero, one = lambda x: 0 * x[:, 0, 0, 0], lambda x: x[:, 0, 0, :4].mean(1) + 0.3
+        return lambda x: __import__("torch").stack([one(x), zero(x), *[zero(x) - 9] * 8], 1)
 """
 
 

@@ -18,6 +18,8 @@ def nothing_is_here(monkeypatch, tmp_path):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("bench.data.split.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setattr("bench.data.cached", lambda dataset: [])
 
 
 def asked(name, **overrides):
@@ -42,10 +44,16 @@ def test_a_published_preset_says_what_is_missing_and_downloads_nothing(name, mon
     assert duration(chosen, purifiers, found, ["cpu"])  # without loading anything
 
 
+def test_the_papers_fine_tuned_network_would_be_downloaded_like_the_others():
+    """All five purifiers of the paper are there from the name of the preset, as far as a connection goes."""
+    chosen, purifiers, classifier = asked("cifar10-paper")
+    found = {need.what: need for need in needs(chosen, purifiers, classifier)}
+    assert {purifier.name for purifier in purifiers} >= {"consistency", "consistency-ft"}
+    assert found["network cm-ft"] == Need("network cm-ft", False, 902_000_000)
+    assert "by hand" not in describe(list(found.values()))
+
+
 def test_what_has_no_address_is_to_be_put_in_its_place_by_hand(tmp_path):
-    said = describe(list(needs(*asked("cifar10-paper"))))
-    place = tmp_path / "networks" / "checkpoint_120"
-    assert f"network cm-ft at {place}" in said or "network cm-ft (" in said
     said = describe(list(needs(*asked("cifar10-diffsmooth"))))
     assert f"by hand: classifier resnet-cifar {tmp_path / 'classifiers' / 'cohen2019--resnet110-noise_0.25'}" in said
 
@@ -73,6 +81,19 @@ def test_local_data_are_looked_for_where_a_run_would_look(tiny_preset, tmp_path,
     monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
     chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10"))
     assert next(needs(chosen, purifiers, classifier)).present
+
+
+def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_library_asks_for_it(
+    monkeypatch, tmp_path
+):
+    chosen, _, _ = asked("cifar10-paper")
+    assert readiness.data_need(chosen) == Need("data cifar10", False, 144_000_000)
+    monkeypatch.setattr("bench.data.installed", lambda: False)
+    assert "purifybench[hub]" in readiness.data_need(chosen).where
+    kept = tmp_path / "cifar10-test.arrow"
+    kept.write_bytes(bytes(7))
+    monkeypatch.setattr("bench.data.cached", lambda dataset: [kept])
+    assert readiness.data_need(chosen) == Need("data cifar10", True, 7)
 
 
 def test_weights_fit_or_the_number_of_workers_that_do_is_named(monkeypatch):

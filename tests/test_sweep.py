@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,9 @@ from bench.engine import Engine, Task
 from bench.executors.local import InProcess, prepare_device
 from bench.fixed import FixedN
 from bench.plan import manifest, plan
+from bench.results import export, read_run
 from bench.sequential import Sequential
-from bench.store import Store, export, read_run
+from bench.store import Store
 from bench.summary import summarise
 from bench.sweep import CellProgress, Observer, sweep
 from bench.types import Block, Cost, Counts
@@ -196,7 +198,7 @@ def test_a_rule_that_stops_early_gets_no_more_draws_than_it_asks_for(tiny_preset
     with Store(tmp_path) as store:
         store.begin(planned.cells, {"sweep": [planned.cells[0].key]})
         sweep(planned.cells[:1], lambda cell: Doubling(), {0: 0, 1: 1, 2: 2}, store, Scripted(), 6, Observer())
-        tallies = store.tallies(planned.cells[0].key)
+        tallies = dict(store.tallies(planned.cells[0].key))
     drawn = {image: sum(map(sum, tally.estimate.values())) for image, tally in tallies.items()}
     assert drawn == {0: 8, 1: 12, 2: 12}
 
@@ -225,7 +227,7 @@ def test_batches_stay_full_while_images_finish_at_different_times(tiny_preset, t
         rule = Sequential(0.5, (0.0, 0.25, 0.5, 0.75, 1.0))
         labels = dict.fromkeys(range(100), 0)
         outcome = sweep(planned.cells, lambda cell: rule, labels, store, Flipping(p), 500, Observer())
-        tallies = store.tallies(planned.cells[0].key)
+        tallies = dict(store.tallies(planned.cells[0].key))
     assert outcome.draws > 100 * outcome.batch and outcome.occupancy > 0.9
     draws = {rule.certify(tally).draws for tally in tallies.values()}
     assert len(tallies) == 100 and len(draws) > 10
@@ -241,6 +243,23 @@ def test_a_batch_is_filled_from_many_images_and_never_beyond_its_size():
     assert max(sizes) <= 90
     assert sum(sizes) == 20 * 110
     assert sum(sizes[:-1]) / (90 * len(sizes[:-1])) > 0.75
+
+
+def test_a_cell_of_many_draws_keeps_the_votes_of_the_images_that_are_worked_on_and_no_others():
+    """N = 100,000 for 60 images of 100 classes would be 60,000 blocks, and 50 MiB."""
+    cell, cost = type("Cell", (), {"key": "k"})(), Cost(0, 0, 0, 0, 0, 0, "none")
+    progress = CellProgress.resume(cell, FixedN(0.5, 100, 100_000, 0.001), dict.fromkeys(range(60), 0), {})
+    tracemalloc.start()
+    blocks = decided = 0
+    while progress.fill(5000):
+        task = progress.take(5000)
+        decided += progress.give([Counts(b, tuple([b.draws] + [0] * 99), cost) for b in task.blocks])
+        blocks += len(task.blocks)
+        assert len(progress.tallies) <= 2 and len(progress.ready) <= 1100
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (blocks, decided) == (60 * 1001, 60) and progress.done
+    assert most < 16 * 2**20
 
 
 def test_a_block_larger_than_the_batch_still_runs():

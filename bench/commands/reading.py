@@ -16,17 +16,22 @@ from bench.commands.shell import REFERENCE, RUNS, app, console, refuse, say
 
 def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
     """Draw the pictures of some runs into a folder and name them."""
-    from bench import plots, store
+    from bench import plots, results
     from bench.examples_file import read_examples
-    from bench.summary import summarise
+    from bench.metrics.file import metrics_of
+    from bench.summary import run_names, summarise
 
     try:
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
-        summary = summarise([store.read_run(run) for run in runs])
+        read = [results.read_run(run) for run in runs]
+        summary, metrics = summarise(read), metrics_of(dict(zip(run_names(read), runs, strict=True)))
         examples = next((e for e in map(read_examples, runs) if e is not None), None)
-    except (store.StoreError, ValueError) as error:
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
-    written = plots.draw_all(summary, examples, folder, kinds)
+    try:
+        written = plots.draw_all(summary, examples, folder, kinds, metrics)
+    except OSError as error:
+        raise refuse(f"the pictures cannot be written ({error}); give `bench plot` another --out") from error
     say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == written[0].suffix))
 
 
@@ -48,19 +53,20 @@ def summary(
     against: Annotated[str | None, typer.Option(help="A purifier to compare ACRs with, image by image.")] = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
-    from bench import store
+    from bench import results
+    from bench.analysis.gains import paired_gains
     from bench.analysis.pairs import volumes
     from bench.display import gains_table, results_table
     from bench.records import plain
-    from bench.summary import paired_gains, summarise
+    from bench.summary import summarise
 
     try:
         at = [float(r) for r in radii.split(",")] if radii else None
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
-        found = summarise([store.read_run(run) for run in runs], at)
+        found = summarise([results.read_run(run) for run in runs], at)
         gains = paired_gains(found, against) if against else None
-    except (store.StoreError, ValueError) as error:
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if not as_json:
         console.print(results_table(found))
@@ -85,7 +91,8 @@ RunsArgument = Annotated[
 
 def default_runs() -> list[Path]:
     """The run that was written last, or the reference run; says on stderr which one it is."""
-    from bench.store import DATABASE, MANIFEST
+    from bench.database import DATABASE
+    from bench.results import MANIFEST
 
     written = [path for name in (DATABASE, MANIFEST) for path in RUNS.glob(f"*/{name}")]
     newest = max(written, key=lambda path: path.stat().st_mtime, default=REFERENCE / MANIFEST).parent
@@ -101,20 +108,22 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
 ) -> None:
     """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
-    from bench import store
+    from bench import results
     from bench.examples_file import read_examples
+    from bench.metrics.file import metrics_of
     from bench.report import write_report
     from bench.summary import run_names, summarise
 
     folders = runs or default_runs()
     try:
-        read = [store.read_run(folder) for folder in folders]
+        read = [results.read_run(folder) for folder in folders]
         names = run_names(read)
         kept = {name: read_examples(folder) for name, folder in zip(names, folders, strict=True)}
         examples = {name: found for name, found in kept.items() if found is not None}
         manifests = {name: run.manifest for name, run in zip(names, read, strict=True)}
-        path = write_report(summarise(read), manifests, examples, out or folders[0] / "report.html")
-    except (store.StoreError, ValueError) as error:
+        measured = metrics_of(dict(zip(names, folders, strict=True)))
+        path = write_report(summarise(read), manifests, examples, out or folders[0] / "report.html", measured)
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     except OSError as error:
         raise refuse(f"the report cannot be written ({error}); give another --out") from error
@@ -130,7 +139,7 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Say which purifier to use for a radius and a budget, and how sure that is."""
-    from bench import store
+    from bench import results
     from bench.analysis import decide
     from bench.display_decisions import candidates_table
     from bench.records import as_json as to_json
@@ -138,8 +147,8 @@ def recommend(
 
     runs = runs or default_runs()
     try:
-        found = decide.recommend(summarise([store.read_run(run) for run in runs]), radius, max_nfe, max_ms)
-    except (store.StoreError, ValueError) as error:
+        found = decide.recommend(summarise([results.read_run(run) for run in runs]), radius, max_nfe, max_ms)
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if as_json:
         sys.stdout.write(to_json(found))
@@ -161,7 +170,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Say what changed between two runs of the same purifiers, image by image, and whether it is more than chance."""
-    from bench import store
+    from bench import results
     from bench.analysis.compare import compare as compare_runs
     from bench.display_decisions import changes_tables, reading_of
     from bench.records import as_json as to_json
@@ -170,10 +179,10 @@ def compare(
     try:
         if radius is not None and not 0 <= radius < math.inf:
             raise ValueError(f"the radius must be a number of at least 0, got {radius:g}")
-        both = [store.read_run(run) for run in (run_a, run_b)]
+        both = [results.read_run(run) for run in (run_a, run_b)]
         before, after = run_names(both)
         found = compare_runs(summarise(both), before, after, radius)
-    except (store.StoreError, ValueError) as error:
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if as_json:
         sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
@@ -192,7 +201,7 @@ def tables(
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
 ) -> None:
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
-    from bench import store
+    from bench import results
     from bench.analysis import markup
     from bench.analysis import tables as paper
     from bench.summary import summarise
@@ -201,10 +210,12 @@ def tables(
     folder = out or runs[0] / "tables"
     try:
         sigmas = [float(s) for s in sigma.split(",")] if sigma else None
-        made = paper.tables(summarise([store.read_run(run) for run in runs]), sigmas)
+        made = paper.tables(summarise([results.read_run(run) for run in runs]), sigmas)
         written = markup.write(made, folder)
-    except (store.StoreError, ValueError, OSError) as error:
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
+    except OSError as error:
+        raise refuse(f"the tables cannot be written ({error}); give another --out") from error
     if not written:
         raise refuse(f"nothing is certified yet in {', '.join(map(str, runs))}; the same `bench run` continues")
     say(f"tables in {folder}: " + ", ".join(path.name for path in written))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.shell import FAILED, INTERRUPTED, RUNS, app, console, refuse, say
+
+if TYPE_CHECKING:
+    from bench.preset import Preset
 
 PurifiersOption = Annotated[
     str | None, typer.Option(help="Comma-separated names (`pf-ode:steps=8`) or paths of Python files.")
@@ -39,10 +43,23 @@ def run(
     alpha: Annotated[float | None, typer.Option(help="Probability that a certificate is wrong.")] = None,
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii that tables and fronts read.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the networks: fp32, bf16 or auto.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the purifiers' networks: fp32, tf32, bf16, fp16 or auto.")
+    ] = None,
+    channels_last: Annotated[
+        str | None, typer.Option(help="Images with their channels innermost: true, false or auto.")
+    ] = None,
+    compile: Annotated[
+        str | None, typer.Option(help="no, default, reduce-overhead (CUDA graphs), max-autotune or auto.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="That a compiled network sees at once, or auto.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Draws that go through the networks together.")] = None,
+    executor: Annotated[str | None, typer.Option(help="local, or ray (several machines: docs/cluster.md).")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster, or auto; without it, ray is of this machine alone.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Draws that go through the networks together, or auto.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder (results/runs/PRESET).")] = None,
     plots: Annotated[bool, typer.Option(help="Draw the pictures afterwards.")] = True,
@@ -58,14 +75,15 @@ def run(
     from bench.plan import PlanError, resolve
     from bench.plugins import PluginError
 
+    announce(Path(preset), chosen, {name for name, value in overrides.items() if value is not None})
     try:
         resolve(chosen)
     except (PluginError, PlanError) as error:
         raise refuse(error) from error
     from bench import data as images_of
+    from bench.database import StoreError
     from bench.display import results_table
     from bench.run import run as run_preset
-    from bench.store import StoreError
 
     folder = out or RUNS / chosen.name
     try:
@@ -82,3 +100,15 @@ def run(
         draw([folder], folder)
     if errors:
         raise typer.Exit(FAILED)
+
+
+def announce(preset: Path, chosen: Preset, overridden: Collection[str]) -> None:
+    """Say what code of files is about to run, and which files a preset reads from outside of its folder."""
+    from bench.reach import files_outside
+
+    for plugin in (chosen.classifier, *chosen.purifiers):
+        if plugin.name.endswith(".py"):
+            say(f"runs code of {plugin.name}")
+    outside = list(files_outside(preset, chosen.model_dump(), overridden)) if preset.suffix == ".toml" else []
+    if outside:
+        say(f"{preset} reads files outside of its folder: {', '.join(map(str, outside))}")

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classifiers.nets.precision import PRECISIONS
 from classifiers.preprocessing import Preprocessing
 
 LOCAL_SEED = 42  # of DiffSmooth's noise, as in its code
 LEVELS = 255  # steps between 0 and 1 in an image file
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def as_stored(x: Tensor, pixels: str) -> Tensor:

@@ -54,7 +54,9 @@ def plain(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("name", CARDS)
 @torch.inference_mode()
-def test_rows_per_second(benchmark, tmp_path, name):
+def test_rows_per_second(benchmark, tmp_path, name, quick):
+    if quick:
+        pytest.skip("not in --quick")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     card = CARDS[name]

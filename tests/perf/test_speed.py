@@ -1,85 +1,85 @@
-"""How fast the embedded sweep is, beside a plain Cohen loop and beside the networks alone, in one run.
+"""How fast the engine is, beside a plain Cohen loop, beside the networks alone and the device's matrix products.
 
-`nox -s perf` runs these; the suite does not time them. One thread each: on a CPU the sweep uses a process per core.
+`nox -s perf` runs these; the suite does not time them. All contenders of a row take turns in one run, each with all of
+the machine; the least disturbed round of each counts. docs/speed.md says what was reached.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 
-import numpy as np
 import pytest
-import torch
+from contenders import Race, full_size, named
 
-from bench import preset
-from bench.engine import Engine, Task
-from bench.executors.local import choose_precision, prepare_device
-from bench.noise import PURIFIER, RowRng
-from bench.plan import plan
-from bench.types import Block
-
-SIGMA, DRAWS, IMAGES, ROUNDS = 0.5, 100, 10, 5
-PURIFIERS = ["none", "onestep-ddpm", "onestep-edm", "consistency", "consistency-ft", "pf-ode:steps=3"]
+QUICK = ["onestep-edm", "consistency", "pf-ode:steps=3"]
+MORE = ["none", "onestep-ddpm", "consistency-ft", "sde:steps=5"]
+SECONDS = {True: 12.0, False: 120.0}  # of a row's rounds, all contenders together
+ROUNDS = {True: 5, False: 9}
 
 
-def cohen_loop(engine, cell, images):
-    """What published code does: one image at a time, batches of 100, fresh noise, argmax to the host, fp32, eager."""
-    loaded = engine._prepare(cell)
-    for image in images:
-        counts = np.zeros(10, dtype=int)
-        batch = torch.from_numpy(image).repeat(DRAWS, 1, 1, 1)
-        x = batch + torch.randn_like(batch) * SIGMA
-        rows = torch.arange(DRAWS)
-        purified = loaded.purifier.purify(x, SIGMA, loaded.networks, RowRng(0, PURIFIER, rows, rows))
-        for label in loaded.classifier(purified).argmax(1).cpu().numpy():
-            counts[label] += 1
+@pytest.fixture(scope="session")
+def embedded(quick):
+    options = {"precision": "auto", "compile": "default", "rows": 100, "batch": 500, "classifier": "bf16"}
+    if not quick:
+        options |= {"channels_last": "auto", "compile": "auto", "rows": "auto", "batch": "auto", "classifier": "auto"}
+    race = Race("embedded", ",".join(QUICK if quick else QUICK + MORE), options, draws=100)
+    yield race
+    race.close()
 
 
-def networks_alone(engine, cell, rows):
-    """The ceiling: the purifier's and the classifier's networks on ready-made input, nothing else."""
-    loaded = engine._prepare(cell)
-    x = torch.rand(rows, 1, 28, 28)
-    index = torch.arange(rows)
-    loaded.classifier(loaded.purifier.purify(x, SIGMA, loaded.networks, RowRng(0, PURIFIER, index, index)))
+@pytest.fixture(scope="session")
+def full(quick, tmp_path_factory):
+    preset = str(full_size(tmp_path_factory.mktemp("full-size")))
+    options = {"precision": "auto", "classifier": "auto", "batch": 10}
+    if not quick:
+        options |= {"channels_last": "auto", "compile": "auto", "batch": "auto"}
+    race = Race(preset, "onestep-edm", options, draws=2 if quick else 100)
+    yield race
+    race.close()
 
 
-@pytest.mark.parametrize("purifier", PURIFIERS)
-@torch.inference_mode()
-def test_samples_per_second(benchmark, purifier):
-    device = prepare_device("cpu")
-    engines, cells = {}, {}
-    for precision in {"fp32", choose_precision("auto", "cpu")}:
-        overrides = {"purifiers": purifier, "sigmas": str(SIGMA), "images": IMAGES, "precision": precision}
-        planned = plan(preset.load("embedded", overrides), "cpu")
-        clean = {i: planned.split.images[i] for i in planned.images}
-        engines[precision], cells[precision] = Engine(clean, planned.weights, device), planned.cells[0]
-    best = choose_precision("auto", "cpu")
-    blocks = tuple(Block(cells[best].key, image, "estimate", 0, DRAWS) for image in clean)
-    tasks = [Task(cells[best], blocks[:5]), Task(cells[best], blocks[5:])]
-    samples = DRAWS * IMAGES
-
-    def engine_runs():
-        for task in tasks:
-            engines[best].run(task)
-
-    contenders = {
-        "engine": engine_runs,
-        "cohen_loop": lambda: cohen_loop(engines["fp32"], cells["fp32"], clean.values()),
-        "networks": lambda: [networks_alone(engines[best], cells[best], samples // 2) for _ in range(2)],
-    }
-    seconds = {name: [] for name in contenders}
-    for _ in range(ROUNDS + 1):  # in turn, so that a machine that slows down slows all of them; the first warms up
-        for name, contender in contenders.items():
+def measure(benchmark, record, pair, race, label, quick):
+    """Race, add the row to perf.json, and print it."""
+    contenders = race.contenders(label)
+    best = dict.fromkeys(contenders, float("inf"))
+    deadline, rounds = time.monotonic() + SECONDS[quick], 0
+    while rounds <= ROUNDS[quick] and (rounds < 2 or time.monotonic() < deadline):
+        for name, run in contenders.items():
             started = time.perf_counter()
-            contender()
-            seconds[name].append(time.perf_counter() - started)
-    rates = {name: samples / statistics.median(values[1:]) for name, values in seconds.items()}
-    to_loop, to_networks = rates["engine"] / rates["cohen_loop"], rates["engine"] / rates["networks"]
-    benchmark.extra_info.update(rates, precision=best, engine_to_cohen_loop=to_loop, engine_to_networks=to_networks)
-    benchmark.pedantic(engine_runs, rounds=3)
+            run()
+            if rounds:  # the first one loads, compiles and warms up
+                best[name] = min(best[name], time.perf_counter() - started)
+        rounds += 1
+    rates = {name: race.samples / seconds for name, seconds in best.items()}
+    share = race.flops(label) * rates["engine"] / race.matmul_peak(label)
+    row = {
+        **rates,
+        "matmul_share": share,
+        **{f"engine_to_{name}": rates["engine"] / rate for name, rate in rates.items() if name != "engine"},
+        "computes": named(race.cells[label][0]),
+        "draws_per_batch_of_the_loop": race.draws,
+        "rounds": rounds - 1,
+    }
+    benchmark.extra_info.update(row)
+    record["pairs"].setdefault(pair, {})[label] = {**row, "profile": race.profile(label)}
+    benchmark.pedantic(contenders["engine"], rounds=1)
+    to_loop, per_core = row["engine_to_cohen_loop"], row["engine_to_cohen_loop_per_core"]
     print(
-        f"\n{purifier:16} engine ({best}) {rates['engine']:7,.0f}/s   plain loop (fp32) {rates['cohen_loop']:7,.0f}/s"
-        f"   networks alone {rates['networks']:7,.0f}/s   engine/loop {to_loop:.2f}   engine/networks {to_networks:.2f}"
+        f"\n{pair} {label}: engine {rates['engine']:,.1f}/s ({row['computes']}); plain loop "
+        f"{rates['cohen_loop']:,.1f}/s (a process per core: {rates['cohen_loop_per_core']:,.1f}/s); networks alone "
+        f"{rates['networks']:,.1f}/s; engine/loop {to_loop:.2f} ({per_core:.2f}), engine/networks "
+        f"{row['engine_to_networks']:.2f}; {share:.0%} of the matmul peak"
     )
     assert all(rate > 0 for rate in rates.values())
+
+
+@pytest.mark.parametrize("purifier", QUICK + MORE)
+def test_samples_per_second_of_the_embedded_networks(benchmark, perf_record, embedded, purifier, quick):
+    if quick and purifier in MORE:
+        pytest.skip("not in --quick")
+    label = list(embedded.cells)[(QUICK + MORE).index(purifier)]
+    measure(benchmark, perf_record, "embedded", embedded, label, quick)
+
+
+def test_samples_per_second_of_full_size_networks(benchmark, perf_record, full, quick):
+    measure(benchmark, perf_record, "full-size", full, "onestep-edm", quick)

@@ -1,0 +1,148 @@
+"""`auto`: the fastest way that keeps purified images as they are, measured once, kept, recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from bench import preset, speed_cache, tuning
+from bench.plan import manifest, plan
+from bench.trials import How, Trials, choose, knee_of
+from bench.tuning import TOLERANCE, settle, trials_of
+
+PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"), [((1.0, 0.95), PLAIN), ((1.0, 0.5), OTHER), ((1.0, 1.5), PLAIN), ((1.0, 0.5, 0.4), THIRD)]
+)
+def test_another_way_is_chosen_only_where_it_is_clearly_faster(seconds, chosen):
+    ways = [PLAIN, OTHER, THIRD][: len(seconds)]
+    assert choose(ways, lambda _: seconds, clear=1.1) == chosen
+
+
+def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
+    assert knee_of([(10, 40.0), (25, 80.0), (50, 96.0), (100, 99.0), (250, 100.0)]) == 50
+    assert knee_of([(10, 5.0)]) == 10
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv(speed_cache.FOLDER, str(tmp_path / "speed"))
+    return tmp_path / "speed"
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Speeds and distances by precision, and bf16 as a precision that the device has instructions for."""
+
+    def script(seconds, distances):
+        monkeypatch.setattr(tuning, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+        monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [seconds[w.precision] for w in ways])
+        monkeypatch.setattr(Trials, "distance", lambda self, way: distances[way.precision])
+
+    return script
+
+
+def planned_of(path, **fields):
+    return plan(preset.load(str(path), fields), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "distances", "chosen"),
+    [
+        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": TOLERANCE / 2}, "bf16"),
+        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": TOLERANCE * 1.01}, "fp32"),
+        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": math.inf}, "fp32"),
+        ({"fp32": 1.0, "bf16": 3.0}, {"fp32": 0.0, "bf16": 0.0}, "fp32"),
+    ],
+)
+def test_the_fastest_precision_among_faithful_ones_is_chosen(tiny_preset, cache, scripted, seconds, distances, chosen):
+    scripted(seconds, distances)
+    settled = settle(planned_of(tiny_preset(precision="auto")), "cpu")
+    assert {cell.precision for cell in settled.cells} == {chosen} == {settled.preset.precision}
+    assert settled.preset.batch == 500
+    told = manifest(settled, ["cpu"])["tuning"]
+    assert told["chosen"]["precision"] == chosen and told["asked"]["precision"] == "auto"
+    assert {d["precision"]: d["distance"] for d in told["distances"]} == distances
+
+
+def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
+    path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
+    monkeypatch.setattr(tuning, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+    calls, measured = [], tuning.measured
+    monkeypatch.setattr(tuning, "measured", lambda *given: calls.append(1) or measured(*given))
+    first, again = (settle(planned_of(path), "cpu") for _ in range(2))
+    assert len(calls) == 1 and len(list(cache.iterdir())) == 1
+    assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
+    assert isinstance(first.preset.batch, int)
+    other = {"edm": str(tiny_zoo / "edm-ft.safetensors")}
+    settle(
+        planned_of(tiny_preset("other", precision="auto", batch="auto", networks=other, purifiers=["onestep-edm"])),
+        "cpu",
+    )
+    assert len(calls) == 2
+
+
+def test_where_nothing_is_left_open_nothing_is_measured(tiny_preset, cache, monkeypatch):
+    monkeypatch.setattr(tuning, "trials_of", lambda *_: pytest.fail("it was measured"))
+    planned = planned_of(tiny_preset(precision="bf16", compile="default", rows=6, batch=12, channels_last=True))
+    settled = settle(planned, "cpu")
+    assert [cell.compute for cell in settled.cells] == [{"channels_last": True, "compile": "default", "rows": 6}] * 2
+    assert settled.preset.batch == 12 and "tuning" not in manifest(settled, ["cpu"])
+    plain = settle(planned_of(tiny_preset()), "cpu")
+    assert [cell.key for cell in plain.cells] == [cell.key for cell in planned_of(tiny_preset()).cells]
+    assert not cache.exists()
+
+
+def test_for_devices_elsewhere_auto_is_what_their_kind_suggests(tiny_preset, cache, monkeypatch):
+    monkeypatch.setattr(tuning, "trials_of", lambda *_: pytest.fail("it was measured"))
+    path = tiny_preset(precision="bf16", compile="auto", channels_last="auto", batch="auto")
+    settled = settle(planned_of(path), "cpu", measure=False)
+    assert (settled.cells[0].precision, settled.cells[0].compute, settled.preset.batch) == ("bf16", {}, 500)
+
+
+def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
+    trials = trials_of(planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5])), torch.device("cpu"))
+    assert trials.distance(How()) == 0.0
+    with torch.inference_mode():
+        x = trials.noisy(0.5, 8)
+        denoiser = trials.loader.denoiser("edm", trials.cell)
+        exact = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
+        denoiser = trials.loader.denoiser("edm", How(precision="bf16").of(trials.cell))
+        rough = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
+    expected = float(((rough - exact) ** 2).mean() ** 0.5)
+    assert 0 < expected == pytest.approx(trials.distance(How(precision="bf16")))
+
+
+def test_the_classifiers_precision_is_settled_too(tiny_preset, tiny_zoo, cache, monkeypatch):
+    classifier = {"name": "cnn", "path": str(tiny_zoo / "classifier.safetensors"), "precision": "auto"}
+    monkeypatch.setattr(
+        Trials, "seconds", lambda self, ways, *_, **__: [1.0 if w.classifier == "bf16" else 2.0 for w in ways]
+    )
+    for distance, chosen in ((0.01, "bf16"), (0.5, None)):
+        monkeypatch.setattr(Trials, "logit_distance", lambda self, way, exact, far=distance: far)
+        settled = settle(planned_of(tiny_preset(f"far-{distance}", classifier=classifier, alpha=0.001)), "cpu")
+        assert settled.cells[0].classifier_parameters.get("precision") == chosen
+        for file in cache.iterdir():
+            file.unlink()
+
+
+def test_a_damaged_or_foreign_measurement_is_made_again(cache):
+    facts = {"device": "d", "n": 1}
+    assert speed_cache.recall(facts) is None
+    speed_cache.remember(facts, {"batch": 3})
+    assert speed_cache.recall(facts) == {"batch": 3} and speed_cache.recall({**facts, "n": 2}) is None
+    for text in ("", "[]", '{"facts": {}, "found": {}}', '{"found": 3}'):
+        speed_cache.place(facts).write_text(text)
+        assert speed_cache.recall(facts) is None
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(speed_cache.FOLDER, str(tmp_path / "file" / "speed"))
+    speed_cache.remember({"n": 1}, {"batch": 3})
+    assert speed_cache.recall({"n": 1}) is None
