@@ -135,7 +135,7 @@ def facts_of(planned: Plan, device: torch.device, asked: dict[str, Any]) -> dict
         "torch": torch.__version__,
         "image": list(planned.split.images[planned.images[0]].shape),
         "sigmas": [min(planned.preset.sigmas), max(planned.preset.sigmas)],
-        "classifier": dict(planned.cells[0].classifier_parameters),
+        "classifier": {k: v for k, v in planned.cells[0].classifier_parameters.items() if k != "path"},
         "hashes": hashes,
     }
 

@@ -468,13 +468,16 @@ def test_data_that_cannot_be_had_says_what_works_offline(cli, tiny_preset, tmp_p
 
 
 def test_a_hub_that_cannot_be_reached_says_what_works_offline(cli, tiny_preset, tmp_path, monkeypatch):
+    from importlib.machinery import ModuleSpec
     from types import SimpleNamespace
 
     def unreachable(*_, **__):
         raise ConnectionError("no route to host")
 
     monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
+    monkeypatch.setitem(
+        sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable, __spec__=ModuleSpec("datasets", None))
+    )
     said = refused(run(cli, tiny_preset(dataset="cifar10"), "--out", tmp_path / "out"))
     for part in ("uoft-cs/cifar10", "no route to host", "Offline", "--data", "PURIFYBENCH_DATA", "mnist5k"):
         assert part in said

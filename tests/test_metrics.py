@@ -203,7 +203,7 @@ def test_unknown_metrics_and_distances_are_refused_with_the_list(setting, wanted
 def inception(monkeypatch, tmp_path):
     """torch.hub's cache in a folder of the test's; gives the library, and the file that its weights would lie in."""
     library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `metrics`")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))  # set by whichever library asked for it first
     path = tmp_path / "hub" / "checkpoints" / library.URL_INCEPTION_V3.rpartition("/")[2]
     path.parent.mkdir(parents=True)
     return library, path

@@ -107,7 +107,7 @@ def test_code_beside_a_preset_is_found_from_anywhere_and_named_before_it_runs(cl
     path = write("presets", **fields_of("mine.py", form))
     result = cli("run", path, "--out", place / "out", "--no-plots")
     assert result.exit_code == OK, result.output
-    assert f"runs code of {place / 'presets'}" in result.stdout and ran()
+    assert f"runs code of {place / 'presets'}" in result.stderr and ran()
     if form != "classifier":
         assert [cell.label for cell in read_run(place / "out").cells.values()] == ["none", "mine(gain=0.5)"]
 
@@ -121,7 +121,7 @@ def test_who_names_code_on_the_command_line_runs_it_wherever_it_lies(cli, place,
     path = write("elsewhere", purifiers=["../elsewhere/mine.py"])
     named = place / "elsewhere" / "mine.py"
     result = cli("run", path, "--purifiers", named, "--out", place / "out", "--no-plots")
-    assert result.exit_code == OK and ran() and f"runs code of {named}" in result.stdout
+    assert result.exit_code == OK and ran() and f"runs code of {named}" in result.stderr
 
 
 def test_a_preset_that_is_extended_names_the_code_of_its_own_folder(place, write, tiny_preset):
@@ -141,7 +141,7 @@ def test_files_that_are_read_from_outside_are_shown(cli, place, write, tiny_zoo)
     path = write("presets", purifiers=["none", "onestep-edm"], networks={"edm": str(tiny_zoo / "edm.safetensors")})
     result = cli("run", path, "--out", place / "out", "--no-plots")
     assert result.exit_code == OK
-    (line,) = [line for line in result.stdout.splitlines() if "reads files outside of its folder" in line]
+    (line,) = [line for line in result.stderr.splitlines() if "reads files outside of its folder" in line]
     assert str(path) in line and str(tiny_zoo / "edm.safetensors") in line
     assert str(tiny_zoo / "classifier.safetensors") in line
     inside = path.with_name("inside.toml")
@@ -150,7 +150,7 @@ def test_files_that_are_read_from_outside_are_shown(cli, place, write, tiny_zoo)
         for suffix in (".safetensors", ".json"):
             (place / "presets" / "weights" / f"{name}{suffix}").write_bytes((tiny_zoo / f"{name}{suffix}").read_bytes())
     inside.write_text(path.read_text().replace(str(tiny_zoo), str(place / "presets" / "weights")))
-    assert "outside of its folder" not in cli("run", inside, "--out", place / "out", "--no-plots").stdout
+    assert "outside of its folder" not in cli("run", inside, "--out", place / "out", "--no-plots").stderr
 
 
 def test_the_presets_that_come_with_the_project_reach_for_nothing(cli):

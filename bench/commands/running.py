@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shell import FAILED, INTERRUPTED, RUNS, app, console, refuse, say
+from bench.commands.shell import FAILED, INTERRUPTED, RUNS, app, console, notice, refuse, say
 
 if TYPE_CHECKING:
     from bench.preset import Preset
@@ -108,7 +108,7 @@ def announce(preset: Path, chosen: Preset, overridden: Collection[str]) -> None:
 
     for plugin in (chosen.classifier, *chosen.purifiers):
         if plugin.name.endswith(".py"):
-            say(f"runs code of {plugin.name}")
+            notice(f"runs code of {plugin.name}")
     outside = list(files_outside(preset, chosen.model_dump(), overridden)) if preset.suffix == ".toml" else []
     if outside:
-        say(f"{preset} reads files outside of its folder: {', '.join(map(str, outside))}")
+        notice(f"{preset} reads files outside of its folder: {', '.join(map(str, outside))}")

@@ -29,6 +29,11 @@ def refuse(message: object) -> typer.Exit:
     return typer.Exit(REFUSED)
 
 
+def notice(*words: object) -> None:
+    """Print a line that is no result, beside the results."""
+    Console(stderr=True).print(*words, markup=False, highlight=False, soft_wrap=True)
+
+
 def say(*words: object) -> None:
     """Print a line as it is: names and paths may look like markup."""
     console.print(*words, markup=False, highlight=False, soft_wrap=True)

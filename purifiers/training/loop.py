@@ -19,6 +19,7 @@ Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figur
 
 REPORTS = 100  # points of a loss curve
 VALIDATIONS = 20  # points of a validation curve
+SPARSE = 20  # steps between them at the least, so that short trials do little else
 
 
 class Keeper(Protocol):
@@ -100,7 +101,7 @@ def fit(
 
     Parameters:
         autocast: run the forward pass in bfloat16.
-        validate: figures of the averaged network, asked for `VALIDATIONS` times.
+        validate: figures of the averaged network, asked for some `VALIDATIONS` times.
         keeper: where the training's state is kept; one that has a state is continued.
 
     Raises:
@@ -120,7 +121,7 @@ def fit(
     recent = torch.tensor(state["recent"], device=device)
     losses, validations = state["losses"], state["validations"]
     first, before = state["step"], state["seconds"]
-    every, validated_every = max(1, schedule.steps // REPORTS), max(1, schedule.steps // VALIDATIONS)
+    every, validated_every = max(1, schedule.steps // REPORTS), max(SPARSE, schedule.steps // VALIDATIONS)
     started = time.perf_counter()
 
     def seconds() -> float:

@@ -77,10 +77,15 @@ class Race:
         path: a preset; purifiers: comma-separated.
         options: how the engine computes, as fields of a preset (`classifier`: its precision).
         draws: of each image: as many are one batch of the plain loop.
+        images: that the engine and the networks count.
+        looped: of these, as many as the plain loop counts.
     """
 
-    def __init__(self, path: str, purifiers: str, options: Mapping[str, Any], draws: int):
-        given = {"purifiers": purifiers, "sigmas": [SIGMA], "images": CLASSES}
+    def __init__(
+        self, path: str, purifiers: str, options: Mapping[str, Any], draws: int, images: int = 10, looped: int = 10
+    ):
+        given = {"purifiers": purifiers, "sigmas": [SIGMA], "images": images}
+        self.looped = looped
         chosen = preset.load(path, {**given, "precision": "fp32"})
         self.devices = local.choose_devices(chosen.device, 0)
         kind = self.devices[0].split(":")[0]
@@ -104,6 +109,9 @@ class Race:
     def samples(self) -> int:
         return self.draws * len(self.images)
 
+    def samples_of(self, contender: str) -> int:
+        return self.draws * self.looped if contender.startswith("cohen_loop") else self.samples
+
     def tasks(self, cell: Cell) -> list[Task]:
         """The work of the engine: batches of the preset's size, at least one for each worker."""
         batch = min(self.batch, self.samples // len(self.devices))
@@ -120,7 +128,7 @@ class Race:
         cell, plain = self.cells[label]
         tasks = self.tasks(cell)
         sizes = [sum(b.draws for b in task.blocks) for task in tasks]
-        images = list(self.images.values())
+        images = list(self.images.values())[: self.looped]
         return {
             "engine": lambda: self.on_workers(local.run_task, tasks),
             "cohen_loop": lambda: [cohen_loop(self.here, plain, image, self.draws) for image in images],
