@@ -204,6 +204,8 @@ def inception(monkeypatch, tmp_path):
     """torch.hub's cache in a folder of the test's; gives the library, and the file that its weights would lie in."""
     library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `metrics`")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))  # set by whichever library asked for it first
+    # the library keeps the function that it found when it was imported, perhaps another test's refusal
+    monkeypatch.setattr(library, "load_state_dict_from_url", torch.hub.load_state_dict_from_url)
     path = tmp_path / "hub" / "checkpoints" / library.URL_INCEPTION_V3.rpartition("/")[2]
     path.parent.mkdir(parents=True)
     return library, path
