@@ -22,7 +22,8 @@ def embedded(quick):
     options = {"precision": "auto", "compile": "default", "rows": 250, "batch": 500, "classifier": "bf16"}
     if not quick:
         options |= {"channels_last": "auto", "compile": "auto", "rows": "auto", "batch": "auto", "classifier": "auto"}
-    race = Race("embedded", ",".join(QUICK if quick else QUICK + MORE), options, draws=100)
+    purifiers = ",".join(QUICK if quick else QUICK + MORE)
+    race = Race("embedded", purifiers, options, draws=100, looped=2 if quick else 10)
     yield race
     race.close()
 
