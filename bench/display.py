@@ -99,20 +99,6 @@ def results_table(summary: Summary) -> Table:
     return table
 
 
-def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None) -> Table:
-    """Paired gains of average certified radius, marked where the interval leaves out 0."""
-    table = Table(title=Text(f"ACR gained over {baseline}, image by image (95 % paired bootstrap)"), pad_edge=False)
-    for name in ("σ", "purifier", "gain", "interval", "images"):
-        table.add_column(name, justify="left" if name == "purifier" else "right")
-    names = short_names(summary.table)
-    for _, row in gains.iterrows():
-        clear = row["gain_low"] > 0 or row["gain_high"] < 0
-        interval = f"[{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]{' *' if clear else '  '}"
-        values = f"{row['gain']:+.3f}", escape(interval), str(row["images"])
-        table.add_row(f"{row['sigma']:g}", escape(names[row["label"]]), *values)
-    return table
-
-
 def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """One row's figures as text; a radius beyond what its draws could certify is left blank."""
     if not row["images"]:

@@ -1,10 +1,11 @@
-"""What a person sees of decisions in the terminal: the candidates of a recommendation, the changes between two runs."""
+"""What a person sees of decisions in the terminal: candidates, gains over a baseline, changes between two runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +16,8 @@ from bench.analysis.compare import Comparison
 from bench.analysis.decide import Recommendation, Standing
 from bench.analysis.pairs import listed, number_of
 from bench.analysis.statistics import CONFIDENCE, Difference
+from bench.shorten import short_names
+from bench.summary import Summary
 
 LEVEL = 1 - CONFIDENCE
 READING = (
@@ -100,6 +103,27 @@ def changes_tables(found: Comparison) -> Iterator[Table]:
         for change in mine:
             table.add_row(*figures(change), style="bold" if change.significant else None)
         yield table
+
+
+def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None, radius: float | None = None) -> Table:
+    """Paired gains of average certified radius, or of certified accuracy at a radius."""
+    what, form, scale = ("ACR", "+.3f", 1) if radius is None else (f"Points of accuracy at r = {radius:g}", "+.1f", 100)
+    table = Table(title=Text(f"{what} gained over {baseline}, image by image"), pad_edge=False)
+    table.caption = Text(
+        "95 % intervals (" + ("paired bootstrap" if radius is None else "Newcombe; p by McNemar's exact test") + "), p "
+        "corrected for the whole table (Holm); * below 5 %"
+    )
+    several = gains["run"].nunique() > 1
+    for name in (*(["run"] if several else []), "σ", "purifier", "gain", "interval", "p", "images"):
+        table.add_column(name, justify="left" if name in ("run", "purifier") else "right")
+    names = short_names(summary.table)
+    for _, row in gains.iterrows():
+        gain, low, high = (format(scale * row[name], form) for name in ("gain", "gain_low", "gain_high"))
+        p = f"{p_words(row['p_holm'])}{' *' if row['p_holm'] < LEVEL else '  '}"
+        values = gain, escape(f"[{low}, {high}]"), p, str(row["images"])
+        run = [escape(row["run"])] if several else []
+        table.add_row(*run, f"{row['sigma']:g}", escape(names[row["label"]]), *values)
+    return table
 
 
 def figures(change: Change) -> Sequence[str]:

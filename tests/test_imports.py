@@ -115,7 +115,7 @@ ALLOWED = {
     "bench.notes": {*BASE, "bench.leaks", "bench.results"},
     "bench.summary": {*BASE, "bench.notes", "bench.results", "bench.rules", "bench.analysis.statistics"},
     "bench.analysis.fronts": {"bench.analysis.statistics"},
-    "bench.analysis.gains": {"bench.summary", "bench.analysis.statistics"},
+    "bench.analysis.gains": {"bench.summary", "bench.analysis.pairs", "bench.analysis.statistics"},
     "bench.analysis.pairs": {
         "bench.summary",
         "bench.shorten",

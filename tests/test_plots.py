@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from bench.analysis.gains import paired_gains
 from bench.bounds import certified_radius, clopper_pearson_lower, largest_radius
 from bench.examples_file import Examples, Panel, read_examples, write_examples
-from bench.plots import accuracy_vs_radius, draw_all, image_grid, pareto, pareto_at
+from bench.plots import accuracy_vs_radius, draw_all, draw_gains, gains, image_grid, pareto, pareto_at
 from bench.plots.curves import steps
 from bench.plots.labels import hits
 from bench.plots.panel import APART, on_front, side_by_side
@@ -354,6 +355,30 @@ def test_a_curve_whose_images_end_early_falls_to_zero():
     assert list(hits) == [3, 3, 1, 0]
     x, hits = steps(np.array([]), largest=0.5)
     assert list(x) == [0, 0.5] and not hits.any()
+
+
+@pytest.mark.parametrize("radius", [None, 0.5])
+def test_gains_are_drawn_where_they_are_and_filled_where_they_are_sure(full, radius):
+    found = paired_gains(full, "onestep-edm", radius)
+    scale = 1 if radius is None else 100
+    wanted = {round(scale * gain, 6) for gain in found[found["label"] != "none"]["gain"]}
+    drawn, solid = set(), 0
+    for axes in gains(full, "onestep-edm", radius).axes:
+        low, high = axes.get_xlim()
+        marks = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+        solid += sum(line.get_markerfacecolor() != "white" for line in marks)
+        drawn |= {round(float(line.get_xdata()[0]), 6) for line in marks}
+        assert low < 0 < high
+    assert drawn <= wanted and len(drawn) > 0.8 * len(wanted)
+    sure = found[(found["p_holm"] < 0.05) & (found["label"] != "none")]
+    assert 0 < solid <= len(sure)
+
+
+def test_gains_over_a_purifier_that_is_not_there_are_refused_and_nothing_is_drawn(full, tmp_path):
+    with pytest.raises(ValueError, match="there are: none, onestep-ddpm"):
+        draw_gains(full, "nope", None, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert [p.name for p in draw_gains(full, "onestep-edm", 0.5, tmp_path, ["png"])] == ["gains-radius-0.5.png"]
 
 
 def test_the_grid_names_columns_and_classes_and_marks_them_without_colour(full):

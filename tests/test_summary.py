@@ -85,6 +85,18 @@ def test_paired_gains_are_taken_image_by_image(tmp_path):
         paired_gains(found, "nope")
 
 
+def test_gains_at_a_radius_count_the_images_that_one_of_the_two_certifies(tmp_path):
+    other = replace(CELL, purifier="better")
+    one, two = run_of(tmp_path, [40] * 10 + [20] * 20), run_of(tmp_path, [40] * 9 + [20] + [40] * 12 + [20] * 8, other)
+    blocks = pd.concat([one.blocks, two.blocks], ignore_index=True)
+    found = summarise([replace(one, cells={**one.cells, **two.cells}, blocks=blocks)])
+    gains = paired_gains(found, "none", 0.25)
+    assert gains["gain"][0] == pytest.approx((12 - 1) / 30)
+    assert gains["gain_low"][0] > 0
+    assert gains["p"][0] == gains["p_holm"][0] == pytest.approx(stats.binomtest(1, 13).pvalue)
+    assert paired_gains(found, "none", 0.9).empty  # 40 draws cannot reach it
+
+
 def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
     other = replace(CELL, purifier="better")
     found = summarise([run_of(tmp_path / "a", [30, 40]), run_of(tmp_path / "b", [40, 40], other)])

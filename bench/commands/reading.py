@@ -14,8 +14,10 @@ from rich.console import Console
 from bench.commands.shell import REFERENCE, RUNS, app, console, refuse, say
 
 
-def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
-    """Draw the pictures of some runs into a folder and name them."""
+def draw(
+    runs: list[Path], folder: Path, formats: str | None = None, against: str | None = None, radius: float | None = None
+) -> None:
+    """Draw the pictures of some runs into a folder and name them: the gains over one purifier, or all the others."""
     from bench import plots, results
     from bench.examples_file import read_examples
     from bench.metrics.file import metrics_of
@@ -29,10 +31,21 @@ def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     try:
-        written = plots.draw_all(summary, examples, folder, kinds, metrics)
+        if against:
+            written = plots.draw_gains(summary, against, radius, folder, kinds)
+        else:
+            written = plots.draw_all(summary, examples, folder, kinds, metrics)
+    except ValueError as error:
+        raise refuse(error) from error
     except OSError as error:
         raise refuse(f"the pictures cannot be written ({error}); give `bench plot` another --out") from error
     say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == written[0].suffix))
+
+
+def check_radius(radius: float | None, against: str | None) -> None:
+    """Refuse a radius that is none, or has nothing to be compared at it."""
+    if radius is not None and not (against and 0 <= radius < math.inf):
+        raise refuse("--radius is a number of at least 0, and belongs to --against NAME")
 
 
 @app.command()
@@ -40,9 +53,12 @@ def plot(
     runs: Annotated[list[Path], typer.Argument(help="Results folders; several are drawn on the same axes.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures (the first run's).")] = None,
     formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
+    against: Annotated[str | None, typer.Option(help="Draw what each gains over this purifier instead.")] = None,
+    radius: Annotated[float | None, typer.Option(help="Of the gains: accuracy there, instead of ACR.")] = None,
 ) -> None:
-    """Draw fronts, curves and image grids of runs, from their results alone."""
-    draw(runs, out or runs[0], formats)
+    """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
+    check_radius(radius, against)
+    draw(runs, out or runs[0], formats, against, radius)
 
 
 @app.command()
@@ -50,13 +66,16 @@ def summary(
     runs: Annotated[list[Path], typer.Argument(help="Results folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii (those of the preset).")] = None,
-    against: Annotated[str | None, typer.Option(help="A purifier to compare ACRs with, image by image.")] = None,
+    against: Annotated[str | None, typer.Option(help="A purifier to compare with, image by image.")] = None,
+    radius: Annotated[float | None, typer.Option(help="Of that comparison: accuracy there, instead of ACR.")] = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
+    check_radius(radius, against)
     from bench import results
     from bench.analysis.gains import paired_gains
     from bench.analysis.pairs import volumes
-    from bench.display import gains_table, results_table
+    from bench.display import results_table
+    from bench.display_decisions import gains_table
     from bench.records import plain
     from bench.summary import summarise
 
@@ -65,7 +84,7 @@ def summary(
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
         found = summarise([results.read_run(run) for run in runs], at)
-        gains = paired_gains(found, against) if against else None
+        gains = paired_gains(found, against, radius) if against else None
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if not as_json:
@@ -73,7 +92,7 @@ def summary(
         for run, v in volumes(found).items():
             say(f"hypervolume of {run}: {v.value:.3f} [{v.low:.3f}, {v.high:.3f}] (ACR that a budget buys; {v.scale})")
         if gains is not None:
-            console.print(gains_table(found, gains, against))
+            console.print(gains_table(found, gains, against, radius))
         return
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}

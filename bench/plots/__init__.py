@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.examples_file import Examples
 from bench.metrics.file import Metrics
 from bench.plots.curves import accuracy_vs_radius
+from bench.plots.gains import gains
 from bench.plots.grid import image_grid
 from bench.plots.pareto import pareto, pareto_at
 from bench.plots.quality import quality
@@ -15,7 +16,18 @@ from bench.plots.rows import drawable
 from bench.plots.style import METADATA, save
 from bench.summary import Summary
 
-__all__ = ["FORMATS", "accuracy_vs_radius", "draw_all", "formats_of", "image_grid", "pareto", "pareto_at", "quality"]
+__all__ = [
+    "FORMATS",
+    "accuracy_vs_radius",
+    "draw_all",
+    "draw_gains",
+    "formats_of",
+    "gains",
+    "image_grid",
+    "pareto",
+    "pareto_at",
+    "quality",
+]
 
 FORMATS = ("png", "svg")
 
@@ -55,3 +67,12 @@ def draw_all(
     for run, found in list((metrics or {}).items())[:1]:
         written += save(quality(summary, found, run), folder, "quality", formats)
     return written
+
+
+def draw_gains(
+    summary: Summary, baseline: str, radius: float | None, folder: Path, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Draw `gains` over one purifier, or `gains-radius-R`; parameters and errors as `bench.plots.gains.gains`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "gains" if radius is None else f"gains-radius-{radius:g}"
+    return save(gains(summary, baseline, radius), folder, name, formats)
