@@ -33,14 +33,14 @@ class Interrupted(Checkpoint):
 
     def __init__(self, path, recipe, at):
         super().__init__(path, recipe)
-        self.left = at
+        self.steps_left = at
 
     def due(self):
-        self.left -= 1
-        return self.left == 0
+        self.steps_left -= 1
+        return self.steps_left == 0
 
-    def expired(self):
-        return self.left <= 0
+    def left(self):
+        return float(self.steps_left)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):
             super().save(state)
             self.seen += 1
 
-        def expired(self):
-            return self.seen >= 2
+        def left(self):
+            return 2.0 - self.seen
 
     once, _, record = train_classifier(RECIPE, *digits, 10, validate=lambda m: {"a": 0.0})
     path = tmp_path / "c.pt"

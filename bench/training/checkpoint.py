@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import time
@@ -66,9 +67,9 @@ class Checkpoint:
     def due(self) -> bool:
         return time.monotonic() - self._written >= self.every
 
-    def expired(self) -> bool:
-        """Whether the time that this training was given is over."""
-        return self.minutes is not None and time.monotonic() - self._started >= 60 * self.minutes
+    def left(self) -> float:
+        """Seconds left of the time that this training was given; infinite where it was given no end."""
+        return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self._started)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state; a crash leaves the one before."""

@@ -22,7 +22,7 @@ class Keeper(Protocol):
     """Keeps the state of a training, and says when to stop; `bench.training` has one."""
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
-    def expired(self) -> bool: ...
+    def left(self) -> float: ...
     def save(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -70,7 +70,7 @@ def train_classifier(
         state |= kept
     first, before, started = state["epoch"], state["seconds"], time.perf_counter()
     for epoch in range(first, epochs):
-        if keeper and keeper.expired():
+        if keeper and keeper.left() <= 0:
             break
         model.train()
         order = torch.randperm(len(images), generator=generator, device=images.device)

@@ -27,7 +27,7 @@ class Keeper(Protocol):
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
     def due(self) -> bool: ...
-    def expired(self) -> bool: ...
+    def left(self) -> float: ...
     def save(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -59,18 +59,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Report:
-    """Where a training stands: steps done and in all, the loss since the last report, images per second."""
+    """Where a training stands: steps done and in all, the loss since the last report, the pace, the time left."""
 
     step: int
     steps: int
     loss: float
     images_per_second: float
+    minutes_left: float
 
     def __str__(self) -> str:
-        left = (self.steps - self.step) / self.step if self.step else 0.0
-        return f"step {self.step:,}/{self.steps:,}, loss {self.loss:.5f}, {self.images_per_second:.0f} images/s" + (
-            "" if not left else f", {left:.0%} of what is done is left"
-        )
+        pace = f"{self.images_per_second:.0f} images/s, {self.minutes_left:.0f} min left"
+        return f"step {self.step:,}/{self.steps:,}, loss {self.loss:.5f}, {pace}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def fit(
 
     model.train()
     step = first
-    while step < schedule.steps and not (keeper and keeper.expired()):
+    while step < schedule.steps and not (keeper and keeper.left() <= 0):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * learning_rate_factor(step, schedule)
         u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
@@ -158,7 +157,9 @@ def fit(
             losses.append((step, round(mean, 6)))
             recent.zero_()
             if report:
-                report(Report(step, schedule.steps, mean, (step - first) * schedule.batch / (seconds() - before)))
+                pace = (step - first) / (seconds() - before)
+                left = min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)
+                report(Report(step, schedule.steps, mean, pace * schedule.batch, max(0.0, left) / 60))
         if validate and step % validated_every == 0 and step < schedule.steps:
             validations.append((step, dict(validate(ema))))
         if keeper and keeper.due():
