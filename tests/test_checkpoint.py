@@ -188,6 +188,25 @@ def test_a_stage_that_is_stopped_is_saved_as_it_is_and_goes_on(zoo):
     assert card["images_seen"] == card["recipe"]["steps"] * card["recipe"]["batch"] > 0
 
 
+def test_a_training_begins_with_earlier_weights_and_adds_to_what_they_have_seen(zoo):
+    train_one(zoo, "edm")
+    first = read_card(zoo.network_path("edm"))
+    (zoo.work() / "edm.pt").unlink()
+    stopped = replace(zoo, onward=True, minutes=0)
+    train_one(stopped, "edm")
+    card = read_card(zoo.network_path("edm"))
+    assert card.training["images_seen"] == first.training["images_seen"] > 0
+    assert card.training["continues"] == first.sha256 == card.sha256  # nothing was trained: the same weights
+    for _ in range(2):  # to its end, and once more
+        train_one(replace(zoo, onward=True), "edm")
+        card = read_card(zoo.network_path("edm"))
+        assert card.training["images_seen"] == 2 * first.training["images_seen"]
+        assert card.training["continues"] == first.sha256 != card.sha256
+    with pytest.raises(FileNotFoundError, match="leave out --from-weights"):
+        train_one(replace(zoo, onward=True), "ddpm")
+    (zoo.work() / "edm.pt").unlink()  # the next test's edm is another one
+
+
 def test_curves_are_kept_as_a_table_and_a_picture(tmp_path):
     state = {"losses": [(10, 0.5), (20, 0.25)], "validations": [(20, {"val MSE, t = 1": 0.1})]}
     write_curve(tmp_path / "edm.csv", state, batch=4)

@@ -144,6 +144,9 @@ def train(
         float | None, typer.Option(help="Stop each stage after so long and save it as it is; the same command goes on.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a checkpoint is found.")] = False,
+    onward: Annotated[
+        bool, typer.Option("--from-weights", help="Begin diffusion stages with the weights of their files.")
+    ] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings.
@@ -158,7 +161,7 @@ def train(
     from bench.training.jobs import Job
 
     where = str(out) if out else None
-    job = Job(dataset, where, data, loss, scale, seed, device, bf16, minutes, fresh, compiled)
+    job = Job(dataset, where, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, console.print)

@@ -33,6 +33,7 @@ class Job:
         minutes: a stage that is not done after so long stops there, and is saved as it is.
         fresh: begin again where a checkpoint is found.
         compiled: run the networks through `torch.compile`.
+        onward: a diffusion stage without a checkpoint begins with the weights that its file holds.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Job:
     minutes: float | None = None
     fresh: bool = False
     compiled: bool = False
+    onward: bool = False
 
     def network_path(self, stage: str) -> Path:
         root = Path(self.out) / "purifiers" if self.out else cards.BUNDLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,6 +148,11 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     same = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
     identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **same}
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
+    before = None
+    if job.onward:
+        kept = kept_weights(job, stage, name)
+        before = network_files.load(kept, job.device), read_card(kept)
+        identity["continues"] = before[1].sha256
     if start_name:
         identity["starts_from"] = read_card(job.network_path(start_name)).sha256
     denoiser, card = train_stage(
@@ -161,12 +167,25 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         report,
         validate,
         keeper(job, name, identity, settings["batch"]),
+        before,
     )
     validation = {
         "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(LEAST_ROWS / len(images.val))),
         FIGURE: purified_accuracy(denoiser, classifier, images.val, images.val_labels),
     }
     return denoiser, replace(card, training={**card.training, "validation": validation})
+
+
+def kept_weights(job: Job, stage: str, name: str) -> Path:
+    """The weights that a training begins with: a copy of its file, which it will write over."""
+    own, kept = job.network_path(stage), job.work() / f"{name}-before.safetensors"
+    if job.fresh or not kept.is_file():
+        if not own.is_file():
+            raise FileNotFoundError(f"there are no weights in {own} to begin with; leave out --from-weights")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".json", ".safetensors"):
+            shutil.copyfile(own.with_suffix(suffix), kept.with_suffix(suffix))
+    return kept
 
 
 def distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:

@@ -73,6 +73,7 @@ def train_stage(
     report: Callable[[Report], None] | None = None,
     validate: Validate | None = None,
     keeper: Keeper | None = None,
+    before: tuple[LevelledDenoiser, Card] | None = None,
 ) -> tuple[LevelledDenoiser, Card]:
     """Train one network on `images [N,C,H,W]` in [0,1]; returns it with its card (validation figures not yet in it).
 
@@ -82,19 +83,21 @@ def train_stage(
         method: a key of `METHODS`, of the stage `cm` only.
         autocast, report, validate, keeper: as `purifiers.training.loop.fit`.
         compiled: run the network through `torch.compile`.
+        before: this stage's network of an earlier training and its card, to begin with.
     """
     stage, settings, seed = STAGES[name], recipe[name], recipe["seed"]
     card = Card(stage.kind, architecture_of(recipe, images), denoiser_arguments(name, recipe, start))
     torch.manual_seed(seed)  # only for the initial weights; batches and noise have a generator of their own
     model = build(card).to(images.device)
     model.network.to(memory_format=torch.channels_last)
-    if start is not None:
-        model.network.load_state_dict(start.network.state_dict())
+    if first := before[0] if before else start:
+        model.network.load_state_dict(first.network.state_dict())
     if compiled:
         model.network.compile()
     loss = loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     trained = fit(model, loss, images, schedule, seed, autocast, report, validate, keeper)
+    earlier = before[1].training if before else {}
     record = {
         "stage": name,
         "title": stage.title + (f", {METHODS[method]}" if method else ""),
@@ -102,14 +105,16 @@ def train_stage(
         "recipe": settings,
         "seed": seed,
         "images": len(images),
-        "images_seen": trained.steps * schedule.batch,
+        "images_seen": trained.steps * schedule.batch + earlier.get("images_seen", 0),
         "parameters": count_parameters(model.network),
         "distance": distance[0] if stage.start and method != "tuning" else None,
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
-        "seconds": round(trained.seconds, 1),
+        "seconds": round(trained.seconds + earlier.get("seconds", 0), 1),
         "losses": tenths([loss for _, loss in trained.losses]),
     }
+    if before:
+        record["continues"] = before[1].sha256
     return trained.model, Card(stage.kind, card.architecture, card.denoiser, record)
 
 
