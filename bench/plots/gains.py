@@ -41,8 +41,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     table = table[table["family"] != "none"]
     scale = 1 if radius is None else 100
     table["name"] = table["label"].map(short_names(summary.table))
-    for column in ("gain", "gain_low", "gain_high"):
-        table[column] *= scale
+    table[["gain", "gain_low", "gain_high"]] *= scale
     runs, sigmas = list(dict.fromkeys(table["run"])), sorted(table["sigma"].unique())
     named = {run: list(dict.fromkeys(part["name"])) for run, part in table.groupby("run", sort=False)}
     heights = {run: ROW * len(names) + 0.06 for run, names in named.items()}
