@@ -169,10 +169,11 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         keeper(job, name, identity, settings["batch"]),
         before,
     )
-    validation = {
-        "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(LEAST_ROWS / len(images.val))),
-        FIGURE: purified_accuracy(denoiser, classifier, images.val, images.val_labels),
-    }
+    with torch.autocast(images.val.device.type, torch.bfloat16, enabled=job.autocast):
+        validation = {
+            "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(LEAST_ROWS / len(images.val))),
+            FIGURE: purified_accuracy(denoiser, classifier, images.val, images.val_labels),
+        }
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
