@@ -71,6 +71,7 @@ class Engine:
     device: torch.device
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
+    _most: dict[str, int] = field(default_factory=dict)  # draws of a purifier that go through at once, where not all do
 
     def __post_init__(self) -> None:
         self._rows = {image: row for row, image in enumerate(self.images)}
@@ -80,12 +81,15 @@ class Engine:
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.
 
-        Where memory does not suffice, the task is run in halves.
+        Where memory does not suffice, the task is run in halves, and later tasks of its purifier in parts as small.
 
         Raises:
             PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
             LoadError: they, or a network, cannot be made ready; or one block alone is more than memory holds.
         """
+        draws, label = sum(block.draws for block in task.blocks), task.cell.label
+        if len(task.blocks) > 1 and draws > self._most.get(label, draws):
+            return self._halves(task)
         try:
             return self._run(task)
         except Exception as error:
@@ -99,6 +103,10 @@ class Engine:
                 ) from error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        self._most[label] = min(draws - 1, self._most.get(label, draws))
+        return self._halves(task)
+
+    def _halves(self, task: Task) -> list[Counts]:
         half = len(task.blocks) // 2
         halves = task.blocks[:half], task.blocks[half:]
         return [counts for blocks in halves for counts in self.run(Task(task.cell, blocks))]

@@ -396,8 +396,11 @@ def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_pre
     path, normal = tiny_preset(purifiers=["none", "ddpm:steps=2"], batch=40, block=5), RowRng.normal
     assert run(cli, path, "--out", tmp_path / "plenty").exit_code == OK
 
+    failures = []
+
     def greedy(self, like):
         if len(like) > 9:
+            failures.append(len(like))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return normal(self, like)
 
@@ -407,3 +410,4 @@ def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_pre
     columns = ["cell", "image", "stage", "first", "draws", "nfe", "classifier_rows"]
     assert plenty[columns].equals(scarce[columns])
     assert plenty["votes"].tolist() == scarce["votes"].tolist()
+    assert len(failures) == 2 * 3, "each purifier learns once what fits: 40, 20, 10 do not"
