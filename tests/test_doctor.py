@@ -21,10 +21,11 @@ def bundled(tiny_zoo, tmp_path, monkeypatch):
 
     networks, classifiers = tmp_path / "purifiers" / "weights", tmp_path / "classifiers" / "weights"
     for folder, names in ((networks, ROLES), (classifiers, ["classifier"])):
-        (folder / "mnist5k").mkdir(parents=True)
-        for name in names:
-            for suffix in (".safetensors", ".json"):
-                shutil.copy(tiny_zoo / f"{name}{suffix}", folder / "mnist5k")
+        for dataset in ("mnist5k", "cifar10"):
+            (folder / dataset).mkdir(parents=True)
+            for name in names:
+                for suffix in (".safetensors", ".json"):
+                    shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset)
     monkeypatch.setattr(cards, "BUNDLED", networks)
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
     monkeypatch.setattr(own, "WEIGHTS", classifiers)

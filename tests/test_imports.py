@@ -190,6 +190,7 @@ def test_pictures_are_made_from_summaries_alone():
             "bench.summary",
             "bench.analysis.statistics",
             "bench.analysis.fronts",
+            "bench.analysis.gains",
             "bench.types",
             "bench.examples_file",
             "bench.metrics.file",

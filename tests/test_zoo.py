@@ -1,0 +1,61 @@
+"""The weights that come with the project: small, whole, and described as the user is told."""
+
+import json
+
+import pytest
+
+from bench import preset as presets
+from classifiers.nets import files as classifier_files
+from purifiers.nets import cards, files
+from purifiers.training.stages import STAGES
+
+DATA_SETS = {"mnist5k": "mnist5k", "cifar10": "cifar10-jpeg"}  # folder -> what its networks have seen
+ARCHITECTURE = ("channels", "image_size", "widths", "layers", "unshuffle", "groups")
+MEGABYTE = 1e6
+
+
+def megabytes(*folders):
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) / MEGABYTE
+
+
+def test_all_weights_together_stay_small():
+    assert megabytes(cards.BUNDLED, classifier_files.BUNDLED) < 30
+    assert megabytes(cards.BUNDLED / "cifar10", classifier_files.BUNDLED / "cifar10") < 25
+
+
+@pytest.mark.parametrize("folder", DATA_SETS)
+def test_every_network_has_a_card_that_says_how_it_was_made(folder):
+    architectures = []
+    for stage in STAGES:
+        card = cards.read_card(cards.BUNDLED / folder / f"{stage}.safetensors")
+        made = card.training
+        assert made["stage"] == stage and made["dataset"] == DATA_SETS[folder]
+        assert made["seconds"] > 0 and made["images_seen"] > 0 and made["losses"] and made["device"]
+        assert {"seed", "recipe", "torch"} <= made.keys()
+        for figure in ("denoising_mse", "accuracy_of_one_draw"):
+            assert set(made["validation"][figure]) == {"0.5", "1", "2"}
+        architectures.append({key: card.architecture.get(key) for key in ARCHITECTURE})
+    assert all(one == architectures[0] for one in architectures), "one architecture for all generative networks"
+
+
+def test_a_network_that_is_no_better_than_the_one_before_it_says_why_it_is_shipped():
+    for stage, what in STAGES.items():
+        made = cards.read_card(cards.BUNDLED / "cifar10" / f"{stage}.safetensors").training
+        if what.start and sum(made["against_start"]["accuracy_of_one_draw"].values()) < 0:
+            assert made["why_shipped"]
+
+
+@pytest.mark.parametrize("folder", DATA_SETS)
+def test_the_classifiers_say_how_accurate_they_are(folder):
+    for name in ("classifier", "features"):
+        path = classifier_files.BUNDLED / folder / f"{name}.json"
+        made = json.loads(path.read_text())["training"]
+        assert made["dataset"] == DATA_SETS[folder] and made["validation"]["accuracy"] > 0.7
+
+
+@pytest.mark.parametrize("name", ["embedded", "cifar10-mini"])
+def test_presets_name_networks_that_are_there(name):
+    chosen = presets.load(name, {})
+    for source in chosen.networks.values():
+        assert files.load(cards.BUNDLED / f"{source}.safetensors")
+    assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{chosen.classifier.parameters['path']}.safetensors")
