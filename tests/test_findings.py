@@ -1,0 +1,75 @@
+"""Every figure of docs/findings.md is read again from the committed counts, by what its commands call."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.gains import paired_gains
+from bench.display_decisions import p_words
+from bench.results import read_run
+from bench.shorten import short_names
+from bench.summary import summarise
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "findings.md").read_text()
+LEVELS = ("σ", "purifier", "NFE", "ms")
+
+
+def rows_of(heading):
+    """The rows of all tables of the page whose first columns are called so, as cells of text."""
+    found, columns = [], None
+    for line in PAGE.splitlines():
+        cells = [re.sub(r"[`*]", "", cell).strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            columns = None
+        elif columns is None:
+            columns = cells
+        elif columns[: len(heading)] == list(heading) and not set("".join(cells)) <= set("-: "):
+            found.append(dict(zip(columns, cells, strict=True)))
+    return found
+
+
+@cache
+def summary_of(run):
+    return summarise([read_run(ROOT / "results" / run)])
+
+
+def labels_of(summary):
+    return {name: label for label, name in short_names(summary.table).items()}
+
+
+GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
+ACCURACIES = rows_of(("run", *LEVELS))
+
+
+def test_the_page_has_its_tables():
+    assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-mini"}
+    assert {row["run"] for row in ACCURACIES} == {"embedded", "cifar10-mini"}
+
+
+@pytest.mark.parametrize("row", GAINS, ids=lambda row: " ".join(list(row.values())[:5]))
+def test_a_gain_is_what_the_counts_say(row):
+    summary = summary_of(row["run"])
+    labels = labels_of(summary)
+    gains = paired_gains(summary, labels[row["over"]], float(row["r"]))
+    gain = gains[(gains["label"] == labels[row["purifier"]]) & (gains["sigma"] == float(row["σ"]))].iloc[0]
+    words = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * gain[c] for c in ("gain", "gain_low", "gain_high")))
+    assert row["gain (points)"] == words
+    assert row["p"] == p_words(gain["p_holm"])
+
+
+@pytest.mark.parametrize("row", ACCURACIES, ids=lambda row: " ".join(list(row.values())[:3]))
+def test_an_accuracy_is_what_the_counts_say(row):
+    summary = summary_of(row["run"])
+    table = summary.table
+    at = (table["label"] == labels_of(summary)[row["purifier"]]) & (table["sigma"] == float(row["σ"]))
+    (known,) = table[at].to_dict("records")
+    assert float(row["NFE"]) == pytest.approx(known["nfe"], abs=0.05)
+    assert row["ms"] == f"{known['ms_purify']:.2f}"
+    for column, words in row.items():
+        if column.startswith("r = ") and words:
+            radius = column.removeprefix("r = ")
+            share = [100 * known[f"{part}@{radius}"] for part in ("acc", "acc_low", "acc_high")]
+            assert words == "{:.1f} [{:.1f}, {:.1f}]".format(*share)
