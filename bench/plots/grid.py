@@ -20,6 +20,7 @@ from bench.summary import Summary
 
 MOST_COLUMNS = 14  # beyond this the grid continues below, with the clean and the noisy images repeated
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches
+BOLD = 0.7  # mean width of a bold letter, in sizes
 
 
 class Column(NamedTuple):
@@ -43,7 +44,8 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
         raise ValueError(f"there are no example images at sigma = {sigma:g}")
     bands = columns_of(summary, examples, panels)
     most, count = max(map(len, bands)), len(examples.clean)
-    left = Page.MARGIN + ROW_NAMES
+    longest = max(len(examples.classes[label]) for label in examples.labels)
+    left = Page.MARGIN + max(ROW_NAMES, longest * BOLD * LABEL / 72 + GUTTER)
     side = min((10.0 - Page.MARGIN - left) / most - GUTTER, LARGEST)
     headings = [wrap_headings(columns, side) for columns in bands]
     heights = [max(h.count("\n") + 1 for h in band) * LINE + 0.06 for band in headings]
