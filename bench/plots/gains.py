@@ -20,7 +20,8 @@ LEAST = {True: 2.0, False: 0.01}  # that an axis reaches to either side: percent
 EDGE = 0.05  # of an axis, beyond the ends
 READING = (
     "On the same images and the same noise; intervals at 95 %. Filled: told from nothing by {test}, after Holm's "
-    "correction for every comparison. A number in brackets lies beyond its axis. Plain smoothing is left out."
+    "correction for every comparison. A number in brackets lies beyond its axis. Plain smoothing and "
+    "unfinished rows are left out."
 )
 
 
@@ -36,7 +37,8 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     found = paired_gains(summary, baseline, radius)
     if rows.empty or found.empty:
         return nothing(summary)
-    looks = rows[["run", "sigma", "label", "family", "marker"]]
+    whole = rows["wanted"].isna() | (rows["images"] >= rows["wanted"])  # easy images are decided first
+    looks = rows[whole][["run", "sigma", "label", "family", "marker"]]
     table = looks.merge(found, on=["run", "sigma", "label"], sort=False)
     table = table[table["family"] != "none"]
     scale = 1 if radius is None else 100
