@@ -111,7 +111,7 @@ def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None, rad
     table = Table(title=Text(f"{what} gained over {baseline}, image by image"), pad_edge=False)
     table.caption = Text(
         "95 % intervals (" + ("paired bootstrap" if radius is None else "Newcombe; p by McNemar's exact test") + "), p "
-        "corrected for the whole table (Holm); * below 5 %"
+        "corrected for the whole table (Holm); * below 5 %; unfinished rows are left out"
     )
     several = gains["run"].nunique() > 1
     for name in (*(["run"] if several else []), "σ", "purifier", "gain", "interval", "p", "images"):

@@ -97,6 +97,19 @@ def test_gains_at_a_radius_count_the_images_that_one_of_the_two_certifies(tmp_pa
     assert paired_gains(found, "none", 0.9).empty  # 40 draws cannot reach it
 
 
+def test_unfinished_rows_take_no_part_in_paired_gains(tmp_path):
+    """A sequential certifier gives them the easy images, and they would count in Holm's correction."""
+    names = ("none", "better", "begun")
+    runs = [run_of(tmp_path, [40] * 30, replace(CELL, purifier=name)) for name in names]
+    blocks = pd.concat([run.blocks for run in runs], ignore_index=True)
+    found = summarise([replace(runs[0], cells={k: v for run in runs for k, v in run.cells.items()}, blocks=blocks)])
+    assert set(paired_gains(found, "none")["label"]) == {"better", "begun"}
+    begun = found.table["label"] == "begun"
+    fewer = replace(found, table=found.table.assign(images=found.table["images"].where(~begun, 12)))
+    assert paired_gains(fewer, "none")["label"].tolist() == ["better"]
+    assert paired_gains(fewer, "begun").empty
+
+
 def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
     other = replace(CELL, purifier="better")
     found = summarise([run_of(tmp_path / "a", [30, 40]), run_of(tmp_path / "b", [40, 40], other)])

@@ -17,7 +17,8 @@ def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -
 
     Without a radius, of average certified radius (paired bootstrap over images); with one, of certified accuracy there,
     as a share (Newcombe's interval, McNemar's exact test), left out where neither row's draws can reach it.
-    Rows are compared within their run; those of a run without the baseline are left out.
+    Rows are compared within their run; those of a run without the baseline are left out, and so are unfinished ones: a
+    sequential certifier decides the easy images first.
 
     Columns: run, sigma, label, images (in common), gain, gain_low, gain_high (95 %), p (of no gain), p_holm (the same,
     corrected for all rows of this table).
@@ -37,6 +38,7 @@ def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -
         )
     if named["label"].nunique() > 1:
         raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
+    table, named = (part[~(part["images"] < part["wanted"])] for part in (table, named))  # a log wanted nothing more
     rows = []
     for _, row in table.iterrows():
         base = named[

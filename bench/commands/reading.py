@@ -13,11 +13,11 @@ from rich.console import Console
 
 from bench.commands.shell import REFERENCE, RUNS, app, console, refuse, say
 
+UNWRITTEN = "the pictures cannot be written ({error}); give `bench plot` another --out"
 
-def draw(
-    runs: list[Path], folder: Path, formats: str | None = None, against: str | None = None, radius: float | None = None
-) -> None:
-    """Draw the pictures of some runs into a folder and name them: the gains over one purifier, or all the others."""
+
+def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
+    """Draw the pictures of some runs into a folder and name them."""
     from bench import plots, results
     from bench.examples_file import read_examples
     from bench.metrics.file import metrics_of
@@ -31,15 +31,29 @@ def draw(
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     try:
-        if against:
-            written = plots.draw_gains(summary, against, radius, folder, kinds)
-        else:
-            written = plots.draw_all(summary, examples, folder, kinds, metrics)
-    except ValueError as error:
+        name_pictures(plots.draw_all(summary, examples, folder, kinds, metrics))
+    except OSError as error:
+        raise refuse(UNWRITTEN.format(error=error)) from error
+
+
+def draw_gains(runs: list[Path], folder: Path, formats: str | None, against: str, radius: float | None) -> None:
+    """Draw what each purifier of some runs gains over one of them, and name the files."""
+    from bench import plots, results
+    from bench.summary import summarise
+
+    try:
+        kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
+        summary = summarise([results.read_run(run) for run in runs])
+        name_pictures(plots.draw_gains(summary, against, radius, folder, kinds))
+    except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     except OSError as error:
-        raise refuse(f"the pictures cannot be written ({error}); give `bench plot` another --out") from error
-    say(f"pictures in {folder}: " + ", ".join(path.name for path in written if path.suffix == written[0].suffix))
+        raise refuse(UNWRITTEN.format(error=error)) from error
+
+
+def name_pictures(written: list[Path]) -> None:
+    names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
+    say(f"pictures in {written[0].parent}: {names}")
 
 
 def check_radius(radius: float | None, against: str | None) -> None:
@@ -58,7 +72,11 @@ def plot(
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     check_radius(radius, against)
-    draw(runs, out or runs[0], formats, against, radius)
+    folder = out or runs[0]
+    if against:
+        draw_gains(runs, folder, formats, against, radius)
+    else:
+        draw(runs, folder, formats)
 
 
 @app.command()

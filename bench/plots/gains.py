@@ -37,8 +37,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     found = paired_gains(summary, baseline, radius)
     if rows.empty or found.empty:
         return nothing(summary)
-    whole = rows["wanted"].isna() | (rows["images"] >= rows["wanted"])  # easy images are decided first
-    looks = rows[whole][["run", "sigma", "label", "family", "marker"]]
+    looks = rows[["run", "sigma", "label", "family", "marker"]]
     table = looks.merge(found, on=["run", "sigma", "label"], sort=False)
     table = table[table["family"] != "none"]
     scale = 1 if radius is None else 100
