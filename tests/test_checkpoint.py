@@ -15,7 +15,8 @@ from bench.training.curves import draw_curves, write_curve
 from bench.training.jobs import Job
 from bench.training.stage import gains, train_one
 from classifiers.nets.cnn import CNN
-from classifiers.training.fit import train_classifier
+from classifiers.nets.files import read_cnn
+from classifiers.training.fit import read_recipe, train_classifier
 from purifiers.nets.cards import Card, read_card
 from purifiers.nets.files import build
 from purifiers.training import loop
@@ -205,6 +206,28 @@ def test_a_training_begins_with_earlier_weights_and_adds_to_what_they_have_seen(
     with pytest.raises(FileNotFoundError, match="leave out --from-weights"):
         train_one(replace(zoo, onward=True), "ddpm")
     (zoo.work() / "edm.pt").unlink()  # the next test's edm is another one
+
+
+def test_a_classifier_begins_another_cycle_with_its_weights(tmp_path):
+    job = Job("mnist5k", out=str(tmp_path), scale=0.002)
+    train_one(job, "classifier")
+    path, work = job.classifier_path("classifier"), job.work() / "classifier.pt"
+    first, before = read_cnn(path)
+    work.unlink()
+    train_one(replace(job, onward=True, minutes=0), "classifier")
+    _, card = read_cnn(path)
+    assert card["sha256"] == before["sha256"]  # nothing was trained: the same weights
+    for _ in range(2):  # to its end, and once more
+        train_one(replace(job, onward=True), "classifier")
+        _, card = read_cnn(path)
+        assert card["training"]["continues"] == before["sha256"] != card["sha256"]
+        assert card["training"]["epochs"] == 2 * before["training"]["epochs"] > 0
+        assert len(card["training"]["losses"]) == card["training"]["epochs"]
+        assert card["training"]["losses"][1] < card["training"]["losses"][0]
+    with pytest.raises(ValueError, match="another architecture"):
+        train_classifier(
+            read_recipe("cifar10")["classifier"], torch.zeros(4, 1, 28, 28), torch.zeros(4), 10, before=(first, before)
+        )
 
 
 def test_curves_are_kept_as_a_table_and_a_picture(tmp_path):

@@ -145,7 +145,7 @@ def train(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a checkpoint is found.")] = False,
     onward: Annotated[
-        bool, typer.Option("--from-weights", help="Begin diffusion stages with the weights of their files.")
+        bool, typer.Option("--from-weights", help="Begin with the weights of the stages' files, not with random ones.")
     ] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
 ) -> None:

@@ -33,7 +33,7 @@ class Job:
         minutes: a stage that is not done after so long stops there, and is saved as it is.
         fresh: begin again where a checkpoint is found.
         compiled: run the networks through `torch.compile`.
-        onward: a diffusion stage without a checkpoint begins with the weights that its file holds.
+        onward: a stage without a checkpoint begins with the weights that its file holds.
     """
 
     dataset: str

@@ -77,6 +77,11 @@ def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
+    before, identity = None, dict(recipe)
+    if job.onward:
+        before = classifier_files.read_cnn(kept_weights(job, job.classifier_path(name), name))
+        identity["continues"] = before[1]["sha256"]
+
     def report(step: int, loss: float, rate: float, left: float) -> None:
         print(f"{name}: step {step:,}, loss {loss:.4f}, {rate:.0f} images/s, {left / 60:.0f} min left", flush=True)
 
@@ -90,7 +95,8 @@ def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str
         validate=lambda model: {
             "val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])
         },
-        keeper=keeper(job, name, recipe, recipe["batch"]),
+        keeper=keeper(job, name, identity, recipe["batch"]),
+        before=before,
     )
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
     path = classifier_files.save_cnn(job.classifier_path(name), model, architecture, {**record, **made})
@@ -150,7 +156,7 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
     before = None
     if job.onward:
-        kept = kept_weights(job, stage, name)
+        kept = kept_weights(job, job.network_path(stage), name)
         before = network_files.load(kept, job.device), read_card(kept)
         identity["continues"] = before[1].sha256
     if start_name:
@@ -177,9 +183,9 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
-def kept_weights(job: Job, stage: str, name: str) -> Path:
-    """The weights that a training begins with: a copy of its file, which it will write over."""
-    own, kept = job.network_path(stage), job.work() / f"{name}-before.safetensors"
+def kept_weights(job: Job, own: Path, name: str) -> Path:
+    """The weights that a training begins with: a copy of its own file, which it will write over."""
+    kept = job.work() / f"{name}-before.safetensors"
     if job.fresh or not kept.is_file():
         if not own.is_file():
             raise FileNotFoundError(f"there are no weights in {own} to begin with; leave out --from-weights")

@@ -25,6 +25,11 @@ def load_cnn(path: Path, device: str = "cpu") -> CNN:
     Raises:
         WeightsError: file or card is missing, damaged, or they do not belong together.
     """
+    return read_cnn(path)[0].fused().to(device).eval().requires_grad_(False)
+
+
+def read_cnn(path: Path) -> tuple[CNN, dict]:
+    """The network of a weight file as it was trained, and its card; raises as `load_cnn`."""
     remedy = "restore it from the repository, or make it with `python -m bench train`"
     try:
         card = json.loads(path.with_suffix(".json").read_text())
@@ -34,7 +39,7 @@ def load_cnn(path: Path, device: str = "cpu") -> CNN:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be loaded ({error}); {remedy}") from error
-    return model.fused().to(device).eval().requires_grad_(False)
+    return model, card
 
 
 def save_cnn(path: Path, model: CNN, architecture: dict, training: dict) -> Path:

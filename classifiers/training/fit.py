@@ -44,6 +44,7 @@ def train_classifier(
     report: Callable[[int, float, float, float], None] | None = None,
     validate: Callable[[CNN], Mapping[str, float]] | None = None,
     keeper: Keeper | None = None,
+    before: tuple[CNN, dict] | None = None,
 ) -> tuple[CNN, dict, dict]:
     """Train on `images [N,C,H,W]` in [0,1] and `labels [N]`; returns the network, its architecture and its record.
 
@@ -52,11 +53,22 @@ def train_classifier(
         report: called after every epoch with steps done, mean loss, images per second and seconds left.
         validate: figures of the network, asked for after every epoch.
         keeper: where the state is kept after an epoch; one that has a state is continued.
+        before: network and card of an earlier training, to begin another cycle with.
+
+    Raises:
+        ValueError: the network of the earlier training is of another architecture.
     """
+    earlier = before[1]["training"] if before else {}
+    seen = earlier.get("epochs", 0)
     torch.manual_seed(recipe["seed"])
-    generator = Generator(images.device).manual_seed(recipe["seed"])
+    generator = Generator(images.device).manual_seed(recipe["seed"] + seen)  # not the same draws a second time
     architecture = {"channels": images.shape[1], "classes": classes, **recipe["architecture"]}
-    model = CNN(**architecture).to(images.device).to(memory_format=torch.channels_last)
+    model = CNN(**architecture)
+    if before:
+        if before[1]["architecture"] != architecture:
+            raise ValueError("the weights to begin with are of another architecture than the recipe's")
+        model.load_state_dict(before[0].state_dict())
+    model = model.to(images.device).to(memory_format=torch.channels_last)
     batches = len(images) // recipe["batch"]
     steps, epochs = recipe["epochs"] * batches, recipe["epochs"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"])
@@ -68,7 +80,7 @@ def train_classifier(
             part.load_state_dict(kept.pop(name))
         generator.set_state(kept.pop("generator").cpu())
         state |= kept
-    first, before, started = state["epoch"], state["seconds"], time.perf_counter()
+    first, done, started = state["epoch"], state["seconds"], time.perf_counter()
     for epoch in range(first, epochs):
         if keeper and keeper.left() <= 0:
             break
@@ -87,7 +99,7 @@ def train_classifier(
             total += loss.detach()
         mean, step = round(float(total) / batches, 4), (epoch + 1) * batches
         spent = time.perf_counter() - started
-        state |= {"epoch": epoch + 1, "seconds": before + spent}
+        state |= {"epoch": epoch + 1, "seconds": done + spent}
         state["losses"].append((step, mean))
         if validate:
             state["validations"].append((step, dict(validate(model.eval()))))
@@ -101,12 +113,14 @@ def train_classifier(
         "recipe": recipe,
         "seed": recipe["seed"],
         "images": len(images),
-        "epochs": state["epoch"],
+        "epochs": seen + state["epoch"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "autocast": "bfloat16" if autocast else None,
-        "seconds": round(state["seconds"], 1),
-        "losses": [loss for _, loss in state["losses"]],
+        "seconds": round(earlier.get("seconds", 0) + state["seconds"], 1),
+        "losses": [*earlier.get("losses", []), *(loss for _, loss in state["losses"])],
     }
+    if before:
+        record["continues"] = before[1]["sha256"]
     return model.eval(), architecture, record
 
 

@@ -96,8 +96,9 @@ def train_stage(
         model.network.compile()
     loss = loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
-    trained = fit(model, loss, images, schedule, seed, autocast, report, validate, keeper)
     earlier = before[1].training if before else {}
+    draws = seed + earlier.get("images_seen", 0)  # not the same draws a second time
+    trained = fit(model, loss, images, schedule, draws, autocast, report, validate, keeper)
     record = {
         "stage": name,
         "title": stage.title + (f", {METHODS[method]}" if method else ""),
