@@ -38,7 +38,7 @@ def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -
         )
     if named["label"].nunique() > 1:
         raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
-    table, named = (part[~(part["images"] < part["wanted"])] for part in (table, named))  # a log wanted nothing more
+    table, named = (part[part["images"] >= part["wanted"]] for part in (table, named))
     rows = []
     for _, row in table.iterrows():
         base = named[
