@@ -1,0 +1,92 @@
+"""`bench summary` and folders that cannot be read: figures are JSON, refusals name the folder."""
+
+from __future__ import annotations
+
+import pytest
+from command import OK, refused, run, summary_of
+
+from bench.database import DATABASE
+
+
+def test_the_summary_as_json_has_every_figure_of_every_cell(cli, tiny_preset, tmp_path):
+    out = tmp_path / "out"
+    run(cli, tiny_preset(sigmas=[0.25, 0.5], radii=[0.0, 0.25, 0.5], alpha=0.3), "--out", out)
+    found = summary_of(cli, out)
+    assert found["title"] == "Tiny"
+    assert found["radii"] == [0, 0.25, 0.5]
+    assert [(row["purifier"], row["sigma"]) for row in found["rows"]] == [
+        (purifier, sigma) for sigma in (0.25, 0.5) for purifier in ("none", "onestep-edm")
+    ]
+    for row in found["rows"]:
+        accuracies = [row[f"acc@{radius}"] for radius in ("0", "0.25", "0.5")]
+        assert sorted(accuracies, reverse=True) == accuracies
+        assert all(row[f"acc_low@{r}"] <= row[f"acc@{r}"] <= row[f"acc_high@{r}"] for r in ("0", "0.25", "0.5"))
+        assert 0 <= row["abstained"] <= 1
+        assert row["acr_low"] <= row["acr"] <= row["acr_high"] <= row["largest"]
+        assert row["nfe"] == (row["purifier"] == "onestep-edm")
+        assert row["classifier_rows"] == 1
+        assert row["images"] == row["wanted"] == 3
+        assert row["counted_draws"] == 3 * 24
+        assert min(row["ms_noise"], row["ms_purify"], row["ms_classify"]) > 0
+        assert row["source"] == "counts" and row["error"] is None
+
+
+def test_the_summary_reads_the_radii_that_are_asked_for(cli, tiny_preset, tmp_path):
+    out = tmp_path / "out"
+    run(cli, tiny_preset(), "--out", out)
+    assert summary_of(cli, out, "--radii", "0.1, 0.2")["radii"] == [0.1, 0.2]
+    assert "≥0.15" in cli("summary", out, "--radii", "0.15").stdout
+
+
+@pytest.mark.parametrize("radii", ["a", "0.1,,b", "-0.1", "nan", "inf"])
+def test_radii_that_are_none_are_refused(cli, tiny_preset, tmp_path, radii):
+    out = tmp_path / "out"
+    run(cli, tiny_preset(images=1, purifiers=["none"]), "--out", out)
+    refused(cli("summary", out, "--radii", radii))
+
+
+def test_the_summary_of_two_runs_names_both(cli, tiny_preset, tmp_path):
+    for seed in (1, 2):
+        run(cli, tiny_preset(), "--seed", seed, "--out", tmp_path / f"seed-{seed}")
+    found = summary_of(cli, tmp_path / "seed-1", tmp_path / "seed-2")
+    assert [row["run"] for row in found["rows"]] == ["seed-1", "seed-1", "seed-2", "seed-2"]
+
+
+def test_a_folder_without_a_run_is_refused(cli, tmp_path):
+    for command in ("summary", "plot"):
+        assert "there is no run in" in refused(cli(command, tmp_path))
+
+
+def test_a_run_that_was_killed_before_it_counted_has_a_summary_that_says_so(cli, tiny_preset, tmp_path):
+    from bench.plan import manifest, plan
+    from bench.preset import load
+    from bench.store import Store
+
+    planned = plan(load(str(tiny_preset()), {}), "cpu")
+    with Store(tmp_path / "opened"):
+        pass
+    with Store(tmp_path / "begun") as store:
+        store.begin(planned.cells, manifest(planned, ["cpu"]))
+    for folder, note in (("opened", "nothing is certified yet"), ("begun", "incomplete: 2 of 2 cells")):
+        shown = cli("summary", tmp_path / folder)
+        assert shown.exit_code == OK
+        assert note in shown.stdout
+        assert "failed" not in shown.stdout
+        assert any(note in line for line in summary_of(cli, tmp_path / folder)["notes"])
+
+
+def test_a_damaged_results_folder_is_refused_by_every_command(cli, tiny_preset, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / DATABASE).write_bytes(b"not a database at all, " * 100)
+    for command in (("run", tiny_preset(), "--out", out, "--no-plots"), ("summary", out), ("plot", out)):
+        said = refused(cli(*command))
+        assert str(out / DATABASE) in said and "is damaged" in said
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(cli, tiny_preset, tmp_path):
+    from bench.store import Store
+
+    with Store(tmp_path / "out"):
+        said = refused(run(cli, tiny_preset(), "--out", tmp_path / "out"))
+    assert f"another run is writing to {tmp_path / 'out'}" in said and "--out" in said
