@@ -202,3 +202,58 @@ def visit(browser):
     for context in opened:
         context.close()
     assert complaints == []
+
+
+PURIFIER = """
+from dataclasses import dataclass
+import torch
+from purifiers.base import Purifier
+
+@dataclass(frozen=True)
+class Broken(Purifier):
+    name = "{name}"
+    family = "other"
+    source = "a test"
+    {fields}
+
+    def purify(self, x, sigma, networks, rng):
+        {body}
+"""
+
+CLASSIFIER = """
+from dataclasses import dataclass
+import torch
+from classifiers.base import Classifier
+
+@dataclass(frozen=True)
+class Broken(Classifier):
+    name = "{name}"
+    source = "a test"
+
+    def load(self, device="cpu"):
+        {body}
+"""
+
+
+@pytest.fixture
+def purifier_file(tmp_path):
+    """A factory of files with a purifier whose `purify(x, sigma, networks, rng)` is the given line."""
+
+    def write(body: str, name: str = "broken", file: str = "plugin.py", fields: str = ""):
+        path = tmp_path / file
+        path.write_text(PURIFIER.format(name=name, body=body, fields=fields))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def classifier_file(tmp_path):
+    """A factory of files with a classifier whose `load(device)` is the given line."""
+
+    def write(body: str, name: str = "broken", file: str = "classifier_plugin.py"):
+        path = tmp_path / file
+        path.write_text(CLASSIFIER.format(name=name, body=body))
+        return path
+
+    return write
