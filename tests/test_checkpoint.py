@@ -236,6 +236,10 @@ def test_curves_are_kept_as_a_table_and_a_picture(tmp_path):
     table = pd.read_csv(tmp_path / "edm.csv")
     assert table.values.tolist() == [[40, "loss", 0.5], [80, "loss", 0.25], [80, "val MSE, t = 1", 0.1]]
     assert draw_curves(tmp_path).stat().st_size > 5_000
+    (tmp_path / "edm.csv").rename(tmp_path / "edm-before.csv")
+    write_curve(tmp_path / "edm.csv", state, batch=4)  # a training that goes on from there
+    images = pd.read_csv(tmp_path / "edm.csv")["images"]
+    assert images.tolist() == [40, 80, 80, 120, 160, 160]
     assert draw_curves(tmp_path / "empty") is None
 
 

@@ -7,43 +7,66 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.training.jobs import NEEDS
+
 NAME = "curves.png"
-PANEL = (3.4, 2.5)  # inches
+PANEL = (3.4, 2.3)  # inches
+BEFORE = "-before"  # ends the names of files that hold what a training began with
+COLOURS = {"loss": "#999999", "val error": "C3"}  # the others take turns
 
 
 def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
-    """The curves of a training's state as CSV: images seen, figure, value."""
-    losses = [(step * batch, "loss", value) for step, value in state["losses"]]
-    validations = [(s * batch, name, value) for s, figures in state["validations"] for name, value in figures.items()]
+    """The curves of a training's state as CSV: images seen, figure, value; after those that it continues."""
+    earlier = read_curve(path.with_stem(path.stem + BEFORE))
+    seen = max((images for images, _, _ in earlier), default=0)
+    losses = [(seen + step * batch, "loss", value) for step, value in state["losses"]]
+    validations = [(seen + s * batch, n, value) for s, figures in state["validations"] for n, value in figures.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("images", "figure", "value"))
-        rows.writerows(losses + validations)
+        rows.writerows(earlier + losses + validations)
+
+
+def read_curve(path: Path) -> list[tuple[int, str, float]]:
+    """The rows of a CSV of curves; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [(int(row["images"]), row["figure"], float(row["value"])) for row in csv.DictReader(file)]
 
 
 def draw_curves(folder: Path) -> Path | None:
     """Draw every curve of a folder, a panel each, into `curves.png`; None where there is no curve."""
     import matplotlib.pyplot as plt
     import pandas as pd
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    names = sorted((p.stem for p in folder.glob("*.csv") if not p.stem.endswith(BEFORE)), key=place)
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in names}
     tables = {name: table for name, table in tables.items() if len(table)}
     if not tables:
         return None
-    columns = min(3, len(tables))
+    figures = dict.fromkeys(what for table in tables.values() for what in table["figure"])
+    others = [what for what in figures if what not in COLOURS]
+    colours = COLOURS | {what: f"C{number}" for number, what in enumerate(others)}
+    columns = min(4, len(tables))
     rows = -(-len(tables) // columns)
-    size = (PANEL[0] * columns, PANEL[1] * rows)
+    size = (PANEL[0] * columns, PANEL[1] * rows + 0.3)
     figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for panel in panels.flat[len(tables) :]:
         panel.set_axis_off()
+    lines = {}
     for (name, table), panel in zip(tables.items(), panels.flat, strict=False):
-        for number, (what, part) in enumerate(table.groupby("figure", sort=False)):
-            colour = "#999999" if what == "loss" else f"C{number - 1}"
-            panel.plot(part.images / 1e6, part.value, color=colour, lw=1.2, label=what)
+        for what, part in table.groupby("figure", sort=False):
+            part = part.sort_values("images", kind="stable")
+            mark = None if what == "loss" else "."  # a short training has one validation, which is no line
+            (lines[what],) = panel.plot(
+                part.images / 1e6, part.value, color=colours[what], lw=1.2, marker=mark, ms=4, label=what
+            )
         panel.set_title(name, loc="left", fontsize=9)
         panel.set_xlabel("million images seen", fontsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
         if (table.value > 0).all():
             panel.set_yscale("log")
             panel.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
@@ -51,8 +74,16 @@ def draw_curves(folder: Path) -> Path | None:
                 write(lambda value, _: f"{value:g}")
         panel.tick_params(which="both", labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=7)
+    shown = [lines[what] for what in figures]
+    figure.legend(handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8)
     path = folder / NAME
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
+
+
+def place(name: str) -> tuple[int, str]:
+    """Where the curve of a training stands: in the order of the stages, their methods together."""
+    stages = list(NEEDS)
+    stage = name if name in NEEDS else name.partition("-")[0]
+    return stages.index(stage) if stage in NEEDS else len(stages), name

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench import data
 from bench.training.checkpoint import Checkpoint
-from bench.training.curves import write_curve
+from bench.training.curves import BEFORE, write_curve
 from bench.training.jobs import CLASSIFIERS, Job
 from classifiers.nets import files as classifier_files
 from classifiers.training import fit as classifier_training
@@ -184,14 +184,16 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
 
 
 def kept_weights(job: Job, own: Path, name: str) -> Path:
-    """The weights that a training begins with: a copy of its own file, which it will write over."""
-    kept = job.work() / f"{name}-before.safetensors"
+    """The weights that a training begins with, and their curve: copies, because it will write over its own files."""
+    kept = job.work() / f"{name}{BEFORE}.safetensors"
     if job.fresh or not kept.is_file():
         if not own.is_file():
             raise FileNotFoundError(f"there are no weights in {own} to begin with; leave out --from-weights")
         kept.parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".json", ".safetensors"):
             shutil.copyfile(own.with_suffix(suffix), kept.with_suffix(suffix))
+        if (curve := job.work() / f"{name}.csv").is_file():
+            shutil.copyfile(curve, kept.with_suffix(".csv"))
     return kept
 
 
