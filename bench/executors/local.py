@@ -92,19 +92,24 @@ class Processes:
 
 
 def start_worker(assigned: multiprocessing.Queue) -> None:
-    """Make this process's engine, and end with the parent: a killed run leaves no worker behind."""
+    """Make this process's engine, and end with the parent."""
     global _engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides how an interrupted run ends
+    end_with_parent()
+    images, weights, device, plugins = assigned.get()
+    _engine = Engine(images, weights, prepare_device(device), plugins)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does: what is killed leaves no worker behind."""
     parent = multiprocessing.parent_process()
 
-    def end_with_parent() -> None:
+    def watch() -> None:
         if parent is not None:
             parent.join()
         os._exit(1)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    images, weights, device, plugins = assigned.get()
-    _engine = Engine(images, weights, prepare_device(device), plugins)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_task(task: Task) -> list[Counts]:

@@ -7,7 +7,7 @@ import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from bench.executors.local import cores
+from bench.executors.local import cores, end_with_parent
 from bench.names import nearest
 from bench.training.curves import draw_curves
 from bench.training.jobs import NEEDS, Job
@@ -27,7 +27,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
     workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
     waiting, running, written = list(wanted), dict[Future, str](), list[Path]()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
             ready = [s for s in waiting if not set(NEEDS[s]) & {*waiting, *running.values()}]
             for stage in ready[: workers - len(running)]:
