@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from purifiers.nets.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
     "fp32": torch.float32,
@@ -75,6 +78,8 @@ def prepare_network(module: nn.Module, compute: Mapping[str, Any], device: torch
     """
     if compute.get("channels_last"):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if "compile" in compute and device.type == "cpu":
+            module = with_channels_last_norms(module)
         module = ChannelsLast(module)
     return compiled(module, str(compute["compile"]), int(compute["rows"]), device) if "compile" in compute else module
 
@@ -82,7 +87,10 @@ def prepare_network(module: nn.Module, compute: Mapping[str, Any], device: torch
 def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
     """Make a first call, which compiles; raises CompileError where torch cannot do it here."""
     try:
-        call(image)
+        with warnings.catch_warnings():
+            # Of the compiler about diffusers' own caches, once for every network: nothing that a user could act on.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
+            call(image)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

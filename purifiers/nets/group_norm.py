@@ -1,0 +1,53 @@
+"""Group normalisation for compiled networks on a CPU, whose images lie with their channels innermost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelsLastGroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm`, written so that torch.compile makes vector loops of it where channels lie innermost.
+
+    torch's own kernel for that layout is slow on a CPU where groups are few channels wide, and compiled code that
+    reduces over some of the innermost values cannot be vectorised. Here the loops run over whole channels: one takes
+    their first two moments, a small matrix product adds up those of a group, and the other one scales and shifts.
+    In eager mode it is slower than `nn.GroupNorm`.
+    """
+
+    members: Tensor  # 1 where two channels are of one group, [C,C]
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5):
+        super().__init__(num_groups, num_channels, eps)
+        width = num_channels // num_groups
+        blocks = torch.block_diag(*[torch.ones(width, width)] * num_groups)
+        self.register_buffer("members", blocks, persistent=False)
+
+    @classmethod
+    def of(cls, norm: nn.GroupNorm) -> ChannelsLastGroupNorm:
+        """The same normalisation, with the parameters of another one."""
+        made = cls(norm.num_groups, norm.num_channels, norm.eps)
+        made.weight, made.bias = norm.weight, norm.bias
+        return made.to(norm.weight.device).train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x [B,C,...]`, normalised over each group of channels and all positions."""
+        rows, space = len(x), list(range(2, x.ndim))
+        wide = x.float()
+        moments = torch.cat([wide.mean(space), wide.square().mean(space)])
+        mean, square = (moments @ self.members.float() * (self.num_groups / self.num_channels)).split(rows)
+        variance = (square - mean.square()).clamp(min=0)
+        # The inverse root as an exponential: one costly enough for Inductor to keep, not to repeat at every position.
+        scale = self.weight.float() * torch.exp(-0.5 * torch.log(variance + self.eps))
+        shift = self.bias.float() - scale * mean
+        shape = [rows, -1, *(1 for _ in space)]
+        return (wide * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+
+def with_channels_last_norms(network: nn.Module) -> nn.Module:
+    """A network whose group normalisations are of the kind above, in place; parameters and their names stay."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.GroupNorm and child.affine:
+                setattr(parent, name, ChannelsLastGroupNorm.of(child))
+    return network
