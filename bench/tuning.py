@@ -17,6 +17,7 @@ import torch
 from bench import speed_cache
 from bench.compute import refuse_unsupported
 from bench.executors.local import choose_precision, prepare_device
+from bench.loaded import LoadError
 from bench.loader import Loader
 from bench.meter import device_name
 from bench.plan import Plan
@@ -83,8 +84,13 @@ def measured(trials: Trials, preset: Preset, asked: dict[str, Any], device: str)
     distances: dict[How, float] = {}
 
     def faithful(way: How) -> bool:
-        distances[way] = trials.distance(way)
-        return way.precision == "fp32" or distances[way] <= TOLERANCE
+        try:
+            distances[way] = trials.distance(way)
+        except LoadError:
+            if way.compile == "no" or preset.compile != AUTO:
+                raise
+            return False  # it cannot be compiled here, and need not be
+        return (way.precision == "fp32" and way.compile == "no") or distances[way] <= TOLERANCE
 
     found: dict[str, Any] = {}
     rows = whole(preset.rows, 0)
@@ -106,7 +112,11 @@ def measured(trials: Trials, preset: Preset, asked: dict[str, Any], device: str)
             first = choose([first, other], partial(timed, networks=False, classifier=True), CLEARLY)
     if preset.compile != "no":
         modes = compile_modes(device) if preset.compile == AUTO else [preset.compile]
-        ways = [replace(first, compile=mode, rows=rows) for mode in modes]
+        ways = [
+            replace(first, compile=mode, rows=rows, channels_last=layout)
+            for mode in modes
+            for layout in compiled_layouts(preset, first, device)
+        ]
         at_rows = partial(trials.seconds, rows=rows, classifier=True)
         ways = [way for way in ways if preset.compile != AUTO or faithful(way)]
         first = choose([first, *ways] if preset.compile == AUTO else ways, at_rows, CLEARLY)
@@ -124,6 +134,11 @@ def precisions(preset: Preset, device: str) -> list[str]:
 
 def compile_modes(device: str) -> list[str]:
     return ["default", "reduce-overhead"] if device.startswith("cuda") else ["default"]
+
+
+def compiled_layouts(preset: Preset, eager: How, device: str) -> list[bool]:
+    """A CPU's vector loops want the channels innermost, whatever suits its eager kernels; a GPU keeps what does."""
+    return [eager.channels_last or (preset.channels_last == AUTO and not device.startswith("cuda"))]
 
 
 def facts_of(planned: Plan, device: torch.device, asked: dict[str, Any]) -> dict[str, Any]:

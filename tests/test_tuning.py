@@ -70,6 +70,24 @@ def test_the_fastest_precision_among_faithful_ones_is_chosen(tiny_preset, cache,
     assert {d["precision"]: d["distance"] for d in told["distances"]} == distances
 
 
+def test_a_compiled_network_on_a_cpu_has_its_channels_innermost_if_left_open(tiny_preset, cache, monkeypatch):
+    monkeypatch.setattr(Trials, "distance", lambda self, way: 0.0)
+    monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [1.0 + (w.compile == "no") for w in ways])
+    fields = {"precision": "fp32", "compile": "auto", "rows": 6}
+    for asked, laid_out in (("auto", {"channels_last": True}), (False, {}), (True, {"channels_last": True})):
+        settled = settle(planned_of(tiny_preset(str(asked), **fields, channels_last=asked)), "cpu")
+        assert settled.cells[0].compute == laid_out | {"compile": "default", "rows": 6}
+
+
+def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)  # it finds out at the first call
+    settled = settle(planned_of(tiny_preset(precision="fp32", compile="auto", rows=6)), "cpu")
+    assert settled.cells[0].compute == {}
+
+
 def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
     path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
     monkeypatch.setattr(tuning, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
