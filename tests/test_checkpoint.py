@@ -110,6 +110,8 @@ def test_the_rate_falls_with_the_inverse_root_after_its_plateau():
     assert learning_rate_factor(0, schedule) == 0.25
     assert learning_rate_factor(10, schedule) == 1
     assert learning_rate_factor(40, schedule) == pytest.approx(0.5)
+    assert learning_rate_factor(30, schedule, earlier=10) == pytest.approx(0.5)
+    assert learning_rate_factor(0, schedule, earlier=40) == pytest.approx(0.25 * 0.5)
 
 
 def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):

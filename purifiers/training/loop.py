@@ -93,6 +93,7 @@ def fit(
     report: Callable[[Report], None] | None = None,
     validate: Validate | None = None,
     keeper: Keeper | None = None,
+    earlier: int = 0,
 ) -> Trained[Model]:
     """Minimise `loss` over batches of `images [N,C,H,W]`, in [0,1]; batches reach the loss in [-1,1].
 
@@ -102,6 +103,7 @@ def fit(
         autocast: run the forward pass in bfloat16.
         validate: figures of the averaged network, asked for some `VALIDATIONS` times.
         keeper: where the training's state is kept; one that has a state is continued.
+        earlier: steps that the model has already taken in another training, from which the rate goes on.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -136,7 +138,7 @@ def fit(
     step = first
     while step < schedule.steps and not (keeper and keeper.left() <= 0):
         for group in optimizer.param_groups:
-            group["lr"] = schedule.lr * learning_rate_factor(step, schedule)
+            group["lr"] = schedule.lr * learning_rate_factor(step, schedule, earlier)
         u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
         if schedule.flip:
             mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=device) < 0.5
@@ -169,11 +171,11 @@ def fit(
     return Trained(ema, step, seconds(), losses, validations)
 
 
-def learning_rate_factor(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then a cosine to 0, or a plateau and an inverse root."""
+def learning_rate_factor(step: int, schedule: Schedule, earlier: int = 0) -> float:
+    """Linear warm-up, then a cosine to 0, or a plateau and an inverse root of these steps and `earlier` ones."""
     warm = min(1.0, (step + 1) / max(1, schedule.warmup))
     if schedule.plateau:
-        return warm / math.sqrt(max(1.0, step / schedule.plateau))
+        return warm / math.sqrt(max(1.0, (earlier + step) / schedule.plateau))
     return warm * (1 + math.cos(math.pi * step / schedule.steps)) / 2
 
 

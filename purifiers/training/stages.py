@@ -13,6 +13,7 @@ from torch import Tensor
 
 from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.files import Card, build
+from purifiers.nets.group_norm import with_channels_last_norms
 from purifiers.nets.unet import count_parameters
 from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
 from purifiers.training.losses import (
@@ -93,12 +94,15 @@ def train_stage(
     if first := before[0] if before else start:
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
-        model.network.compile()
+        (with_channels_last_norms(model.network) if images.device.type == "cpu" else model.network).compile()
     loss = loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
-    draws = seed + earlier.get("images_seen", 0)  # not the same draws a second time
-    trained = fit(model, loss, images, schedule, draws, autocast, report, validate, keeper)
+    seen = earlier.get("images_seen", 0)
+    draws = seed + seen  # not the same draws a second time
+    trained = fit(
+        model, loss, images, schedule, draws, autocast, report, validate, keeper, earlier=seen // schedule.batch
+    )
     record = {
         "stage": name,
         "title": stage.title + (f", {METHODS[method]}" if method else ""),
@@ -106,7 +110,7 @@ def train_stage(
         "recipe": settings,
         "seed": seed,
         "images": len(images),
-        "images_seen": trained.steps * schedule.batch + earlier.get("images_seen", 0),
+        "images_seen": trained.steps * schedule.batch + seen,
         "parameters": count_parameters(model.network),
         "distance": distance[0] if stage.start and method != "tuning" else None,
         "autocast": "bfloat16" if autocast else None,
