@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from classifiers.nets.cnn import CNN
 
@@ -125,7 +126,7 @@ def train_classifier(
 
 
 def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
-    """Rotate (degrees), scale (fraction), shift (pixels) and mirror each image of `x [B,C,H,W]` at random."""
+    """Rotate (degrees), scale (fraction), shift (pixels) and mirror images `x [B,C,H,W]` at random, and blur half."""
     n, device = len(x), x.device
 
     def uniform(span: float) -> Tensor:
@@ -138,7 +139,20 @@ def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
     shift_x, shift_y = uniform(2 * recipe["shift"] / x.shape[3]), uniform(2 * recipe["shift"] / x.shape[2])
     rows = [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
+    return blurred(F.grid_sample(x, grid, align_corners=False), generator, recipe.get("blur", 0.0))
+
+
+def blurred(x: Tensor, generator: Generator, widest: float) -> Tensor:
+    """Every other eighth of `x [B,C,H,W]` blurred, each by a Gaussian of up to `widest` pixels.
+
+    One of the three augmentations of DeiT III (Touvron et al. 2022): a classifier that never saw a soft image relies on
+    detail that any denoiser loses.
+    """
+    if not widest:
+        return x
+    parts = x.chunk(8)
+    widths = (widest * torch.rand(len(parts), generator=generator, device=x.device)).clamp(min=0.1).tolist()
+    return torch.cat([gaussian_blur(part, 7, widths[i]) if i % 2 else part for i, part in enumerate(parts)])
 
 
 @torch.inference_mode()

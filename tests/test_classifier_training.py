@@ -1,0 +1,36 @@
+"""How classifiers are trained: the pictures that they see, and soft ones among them."""
+
+import pytest
+import torch
+
+from classifiers.training.fit import blurred, jitter, read_recipe
+
+STILL = {"rotation": 0, "scale": 0.0, "shift": 0, "flip": False}
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 50])
+def test_half_of_the_images_are_blurred_and_none_changes_its_mean(rows):
+    x = torch.rand(rows, 3, 16, 16, generator=seeded())
+    soft = blurred(x, seeded(), 1.5)
+    changed = (soft - x).abs().amax((1, 2, 3)) > 1e-3
+    assert rows // 4 <= int(changed.sum()) <= -(-rows // 2) or rows < 8  # narrow ones change next to nothing
+    assert bool(changed.any()) == (rows > 1)
+    assert torch.allclose(soft.mean((2, 3)), x.mean((2, 3)), atol=0.03)
+    rough = (x[changed].diff(dim=3)).abs().mean((1, 2, 3))
+    assert bool((soft[changed].diff(dim=3).abs().mean((1, 2, 3)) < rough).all())
+
+
+def test_a_recipe_without_blur_leaves_images_sharp():
+    x = torch.rand(8, 1, 12, 12, generator=seeded())
+    assert torch.allclose(jitter(x, seeded(), STILL), x, atol=1e-5)
+    assert not torch.allclose(jitter(x, seeded(), {**STILL, "blur": 1.5}), x, atol=1e-2)
+    assert "blur" not in read_recipe("mnist5k")["classifier"]
+
+
+def test_the_same_generator_blurs_alike():
+    x = torch.rand(8, 1, 12, 12, generator=seeded())
+    assert torch.equal(blurred(x, seeded(), 1.0), blurred(x, seeded(), 1.0))
