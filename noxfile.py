@@ -91,6 +91,14 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def lock(session: nox.Session) -> None:
+    """Write requirements.lock: one version of everything that is installed, for all Pythons and systems."""
+    session.install("uv")
+    options = ("--universal", "--all-extras", "--python-version", "3.11", "--no-annotate", "--no-header", "--upgrade")
+    session.run("uv", "pip", "compile", *options, "pyproject.toml", "--output-file", "requirements.lock", silent=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and layout."""
     session.install("ruff>=0.8")
