@@ -14,6 +14,7 @@ from bench.training.stage import train_one
 from purifiers.nets.cards import Card, read_card
 from purifiers.nets.denoisers import EPS
 from purifiers.nets.files import build, load
+from purifiers.nets.group_norm import ChannelsLastGroupNorm
 from purifiers.training.loop import Schedule, fit, learning_rate_factor, update_average
 from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance
@@ -208,3 +209,18 @@ def test_the_consistency_model_is_taught_up_to_the_top_of_its_grid(digits):
     recipe["cm"] |= {"steps": 2, "batch": 4}
     denoiser, card = train_stage("cm", recipe, digits, small(), method="distillation")
     assert card.denoiser["t_max"] == recipe["cm"]["distil_t_max"] == denoiser.t_max
+
+
+def test_a_compiled_training_makes_the_same_network(digits, monkeypatch):
+    """torch.compile leaves the network as it is here: what is tested is what it is given, and what is saved."""
+    seen = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: seen.extend(self.modules()))
+    recipe = read_recipe("mnist5k")
+    recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
+    recipe["edm"] |= {"steps": 5, "batch": 4}
+    plain, fast = (train_stage("edm", recipe, digits, None, compiled=compiled)[0] for compiled in (False, True))
+    assert any(isinstance(module, ChannelsLastGroupNorm) for module in seen)
+    assert not any(type(module) is torch.nn.GroupNorm for module in seen)
+    assert plain.state_dict().keys() == fast.state_dict().keys()
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(fast.state_dict()[name], value, atol=1e-4), name

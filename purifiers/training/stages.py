@@ -90,11 +90,13 @@ def train_stage(
     card = Card(stage.kind, architecture_of(recipe, images), denoiser_arguments(name, recipe, start))
     torch.manual_seed(seed)  # only for the initial weights; batches and noise have a generator of their own
     model = build(card).to(images.device)
-    model.network.to(memory_format=torch.channels_last)
+    on_cpu = images.device.type == "cpu"
+    if compiled or not on_cpu:  # in eager mode group normalisation is slow on a CPU with the channels innermost
+        model.network.to(memory_format=torch.channels_last)
     if first := before[0] if before else start:
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
-        (with_channels_last_norms(model.network) if images.device.type == "cpu" else model.network).compile()
+        (with_channels_last_norms(model.network) if on_cpu else model.network).compile()
     loss = loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
