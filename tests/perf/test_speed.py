@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from contenders import Race, full_size, named
 
 QUICK = ["onestep-edm", "pf-ode:steps=3"]
@@ -20,6 +21,7 @@ ROUNDS = {True: 5, False: 9}
 @pytest.fixture(scope="session")
 def embedded(quick):
     options = {"precision": "auto", "compile": "default", "rows": 250, "batch": 500, "classifier": "bf16"}
+    options["channels_last"] = not torch.cuda.is_available()
     if not quick:
         options |= {"channels_last": "auto", "compile": "auto", "rows": "auto", "batch": "auto", "classifier": "auto"}
     purifiers = ",".join(QUICK if quick else QUICK + MORE)
