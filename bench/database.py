@@ -12,10 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2  # 1: without checksums
+from bench.votes import decode_all
+
+FORMAT = 3  # 1: without checksums; 2: a number for every class, however many there are
 DATABASE = "run.sqlite"
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
+VOTES = COLUMNS.index("votes")
 INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
 TYPES = tuple(float if name.endswith("_s") else int if name in INTEGERS else str for name in COLUMNS)
 SCHEMA = f"""
@@ -112,6 +115,19 @@ def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
     return rows
 
 
+def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
+    """Votes of all classes of every row of blocks (`COLUMNS`); raises StoreError where some cannot be read.
+
+    Checksums do not hold them all: those of format 1 have none.
+    """
+    try:
+        return decode_all([row[VOTES] for row in rows])
+    except ValueError as error:
+        raise StoreError(
+            f"{path}: a block's votes are damaged ({error}); `bench doctor --repair {path.parent}` saves the others"
+        ) from error
+
+
 def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """The manifest of a database, empty where nothing has begun; raises StoreError where its checksum does not hold."""
     crc = "crc" if has_checksums(db) else "NULL"
@@ -126,7 +142,10 @@ def has_checksums(db: sqlite3.Connection) -> bool:
 
 
 def add_checksums(db: sqlite3.Connection) -> None:
-    """Bring a database of format 1 to this one: its blocks are trusted as they are, later ones are checked."""
+    """Bring a database of format 1 to this one: its blocks are trusted as they are, later ones are checked.
+
+    One of format 2 has the same columns, and how it writes votes is read still: whoever writes gives it the number.
+    """
     if db.execute("PRAGMA user_version").fetchone()[0] == 1 and not has_checksums(db):
         with db:
             for table in ("manifest", "blocks"):

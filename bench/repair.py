@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from bench.database import (
     COLUMNS,
     DATABASE,
     SELECTED,
+    VOTES,
     StoreError,
     add_checksums,
     checked,
@@ -27,9 +27,10 @@ from bench.pages import rows_in_pages
 from bench.results import MANIFEST, read_export
 from bench.store import Store
 from bench.types import Cell
+from bench.votes import decode
 
 KEY = 4  # columns of a block's primary key: cell, image, stage, first
-DRAWS, VOTES = COLUMNS.index("draws"), COLUMNS.index("votes")
+DRAWS = COLUMNS.index("draws")
 Row = tuple[Any, ...]
 
 
@@ -144,7 +145,7 @@ def is_whole(row: Row) -> bool:
     """Whether a block's checksum holds (where it has one) and its votes add up to its draws."""
     *values, crc = row
     try:
-        votes = json.loads(row[VOTES])
+        votes = decode(row[VOTES])
         return sum(votes) == row[DRAWS] and min(votes) >= 0 and (crc is None or checked(tuple(values))[-1] == crc)
     except (ValueError, TypeError):
         return False

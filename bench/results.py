@@ -24,6 +24,7 @@ from bench.database import (
     later_format,
     reading,
     stored_manifest,
+    votes_of,
 )
 from bench.types import Cell
 
@@ -113,7 +114,7 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
         with uncollected():
             while part := stored.fetchmany(CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*intact(part, path), strict=True)), strict=False))
-                columns["votes"] = json.loads(f"[{','.join(columns['votes'])}]")
+                columns["votes"] = votes_of(part, path)
                 parts.append(pd.DataFrame(columns))
     blocks = pd.concat(parts[1:] or parts, ignore_index=True)
     return manifest, registered, blocks

@@ -28,9 +28,11 @@ from bench.database import (
     damaged,
     intact,
     stored_manifest,
+    votes_of,
 )
 from bench.results import MANIFEST, read_export
 from bench.types import Cell, Counts
+from bench.votes import encode
 
 
 class Store:
@@ -72,7 +74,7 @@ class Store:
     def _restore(self) -> None:
         """Continue a run of which only the exports are there."""
         manifest, registered, blocks = read_export(self.folder)
-        votes = blocks["votes"].map(lambda v: json.dumps([int(k) for k in v]))
+        votes = blocks["votes"].map(lambda v: encode([int(k) for k in v]))
         seconds = {name: float for name in COSTS if name.endswith("_s")}
         rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
         self.take_over(manifest, registered, rows.astype(object).itertuples(index=False, name=None))
@@ -113,7 +115,7 @@ class Store:
     def add(self, counts: Iterable[Counts]) -> None:
         """Store blocks in one transaction; a block that is already there stays as it was."""
         rows = [
-            (b.cell, b.image, b.stage, b.first, b.draws, json.dumps(c.votes), *(getattr(c.cost, k) for k in COSTS))
+            (b.cell, b.image, b.stage, b.first, b.draws, encode(c.votes), *(getattr(c.cost, k) for k in COSTS))
             for c in counts
             for b in (c.block,)
         ]
@@ -161,8 +163,9 @@ class Store:
         tally: Tally = Tally({}, {})
         with self._transaction() as db:
             rows = db.execute(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", (cell, image)).fetchall()
-        for _, _, stage, first, _, votes, *_ in intact(rows, self.folder / DATABASE):
-            getattr(tally, stage)[first] = tuple(json.loads(votes))
+        path = self.folder / DATABASE
+        for (_, _, stage, first, *_), votes in zip(rows, votes_of(intact(rows, path), path), strict=True):
+            getattr(tally, stage)[first] = tuple(votes)
         return tally
 
 

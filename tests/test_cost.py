@@ -86,7 +86,7 @@ def test_a_rule_that_stops_early_needs_a_mean_and_own_images_have_no_known_size(
 def test_the_driver_is_measured_by_driving_a_sweep(tmp_path):
     few, many = (measure(classes, 10, 200, 10, 100, 500, tmp_path) for classes in (10, 1000))
     assert few.added > 100 and many.added > 10
-    assert 100 < few.stored < 500 and many.stored > 2000 and many.sent > few.sent > 50
+    assert 100 < few.stored < many.stored < 500 and many.sent > few.sent > 50
     assert not list(tmp_path.iterdir())
 
 

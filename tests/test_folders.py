@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from bench.database import DATABASE, StoreError
+from bench.database import DATABASE, FORMAT, StoreError
 from bench.repair import repair
 from bench.results import MANIFEST, export, read_run
 from bench.store import Store
@@ -216,13 +216,13 @@ def test_results_of_a_later_version_are_refused_by_every_command_and_left_alone(
         begin(store)
         store.add(blocks(range(4)))
     db = sqlite3.connect(folder / DATABASE)
-    db.execute("PRAGMA user_version = 3")
+    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
     db.close()
     before = (folder / DATABASE).read_bytes()
     arguments = {"run": (tiny_preset(), "--out", folder), "compare": (folder, folder)}.get(command, (folder,))
     result = cli(*command.split(), *arguments)
     assert result.exit_code == REFUSED
-    assert "is of format 3" in result.stderr and "update purifybench" in result.stderr
+    assert f"is of format {FORMAT + 1}" in result.stderr and "update purifybench" in result.stderr
     assert (folder / DATABASE).read_bytes() == before
 
 

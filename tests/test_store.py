@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stored import make_cell, make_counts, make_manifest
 
 from bench.certify import Tally
-from bench.database import DATABASE, StoreError
+from bench.database import DATABASE, FORMAT, StoreError
 from bench.results import export, read_run
 from bench.store import Store
 from bench.types import Cell
@@ -134,13 +134,13 @@ def test_a_folder_that_cannot_be_made_is_refused_by_name(tmp_path):
 
 def test_a_database_of_a_later_format_is_refused_for_reading_and_writing(run_folder):
     db = sqlite3.connect(run_folder / DATABASE)
-    db.execute("PRAGMA user_version = 3")
+    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
     db.close()
     for attempt in (Store, read_run):
-        with pytest.raises(StoreError, match=r"run\.sqlite is of format 3.*update purifybench"):
+        with pytest.raises(StoreError, match=rf"run\.sqlite is of format {FORMAT + 1}.*update purifybench"):
             attempt(run_folder)
     db = sqlite3.connect(run_folder / DATABASE)
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert db.execute("PRAGMA user_version").fetchone() == (FORMAT + 1,)
     db.close()
 
 
@@ -188,7 +188,7 @@ def test_a_database_without_checksums_is_read_and_goes_on_with_them(run_folder):
     assert len(read_run(run_folder).blocks) == len(before) + 1
     db = sqlite3.connect(run_folder / DATABASE)
     assert db.execute("SELECT count(*), count(crc) FROM blocks").fetchone() == (len(before) + 1, 1)
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
     db.close()
 
 
