@@ -18,6 +18,7 @@ from bench.metrics import judges as judging
 from bench.metrics.judges import NotHere, Setting, judges
 from bench.metrics.measures import frechet_distance, l2, transport_cost
 from classifiers.own import OwnCNN
+from purifiers.nets.cards import BUNDLED, read_card
 from purifiers.training import perceptual
 from purifiers.training.perceptual import TrunkUnavailable
 
@@ -159,6 +160,14 @@ def test_without_a_trunk_the_second_classifier_judges_and_says_so(setting, offli
     assert found["perceptual"].network.name.startswith("LPIPS' arithmetic on the features of mnist5k/features")
     assert len(found["perceptual"].network.hash) == 16
     assert set(missing) == {"fid"} and "could not be fetched" in missing["fid"]
+
+
+def test_cifar10_from_jpegs_is_judged_by_the_second_classifier_of_cifar10(setting, offline):
+    colour = setting.clean.repeat(3, axis=1)
+    found, _ = judges(replace(setting, perceptual="features", dataset="cifar10-jpeg", clean=colour), ["perceptual"])
+    judge = found["perceptual"].network.name
+    assert judge == "LPIPS' arithmetic on the features of cifar10/features, a second classifier that is never evaluated"
+    assert judge in str(read_card(BUNDLED / "cifar10" / "edm-ft.safetensors").training["distance"])
 
 
 def test_what_cannot_judge_is_missing_with_the_reason_and_no_folder(setting, offline):

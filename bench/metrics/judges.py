@@ -29,6 +29,7 @@ PIXELS = Network("no network: pixels")
 PERCEPTUAL = ("auto", "lpips-alex", "lpips-vgg", "features")
 LPIPS = {"lpips-alex": ("alex", "LPIPS (AlexNet, at 224)"), "lpips-vgg": ("vgg", "LPIPS (VGG, at 224)")}
 SECOND = "{0}/features, a second classifier that is never evaluated"  # as the cards of its networks call it
+SHARED = {"cifar10-jpeg": "cifar10"}  # a data set whose networks are the other's
 
 
 class NotHere(Exception):
@@ -114,15 +115,15 @@ def by_lpips(setting: Setting, name: str) -> Judge:
 
 
 def by_features(setting: Setting) -> Judge:
-    path = classifier_files.BUNDLED / setting.dataset / "features.safetensors"
+    zoo = SHARED.get(setting.dataset, setting.dataset)
+    path = classifier_files.BUNDLED / zoo / "features.safetensors"
     try:
         network = classifier_files.load_cnn(path, setting.device)
     except classifier_files.WeightsError as error:
         raise NotHere(
-            f"there is no second classifier of {setting.dataset} (`bench train --dataset {setting.dataset} "
-            "--stages features` makes one)"
+            f"there is no second classifier of {zoo} (`bench train --dataset {zoo} --stages features` makes one)"
         ) from error
-    words = f"LPIPS' arithmetic on the features of {SECOND.format(setting.dataset)}"
+    words = f"LPIPS' arithmetic on the features of {SECOND.format(zoo)}"
     return Judge(Network(words, content(path)), paired(setting, feature_distance(network.features)))
 
 
