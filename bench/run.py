@@ -153,13 +153,16 @@ def prepare(preset: Preset, console: Console) -> tuple[Plan, list[str], Executor
     from bench.executors.ray_connection import Cluster
 
     cluster = Cluster(preset.address, preset.device, preset.workers)
+    executor = None
     try:
-        settled = preset.model_copy(update={"precision": cluster.precision(preset.precision)})
-        planned = settle(plan(settled, cluster.devices[0]), cluster.devices[0], measure=False)
+        planned = plan(preset, cluster.devices[0])
         given = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
-        return planned, cluster.devices, RayCluster(cluster, images_of(planned), *given, notify=console.print)
+        executor = RayCluster(cluster, images_of(planned), *given, notify=console.print)
+        planned = settle(planned, cluster.devices[0], executor.measure)
+        executor.start()
+        return planned, cluster.devices, executor
     except BaseException:
-        cluster.close()
+        (executor or cluster).close()
         raise
 
 

@@ -117,6 +117,17 @@ def tiny_preset(tiny_zoo: Path, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray cluster with room for four workers; skips where Ray is not installed."""
+    ray = pytest.importorskip("ray", reason="ray is not installed; pip install 'purifybench[ray]'")
+    from bench.executors.ray_connection import Cluster
+
+    cluster = Cluster(workers=4)
+    yield ray.get_runtime_context().gcs_address
+    cluster.close()
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A small run in a store, and its exports; see `stored.make_run`."""

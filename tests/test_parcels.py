@@ -13,12 +13,14 @@ import pytest
 from conftest import ROOT
 from test_imports import MODULES, imports
 
-from bench import plugins, preset
+from bench import plugins, preset, speed_cache
 from bench.engine import Engine, LoadError, Task
 from bench.executors.local import prepare_device
 from bench.executors.parcels import Luggage, holds, pack, private_folder, relocated
 from bench.executors.remote import CODE, RemoteEngine, Unfit, code_digest, libraries
 from bench.plan import plan
+from bench.trials import Trials
+from bench.tuning import settle
 from bench.types import Block
 from purifiers.nets.sources import Source
 
@@ -122,6 +124,37 @@ def test_an_engine_of_what_travelled_counts_what_the_driver_counts(node, far, ti
     assert noisy.shape == (2, 1, 28, 28)
 
 
+def test_a_question_is_answered_with_the_files_that_travelled_and_what_was_settled_is_counted(
+    node, far, tiny_zoo, tiny_preset, monkeypatch
+):
+    """The classifier is moved to where its file is, and computes as was chosen after it had travelled."""
+    monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [2.0 - (w.classifier == "bf16") for w in ways])
+    monkeypatch.setattr(Trials, "logit_distance", lambda *_: 0.0)
+    folder, leave = far
+    zoo = shutil.copytree(tiny_zoo, folder / "zoo")
+    fields = {
+        "purifiers": ["onestep-edm"],
+        "networks": {"edm": str(zoo / "edm.safetensors")},
+        "classifier": {"name": "cnn", "path": str(zoo / "classifier.safetensors"), "precision": "auto"},
+    }
+    planned = plan(preset.load(str(tiny_preset(**fields)), {}), "cpu")
+    images = {i: planned.split.images[i] for i in planned.images}
+    cell, remote = planned.cells[0], RemoteEngine()
+    luggage = Luggage.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
+    settled = settle(planned, "cpu").cells[0]
+    task = Task(settled, (Block(settled.key, planned.images[1], "estimate", 0, 12),))
+    (expected,) = engine.run(task)
+    leave()
+    setup = list(images), np.stack(list(images.values())), luggage, same
+    remote.prepare("cpu", code_digest(), libraries(), *setup)
+    monkeypatch.setenv(speed_cache.FOLDER, str(node / "speed"))  # this machine measures for itself
+    assert settle(planned, "cpu", remote.measure).cells == [settled]
+    assert settled.classifier_parameters["precision"] == "bf16" and len(list((node / "speed").iterdir())) == 1
+    (counts,) = remote.run(task)
+    assert (counts.block, counts.votes) == (expected.block, expected.votes)
+
+
 @pytest.mark.parametrize(
     ("code", "versions", "said"),
     [
@@ -147,7 +180,7 @@ def test_a_folder_of_a_repository_and_its_kind_and_label_travel(node, far):
     leave()
     weights, _, parameters = luggage.unpack(same)
     source = Source("", "edm", "7", next(node.glob("purifybench-*/*/unet")).parent)
-    assert weights == {"ddpm": str(source)} and parameters == {"path": "mnist5k/classifier"}
+    assert weights == {"ddpm": str(source)} and parameters == {}
     assert sorted(p.name for p in source.path.rglob("*.*")) == [
         *("config.json", "config.json", "diffusion_pytorch_model.safetensors")
     ]
@@ -184,14 +217,14 @@ def test_a_classifier_is_asked_which_of_its_parameters_names_its_files(node, far
     files = {plugins.CLASSIFIER.name: {"files": str(plugin)}}
     parcel = Luggage.of({}, files, "files", parameters, same).classifier[2]
     assert parcel.files.keys() == {"net.bin", "net.json"}
-    assert relocated(str(plugin), parameters, parcel, same) == parameters
+    assert relocated(str(plugin), parameters, parcel, same) == {}
     leave()
     if fixed:
         with pytest.raises(LoadError, match=r"net\.bin, net\.json\), and takes none of its parameters .* put them on"):
             relocated(str(plugin), parameters, parcel, same)
         return
     found = relocated(str(plugin), parameters, parcel, same)
-    assert Path(found["folder"]).is_relative_to(node) and found["which"] == "net"
+    assert found.keys() == {"folder"} and Path(found["folder"]).is_relative_to(node)
 
 
 def test_the_bundled_classifier_travels_when_another_machine_has_other_weights(node, monkeypatch):

@@ -154,7 +154,9 @@ def votes_of(block: Block) -> tuple[int, int]:
 
 
 @contextmanager
-def made_up(ray: FakeRay, workers: int = 3, patience: float = 60, notify=lambda message: None) -> Iterator[RayCluster]:
+def made_up(
+    ray: FakeRay, workers: int = 3, patience: float = 60, notify=lambda message: None, start: bool = True
+) -> Iterator[RayCluster]:
     """An executor on a `FakeRay`, which works in a thread of its own until the end."""
     ended = threading.Event()
 
@@ -170,8 +172,12 @@ def made_up(ray: FakeRay, workers: int = 3, patience: float = 60, notify=lambda 
         try:
             images = {0: np.zeros((1, 2, 2), np.float32)}
             executor = RayCluster(Cluster(workers=workers), images, {}, {}, CELLS[0], patience, notify)
-            yield executor
-            executor.close()
+            try:
+                if start:
+                    executor.start()
+                yield executor
+            finally:
+                executor.close()
         finally:
             ended.set()
             thread.join()
@@ -323,15 +329,6 @@ def test_an_address_without_the_executor_is_refused(cli, tiny_preset):
 # --- a cluster of this machine
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A Ray cluster with room for four workers; skips where Ray is not installed."""
-    ray = pytest.importorskip("ray", reason="ray is not installed; pip install 'purifybench[ray]'")
-    cluster = Cluster(workers=4)
-    yield ray.get_runtime_context().gcs_address
-    cluster.close()
-
-
 PURIFIERS = ["none", "ddpm:steps=2", "consistency:steps=2"]
 MARKED = """
 import os
@@ -365,13 +362,13 @@ class Killer(Observer):
 class Far(RayCluster):
     """A cluster whose machines do not see the folder `far`: it is gone before the first worker starts."""
 
-    def _hire(self):
+    def _hire(self, workers):
         folder = Path(self._setup[5].classifier[2].root)
         if folder.exists():
             shutil.move(folder, folder.with_name("elsewhere"))
             environment = {"TMPDIR": str(folder.with_name("unpacked"))}
             self._actor = self._actor.options(runtime_env={"env_vars": environment})
-        super()._hire()
+        super()._hire(workers)
 
 
 def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_though_one_is_killed(
@@ -407,6 +404,7 @@ def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_th
     (tmp_path / "unpacked").mkdir()
     executor = Far(Cluster(workers=3), images, *given, patience=300, notify=said.append)
     try:
+        executor.start()
         assert not far.exists()
         deadline = time.monotonic() + 300
         while executor.workers < 3 and time.monotonic() < deadline:

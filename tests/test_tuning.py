@@ -8,10 +8,11 @@ import math
 import pytest
 import torch
 
-from bench import preset, speed_cache, tuning
+from bench import choice, preset, speed_cache
+from bench.choice import TOLERANCE
 from bench.plan import manifest, plan
 from bench.trials import How, Trials, choose, knee_of
-from bench.tuning import TOLERANCE, settle, trials_of
+from bench.tuning import loader_of, question_of, settle
 
 PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
 
@@ -40,7 +41,7 @@ def scripted(monkeypatch):
     """Speeds and distances by precision, and bf16 as a precision that the device has instructions for."""
 
     def script(seconds, distances):
-        monkeypatch.setattr(tuning, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+        monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
         monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [seconds[w.precision] for w in ways])
         monkeypatch.setattr(Trials, "distance", lambda self, way: distances[way.precision])
 
@@ -90,9 +91,9 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
 
 def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
     path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
-    monkeypatch.setattr(tuning, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-    calls, measured = [], tuning.measured
-    monkeypatch.setattr(tuning, "measured", lambda *given: calls.append(1) or measured(*given))
+    monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+    calls, measured = [], choice.measured
+    monkeypatch.setattr(choice, "measured", lambda *given: calls.append(1) or measured(*given))
     first, again = (settle(planned_of(path), "cpu") for _ in range(2))
     assert len(calls) == 1 and len(list(cache.iterdir())) == 1
     assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
@@ -105,10 +106,9 @@ def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset,
     assert len(calls) == 2
 
 
-def test_where_nothing_is_left_open_nothing_is_measured(tiny_preset, cache, monkeypatch):
-    monkeypatch.setattr(tuning, "trials_of", lambda *_: pytest.fail("it was measured"))
+def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny_preset, cache):
     planned = planned_of(tiny_preset(precision="bf16", compile="default", rows=6, batch=12, channels_last=True))
-    settled = settle(planned, "cpu")
+    settled = settle(planned, "cpu", lambda _: pytest.fail("it was asked"))
     assert [cell.compute for cell in settled.cells] == [{"channels_last": True, "compile": "default", "rows": 6}] * 2
     assert settled.preset.batch == 12 and "tuning" not in manifest(settled, ["cpu"])
     plain = settle(planned_of(tiny_preset()), "cpu")
@@ -116,15 +116,9 @@ def test_where_nothing_is_left_open_nothing_is_measured(tiny_preset, cache, monk
     assert not cache.exists()
 
 
-def test_for_devices_elsewhere_auto_is_what_their_kind_suggests(tiny_preset, cache, monkeypatch):
-    monkeypatch.setattr(tuning, "trials_of", lambda *_: pytest.fail("it was measured"))
-    path = tiny_preset(precision="bf16", compile="auto", channels_last="auto", batch="auto")
-    settled = settle(planned_of(path), "cpu", measure=False)
-    assert (settled.cells[0].precision, settled.cells[0].compute, settled.preset.batch) == ("bf16", {}, 500)
-
-
 def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
-    trials = trials_of(planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5])), torch.device("cpu"))
+    planned = planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5]))
+    trials = question_of(planned).trials(loader_of(planned, "cpu"))
     assert trials.distance(How()) == 0.0
     with torch.inference_mode():
         x = trials.noisy(0.5, 8)

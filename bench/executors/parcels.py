@@ -136,7 +136,7 @@ class Luggage:
         )
 
     def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], Mapping[str, object]]:
-        """Networks by role, files of plugins by kind and name, and the classifier's parameters, as they are here.
+        """Networks by role, files of plugins by kind and name, and the classifier's parameters that change here.
 
         Raises:
             LoadError: the classifier's files cannot be named to it.
@@ -148,9 +148,10 @@ class Luggage:
             for kind, named in self.plugins.items()
         }
         name, parameters, parcel = self.classifier
-        if parcel is not None:
-            parameters = relocated(files.get(plugins.CLASSIFIER.name, {}).get(name, name), parameters, parcel, get)
-        return weights, files, parameters
+        if parcel is None:
+            return weights, files, {}
+        named = files.get(plugins.CLASSIFIER.name, {}).get(name, name)
+        return weights, files, relocated(named, parameters, parcel, get)
 
 
 def pack_network(source: Source, put: Put) -> tuple[Source, Parcel]:
@@ -190,7 +191,7 @@ def pack_classifier(
 
 
 def relocated(plugin: str, parameters: Mapping[str, object], parcel: Parcel, get: Get) -> Mapping[str, object]:
-    """Parameters that make a classifier find the files of its parcel on this machine.
+    """The parameters, of those that a classifier is given, that change for it to find its files on this machine.
 
     Which of them names the files is the plugin's own matter, so it is asked: with the parameters as they are, then with
     each text in turn replaced by the unpacked folder, or by a file in it. What it finds is known by its content.
@@ -208,13 +209,13 @@ def relocated(plugin: str, parameters: Mapping[str, object], parcel: Parcel, get
             return False
 
     if finds(parameters):
-        return parameters
+        return {}
     folder = parcel.unpack(get)
     places = [folder, *(folder / name for name in parcel.files)]
     texts = [key for key, value in parameters.items() if isinstance(value, str)]
-    for tried in ({**parameters, key: str(place)} for key in texts for place in places):
-        if finds(tried):
-            return tried
+    for moved in ({key: str(place)} for key in texts for place in places):
+        if finds({**parameters, **moved}):
+            return moved
     raise LoadError(
         f"classifier {plugin!r} finds none of its files ({', '.join(parcel.files)}), and takes none of its parameters "
         f"for where they were put, {folder}; put them on every machine at {parcel.root}"

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bench import speed_cache
+from bench.choice import Question
 from bench.engine import Shown, Task
 from bench.executors.parcels import Luggage
 from bench.executors.ray_connection import Cluster
@@ -32,18 +34,13 @@ class WorkerDied(RuntimeError):
 
 @dataclass
 class Job:
-    """A call of an engine's method, and the future of its result."""
+    """A call of an engine's method, and the future of its result; `what` it is, in words."""
 
+    what: str
     method: str
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
     deaths: int = 0
-
-    @property
-    def what(self) -> str:
-        first = self.arguments[0]
-        cell = first.cell if isinstance(first, Task) else first
-        return f"{cell.label} at sigma = {cell.sigma:g}"
 
 
 @dataclass(eq=False)
@@ -51,12 +48,12 @@ class Worker:
     """An actor, and the jobs that it has, in the order in which it does them."""
 
     actor: Any
-    ready: bool = False
+    device: str | None = None  # its name, once the worker is ready
     jobs: deque[Job] = field(default_factory=deque)
 
 
 class RayCluster:
-    """Deals tasks out to the workers of a cluster; see `Executor`.
+    """Deals tasks out to the workers of a cluster, once they are started; see `Executor`.
 
     Parameters:
         cluster: where; it is closed with this.
@@ -65,9 +62,6 @@ class RayCluster:
         cell: any cell of the sweep; all have the same classifier.
         patience: seconds in which the first worker must be ready.
         notify: is told when a worker dies.
-
-    Raises:
-        RuntimeError: no worker is ready in time, or its machine is not fit (`remote.Unfit`).
     """
 
     engine: type = RemoteEngine
@@ -82,13 +76,14 @@ class RayCluster:
         patience: float,
         notify: Callable[[str], object] = lambda message: None,
     ):
-        self._cluster, self._ray, self._notify = cluster, cluster.ray, notify
+        self._cluster, self._ray, self._patience, self._notify = cluster, cluster.ray, patience, notify
         self._actor = cluster.ray.remote(max_restarts=0, **cluster.resources)(self.engine)
         device = "cuda:0" if cluster.devices[0] == "cuda" else "cpu"  # Ray shows a worker its own GPU only
         put, get = cluster.ray.put, cluster.ray.get
         stacked = put(np.stack(list(images.values())))
         luggage = Luggage.of(weights, plugin_files, cell.classifier, cell.classifier_parameters, put)
         self._setup = device, code_digest(), libraries(), list(images), stacked, luggage, get
+        self._room = len(cluster.devices)  # workers that there may be: one less for each that is not fit
         self._workers: list[Worker] = []
         self._waiting: deque[Job] = deque()
         self._stillborn = 0  # workers in a row that died while they started
@@ -98,33 +93,63 @@ class RayCluster:
         self._events: queue.SimpleQueue[tuple[Worker, Job | None, Future] | None] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+
+    def start(self, workers: int | None = None) -> None:
+        """Ask for so many workers, by default all that there is room for, and wait until one of them is ready.
+
+        Raises:
+            RuntimeError: none is ready in time, or no machine is fit (`remote.Unfit`).
+        """
         with self._lock:
-            for _ in cluster.devices:
-                self._hire()
-        if not self._started.wait(patience):
+            self._hire(workers or self._room)
+        if not self._started.wait(self._patience):
             free = {k: v for k, v in self._ray.available_resources().items() if k in ("CPU", "GPU")}
-            self.close()
             raise RuntimeError(
-                f"no worker was ready within {patience:g} s: the Ray cluster has {free or 'nothing'} free, and each "
-                f"asks for {cluster.resources}; wait for others to end, or give a preset with a longer `timeout`"
+                f"no worker was ready within {self._patience:g} s: the Ray cluster has {free or 'nothing'} free, and "
+                f"each asks for {self._cluster.resources}; wait for others to end, or give a preset with a longer "
+                "`timeout`"
             )
         if self._broken is not None:
-            self.close()
             raise self._broken
+
+    def measure(self, question: Question) -> dict[str, Any]:
+        """As `choice.answer`, by one worker while there is no other that would disturb it.
+
+        It is kept in the user's cache there and here, so that whichever of several machines of a kind is asked next,
+        the same command goes on with the same cells.
+
+        Raises:
+            RuntimeError: as `start`; or it was not done in time, or killed one worker after another.
+            LoadError: a network cannot be loaded or compiled there.
+        """
+        self.start(1)
+        device = next((worker.device for worker in self._workers if worker.device), "")
+        if (kept := speed_cache.recall(question.facts(device))) is not None:
+            return {"device": device, **kept}
+        self._notify("one worker measures how these networks compute fastest on its device; it is kept for later runs")
+        try:
+            found = self._submit(Job("measuring", "measure", (question,))).result(self._patience)
+        except TimeoutError as error:
+            raise RuntimeError(
+                f"a worker measured for {self._patience:g} s and did not end; leave nothing to `auto`, or give a "
+                "preset with a longer `timeout`"
+            ) from error
+        speed_cache.remember(question.facts(found["device"]), found)
+        return found
 
     @property
     def workers(self) -> int:
-        return max(1, sum(worker.ready for worker in self._workers))
+        return max(1, sum(worker.device is not None for worker in self._workers))
 
     @property
     def slots(self) -> int:
         return DEEP * self.workers
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._submit(Job("run", (task,)))
+        return self._submit(Job(f"a batch of {named(task.cell)}", "run", (task,)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return self._submit(Job("show", (cell, images, draw)))
+        return self._submit(Job(f"a draw of {named(cell)}", "show", (cell, images, draw)))
 
     def close(self) -> None:
         self.abandon()
@@ -150,18 +175,19 @@ class RayCluster:
     def _deal(self) -> None:
         """Give what waits to the workers that have least to do."""
         while self._waiting:
-            able = [worker for worker in self._workers if worker.ready and len(worker.jobs) < DEEP]
+            able = [worker for worker in self._workers if worker.device and len(worker.jobs) < DEEP]
             if not able:
                 break
             worker, job = min(able, key=lambda worker: len(worker.jobs)), self._waiting.popleft()
             worker.jobs.append(job)
             self._call(worker, job.method, job.arguments, job)
 
-    def _hire(self) -> None:
-        """Ask Ray for one more worker; it is ready when its machine has room and its engine is made."""
-        worker = Worker(self._actor.remote())
-        self._workers.append(worker)
-        self._call(worker, "prepare", self._setup, None)
+    def _hire(self, workers: int) -> None:
+        """Ask Ray for workers until there are so many; ready is who has found room and made its engine."""
+        while len(self._workers) < workers:
+            worker = Worker(self._actor.remote())
+            self._workers.append(worker)
+            self._call(worker, "prepare", self._setup, None)
 
     def _call(self, worker: Worker, method: str, arguments: tuple[Any, ...], job: Job | None) -> None:
         reference = getattr(worker.actor, method).remote(*arguments)
@@ -190,7 +216,7 @@ class RayCluster:
         elif error is not None:
             self._leave_out(worker, error.cause)  # type: ignore[attr-defined]
         else:
-            worker.ready, self._stillborn = True, 0
+            worker.device, self._stillborn = done.result(), 0
             self._started.set()
 
     def _bury(self, worker: Worker, error: BaseException) -> None:
@@ -200,13 +226,13 @@ class RayCluster:
         reason = " ".join(str(error).split())[:300]
         if worker.jobs:
             worker.jobs[0].deaths += 1
-        if not worker.ready:
+        if worker.device is None:
             self._stillborn += 1
         given_up = [job for job in worker.jobs if job.deaths >= DEATHS]
         for job in given_up:
             job.future.set_exception(
                 WorkerDied(
-                    f"a batch of {job.what} killed {job.deaths} workers one after another, the last with: {reason}. "
+                    f"{job.what} killed {job.deaths} workers one after another, the last with: {reason}. "
                     "What was counted is stored, and the same command continues. Where memory ran out, try a smaller "
                     "--batch; `--executor local --workers 1` shows a crash where it happens"
                 )
@@ -215,18 +241,21 @@ class RayCluster:
         if not given_up:
             self._notify("a worker died" + ("; what it had is counted by another one" if worker.jobs else ""))
         if self._stillborn < DEATHS:
-            self._hire()
+            self._hire(len(self._workers) + 1)
         elif not self._workers:
             self._break(WorkerDied(f"{self._stillborn} workers died while they started, the last with: {reason}"))
 
     def _leave_out(self, worker: Worker, error: Exception) -> None:
-        """Do without a worker whose machine is not fit, unless it was the last."""
+        """Do without a worker whose machine is not fit, unless no other is left; where it was alone, try all others."""
         self._workers.remove(worker)
         self._ray.kill(worker.actor)
-        if self._workers:
-            self._notify(f"a worker is left out: {error}")
-        else:
+        self._room -= 1
+        if not self._room:
             self._break(error)
+            return
+        self._notify(f"a worker is left out: {error}")
+        if not self._workers:
+            self._hire(self._room)
 
     def _break(self, error: Exception) -> None:
         """Nothing more can be counted: say why to all who wait."""
@@ -238,3 +267,7 @@ class RayCluster:
             self._ray.kill(worker.actor)
         self._workers.clear()
         self._started.set()
+
+
+def named(cell: Cell) -> str:
+    return f"{cell.label} at sigma = {cell.sigma:g}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bench.executors.local import choose_precision, cores
+from bench.executors.local import cores
 
 LOCAL = "local"  # the address that starts a cluster of this machine
 
@@ -49,13 +49,6 @@ class Cluster:
         except ValueError:
             self.close()
             raise
-
-    def precision(self, asked: str) -> str:
-        """What `auto` means on the devices of the workers."""
-        if asked != "auto":
-            return asked
-        chosen = self.ray.remote(**self.resources)(choose_precision).remote(asked, self.devices[0])
-        return self.ray.get(chosen)
 
     def close(self) -> None:
         if self._ours:

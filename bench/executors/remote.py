@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from bench.choice import Question, answer
 from bench.engine import Engine, LoadError, Shown, Task
 from bench.executors.local import prepare_device
 from bench.executors.parcels import Get, Luggage
+from bench.loader import Loader
 from bench.meter import device_name
 from bench.types import Cell, Counts
 
@@ -23,6 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 CODE = (  # that decides counts, or what travels
     *("bench/engine.py", "bench/noise.py", "bench/meter.py", "bench/plugins.py", "bench/types.py", "bench/names.py"),
     *("bench/compute.py", "bench/identity.py", "bench/loader.py", "bench/loaded.py"),
+    *("bench/choice.py", "bench/trials.py", "bench/speed_cache.py"),
     *("bench/executors/*.py", "purifiers/*.py", "purifiers/nets/*.py", "classifiers/*.py", "classifiers/nets/*.py"),
 )
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")  # decide counts
@@ -81,7 +84,7 @@ class RemoteEngine:
         if other:
             raise Unfit(f"{self._where} has {', '.join(other)}; install on every machine what the driver has")
         try:
-            weights, plugin_files, self._parameters = luggage.unpack(get)
+            weights, plugin_files, self._moved = luggage.unpack(get)
         except (LoadError, OSError) as error:
             raise Unfit(f"{self._where}: {error}") from error
         by_number = dict(zip(numbers, images, strict=True))
@@ -96,6 +99,13 @@ class RemoteEngine:
         """As `Engine.show`."""
         return self._named(lambda: self._engine.show(self._here(cell), images, draw))
 
+    def measure(self, question: Question) -> dict[str, Any]:
+        """As `choice.answer`; its networks are let go of afterwards."""
+        here = replace(question, cells=[self._here(cell) for cell in question.cells])
+        engine = self._engine
+        loader = Loader(engine.weights, engine.device, question.images.shape[1:], engine.plugin_files)
+        return self._named(lambda: answer(here, loader))
+
     def _named(self, action: Callable[[], Result]) -> Result:
         try:
             return action()
@@ -104,4 +114,4 @@ class RemoteEngine:
 
     def _here(self, cell: Cell) -> Cell:
         """The cell with the paths of this machine; its blocks keep the key that the driver gave them."""
-        return replace(cell, classifier_parameters=self._parameters)
+        return replace(cell, classifier_parameters={**cell.classifier_parameters, **self._moved})
