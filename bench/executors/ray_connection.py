@@ -64,8 +64,11 @@ def connect(ray: Any, address: str, workers: int) -> None:
     with handlers_kept():
         try:
             ray.init(**arguments)
-        except (OSError, RuntimeError, ValueError) as error:
-            remedy = "start one with `ray start --head`, or leave out --address for one of this machine alone"
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            remedy = (
+                "start one with `ray start --head`, or leave out --address for one of this machine alone; one that "
+                "asks for a token needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
+            )
             raise RuntimeError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
 
 
