@@ -152,7 +152,8 @@ class Engine:
         x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
         with float32_arithmetic(cell.precision, self.device):
             purified = self._purify(cell, loaded, x.clone(), RowRng(cell.seed, PURIFIER, rows, draws), checks)
-            predicted = self._logits(cell, loaded, purified, checks).argmax(1)
+            copy = purified.clone()  # a classifier may write into what it is given, and this is shown
+            predicted = self._logits(cell, loaded, copy, checks).argmax(1)
         checks.settle()
         return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
 

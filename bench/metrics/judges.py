@@ -189,8 +189,8 @@ def frechet(setting: Setting, embed: Callable[[Tensor], Tensor]) -> tuple[Callab
 
 
 def on(setting: Setting, images: np.ndarray, at: int) -> Tensor:
-    """A batch of images on the device."""
-    return torch.from_numpy(np.ascontiguousarray(images[at : at + BATCH])).to(setting.device)
+    """A batch of images on the device, a copy: a network may write into what it is given."""
+    return torch.from_numpy(images[at : at + BATCH].copy()).to(setting.device)
 
 
 def content(path: Path) -> str:

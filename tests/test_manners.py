@@ -1,0 +1,53 @@
+"""A classifier with bad manners changes neither counts nor what is shown and measured of purified images."""
+
+from __future__ import annotations
+
+import pytest
+from command import OK, run
+
+from bench.examples_file import read_examples
+from bench.results import read_run
+
+VOTE = """def vote(x):
+            logits = x.flatten(1)[:, 300:310].clone()
+            {manners}
+            return logits
+        return vote"""
+
+
+def votes(folder):
+    """Votes by purifier and block."""
+    found = read_run(folder)
+    names = {key: cell.purifier for key, cell in found.cells.items()}
+    rows = found.blocks[["cell", "image", "stage", "first", "votes"]].values.tolist()
+    return {(names[cell], *rest): list(counted) for cell, *rest, counted in rows}
+
+
+def panels(folder):
+    """The example images of a run, and the classes that they were given."""
+    shown = read_examples(folder).panels
+    return [(p.cell, p.noisy.tolist(), p.purified.tolist(), p.predicted.tolist()) for p in shown]
+
+
+@pytest.mark.parametrize(
+    "manners",
+    [
+        "print('noise ' * 100)",
+        "torch.manual_seed(torch.seed()); torch.rand(3)",
+        "torch.set_grad_enabled(True)",
+        "logits = torch.inference_mode(False)(lambda: logits.clone().requires_grad_())()",
+        "x.mul_(0)",
+        "x.fill_(float('nan'))",
+    ],
+)
+def test_a_classifier_with_bad_manners_changes_no_count_and_no_picture(
+    cli, tiny_preset, tmp_path, classifier_file, manners
+):
+    """It prints, plays with the global generator, leaves gradients on, writes into what it is given."""
+    path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=2"])
+    polite, rude = tmp_path / "polite", tmp_path / "rude"
+    for folder, does in ((polite, "pass"), (rude, manners)):
+        result = run(cli, path, "--classifier", classifier_file(VOTE.format(manners=does)), "--out", folder)
+        assert result.exit_code == OK, result.output
+    assert votes(rude) == votes(polite)
+    assert panels(rude) == panels(polite)
