@@ -20,6 +20,12 @@ from bench.types import Block, Cell, Counts
 SELECTION = 1 << 40  # selection draws are numbered from here, so that they share no noise with estimation
 SLACK = 0.05  # how far outside [0,1] a bounded purifier may stray by rounding
 WARM_UP_ROWS = 8
+NO_MEMORY = (  # said by errors that have no class for it, of torch on a CPU and of the libraries of CUDA
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -250,5 +256,5 @@ def check_networks(who: str, loaded: Loaded, checks: Checks) -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory did not suffice; on a CPU torch has no class of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether an error says that memory did not suffice, by its class or by its message."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in NO_MEMORY)

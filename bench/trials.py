@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.compute import float32_arithmetic
+from bench.engine import out_of_memory
 from bench.loaded import LoadError
 from bench.loader import Loader
 from bench.types import Cell
@@ -150,7 +151,9 @@ class Trials:
         for size in sizes:
             try:
                 (seconds,) = self.seconds([how], size, classifier=True)
-            except (torch.OutOfMemoryError, MemoryError):
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
                 break
             rates.append((size, size / seconds))
             if seconds > LONG or rates[-1][1] < 0.8 * max(rate for _, rate in rates):

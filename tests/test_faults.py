@@ -83,10 +83,20 @@ def test_a_mended_plugin_is_measured_by_the_same_command(cli, tiny_preset, tmp_p
     assert not any("failed" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "torch.empty(1 << 50)",
+        "raise torch.OutOfMemoryError('CUDA out of memory')",
+        "raise RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`')",
+        "raise RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED')",
+        "raise RuntimeError('CUDA error: out of memory')",
+    ],
+)
 def test_a_plugin_that_needs_too_much_memory_at_once_is_run_in_smaller_batches(
-    cli, tiny_preset, tmp_path, purifier_file
+    cli, tiny_preset, tmp_path, purifier_file, failure
 ):
-    greedy = "if len(x) > 9: raise torch.OutOfMemoryError('CUDA out of memory')\n        return x.clamp(0, 1)"
+    greedy = f"if len(x) > 9: {failure}\n        return x.clamp(0, 1)"
     plain, small = purifier_file("return x.clamp(0, 1)", name="plain"), purifier_file(greedy, "greedy", "greedy.py")
     path = tiny_preset(purifiers=[str(plain), str(small)], batch=30, block=5)
     assert run(cli, path, "--out", tmp_path / "out").exit_code == OK

@@ -10,6 +10,7 @@ import torch
 
 from bench import choice, preset, speed_cache
 from bench.choice import TOLERANCE
+from bench.loaded import LoadError
 from bench.plan import manifest, plan
 from bench.trials import How, Trials, choose, knee_of
 from bench.tuning import loader_of, question_of, settle
@@ -28,6 +29,26 @@ def test_another_way_is_chosen_only_where_it_is_clearly_faster(seconds, chosen):
 def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
     assert knee_of([(10, 40.0), (25, 80.0), (50, 96.0), (100, 99.0), (250, 100.0)]) == 50
     assert knee_of([(10, 5.0)]) == 10
+
+
+@pytest.mark.parametrize("fits", [25, 5])
+def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
+    """The failure is the allocator's own, which has no class on a CPU."""
+    trials = question_of(planned_of(tiny_preset())).trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    monkeypatch.setattr(Trials, "classify", lambda self, how, x: torch.empty(1 if len(x) <= fits else 1 << 50))
+    if fits < 10:
+        with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
+            trials.knee(How())
+    else:
+        knee, rates = trials.knee(How())
+        assert [size for size, _ in rates] == [10, 25] and knee in (10, 25)
+
+
+def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
+    trials = question_of(planned_of(tiny_preset())).trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    monkeypatch.setattr(Trials, "classify", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trials.knee(How())
 
 
 @pytest.fixture
