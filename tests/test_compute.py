@@ -103,6 +103,22 @@ def test_a_compiled_cell_counts_the_same_for_any_batch_and_nothing_is_compiled_t
     assert votes_of(plain, planned.cells[0], planned.images, 10, 2) == one  # nothing was compiled in truth
 
 
+@pytest.mark.parametrize("purifier", ["onestep-edm", "pf-ode:steps=3"])
+def test_batches_of_any_size_compile_nothing_anew(tiny_preset, monkeypatch, purifier):
+    counting, real = CompileCounter(), torch.compile
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", lambda m, dynamic, mode: real(m, dynamic=dynamic, backend=counting))
+    engine, planned = engine_of(tiny_preset(purifiers=[purifier], images=2))
+    cell = How(compile="default", rows=10, channels_last=True).of(planned.cells[0])
+    votes_of(engine, cell, planned.images, 10, 1)
+    compiled = counting.frame_count
+    assert compiled > 0
+    for draws in (20, 7, 30, 1):
+        votes_of(engine, cell, planned.images, draws, 2)
+    assert counting.frame_count == compiled
+    torch._dynamo.reset()
+
+
 def test_networks_of_one_architecture_keep_their_own_weights_when_compiled(tiny_preset, monkeypatch):
     """torch shares what it compiled between modules of a class; this is its own tracing, which generates no code."""
     counting, real = CompileCounter(), torch.compile
