@@ -19,7 +19,7 @@ from bench.engine import Engine, Task
 from bench.executors import local
 from bench.meter import processor_name
 from bench.noise import PURIFIER, RowRng
-from bench.plan import plan
+from bench.plan import git_revision, plan
 from bench.tuning import settle
 from bench.types import Block, Cell
 
@@ -37,6 +37,7 @@ def machine() -> dict[str, Any]:
         "workers": torch.cuda.device_count() if cuda else local.cores(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
+        "git": git_revision(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

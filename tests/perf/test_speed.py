@@ -7,10 +7,13 @@ the machine; the least disturbed round of each counts. docs/speed.md says what w
 from __future__ import annotations
 
 import time
+import timeit
 
 import pytest
 import torch
 from contenders import Race, full_size, named
+
+from bench.meter import Stopwatch
 
 QUICK = ["onestep-edm", "pf-ode:steps=3"]
 MORE = ["none", "onestep-ddpm", "consistency", "consistency-ft", "sde:steps=5"]
@@ -88,3 +91,23 @@ def test_samples_per_second_of_the_embedded_networks(benchmark, perf_record, emb
 
 def test_samples_per_second_of_full_size_networks(benchmark, perf_record, full, quick):
     measure(benchmark, perf_record, "full-size", full, "onestep-edm", quick)
+
+
+def test_share_of_a_batch_that_timing_it_takes(benchmark, perf_record, embedded):
+    """Three stages are timed in every batch; without synchronising, so this is all that measuring costs."""
+    watch, label = Stopwatch(embedded.here.device), next(iter(embedded.cells))
+    if label not in perf_record["pairs"].get("embedded", {}):
+        pytest.skip("the engine's rate was not measured in this run")
+
+    def timed():
+        for name in ("noise", "purify", "classify"):
+            with watch.stage(name):
+                pass
+        watch.seconds()
+        watch._stages.clear()
+
+    taken = min(timeit.repeat(timed, number=100, repeat=5)) / 100
+    batch = embedded.batch / perf_record["pairs"]["embedded"][label]["engine"] * len(embedded.devices)
+    perf_record["timing_share"] = taken / batch
+    benchmark.pedantic(timed, rounds=5)
+    print(f"\ntiming takes {1e6 * taken:.1f} us of a batch of {1e3 * batch:.1f} ms: {taken / batch:.4%}")
