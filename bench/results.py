@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+)  # damaged exports
 CHUNK = 50_000  # blocks that are read at a time: a million rows as Python objects take more than a GiB
 PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
@@ -134,6 +144,7 @@ def uncollected() -> Iterator[None]:
 
 def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
     import pandas as pd
+    import pyarrow
 
     path = folder / MANIFEST
     if not path.is_file():
@@ -142,6 +153,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
     try:
         manifest = json.loads(path.read_text())
+        check(manifest)
         version = manifest.get("format", FORMAT)
         if version > FORMAT:
             raise later_format(path, version, FORMAT)
@@ -149,9 +161,25 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         path = folder / PARQUET
         blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
         blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # pyarrow's errors are ValueErrors
+    except (*UNREADABLE, pyarrow.ArrowException) as error:
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
     return manifest, registered, blocks
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """Take the checksum out of an exported manifest; raises ValueError or KeyError where it does not hold.
+
+    It is the last key. Exports of earlier versions end with the cells and have none, so a name that changed on the disk
+    does not pass for one of those.
+    """
+    *_, last = manifest
+    if last != "cells" and manifest.pop("crc") != checksum(manifest):
+        raise ValueError("its checksum does not hold")
+
+
+def checksum(manifest: dict[str, Any]) -> int:
+    """Of an exported manifest without its checksum: of what it says, however it is spaced."""
+    return zlib.crc32(json.dumps(manifest).encode())
 
 
 def export(run: Run) -> list[Path]:
@@ -161,7 +189,8 @@ def export(run: Run) -> list[Path]:
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
     part = run.folder / "export.part"  # a reader never meets half a file
-    part.write_text(json.dumps({**run.manifest, "cells": cells}, indent=1) + "\n")
+    said = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as it will be read: names are text
+    part.write_text(json.dumps({**said, "crc": checksum(said)}, indent=1) + "\n")
     part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     seconds = [name for name in COSTS if name.endswith("_s")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sqlite3
 
@@ -12,6 +13,16 @@ from stored import make_cell, make_counts, make_manifest
 from bench.database import COSTS, DATABASE, StoreError
 from bench.results import MANIFEST, PARQUET, PUBLISHED, export, read_run
 from bench.store import Store
+
+
+def without_checksum(folder):
+    """The exported manifest as earlier versions wrote it."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    return {k: v for k, v in manifest.items() if k != "crc"}
+
+
+def said(run):
+    return run.manifest, run.cells, run.errors, run.blocks.to_dict("list")
 
 
 def test_an_export_says_what_the_database_says(run_folder, tmp_path):
@@ -43,6 +54,28 @@ def test_an_export_of_what_was_exported_is_the_same_file(run_folder):
     assert {name: (run_folder / name).read_bytes() for name in (MANIFEST, PARQUET)} == before
 
 
+@pytest.mark.parametrize("name", [MANIFEST, PARQUET])
+def test_a_flipped_bit_of_an_export_is_harmless_or_named_with_the_remedy(run_folder, name):
+    (run_folder / DATABASE).unlink()
+    expected, content = said(read_run(run_folder)), (run_folder / name).read_bytes()
+    rng = random.Random(0)
+    for _ in range(200):
+        at, bit = rng.randrange(len(content)), 1 << rng.randrange(8)
+        (run_folder / name).write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+        try:
+            wrong = said(read_run(run_folder)) != expected
+        except StoreError as error:
+            wrong = name not in str(error) or "export it again" not in str(error)
+        assert not wrong, (at, bit)
+
+
+def test_an_export_without_a_checksum_is_read_as_before(run_folder):
+    (run_folder / DATABASE).unlink()
+    expected = said(read_run(run_folder))
+    (run_folder / MANIFEST).write_text(json.dumps(without_checksum(run_folder)))
+    assert said(read_run(run_folder)) == expected
+
+
 def test_the_database_is_read_where_there_are_both(run_folder):
     (run_folder / PARQUET).write_bytes(b"older")
     assert len(read_run(run_folder).blocks) == 9
@@ -69,7 +102,7 @@ def test_a_cell_comes_back_with_the_key_it_was_stored_under(run_folder):
 
 def test_an_export_of_a_later_format_is_refused(run_folder):
     (run_folder / DATABASE).unlink()
-    manifest = json.loads((run_folder / MANIFEST).read_text())
+    manifest = without_checksum(run_folder)
     (run_folder / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
     with pytest.raises(StoreError, match=r"manifest\.json is of format 2.*update purifybench"):
         read_run(run_folder)
@@ -102,7 +135,7 @@ def test_a_damaged_manifest_is_named_with_the_remedy(run_folder, text):
 
 def test_a_cell_with_fields_that_this_version_does_not_know_is_named_as_damage(run_folder):
     (run_folder / DATABASE).unlink()
-    manifest = json.loads((run_folder / MANIFEST).read_text())
+    manifest = without_checksum(run_folder)
     cell = json.loads(manifest["cells"][0]["cell"])
     manifest["cells"][0]["cell"] = json.dumps({**cell, "colour": "blue"})
     (run_folder / MANIFEST).write_text(json.dumps(manifest))
