@@ -85,6 +85,10 @@ def run(preset: Preset, folder: Path, console: Console) -> tuple[Summary, dict[s
             examples = make_examples(planned, executor, working)
             with writing_into(folder):
                 write_examples(folder, examples)
+    except BaseException:
+        if executor is not None:
+            executor.abandon()  # nobody would store what is still under way
+        raise
     finally:
         if executor is not None:
             executor.close()

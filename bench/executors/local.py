@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +23,7 @@ from bench.meter import processor_flags
 from bench.types import Cell, Counts
 
 Result = TypeVar("Result")
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
 _engine: Engine | None = None  # of a worker process
 
 
@@ -66,7 +69,7 @@ class Processes:
         devices: list[str],
         plugins: Mapping[str, Mapping[str, str]],
     ):
-        context = multiprocessing.get_context("spawn")
+        context = Workers()
         # Engines travel by a queue, whose thread sends them: as arguments they would make each start wait for the
         # last worker's imports.
         assigned = context.Queue()
@@ -89,12 +92,46 @@ class Processes:
     def abandon(self) -> None:
         for process in list((self._pool._processes or {}).values()):
             process.kill()
+        if self._pool._result_queue is not None:  # who is killed in the middle of an answer must not be waited for
+            self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
+
+
+class WorkerProcess(SpawnProcess):
+    """A process that interrupts do not reach, from its first moment on: its driver decides how the run ends."""
+
+    def start(self) -> None:
+        with held_back():  # and in the new process until `start_worker`, for it imports torch before
+            super().start()
+
+    def terminate(self) -> None:
+        """As `kill`: a pool whose worker died ends the others by this, and they ignore SIGTERM."""
+        self.kill()
+
+
+class Workers(SpawnContext):
+    Process = WorkerProcess  # type: ignore[assignment]
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Interrupts wait until the end of this, in this thread; in a process that it starts, until it lets them come."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker(assigned: multiprocessing.Queue) -> None:
     """Make this process's engine, and end with the parent."""
     global _engine
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides how an interrupted run ends
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)  # drops what was held back, too
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     end_with_parent()
     images, weights, device, plugins = assigned.get()
     _engine = Engine(images, weights, prepare_device(device), plugins)
