@@ -6,6 +6,8 @@ user names it. Files that are only read may lie anywhere, and are shown.
 
 from __future__ import annotations
 
+import os
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,21 +56,39 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collection[str]) -> Iterator[Path]:
-    """The weights and the data that a preset reads from outside of its folder and of the current one.
+    """What a preset reads from outside of its folder and of the current one: presets, weights, data.
 
     Parameters:
+        preset: the file that it stands in.
         fields: of the preset as it is run; `overridden` were named by the user, not by the preset.
     """
     from purifiers.nets.sources import given_path
 
-    named: list[Path | None] = []
+    named: list[Path | None] = list(extended(preset)) if preset.suffix == ".toml" else []
     if "networks" not in overridden:
         named += [given_path(text) for text in fields["networks"].values()]
-    if "classifier" not in overridden:
-        texts = [value for value in fields["classifier"].values() if isinstance(value, str)]
-        named += [Path(text).expanduser() for text in texts if not text.endswith(".py")]
+    for field in (field for field in PLUGINS if field not in overridden):
+        plugins = fields[field] if isinstance(fields[field], list) else [fields[field]]
+        parameters = [value for plugin in plugins for name, value in plugin.items() if name != "name"]
+        named += [Path(os.path.expanduser(text)) for text in texts_in(parameters)]
     if "data" not in overridden and fields.get("data"):
-        named.append(Path(fields["data"]).expanduser())
+        named.append(Path(os.path.expanduser(fields["data"])))
     for path in dict.fromkeys(named):
-        if path is not None and path.exists() and not is_inside(path, preset.parent):
+        if path is not None and os.path.exists(path) and not is_inside(path, preset.parent):
             yield path
+
+
+def extended(preset: Path) -> Iterator[Path]:
+    """The files that a preset extends, one after another, but none that comes with the project."""
+    while str(base := tomllib.loads(preset.read_text()).get("extends", "")).endswith(".toml"):
+        preset = preset.parent / str(base)
+        yield preset
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in lists and tables, however deep: any may be a path."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_in(one)

@@ -137,11 +137,14 @@ def test_a_preset_that_is_extended_names_the_code_of_its_own_folder(place, write
         presets.load(str(path), {})
 
 
+def said_of_reach(result) -> list[str]:
+    assert result.exit_code == OK, result.output
+    return [line for line in result.stderr.splitlines() if "reads files outside of its folder" in line]
+
+
 def test_files_that_are_read_from_outside_are_shown(cli, place, write, tiny_zoo):
     path = write("presets", purifiers=["none", "onestep-edm"], networks={"edm": str(tiny_zoo / "edm.safetensors")})
-    result = cli("run", path, "--out", place / "out", "--no-plots")
-    assert result.exit_code == OK
-    (line,) = [line for line in result.stderr.splitlines() if "reads files outside of its folder" in line]
+    (line,) = said_of_reach(cli("run", path, "--out", place / "out", "--no-plots"))
     assert str(path) in line and str(tiny_zoo / "edm.safetensors") in line
     assert str(tiny_zoo / "classifier.safetensors") in line
     inside = path.with_name("inside.toml")
@@ -151,6 +154,35 @@ def test_files_that_are_read_from_outside_are_shown(cli, place, write, tiny_zoo)
             (place / "presets" / "weights" / f"{name}{suffix}").write_bytes((tiny_zoo / f"{name}{suffix}").read_bytes())
     inside.write_text(path.read_text().replace(str(tiny_zoo), str(place / "presets" / "weights")))
     assert "outside of its folder" not in cli("run", inside, "--out", place / "out", "--no-plots").stderr
+
+
+def test_presets_that_are_extended_and_paths_among_parameters_are_shown_where_they_lie_outside(cli, place, write):
+    path = write("presets")
+    for name in ("near", "far"):
+        (place / ("presets" if name == "near" else "elsewhere") / f"{name}.toml").write_text(path.read_text())
+    table = place / "elsewhere" / "table.npz"
+    table.write_bytes(b"")
+    mine = PURIFIER.replace("gain: float = 1.0", "gain: float = 1.0\n    tables: tuple[str, ...] = ()")
+    (place / "presets" / "mine.py").write_text(mine.format(ran=str(place / "ran")))
+    purifiers = [{"name": "mine.py", "tables": [str(table), "x" * 300, "~nobody/x"]}]
+    from conftest import toml
+
+    path.write_text(f'extends = "near.toml"\npurifiers = {toml(purifiers)}\n')
+    (place / "presets" / "near.toml").write_text('extends = "../elsewhere/far.toml"\n')
+    (line,) = said_of_reach(cli("run", path, "--out", place / "out", "--no-plots"))
+    assert "far.toml" in line and str(table) in line and "near.toml" not in line
+    named = place / "presets" / "mine.py"
+    (line,) = said_of_reach(cli("run", path, "--purifiers", named, "--out", place / "named", "--no-plots"))
+    assert "far.toml" in line and str(table) not in line
+
+
+def test_a_projection_says_what_code_of_files_it_runs(cli, place, write, ran):
+    path = write("presets", purifiers=["none", "mine.py"], n=20)
+    rates = ["--devices", 1, "--evaluations", 10, "--classifications", 10]
+    result = cli("cost", path, *rates)
+    assert result.exit_code == OK, result.output
+    assert f"runs code of {place / 'presets' / 'mine.py'}" in result.stderr and ran()
+    assert said_of_reach(result), "the tiny networks lie elsewhere"
 
 
 def test_the_presets_that_come_with_the_project_reach_for_nothing(cli):

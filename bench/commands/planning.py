@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shell import app, console, refuse
+from bench.commands.shell import announce, app, console, refuse
 
 
 @app.command()
@@ -50,6 +50,7 @@ def cost(
     overrides = {k: v for k, v in locals().items() if k in presets.Preset.model_fields}
     try:
         chosen = presets.load(preset, overrides)
+        announce(Path(preset), chosen, {name for name, value in overrides.items() if value is not None})
         named, classifier, _ = resolve(chosen)
         methods = [method for _, method in named]
         if perf is not None:

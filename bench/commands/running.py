@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.commands.shell import FAILED, INTERRUPTED, RUNS, app, console, notice, refuse, say
-
-if TYPE_CHECKING:
-    from bench.preset import Preset
+from bench.commands.shell import FAILED, INTERRUPTED, RUNS, announce, app, console, refuse, say
 
 PurifiersOption = Annotated[
     str | None, typer.Option(help="Comma-separated names (`pf-ode:steps=8`) or paths of Python files.")
@@ -100,15 +96,3 @@ def run(
         draw([folder], folder)
     if errors:
         raise typer.Exit(FAILED)
-
-
-def announce(preset: Path, chosen: Preset, overridden: Collection[str]) -> None:
-    """Say what code of files is about to run, and which files a preset reads from outside of its folder."""
-    from bench.reach import files_outside
-
-    for plugin in (chosen.classifier, *chosen.purifiers):
-        if plugin.name.endswith(".py"):
-            notice(f"runs code of {plugin.name}")
-    outside = list(files_outside(preset, chosen.model_dump(), overridden)) if preset.suffix == ".toml" else []
-    if outside:
-        notice(f"{preset} reads files outside of its folder: {', '.join(map(str, outside))}")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from bench.preset import Preset
 
 app = typer.Typer(
     name="bench",
@@ -37,3 +42,20 @@ def notice(*words: object) -> None:
 def say(*words: object) -> None:
     """Print a line as it is: names and paths may look like markup."""
     console.print(*words, markup=False, highlight=False, soft_wrap=True)
+
+
+def announce(file: Path, chosen: Preset, overridden: Collection[str]) -> None:
+    """Say what code of files is about to run, and which files a preset reads from outside of its folder.
+
+    Parameters:
+        file: where the preset stands: its own, or the manifest of a run. One that comes with the project has none.
+        overridden: its fields that the user named instead.
+    """
+    from bench.reach import files_outside
+
+    for plugin in (chosen.classifier, *chosen.purifiers):
+        if plugin.name.endswith(".py"):
+            notice(f"runs code of {plugin.name}")
+    outside = list(files_outside(file, chosen.model_dump(), overridden)) if file.suffix else []
+    if outside:
+        notice(f"{file} reads files outside of its folder: {', '.join(map(str, outside))}")
