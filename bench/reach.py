@@ -1,7 +1,8 @@
 """What a preset may reach: it names code and files, and who runs it may not have written it.
 
 Code that a preset names is run only from the preset's folder or the current one; what lies elsewhere is run where the
-user names it. Files that are only read may lie anywhere, and are shown.
+user names it. Code that results name is run only where the user names it. Files that are only read may lie anywhere,
+and are shown.
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ def name_of(plugin: Any) -> str:
 def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path, its links followed, lies in a folder or in the current one."""
     return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
+
+
+def code_named_by_user(plugin: str, files: Collection[Path]) -> Path | None:
+    """The file that a user gives for a plugin which results name by its path: the same, or else one of its name."""
+    alike = [file for file in files if file.name == Path(plugin).name]
+    same = [file for file in alike if file.resolve() == Path(plugin).resolve()]
+    return next(iter(same or alike), None)
 
 
 def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collection[str]) -> Iterator[Path]:

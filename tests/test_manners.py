@@ -6,6 +6,7 @@ import pytest
 from command import OK, run
 
 from bench.examples_file import read_examples
+from bench.metrics.file import read_metrics
 from bench.results import read_run
 
 VOTE = """def vote(x):
@@ -29,6 +30,11 @@ def panels(folder):
     return [(p.cell, p.noisy.tolist(), p.purified.tolist(), p.predicted.tolist()) for p in shown]
 
 
+def distances(folder):
+    """The distances of a run's purified images to clean ones."""
+    return [(cell.label, cell.values) for cell in read_metrics(folder).cells]
+
+
 @pytest.mark.parametrize(
     "manners",
     [
@@ -47,7 +53,10 @@ def test_a_classifier_with_bad_manners_changes_no_count_and_no_picture(
     path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=2"])
     polite, rude = tmp_path / "polite", tmp_path / "rude"
     for folder, does in ((polite, "pass"), (rude, manners)):
-        result = run(cli, path, "--classifier", classifier_file(VOTE.format(manners=does)), "--out", folder)
+        named = "--classifier", classifier_file(VOTE.format(manners=does))
+        result = run(cli, path, *named, "--out", folder)
         assert result.exit_code == OK, result.output
+        assert cli("metrics", folder, "--only", "l2,frechet", *named).exit_code == OK
     assert votes(rude) == votes(polite)
     assert panels(rude) == panels(polite)
+    assert distances(rude) == distances(polite)

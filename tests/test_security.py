@@ -146,6 +146,62 @@ def test_a_preset_cannot_name_its_results_folder_out_of_the_results(cli, tiny_pr
     assert result.exit_code == 2 and "name" in result.stderr
 
 
+@pytest.fixture(params=["purifiers", "classifier"])
+def sent(request, cli, tiny_preset, tmp_path, purifier_file, classifier_file):
+    """A run that somebody sends, whose manifest names code in its own folder; our copy of it, its option, its trace."""
+    folder, ran, field = tmp_path / "theirs", tmp_path / "ran", request.param
+    if field == "purifiers":
+        mine = purifier_file("return x.clamp(0, 1)")
+    else:
+        mine = classifier_file("return lambda x: x.flatten(1)[:, 300:310]", file="plugin.py")
+    mine.write_text(mine.read_text() + f"\nopen({str(ran)!r}, 'w').close()\n")
+    given = [f"--{field}", mine]
+    assert cli("run", tiny_preset(purifiers=["none"]), *given, "--out", folder, "--no-plots").exit_code == 0
+    (folder / "plugin.py").write_text(mine.read_text())
+    with Store(folder) as store:
+        manifest = store.manifest()
+        named = {"name": str(folder / "plugin.py")}
+        manifest["preset"][field] = [named] if field == "purifiers" else named
+        store.describe(manifest)
+    export(read_run(folder))
+    ran.unlink()
+    return folder, given, ran
+
+
+def test_metrics_run_no_code_that_a_results_folder_names(sent, cli):
+    folder, (option, mine), ran = sent
+    for given in ([], [option, mine.with_name("other.py")]):
+        result = cli("metrics", folder, "--only", "l2", *given)
+        assert result.exit_code == 2 and not ran.exists()
+        assert f"would run code of {folder / 'plugin.py'}" in result.stderr and f"{option} FILE" in result.stderr
+
+
+def test_metrics_run_the_code_that_the_user_names_and_say_so(sent, cli):
+    folder, (option, mine), ran = sent
+    (folder / "plugin.py").write_text("raise SystemExit('their file was run')")
+    result = cli("metrics", folder, "--only", "l2", option, mine)
+    assert result.exit_code == 0, result.output
+    assert ran.exists() and f"runs code of {mine}" in result.stderr
+    ran.unlink()
+    unused = cli("metrics", folder, "--only", "l2", option, f"{mine},{mine.with_name('other.py')}")
+    assert unused.exit_code == 2 and "other.py" in unused.stderr and not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["summary"], ["report"], ["tables"], ["plot", "--formats", "svg"], ["recommend", "--radius", 0.25]),
+        *(["compare", ""], ["doctor", "--repair"]),
+    ],
+    ids=lambda command: command[0],
+)
+def test_no_command_that_reads_results_runs_what_they_name(sent, cli, command):
+    folder, _, ran = sent
+    result = cli(*(part if part != "" else folder for part in command), folder)
+    assert result.exit_code == 0, result.output
+    assert not ran.exists()
+
+
 EVIL = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.commands.shell import INTERRUPTED, app, console, refuse, say
+from bench.commands.shell import INTERRUPTED, announce, app, console, refuse, say
 
 
 @app.command()
@@ -26,6 +26,11 @@ def metrics(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the run's).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU (the run's).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
+    purifiers: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated Python files of the run's purifiers: results run no code by themselves."),
+    ] = None,
+    classifier: Annotated[str | None, typer.Option(help="The Python file of its classifier, likewise.")] = None,
 ) -> None:
     """Measure how near purified images come to clean ones, on the very draws that a run certified."""
     from bench.data import DataError
@@ -38,12 +43,14 @@ def metrics(
     from bench.metrics.measure import made_on, measure, setting
     from bench.plan import PlanError
     from bench.plugins import PluginError
-    from bench.results import read_run
+    from bench.results import MANIFEST, read_run
     from bench.run import start
 
     try:
         found, before = read_run(run), read_metrics(run)
-        preset = preset_of(found, device=device, workers=workers, data=data)
+        code = {"purifiers": purifiers, "classifier": classifier}
+        preset = preset_of(found, code, device=device, workers=workers, data=data)
+        announce(run / MANIFEST, preset, {"data"} if data else ())
         devices = choose_devices(preset.device, preset.workers)
         prepare_device(devices[0])
         made, pairs = planned(found, preset, devices[0].split(":")[0])

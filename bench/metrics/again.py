@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 from bench.engine import Task
 from bench.executors import Executor
 from bench.plan import Plan, plan
-from bench.preset import Preset
+from bench.preset import Plugin, Preset
+from bench.reach import PLUGINS, code_named_by_user, name_of
 from bench.results import Run
 from bench.types import Block, Cell
 
@@ -31,16 +34,50 @@ class Pair:
     now: Cell
 
 
-def preset_of(run: Run, **overrides: Any) -> Preset:
-    """What a run was asked for; raises MetricsError where it has no counts, or this version cannot read it."""
+def preset_of(run: Run, code: Mapping[str, str | None] | None = None, **overrides: Any) -> Preset:
+    """What a run was asked for.
+
+    Parameters:
+        code: field -> comma-separated files that the user names for its plugins that are Python files; these run
+            instead of the files that the manifest names.
+
+    Raises:
+        MetricsError: it has no counts, this version cannot read it, or it names code that the user does not.
+    """
     asked = run.manifest.get("preset")
     if not asked or not run.cells:
         raise MetricsError(f"{run.folder} holds no counts of its own, so there are no draws to look at again")
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Preset(**{"certifier": "cohen", **asked, **given})
+        preset = Preset(**{"certifier": "cohen", **asked, **given})
     except ValueError as error:  # pydantic's is one
         raise MetricsError(f"the preset in the manifest of {run.folder} is not one of this version: {error}") from error
+    return with_named_code(run, preset, code or {})
+
+
+def with_named_code(run: Run, preset: Preset, code: Mapping[str, str | None]) -> Preset:
+    """The preset with the files that the user names in the place of those that it names; results run no code."""
+    files = {field: [Path(name_of(text)) for text in (code.get(field) or "").split(",") if text] for field in PLUGINS}
+    used = set()
+
+    def settled(field: str, plugin: Plugin) -> Plugin:
+        if not plugin.name.endswith(".py"):
+            return plugin
+        file = code_named_by_user(plugin.name, files[field])
+        if file is None:
+            raise MetricsError(
+                f"{run.folder} would run code of {plugin.name}, and results run none by themselves. Where you trust "
+                f"it, or have it elsewhere, name the file yourself ({PLUGINS[field]} FILE)"
+            )
+        used.add(file)
+        return plugin.model_copy(update={"name": str(file)})
+
+    classifier = settled("classifier", preset.classifier)
+    purifiers = [settled("purifiers", plugin) for plugin in preset.purifiers]
+    for field, given in files.items():
+        if unused := [str(file) for file in given if file not in used]:
+            raise MetricsError(f"{run.folder} has nothing of {', '.join(unused)}: leave out {PLUGINS[field]}")
+    return preset.model_copy(update={"classifier": classifier, "purifiers": purifiers})
 
 
 def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair]]:
