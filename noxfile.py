@@ -64,7 +64,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
-    """Speed beside a plain loop, into perf.json; `--quick` takes 3 minutes. Each run is kept and compared to the last."""
+    """Speed beside a plain loop, into perf.json (`--quick`: 3 minutes); each run is kept and compared to the last."""
     kept = ("--benchmark-autosave", "--benchmark-storage=results/runs/perf", "--benchmark-columns=median,rounds")
     kept += ("--benchmark-compare",)
     python(session, "-m", "pytest", "-o", "addopts=-ra", "tests/perf", "-s", *kept, *session.posargs)
