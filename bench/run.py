@@ -152,7 +152,7 @@ def prepare(preset: Preset, console: Console) -> tuple[Plan, list[str], Executor
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
         planned = settle(plan(preset, devices[0].split(":")[0]), devices[0], notify=console.print)
-        return planned, devices, start(planned, devices)
+        return planned, devices, start(planned, devices, console.print)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
 
@@ -174,11 +174,11 @@ def images_of(planned: Plan) -> dict[int, np.ndarray]:
     return {i: planned.split.images[i] for i in planned.images}
 
 
-def start(planned: Plan, devices: list[str]) -> Executor:
+def start(planned: Plan, devices: list[str], notify: Callable[[str], object] = lambda message: None) -> Executor:
     """The executor of a plan on this machine: this process for one device, a process for each otherwise."""
     images = images_of(planned)
     if len(devices) > 1:
-        return Processes(images, planned.weights, devices, planned.plugin_files)
+        return Processes(images, planned.weights, devices, planned.plugin_files, notify)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
     return InProcess(engine, planned.preset.timeout)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.certify import Certifier, Tally
 from bench.engine import PluginFault, Task
-from bench.executors import Executor
+from bench.executors import Executor, died, named
 from bench.observer import Observer
 from bench.store import Store
 from bench.types import Block, Cell, Counts
@@ -161,7 +161,7 @@ def sweep(
 ) -> Outcome:
     """Count until every image of every cell is decided.
 
-    A plugin that misbehaves ends its own cell. A dead worker process ends the sweep: what was stored stays.
+    A plugin that misbehaves ends its own cell. Workers that die again and again end the sweep: what was stored stays.
 
     Parameters:
         labels: true class of every image that is certified.
@@ -170,7 +170,7 @@ def sweep(
         check: looks at counts before they are stored, and raises where they cannot be of this sweep.
 
     Raises:
-        RuntimeError: a worker process died, or no batch came back in time.
+        RuntimeError: workers died again and again, or no batch came back in time.
         Exception: what `check` raises; what came back beside it is stored.
     """
     waiting = deque(cells)
@@ -203,16 +203,13 @@ def sweep(
                 break
             task = progress.take(batch)
             outcome.batches += 1
-            try:
-                flights[executor.submit(task)] = progress
-            except BrokenProcessPool as error:
-                raise worker_died(flights.values()) from error
+            flights[executor.submit(task)] = progress
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
             raise RuntimeError(
                 f"no batch came back for {timeout:g} s, so the run was ended; on the way were: "
-                f"{named(flights.values())}. What was counted is stored. Where nothing hangs, give a preset with a "
+                f"{named_all(flights.values())}. What was counted is stored. Where nothing hangs, give a preset with a "
                 "longer `timeout`"
             )
         ended: Exception | None = None  # raised when all that came back is stored
@@ -227,7 +224,7 @@ def sweep(
                     end(progress, str(fault))
                 continue
             except Exception as error:
-                ended = worker_died(on_the_way) if isinstance(error, BrokenProcessPool) else error
+                ended = RuntimeError(died(named_all(on_the_way))) if isinstance(error, BrokenProcessPool) else error
                 continue
             store.add(counts)
             outcome.add(counts)
@@ -240,17 +237,9 @@ def sweep(
     return outcome
 
 
-def worker_died(on_the_way: Iterable[CellProgress]) -> RuntimeError:
-    where = f"; on the way were: {cells}" if (cells := named(on_the_way)) else ""
-    return RuntimeError(
-        f"a worker process died (out of memory, or killed){where}. What was counted is stored, and the same command "
-        "continues. Try a smaller --batch or fewer --workers; `bench summary` names purifiers whose memory kept growing"
-    )
-
-
-def named(progresses: Iterable[CellProgress]) -> str:
+def named_all(progresses: Iterable[CellProgress]) -> str:
     """The cells of some batches, as a message names them."""
-    return ", ".join(sorted({f"{p.cell.label} at sigma = {p.cell.sigma:g}" for p in progresses}))
+    return ", ".join(sorted({named(p.cell) for p in progresses}))
 
 
 def refuse_unreadable(

@@ -32,3 +32,16 @@ class Executor(Protocol):
     def abandon(self) -> None:
         """Stop at once: what runs is killed."""
         ...
+
+
+def named(cell: Cell) -> str:
+    return f"{cell.label} at sigma = {cell.sigma:g}"
+
+
+def died(cells: str) -> str:
+    """What a run says that ends because batches of some cells end whatever worker takes them."""
+    return (
+        f"worker processes died again and again (out of memory, or killed); on the way were: {cells}. What was counted "
+        "is stored, and the same command continues. Try a smaller --batch or fewer --workers; `--workers 1` shows a "
+        "crash where it happens, and `bench summary` names purifiers whose memory kept growing"
+    )

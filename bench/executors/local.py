@@ -10,20 +10,25 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from bench.engine import Engine, Shown, Task
+from bench.executors import died, named
 from bench.meter import processor_flags
 from bench.types import Cell, Counts
 
 Result = TypeVar("Result")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
+DEATHS = 3  # of a worker while a batch is under way, before the batch is given up
 _engine: Engine | None = None  # of a worker process
 
 
@@ -55,11 +60,26 @@ class InProcess:
         pass
 
 
+@dataclass
+class Job:
+    """A call in a worker, for a cell, and the future of its result."""
+
+    cell: Cell
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    future: Future[Any] = field(default_factory=Future)
+    deaths: int = 0
+
+
 class Processes:
     """Worker processes, each with an engine of its own: one thread each on a CPU, one GPU each otherwise.
 
     Small networks lose more to a second OpenMP thread than they gain, and all of it when another program holds a
-    core; processes do not.
+    core; processes do not. When one dies, others take the place of all, and what was under way is done again: a pool
+    does not say which of its workers had what.
+
+    Parameters:
+        notify: is told when a worker dies.
     """
 
     def __init__(
@@ -68,32 +88,85 @@ class Processes:
         weights: Mapping[str, str],
         devices: list[str],
         plugins: Mapping[str, Mapping[str, str]],
+        notify: Callable[[str], object] = lambda message: None,
     ):
+        self._engines = [(images, weights, device, plugins) for device in devices]
+        self._notify = notify
+        self.workers = len(devices)
+        self.slots = 2 * len(devices)  # one that runs and one that waits, for each
+        self._lock = threading.Lock()  # of the two below; no pool is asked for anything under it, which has its own
+        self._ended = False
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
         context = Workers()
         # Engines travel by a queue, whose thread sends them: as arguments they would make each start wait for the
         # last worker's imports.
         assigned = context.Queue()
         assigned.cancel_join_thread()  # a worker that is never needed takes nothing, and must not keep us waiting
-        for device in devices:
-            assigned.put((images, weights, device, plugins))
-        self.workers = len(devices)
-        self.slots = 2 * len(devices)  # one that runs and one that waits, for each
-        self._pool = ProcessPoolExecutor(len(devices), context, start_worker, (assigned,))
+        for engine in self._engines:
+            assigned.put(engine)
+        return ProcessPoolExecutor(self.workers, context, start_worker, (assigned,))
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._pool.submit(run_task, task)
+        return self._submit(Job(task.cell, run_task, (task,)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return self._pool.submit(show_images, cell, images, draw)
+        return self._submit(Job(cell, show_images, (cell, images, draw)))
 
     def close(self) -> None:
+        with self._lock:
+            self._ended = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def abandon(self) -> None:
+        with self._lock:
+            self._ended = True
         for process in list((self._pool._processes or {}).values()):
             process.kill()
         if self._pool._result_queue is not None:  # who is killed in the middle of an answer must not be waited for
             self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
+
+    def _submit(self, job: Job) -> Future[Any]:
+        while True:
+            pool = self._pool
+            try:
+                running = pool.submit(job.function, *job.arguments)
+            except BrokenProcessPool:
+                if not self._replace(pool):
+                    raise
+            else:
+                running.add_done_callback(partial(self._landed, job, pool))
+                return job.future
+
+    def _landed(self, job: Job, pool: ProcessPoolExecutor, done: Future[Any]) -> None:
+        """Pass on what became of a job, or do it again where its pool broke; in a thread of the pool."""
+        if done.cancelled():
+            job.future.cancel()
+            return
+        error = done.exception()
+        if error is None:
+            job.future.set_result(done.result())
+        elif not isinstance(error, BrokenProcessPool):
+            job.future.set_exception(error)
+        else:
+            job.deaths += 1
+            try:
+                if job.deaths == DEATHS or not self._replace(pool):
+                    raise BrokenProcessPool(died(named(job.cell))) from error
+                self._submit(job)
+            except Exception as final:
+                job.future.set_exception(final)
+
+    def _replace(self, broken: ProcessPoolExecutor) -> bool:
+        """See to it that there is another pool than the broken one; False where all has ended."""
+        with self._lock:
+            first = self._pool is broken and not self._ended
+            if first:
+                self._pool = self._new_pool()
+        if first:
+            self._notify("a worker process died; what was under way is counted anew by others")
+        return not self._ended
 
 
 class WorkerProcess(SpawnProcess):

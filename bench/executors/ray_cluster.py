@@ -19,6 +19,7 @@ import numpy as np
 from bench import speed_cache
 from bench.choice import Question
 from bench.engine import Shown, Task
+from bench.executors import named
 from bench.executors.parcels import Luggage
 from bench.executors.ray_connection import Cluster
 from bench.executors.remote import RemoteEngine, code_digest, libraries
@@ -267,7 +268,3 @@ class RayCluster:
             self._ray.kill(worker.actor)
         self._workers.clear()
         self._started.set()
-
-
-def named(cell: Cell) -> str:
-    return f"{cell.label} at sigma = {cell.sigma:g}"
