@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.engine import LoadError, PluginFault
 from bench.examples_file import Examples, Panel
-from bench.executors import Executor
+from bench.executors import Executor, named, overdue
 from bench.plan import Plan
 from bench.types import Cell
 
@@ -16,15 +16,21 @@ COUNT = 8
 
 
 def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
-    """The first estimation draw of `COUNT` images, by every cell that works."""
+    """The first estimation draw of `COUNT` images, by every cell that works.
+
+    Raises:
+        RuntimeError: none came back in the preset's `timeout`.
+    """
     step = max(1, len(plan.images) // COUNT)
     images = [plan.images[i] for i in range(0, len(plan.images), step)][:COUNT]
     panels = []
     for cell, shown in [(cell, executor.show(cell, images)) for cell in cells]:
         try:
-            noisy, purified, predicted = shown.result()
+            noisy, purified, predicted = shown.result(plan.preset.timeout)
         except (PluginFault, LoadError):
             continue  # the sweep has said why, or has long been done
+        except TimeoutError as error:
+            raise RuntimeError(overdue(plan.preset.timeout, named(cell))) from error
         panels.append(Panel(cell.label, cell.sigma, as_bytes(noisy), as_bytes(purified), predicted))
     clean = as_bytes(plan.split.images[images])
     return Examples(np.array(images), plan.split.labels[images], plan.split.classes, clean, tuple(panels))

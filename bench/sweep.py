@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.certify import Certifier, Tally
 from bench.engine import PluginFault, Task
-from bench.executors import Executor, died, named
+from bench.executors import Executor, died, named, overdue
 from bench.observer import Observer
 from bench.store import Store
 from bench.types import Block, Cell, Counts
@@ -207,11 +207,7 @@ def sweep(
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
-            raise RuntimeError(
-                f"no batch came back for {timeout:g} s, so the run was ended; on the way were: "
-                f"{named_all(flights.values())}. What was counted is stored. Where nothing hangs, give a preset with a "
-                "longer `timeout`"
-            )
+            raise RuntimeError(overdue(timeout or 0.0, named_all(flights.values())))
         ended: Exception | None = None  # raised when all that came back is stored
         on_the_way = list(flights.values())
         for future in landed:

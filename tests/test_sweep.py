@@ -354,23 +354,3 @@ def test_a_batch_that_never_comes_back_ends_the_run_by_name(tiny_preset, tmp_pat
     with Store(tmp_path) as store, pytest.raises(RuntimeError, match=r"for 0\.1 s.*none at sigma = 0\.5.*`timeout`"):
         sweep(planned.cells, lambda _: rule, planned.labels, store, executor, 30, Observer(), timeout=0.1)
     assert executor.abandoned
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_plugin_that_hangs_ends_the_run_and_what_was_counted_stays(tiny_preset, tmp_path, workers):
-    plugin = tmp_path / "hangs.py"
-    plugin.write_text(
-        "import time\nfrom dataclasses import dataclass\nfrom purifiers.base import Purifier\n\n\n"
-        "@dataclass(frozen=True)\n"
-        'class Hangs(Purifier):\n    name = "hangs"\n\n    def purify(self, x, sigma, networks, rng):\n'
-        "        time.sleep(1000 if len(x) > 8 else 0)\n        return x\n"
-    )
-    path = tiny_preset(purifiers=["none", str(plugin)], images=4, timeout=20)
-    command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--workers", str(workers)]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode in (1, 2)
-    assert "hangs" in done.stderr
-    if workers == 1:  # with more, the seconds that the processes take to start count as well
-        assert counts_of(tmp_path / "run")

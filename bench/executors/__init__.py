@@ -45,3 +45,11 @@ def died(cells: str) -> str:
         "is stored, and the same command continues. Try a smaller --batch or fewer --workers; `--workers 1` shows a "
         "crash where it happens, and `bench summary` names purifiers whose memory kept growing"
     )
+
+
+def overdue(seconds: float, cells: str) -> str:
+    """What a run says that ends because nothing came back in so many seconds."""
+    return (
+        f"no batch came back for {seconds:g} s, so the run was ended; on the way were: {cells}. What was counted is "
+        "stored. Where nothing hangs, give a preset with a longer `timeout`"
+    )

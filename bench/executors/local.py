@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from bench.engine import Engine, Shown, Task
-from bench.executors import died, named
+from bench.executors import died, named, overdue
 from bench.meter import processor_flags
 from bench.types import Cell, Counts
 
 Result = TypeVar("Result")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
+GRACE = 30  # seconds that a process has to say that it hung
 DEATHS = 3  # of a worker while a batch is under way, before the batch is given up
 _engine: Engine | None = None  # of a worker process
 
@@ -42,22 +43,47 @@ class InProcess:
 
     def submit(self, task: Task) -> Future[list[Counts]]:
         """A future that is done; a task that takes longer than the timeout ends the process, and says where it hung."""
-        if not self.timeout or sys.__stderr__ is None:
+        with in_time(self.timeout, task.cell):
             return at_once(self.engine.run, task)
-        faulthandler.dump_traceback_later(self.timeout, exit=True, file=sys.__stderr__)  # sys.stderr may be no file
-        try:
-            return at_once(self.engine.run, task)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return at_once(self.engine.show, cell, images, draw)
+        with in_time(self.timeout, cell):
+            return at_once(self.engine.show, cell, images, draw)
 
     def close(self) -> None:
         pass
 
     def abandon(self) -> None:
         pass
+
+
+@contextmanager
+def in_time(seconds: float, cell: Cell) -> Iterator[None]:
+    """End the process where what is done within takes longer (0: however long): a hanging plugin cannot be stopped."""
+    if not seconds:
+        yield
+        return
+    watch = threading.Timer(seconds, end_as_hung, (seconds, cell))
+    watch.daemon = True
+    watch.start()
+    if sys.__stderr__ is not None:  # sys.stderr may be no file
+        # Where the plugin lets no other thread run, neither runs ours; this one needs no interpreter, and says less.
+        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        watch.cancel()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def end_as_hung(seconds: float, cell: Cell) -> None:
+    """Say where it hangs and what to do, and end the process as refused, whatever its other threads do."""
+    try:
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__)
+            print(f"error: {overdue(seconds, named(cell))}", file=sys.__stderr__, flush=True)
+    finally:
+        os._exit(2)
 
 
 @dataclass
