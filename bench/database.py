@@ -8,14 +8,18 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.journal import read_journal
+from bench.types import key_of
 from bench.votes import decode_all
 
 FORMAT = 3  # 1: without checksums; 2: a number for every class, however many there are
+LATER = 3  # formats after this one that are believed: one flipped bit makes 7, 11, 19, ... of 3
 DATABASE = "run.sqlite"
+WAL = 2  # what the header says of who may read and write; 1 is without a journal of this kind
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 VOTES = COLUMNS.index("votes")
@@ -33,7 +37,10 @@ CREATE TABLE IF NOT EXISTS blocks (
 PRAGMA user_version = {FORMAT};
 """
 SELECTED = ", ".join((*COLUMNS, "crc"))
+READ = {"manifest": "json", "cells": "key, cell, error", "blocks": ", ".join(COLUMNS)}  # of every format
+ROOTS = {"manifest": 2, "cells": 3, "blocks": 4}  # the pages where SQLite begins the tables of SCHEMA
 INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # names in a damaged schema may be no text
 UNWRITABLE = "cannot be written ({error}); make it writable, or give another --out"
 REMEDIES = {  # by SQLite's primary error code; what is not here is damage
     sqlite3.SQLITE_FULL: "cannot be written ({error}); make room, and the same command continues",
@@ -50,11 +57,12 @@ class StoreError(Exception):
 
 
 def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
-    """Open a database; raises StoreError where it is of a later format."""
+    """Open a database; raises StoreError where it is of a later format, one of DAMAGE where its tables are not ours."""
     db = sqlite3.connect(uri or path, timeout=30, uri=uri is not None)
     try:
         db.execute("PRAGMA trusted_schema = OFF")  # the file may be anybody's: its schema calls no functions
         refuse_later(db, path)
+        refuse_others(db)
     except BaseException:
         db.close()
         raise
@@ -72,11 +80,12 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StoreError: it is damaged, of a later format, or cannot be opened.
     """
     try:
+        refuse_damage(path)
         with ExitStack() as opened:
             db = readable(path, opened)
             opened.callback(db.close)
             yield db
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         raise damaged(path, error) from error
 
 
@@ -102,13 +111,26 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return *values, zlib.crc32(repr(values).encode())
 
 
+def holds(row: tuple[Any, ...]) -> bool:
+    """Whether the checksum of a row of blocks (its last column) holds, where it has one."""
+    return row[-1] is None or zlib.crc32(repr(row[:-1]).encode()) == row[-1]
+
+
+def is_cell(row: tuple[Any, ...]) -> bool:
+    """Whether a row of cells has the key that its cell has."""
+    try:
+        return key_of(json.loads(row[1])) == row[0]
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
 def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
     """Rows of blocks whose checksums (the last column) hold; raises StoreError where one does not.
 
     SQLite notices damage to its own structure, not to the values that it holds.
     """
     for row in rows:
-        if row[-1] is not None and zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
+        if not holds(row):
             raise StoreError(
                 f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` saves the others"
             )
@@ -132,9 +154,15 @@ def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """The manifest of a database, empty where nothing has begun; raises StoreError where its checksum does not hold."""
     crc = "crc" if has_checksums(db) else "NULL"
     rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
-    if rows and rows[0][1] not in (None, zlib.crc32(rows[0][0].encode())):
-        raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` saves what is whole")
-    return json.loads(rows[0][0]) if rows else {}
+    if not rows:
+        return {}
+    try:
+        manifest = json.loads(rows[0][0])
+        if rows[0][1] in (None, zlib.crc32(rows[0][0].encode())) and isinstance(manifest, dict):
+            return manifest
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` saves what is whole")
 
 
 def has_checksums(db: sqlite3.Connection) -> bool:
@@ -153,22 +181,53 @@ def add_checksums(db: sqlite3.Connection) -> None:
 
 
 def refuse_later(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError where a database is of a later format."""
+    """Raise StoreError where a database is of a later format, sqlite3.DatabaseError where its format is damage."""
+    db.execute("SELECT count(*) FROM sqlite_master").fetchall()  # what cannot be opened is not of a later format
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > FORMAT:
+    if FORMAT < version <= FORMAT + LATER:
         raise later_format(path, version, FORMAT)
+    if version not in range(FORMAT + 1):
+        raise sqlite3.DatabaseError(f"its format is {version}")
+
+
+def refuse_damage(path: Path) -> None:
+    """Raise sqlite3.DatabaseError where a file is damaged in a way of which SQLite says nothing, or something else.
+
+    Behind a damaged page of the journal it leaves out all transactions. A run may be writing, and a journal that begins
+    anew while it is read looks damaged, but not twice.
+    """
+    with suppress(OSError):  # SQLite says so itself
+        with path.open("rb") as file:
+            if any(version > WAL for version in file.read(20)[18:]):  # for SQLite the file may then be read only
+                raise sqlite3.DatabaseError("its header is not one of SQLite's")
+        if all(read_journal(path).damaged for _ in range(2)):
+            raise sqlite3.DatabaseError("a page of its journal is damaged, and what follows is not read")
+
+
+def refuse_others(db: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError where a database has tables, and not ours.
+
+    Whoever writes would make those that are missing anew. And a table that begins elsewhere may be a part of itself.
+    """
+    roots = dict(db.execute("SELECT name, rootpage FROM sqlite_master"))
+    if not roots:
+        return
+    for table, columns in READ.items():
+        db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+    if roots != ROOTS and db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("its tables begin where they should not")
 
 
 def later_format(path: Path, version: int, known: int) -> StoreError:
     return StoreError(f"{path} is of format {version}, this version knows up to {known}; update purifybench")
 
 
-def primary(error: sqlite3.Error) -> int:
+def primary(error: Exception) -> int:
     """SQLite's primary error code, 0 where it gives none."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def damaged(path: Path, error: sqlite3.Error) -> StoreError:
+def damaged(path: Path, error: Exception) -> StoreError:
     """What to say of an error of SQLite's: what the system refuses is no damage."""
     remedy = REMEDIES.get(primary(error), "is damaged or no results database ({error})")
     if primary(error) not in REMEDIES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,23 @@ from filelock import FileLock, Timeout
 
 from bench.database import (
     COLUMNS,
+    DAMAGE,
     DATABASE,
     SELECTED,
-    VOTES,
     StoreError,
     add_checksums,
-    checked,
+    holds,
+    is_cell,
+    refuse_damage,
     refuse_later,
+    refuse_others,
     stored_manifest,
 )
-from bench.pages import rows_in_pages
+from bench.journal import read_journal
+from bench.pages import Row
 from bench.results import MANIFEST, read_export
+from bench.salvage import KEY, is_whole, salvage
 from bench.store import Store
-from bench.types import Cell
-from bench.votes import decode
-
-KEY = 4  # columns of a block's primary key: cell, image, stage, first
-DRAWS = COLUMNS.index("draws")
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,16 @@ class Repaired:
     Attributes:
         kept: blocks that are whole.
         damaged: blocks whose checksum, or whose votes, do not hold.
-        unreadable: whether parts of the file could not be read, so that more blocks may be lost.
+        unreadable: whether parts of the file or its journal could not be read, so that more blocks may be lost.
         backup: where the damaged file lies now; None where nothing had to be done.
+        described: whether it is known what was counted; otherwise the run's own command says so again.
     """
 
     kept: int
     damaged: int
     unreadable: bool
     backup: Path | None
+    described: bool = True
 
 
 def repair(folder: Path) -> Repaired:
@@ -78,77 +79,80 @@ def rewrite(folder: Path, path: Path) -> Repaired:
     fresh, torn = folder / "repair", folder / "repair" / "torn"
     shutil.rmtree(fresh, ignore_errors=True)
     torn.mkdir(parents=True)
-    db = sqlite3.connect(copied(path, torn))
+    journal = read_journal(path)
     try:
-        with suppress(sqlite3.DatabaseError):
-            refuse_later(db, path)
-            add_checksums(db)
-        manifest, cells = facts(db, folder)
-        found, unreadable = every_row(db, path)
-        sound = is_sound(db)
+        with closing(sqlite3.connect(copied(path, torn))) as db:
+            with suppress(*DAMAGE):
+                refuse_later(db, path)
+                add_checksums(db)
+            manifest, cells, complete = facts(db, path)
+            found, unreadable = every_row(db)
+            sound = complete and not unreadable and is_sound(db, path)
+        whole = {row[:KEY]: row for row in found if is_whole(row)}
+        if sound and len(whole) == len(found) and all(map(holds, found)):
+            shutil.rmtree(fresh)
+            return Repaired(len(whole), 0, False, None)
+        rest = salvage(path, journal)
+        manifest = manifest or next(iter(rest.manifests), {})
+        cells = {**rest.cells, **cells}
+        whole = {**rest.blocks, **whole}
+        if not manifest:
+            manifest, cells = from_exports(folder, cells, bool(whole))
     except StoreError:
         shutil.rmtree(fresh)
         raise
-    finally:
-        db.close()
-    whole = [row for row in found if is_whole(row)]
-    if len(whole) == len(found) and sound and not unreadable:
-        shutil.rmtree(fresh)
-        return Repaired(len(whole), 0, False, None)
     with Store(fresh) as store:
-        store.take_over(manifest, cells, (row[:-1] for row in whole))
+        store.take_over(manifest, cells.values(), (row[:-1] for row in whole.values()))
     backup = next(b for n in range(1, 1000) if not (b := folder / f"{DATABASE}.damaged-{n}").exists())
     for end in ("", "-wal", "-shm"):
         if (file := path.with_name(path.name + end)).exists():
             file.replace(backup.with_name(backup.name + end))
     (fresh / DATABASE).replace(path)
     shutil.rmtree(fresh)
-    return Repaired(len(whole), len(found) - len(whole), unreadable, backup)
+    dropped = {row[:KEY] for row in found} - set(whole)
+    return Repaired(len(whole), len(dropped), unreadable or journal.damaged, backup, bool(manifest))
 
 
-def facts(db: sqlite3.Connection, folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    """The manifest and the cells, from the database or, where it has lost them, from the exports."""
+def facts(db: sqlite3.Connection, path: Path) -> tuple[dict[str, Any], dict[str, Row], bool]:
+    """The manifest and the cells that are whole, as SQLite reads them, and whether that is all of them."""
     try:
-        manifest = stored_manifest(db, folder / DATABASE)
-        if not manifest:
-            raise ValueError("there is none")
-        cells = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        return manifest, [row for row in cells if Cell.from_json(row[1]).key == row[0]]
-    except (sqlite3.DatabaseError, StoreError, ValueError, TypeError) as error:
-        if not (folder / MANIFEST).is_file():
-            raise StoreError(
-                f"{folder / DATABASE} has lost its manifest ({error}), and there is no {MANIFEST} beside it: nothing "
-                "can be saved. Move it away and run again"
-            ) from error
-        exported, registered, _ = read_export(folder)
-        return exported, registered
+        manifest = stored_manifest(db, path)
+        rows = db.execute("SELECT key, cell, error FROM cells").fetchall()
+    except (*DAMAGE, StoreError):
+        return {}, {}, False
+    whole = {row[0]: row for row in rows if is_cell(row)}
+    return manifest, whole, bool(manifest) and len(whole) == len(rows)
 
 
-def every_row(db: sqlite3.Connection, path: Path) -> tuple[list[Row], bool]:
-    """Every block that can be read, and whether some could not by way of SQLite; then the file's own pages are read."""
+def from_exports(folder: Path, cells: dict[str, Row], saved: bool) -> tuple[dict[str, Any], dict[str, Row]]:
+    """The manifest that was exported, empty where none was, and its cells besides those that are known.
+
+    Raises:
+        StoreError: there is none, and no block is saved.
+    """
+    if (folder / MANIFEST).is_file():
+        manifest, registered, _ = read_export(folder)
+        return manifest, {**{row[0]: row for row in registered}, **cells}
+    if saved:
+        return {}, cells
+    raise StoreError(
+        f"{folder / DATABASE} has lost its manifest, and there is no {MANIFEST} beside it: nothing can be saved. "
+        "Move it away and run again"
+    )
+
+
+def every_row(db: sqlite3.Connection) -> tuple[list[Row], bool]:
+    """Every block that SQLite can read, and whether there were some that it could not."""
     rows: dict[Row, Row] = {}
     for order in ("", " DESC"):  # from both ends up to what is damaged
         by = ", ".join(name + order for name in COLUMNS[:KEY])
         try:
             for row in db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
                 rows[row[:KEY]] = row
-        except (sqlite3.DatabaseError, ValueError):  # ValueError: text that is not text any more
+        except (*DAMAGE, ValueError):  # ValueError: text that is not text any more
             continue
         return list(rows.values()), False
-    for row in rows_in_pages(path.read_bytes(), len(COLUMNS) + 1):
-        if is_whole(row):
-            rows.setdefault(row[:KEY], row)
     return list(rows.values()), True
-
-
-def is_whole(row: Row) -> bool:
-    """Whether a block's checksum holds (where it has one) and its votes add up to its draws."""
-    *values, crc = row
-    try:
-        votes = decode(row[VOTES])
-        return sum(votes) == row[DRAWS] and min(votes) >= 0 and (crc is None or checked(tuple(values))[-1] == crc)
-    except (ValueError, TypeError):
-        return False
 
 
 def copied(path: Path, folder: Path) -> Path:
@@ -166,11 +170,14 @@ def copied(path: Path, folder: Path) -> Path:
     return copy
 
 
-def is_sound(db: sqlite3.Connection) -> bool:
-    """Whether SQLite finds the file's structure sound."""
+def is_sound(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether SQLite finds the file's structure sound, and we its tables."""
     try:
+        refuse_damage(path)
+        refuse_later(db, path)
+        refuse_others(db)
         return bool(db.execute("PRAGMA quick_check").fetchone() == ("ok",))
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         return False
 
 
@@ -183,5 +190,7 @@ def verdict(found: Repaired) -> Iterator[str]:
     if found.damaged:
         yield f"dropped {found.damaged:,} blocks whose checksum or votes do not hold"
     if found.unreadable:
-        yield "parts of the file could not be read; their blocks are lost"
+        yield "parts of it could not be read; blocks that lay nowhere else are lost"
+    if not found.described:
+        yield "the manifest is lost: nothing reads these blocks until the run's own command has written it again"
     yield "the run's own command counts again what is missing"

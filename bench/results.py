@@ -22,6 +22,7 @@ from bench.database import (
     StoreError,
     has_checksums,
     intact,
+    is_cell,
     later_format,
     reading,
     stored_manifest,
@@ -83,17 +84,20 @@ def read_run(folder: Path) -> Run:
         published = read_published(folder)
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
-    known = {key: (text, error) for key, text, error in registered}
+    path = folder / (DATABASE if from_database else MANIFEST)
+    known = {row[0]: row for row in registered}
     current = [key for key in manifest.get("sweep", ()) if key in known]  # in the order in which they were asked for
+    if not all(is_cell(known[key]) for key in current):
+        remedy = f"`bench doctor --repair {folder}` saves the others" if from_database else f"export it from {DATABASE}"
+        raise StoreError(f"{path}: a cell is damaged; {remedy}")
     try:
-        cells = {key: Cell.from_json(known[key][0]) for key in current}
+        cells = {key: Cell.from_json(known[key][1]) for key in current}
     except (TypeError, ValueError) as error:
-        path = folder / (DATABASE if from_database else MANIFEST)
         raise StoreError(
             f"{path} holds a cell that this version cannot read ({error}); update purifybench, or run again with "
             "another --out"
         ) from error
-    errors = {key: known[key][1] for key in current if known[key][1]}
+    errors = {key: known[key][2] for key in current if known[key][2]}
     return Run(folder, manifest, cells, errors, blocks, published)
 
 

@@ -17,6 +17,7 @@ from bench.certify import Tally
 from bench.database import (
     COLUMNS,
     COSTS,
+    DAMAGE,
     DATABASE,
     INSERT,
     SCHEMA,
@@ -27,6 +28,7 @@ from bench.database import (
     connect,
     damaged,
     intact,
+    refuse_damage,
     stored_manifest,
     votes_of,
 )
@@ -55,12 +57,13 @@ class Store:
             raise StoreError(f"{folder} cannot be written ({error}); give another --out") from error
         try:
             known = path.is_file()
+            refuse_damage(path)
             self._db = connect(path)
             add_checksums(self._db)
             self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + SCHEMA)
             if not known and (folder / MANIFEST).is_file():
                 self._restore()
-        except (sqlite3.DatabaseError, StoreError) as error:
+        except (*DAMAGE, StoreError) as error:
             self._lock.release()
             raise error if isinstance(error, StoreError) else damaged(path, error) from error
 
@@ -92,7 +95,7 @@ class Store:
         try:
             with self._db:
                 yield self._db
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             raise damaged(self.folder / DATABASE, error) from error
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:

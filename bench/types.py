@@ -50,10 +50,8 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits of the hash of the canonical form, JSON with sorted keys."""
-        facts = {name: value for name, value in asdict(self).items() if name != "compute" or value}
-        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """See `key_of`."""
+        return key_of(asdict(self))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -67,6 +65,13 @@ class Cell:
     @classmethod
     def from_json(cls, text: str) -> Cell:
         return cls(**json.loads(text))
+
+
+def key_of(facts: Mapping[str, object]) -> str:
+    """Sixteen hexadecimal digits of the hash of a cell's canonical form, JSON with sorted keys."""
+    facts = {name: value for name, value in facts.items() if name != "compute" or value}
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, order=True)

@@ -241,7 +241,7 @@ def test_a_repair_leaves_a_later_version_alone(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         begin(store)
     db = sqlite3.connect(tmp_path / DATABASE)
-    db.execute("PRAGMA user_version = 9")
+    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
     db.close()
     with pytest.raises(StoreError, match="update purifybench"):
         repair(tmp_path)
