@@ -223,3 +223,15 @@ def test_everything_that_decides_the_counts_is_in_the_key_and_the_order_of_param
     assert set(changes) == {f.name for f in dataclasses.fields(Cell)}
     keys = {dataclasses.replace(cell, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {cell.key}) == len(changes) + 1
+
+
+def test_what_was_added_is_synced_no_more_often_than_once_a_second(tmp_path, monkeypatch):
+    cell, now, synced = make_cell(), 100.0, []
+    monkeypatch.setattr("bench.store.time.monotonic", lambda: now)
+    with Store(tmp_path) as store:
+        store.begin([cell], {})
+        for k, now in enumerate((100.0, 100.4, 100.9, 101.1, 101.2, 109.0, 109.5)):  # noqa: B007
+            store.add([make_counts(cell, k)])
+            synced.append(store._db.execute("PRAGMA synchronous").fetchone() == (2,))
+        assert store.size() == 7
+    assert synced == [True, False, False, True, False, True, False]
