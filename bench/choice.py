@@ -118,11 +118,13 @@ def measured(trials: Trials, asked: Mapping[str, Any]) -> dict[str, Any]:
     (once,) = trials.seconds([first], 10, classifier=True)
     tried = max(4, min(TRIED, int(10 * LONG / 4 / once)))
     timed = partial(trials.seconds, rows=tried)
+    likely = first.precision  # of a compiled network, whose speed an eager one does not foretell
     if trials.roles:
         layouts = [False, True] if asked["channels_last"] == AUTO else [first.channels_last]
         ways = [replace(first, precision=p, channels_last=c) for p in precisions(asked, device) for c in layouts]
         ways = [way for way in (first, *(way for way in ways if way != first)) if faithful(way)]
-        first = choose(ways or [replace(first, precision="fp32")], timed, CLEARLY)
+        ways = ways or [replace(first, precision="fp32")]
+        likely, first = ways[0].precision, choose(ways, timed, CLEARLY)
     if asked["classifier"] == AUTO:
         other = replace(first, classifier="bf16")
         found["logits"] = trials.logit_distance(other, first)
@@ -131,7 +133,8 @@ def measured(trials: Trials, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["compile"] != "no":
         modes = compile_modes(device) if asked["compile"] == AUTO else [asked["compile"]]
         ways = [
-            replace(first, compile=mode, rows=rows, channels_last=layout)
+            replace(first, precision=precision, compile=mode, rows=rows, channels_last=layout)
+            for precision in dict.fromkeys([likely, first.precision])
             for mode in modes
             for layout in compiled_layouts(asked, first, device)
         ]

@@ -101,6 +101,17 @@ def test_a_compiled_network_on_a_cpu_has_its_channels_innermost_if_left_open(tin
         assert settled.cells[0].compute == laid_out | {"compile": "default", "rows": 6}
 
 
+def test_the_precision_of_a_compiled_network_is_not_chosen_by_eager_speed(tiny_preset, cache, monkeypatch):
+    """Where eager bf16 is slow, as with the channels innermost on a CPU, compiled bf16 need not be."""
+    monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+    monkeypatch.setattr(Trials, "distance", lambda self, way: 0.0)
+    taken = {("fp32", "no"): 2.0, ("bf16", "no"): 4.0, ("fp32", "default"): 1.8, ("bf16", "default"): 1.0}
+    monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [taken[w.precision, w.compile] for w in ways])
+    for compile_, precision in (("no", "fp32"), ("auto", "bf16"), ("default", "bf16")):
+        settled = settle(planned_of(tiny_preset(compile_, precision="auto", compile=compile_, rows=6)), "cpu")
+        assert settled.cells[0].precision == precision
+
+
 def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no C++ compiler")
