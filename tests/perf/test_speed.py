@@ -10,7 +10,6 @@ import time
 import timeit
 
 import pytest
-import torch
 from contenders import Race, full_size, named
 
 from bench.meter import Stopwatch
@@ -23,12 +22,12 @@ ROUNDS = {True: 5, False: 9}
 
 @pytest.fixture(scope="session")
 def embedded(quick):
-    options = {"precision": "auto", "compile": "default", "rows": 250, "batch": 500, "classifier": "bf16"}
-    options["channels_last"] = not torch.cuda.is_available()
+    options = {"precision": "auto", "channels_last": "auto", "compile": "default", "rows": 250, "batch": 500}
+    options["classifier"] = "bf16"
     if not quick:
-        options |= {"channels_last": "auto", "compile": "auto", "rows": "auto", "batch": "auto", "classifier": "auto"}
+        options |= {"compile": "auto", "rows": "auto", "batch": "auto", "classifier": "auto"}
     purifiers = ",".join(QUICK if quick else QUICK + MORE)
-    race = Race("embedded", purifiers, options, draws=100, looped=2 if quick else 10)
+    race = Race("embedded", purifiers, options, draws=100, images=60, looped=4 if quick else 10)
     yield race
     race.close()
 
