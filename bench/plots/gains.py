@@ -79,7 +79,8 @@ def span(table: pd.DataFrame, least: float) -> tuple[float, float]:
     ends = []
     for column, sign in (("gain_low", -1), ("gain_high", 1)):
         far = sign * table[column].to_numpy()
-        ends.append(sign * max(least, min(float(far.max()), 4 * float(np.quantile(np.maximum(far, 0), 0.7)))))
+        far = far[far > 0]  # those that reach to this side at all
+        ends.append(sign * max(least, min(far.max(), 4 * np.quantile(far, 0.7)) if len(far) else 0.0))
     room = EDGE * (ends[1] - ends[0])
     return ends[0] - room, ends[1] + room
 
