@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from bench.analysis.statistics import mean_interval
 from bench.data import load as load_images
 from bench.engine import SELECTION, Engine
+from bench.executors.local import InProcess
 from bench.metrics import measure as measuring
 from bench.metrics.again import MetricsError, Pair, chosen_images, planned, preset_of, recount
 from bench.metrics.file import Metrics, read_metrics
@@ -158,6 +160,15 @@ def test_a_failing_cell_is_left_out_and_named(run_folder, cli, monkeypatch):
     done = cli("metrics", run_folder, "--only", "l2")
     assert "not measured: purifier 'onestep-edm'" in done.stdout and "no such luck" in done.stdout
     assert [cell.label for cell in read_metrics(run_folder).cells] == ["none"]
+
+
+def test_workers_that_die_again_and_again_end_it_with_a_message(run_folder, cli, monkeypatch):
+    def dead(self, *_):
+        raise BrokenExecutor("worker processes died again and again")
+
+    monkeypatch.setattr(InProcess, "show", dead)
+    done = cli("metrics", run_folder, "--only", "l2")
+    assert done.exit_code == 2 and "died again and again" in done.stderr
 
 
 def test_exports_alone_are_enough(run_folder, tmp_path, cli):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -65,14 +66,14 @@ def metrics(
         say(f"{name}: {judge.network.name}")
     networks = {name: judge.network for name, judge in at_hand.items()}
     asked = Metrics(len(chosen), draws, networks, missing, made_on(devices[0], preset.precision))
-    executor = start(made, devices)
+    executor = start(made, devices, say)
     record = None
     try:
         with console.status("measuring") as status:
             for record in measure(found, pairs, made, executor, at_hand, asked, chosen, before, say):
                 write_metrics(run, record)
                 status.update(f"measured {len(record.cells)} of {len(pairs)} cells")
-    except MetricsError as error:
+    except (MetricsError, BrokenExecutor) as error:
         raise refuse(error) from error
     except KeyboardInterrupt:
         say(f"interrupted: what was measured is stored in {run}; the same command continues")
