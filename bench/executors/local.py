@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +21,11 @@ import torch
 
 from bench.engine import Engine, Shown, Task
 from bench.executors import died, named, overdue
+from bench.executors.spawned import Workers, end_with_parent, ignore_interrupts
 from bench.meter import processor_flags
 from bench.types import Cell, Counts
 
 Result = TypeVar("Result")
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
 GRACE = 30  # seconds that a process has to say that it hung
 DEATHS = 3  # of a worker while a batch is under way, before the batch is given up
 _engine: Engine | None = None  # of a worker process
@@ -195,57 +193,13 @@ class Processes:
         return not self._ended
 
 
-class WorkerProcess(SpawnProcess):
-    """A process that interrupts do not reach, from its first moment on: its driver decides how the run ends."""
-
-    def start(self) -> None:
-        with held_back():  # and in the new process until `start_worker`, for it imports torch before
-            super().start()
-
-    def terminate(self) -> None:
-        """As `kill`: a pool whose worker died ends the others by this, and they ignore SIGTERM."""
-        self.kill()
-
-
-class Workers(SpawnContext):
-    Process = WorkerProcess  # type: ignore[assignment]
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Interrupts wait until the end of this, in this thread; in a process that it starts, until it lets them come."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def start_worker(assigned: multiprocessing.Queue) -> None:
     """Make this process's engine, and end with the parent."""
     global _engine
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)  # drops what was held back, too
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    ignore_interrupts()
     end_with_parent()
     images, weights, device, plugins = assigned.get()
     _engine = Engine(images, weights, prepare_device(device), plugins)
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it does: what is killed leaves no worker behind."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_task(task: Task) -> list[Counts]:
