@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.results import export, read_run
@@ -23,6 +24,13 @@ def make_counts(cell: Cell, image: int = 0, stage: str = "estimate", first: int 
 
 def make_manifest(*cells: Cell) -> dict:
     return {"format": 1, "sweep": [cell.key for cell in cells], "labels": {"0": 3}}
+
+
+def closed_run(folder: Path, fill: Callable[[Store], None]) -> Path:
+    """A folder whose store was filled so and closed, without exports."""
+    with Store(folder) as store:
+        fill(store)
+    return folder
 
 
 def make_run(folder: Path) -> Path:

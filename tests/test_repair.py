@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from stored import closed_run
 
 from bench.database import DATABASE, StoreError
 from bench.repair import repair, verdict
@@ -36,10 +37,7 @@ def fill(store: Store) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed run of 2,400 blocks, without exports."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    with Store(folder) as store:
-        fill(store)
-    return folder
+    return closed_run(tmp_path_factory.mktemp("whole") / "run", fill)
 
 
 def rows(folder: Path) -> set[tuple]:

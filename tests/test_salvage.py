@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from stored import make_cell, make_counts, make_manifest
+from stored import closed_run, make_cell, make_counts, make_manifest
 
 from bench.database import DATABASE, FORMAT, LATER, StoreError
 from bench.journal import FRAME, HEADER, USUAL, read_journal
@@ -41,10 +41,7 @@ def flipped(content: bytes, at: int, bit: int) -> bytes:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed run without exports."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    with Store(folder) as store:
-        fill(store)
-    return folder
+    return closed_run(tmp_path_factory.mktemp("whole") / "run", fill)
 
 
 @pytest.fixture(scope="module")

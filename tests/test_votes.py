@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from stored import make_cell, make_counts, make_manifest
+from stored import closed_run, make_cell, make_counts, make_manifest
 
 from bench.certify import Tally
 from bench.database import DATABASE, FORMAT, INSERT, SELECTED, VOTES, StoreError, checked
@@ -106,10 +106,7 @@ def fill(store: Store) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed run of 600 blocks of a thousand classes, without exports."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    with Store(folder) as store:
-        fill(store)
-    return folder
+    return closed_run(tmp_path_factory.mktemp("whole") / "run", fill)
 
 
 @pytest.fixture
