@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bench.commands import running  # isort: skip  # help lists commands in the order in which they are imported
-from bench.commands import measuring, planning, reading, tools
-from bench.commands.shell import app
+from bench.cli import planning, tools
+from bench.cli import quality as measuring
+from bench.cli import results as reading
+from bench.cli import run as running
+from bench.cli.shell import app
 
 __all__ = ["app", "measuring", "planning", "reading", "running", "tools"]
 

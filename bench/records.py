@@ -1,11 +1,166 @@
-"""Records as JSON."""
+"""The frozen records that travel through the harness. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+Stage = Literal["select", "estimate"]
+
+COUNTED = "counts"  # where a row of a table has its radii from: draws that were counted here, or a published log
+IMPORTED = "imported, radii only"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep: everything that decides its counts, and nothing that does not.
+
+    `N0`, `N`, `alpha` and the batch size are absent on purpose: counts are facts about draws, certificates are read
+    from them afterwards.
+
+    Attributes:
+        purifier, parameters: the plugin's name and all of its parameters.
+        classifier, classifier_parameters: likewise.
+        dataset, data_hash: name and fingerprint of the images.
+        sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
+        seed: of the noise.
+        precision: in which the purifier's networks compute: `fp32`, `tf32`, `bf16` or `fp16`.
+        device_type: `cpu` or `cuda`; their arithmetic differs in the last bits.
+        hashes: of the code and the weights that take part, by name.
+        compute: how else the networks compute, where it is not eagerly as they are: `channels_last`, `compile` (a mode
+            of torch.compile) and `rows` (the fixed number that a compiled network sees at once).
+    """
+
+    purifier: str
+    parameters: Mapping[str, object]
+    classifier: str
+    classifier_parameters: Mapping[str, object]
+    dataset: str
+    data_hash: str
+    sigma: float
+    seed: int
+    precision: str
+    device_type: str
+    hashes: Mapping[str, str]
+    compute: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """See `key_of`."""
+        return key_of(asdict(self))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def label(self) -> str:
+        """How a person names the cell's purifier: `pf-ode(steps=4)`."""
+        inside = ", ".join(f"{k}={v}" for k, v in self.parameters.items())
+        return f"{self.purifier}({inside})" if inside else self.purifier
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        return cls(**json.loads(text))
+
+
+def key_of(facts: Mapping[str, object]) -> str:
+    """Sixteen hexadecimal digits of the hash of a cell's canonical form, JSON with sorted keys."""
+    facts = {name: value for name, value in facts.items() if name != "compute" or value}
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """Consecutive draws of one image: the atom of work, of resume and of distribution.
+
+    Attributes:
+        cell: the cell's key.
+        image: index in the test split.
+        stage: selection and estimation use independent draws.
+        first, draws: draws `first` to `first + draws - 1` of the stage.
+    """
+
+    cell: str
+    image: int
+    stage: Stage
+    first: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a block took, its share of the batch that it travelled in.
+
+    Attributes:
+        nfe: network evaluations of the purifier, in rows (one row through one network is one).
+        classifier_rows: rows through the classifier.
+        noise_s, purify_s, classify_s: seconds by stage, of the device.
+        peak_bytes: highest memory of the process (CPU) or of the device (GPU) so far.
+        device: its name and the number of threads.
+    """
+
+    nfe: int
+    classifier_rows: int
+    noise_s: float
+    purify_s: float
+    classify_s: float
+    peak_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Votes per class of one block (`len == K`, summing to its draws), and their cost.
+
+    Attributes:
+        start_s: seconds that its worker took before, to load, compile and warm up; of a cell's first block there.
+    """
+
+    block: Block
+    votes: tuple[int, ...]
+    cost: Cost
+    start_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the counts of one image prove, with confidence `1 - alpha`.
+
+    Attributes:
+        predicted: the class, or None for abstained.
+        draws: estimation draws that were used.
+        p_lower: lower confidence bound of the class's probability.
+        radius: L2, in [0,1] pixel units; 0 where abstained.
+        rule: which certifier made it.
+        p_upper: upper bound of the class's probability; 1 under one-sided rules, which give none.
+    """
+
+    predicted: int | None
+    draws: int
+    p_lower: float
+    radius: float
+    rule: str
+    p_upper: float = 1.0
+
+
+Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Blocks of one cell that travel through the networks together."""
+
+    cell: Cell
+    blocks: tuple[Block, ...]
 
 
 def as_json(record: Any) -> str:

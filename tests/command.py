@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from bench.database import DATABASE
-from bench.results import read_run
+from bench.store.database import DATABASE
+from bench.store.run import read_run
 
 OK, FAILED, REFUSED = 0, 1, 2
 

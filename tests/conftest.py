@@ -62,9 +62,9 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.data import load as load_images
     from classifiers.nets.cnn import CNN as Classifier
     from classifiers.nets.files import save_cnn
-    from purifiers.nets.cards import Card
-    from purifiers.nets.files import load, save
-    from purifiers.nets.unet import PixelUNet
+    from purifiers.nets.architectures.unet import PixelUNet
+    from purifiers.nets.hub.cards import Card
+    from purifiers.nets.hub.files import load, save
 
     folder = tmp_path_factory.mktemp("zoo")
     with torch.random.fork_rng(), torch.no_grad():

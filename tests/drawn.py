@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.bounds import certified_radius, clopper_pearson_lower, largest_radius
-from bench.examples_file import Examples, Panel
-from bench.summary import COUNTED, Summary, describe_row
+from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
+from bench.store.examples import Examples, Panel
+from bench.summary.summary import COUNTED, Summary, describe_row
 
 NOTES = ("incomplete: 1 of 36 cells have fewer images than were asked for", "measured on different devices: a; b")
 FAILED = {"run": "embedded", "cell": "x", "label": "broken", "purifier": "broken", "family": "sde", "sigma": 0.5}

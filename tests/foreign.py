@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from purifiers.nets import edm, jcm, openai
-from purifiers.nets.cards import Card
-from purifiers.nets.files import lay_out
-from purifiers.nets.state import rule
+from purifiers.nets.checkpoints import edm, jcm, openai
+from purifiers.nets.checkpoints.state import rule
+from purifiers.nets.hub.cards import Card
+from purifiers.nets.hub.files import lay_out
 
 SONG = {
     "img_resolution": 8,

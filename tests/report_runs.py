@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.database import COLUMNS
-from bench.examples_file import Examples, Panel
-from bench.metrics.file import Measured, Metrics, Network, Value
+from bench.records import Cell
 from bench.report import write_report
-from bench.results import Run
-from bench.summary import Summary, summarise
-from bench.types import Cell
+from bench.store.database import COLUMNS
+from bench.store.examples import Examples, Panel
+from bench.store.quality import Measured, Metrics, Network, Value
+from bench.store.run import Run
+from bench.summary.summary import Summary, summarise
 
 N0, N = 10, 40
 PRESET = {

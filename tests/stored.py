@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.results import export, read_run
-from bench.store import Store
-from bench.types import Block, Cell, Cost, Counts
+from bench.records import Block, Cell, Cost, Counts
+from bench.store.run import export, read_run
+from bench.store.store import Store
 
 COST = Cost(nfe=20, classifier_rows=10, noise_s=0.25, purify_s=0.5, classify_s=0.125, peak_bytes=1 << 33, device="CPU")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.certify import Certifier
-from bench.fixed import FixedN
-from bench.notes import notes
-from bench.summary import COUNTED, Summary, describe_row
-from bench.types import Cell
+from bench.certify.base import Certifier
+from bench.certify.fixed import FixedN
+from bench.records import Cell
+from bench.summary.notes import notes
+from bench.summary.summary import COUNTED, Summary, describe_row
 
 CELL: dict[str, Any] = {
     "classifier": "cnn",

@@ -75,9 +75,9 @@ ADM = {
 
 
 def adm_state():
-    from purifiers.nets import edm as edm_nets
-    from purifiers.nets.cards import Card
-    from purifiers.nets.files import lay_out
+    from purifiers.nets.checkpoints import edm as edm_nets
+    from purifiers.nets.hub.cards import Card
+    from purifiers.nets.hub.files import lay_out
 
     given = {k: v for k, v in ADM.items() if k not in (*edm_nets.UNUSED, "model_type", "img_channels")}
     made = edm_nets.dhariwal({**given, "in_channels": 3, "out_channels": 3}, {})
@@ -107,7 +107,7 @@ def test_the_resampling_filter_is_that_of_diffusers(folder):
     from diffusers.models.downsampling import downsample_2d
     from diffusers.models.upsampling import upsample_2d
 
-    from purifiers.nets.songunet import FIR
+    from purifiers.nets.architectures.songunet import FIR
 
     x, taps = torch.randn(2, 5, 8, 8), (1, 3, 3, 1)
     assert torch.allclose(FIR(taps, "down")(x), downsample_2d(x, taps), atol=1e-6)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, norm
 
-from bench.boundaries import PRESETS, SLACK, Constants, boundaries, crossing_probability
+from bench.certify.boundaries import PRESETS, SLACK, Constants, boundaries, crossing_probability
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 TINY = Constants(lambda0=30.0, power=0.5, n_max=40, n_first=8)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.bounds import certified_radius, clopper_pearson_lower, largest_radius
-from bench.certify import Request, Tally
-from bench.fixed import FixedN
+from bench.certify.base import Request, Tally
+from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
+from bench.certify.fixed import FixedN
 
 SIGMA = 0.5
 

@@ -17,8 +17,8 @@ from bench.training.stage import gains, train_one
 from classifiers.nets.cnn import CNN
 from classifiers.nets.files import read_cnn
 from classifiers.training.fit import read_recipe, train_classifier
-from purifiers.nets.cards import Card, read_card
-from purifiers.nets.files import build
+from purifiers.nets.hub.cards import Card, read_card
+from purifiers.nets.hub.files import build
 from purifiers.training import loop
 from purifiers.training.loop import Schedule, fit, learning_rate_factor
 from purifiers.training.losses import edm_loss, tuning_loss

@@ -25,7 +25,7 @@ for line in sys.stdin.read().splitlines():
 
 def test_help_list_refusals_and_summaries_load_no_torch(tiny_preset, tmp_path):
     """All but summaries do without pandas, too."""
-    from bench.store import Store
+    from bench.store.store import Store
 
     with Store(tmp_path / "run"):
         pass
@@ -70,8 +70,10 @@ def test_the_module_is_the_command_line():
 
 
 def test_list_names_every_purifier_network_classifier_data_set_and_preset(cli):
-    from bench import data, plugins, preset
-    from purifiers.nets.known import NETWORKS
+    from bench import data
+    from bench.plugins import registry as plugins
+    from bench.sweep import preset
+    from purifiers.nets.hub.known import NETWORKS
 
     result = cli("list")
     assert result.exit_code == OK

@@ -6,7 +6,7 @@ import json
 
 from command import OK, REFUSED, counts_of, refused, rows_of, run, summary_of
 
-from bench.results import read_run
+from bench.store.run import read_run
 
 
 def test_a_run_tells_its_figures_and_a_second_one_changes_no_count(cli, tiny_preset, tmp_path):
@@ -175,7 +175,7 @@ def test_overrides_replace_the_fields_of_the_preset(cli, tiny_preset, tmp_path):
 
 
 def test_an_interrupted_run_says_so_and_the_same_command_continues_it(cli, tiny_preset, tmp_path, monkeypatch):
-    from bench.engine import Engine
+    from bench.engine.engine import Engine
 
     out, tasks, count = tmp_path / "out", [], Engine.run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from command import OK, refused, run, summary_of
 
-from bench.database import DATABASE
+from bench.store.database import DATABASE
 
 
 def test_the_summary_as_json_has_every_figure_of_every_cell(cli, tiny_preset, tmp_path):
@@ -58,9 +58,9 @@ def test_a_folder_without_a_run_is_refused(cli, tmp_path):
 
 
 def test_a_run_that_was_killed_before_it_counted_has_a_summary_that_says_so(cli, tiny_preset, tmp_path):
-    from bench.plan import manifest, plan
-    from bench.preset import load
-    from bench.store import Store
+    from bench.store.store import Store
+    from bench.sweep.plan import manifest, plan
+    from bench.sweep.preset import load
 
     planned = plan(load(str(tiny_preset()), {}), "cpu")
     with Store(tmp_path / "opened"):
@@ -85,7 +85,7 @@ def test_a_damaged_results_folder_is_refused_by_every_command(cli, tiny_preset, 
 
 
 def test_a_folder_that_another_run_writes_to_is_refused(cli, tiny_preset, tmp_path):
-    from bench.store import Store
+    from bench.store.store import Store
 
     with Store(tmp_path / "out"):
         said = refused(run(cli, tiny_preset(), "--out", tmp_path / "out"))

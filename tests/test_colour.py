@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import data, preset
-from bench.noise import SMOOTHING, RowRng
-from bench.plan import plan
-from bench.plugins import CLASSIFIER, create
-from bench.results import read_run
-from bench.summary import summarise
+from bench import data
+from bench.engine.noise import SMOOTHING, RowRng
+from bench.plugins.registry import CLASSIFIER, create
+from bench.store.run import read_run
+from bench.summary.summary import summarise
+from bench.sweep import preset
+from bench.sweep.plan import plan
 
 SIGMA, N = 0.12, 1000
 JPEG_ACCURACY = 0.832  # measured on all 10,000 test images; on CIFAR-10 itself the network reaches 93.6 %

@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 from summaries import Row, hits, summary_of
 
-from bench.analysis.compare import CompareError, compare
-from bench.analysis.fronts import SCALES, hypervolume
+from bench.analysis.comparison import CompareError, compare
 from bench.analysis.gains import paired_gains
-from bench.analysis.statistics import mcnemar_p
-from bench.summary import IMPORTED
+from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.statistics import mcnemar_p
+from bench.summary.summary import IMPORTED
 
 BEFORE = Row("good", hits(100, range(60)), run="a")
 AFTER = replace(BEFORE, run="b")

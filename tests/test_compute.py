@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from bench import compute, preset
-from bench.compute import FixedRows, prepare_network
-from bench.engine import Engine, LoadError, Task
-from bench.plan import plan
-from bench.trials import How
-from bench.types import Block, Cell
+from bench.engine import compute
+from bench.engine.compute import FixedRows, prepare_network
+from bench.engine.engine import Engine, LoadError
+from bench.engine.trials import How
+from bench.records import Block, Cell, Task
+from bench.sweep import preset
+from bench.sweep.plan import plan
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.conformance import PURIFIER_CHECKS, GaussianDenoiser, run
-from bench.meter import CountedNetwork
-from bench.noise import RowRng
-from bench.plugins import PURIFIER, PluginError, create, parameters
+from bench.engine.meter import CountedNetwork
+from bench.engine.noise import RowRng
+from bench.plugins.registry import PURIFIER, PluginError, create, parameters
+from bench.testing import PURIFIER_CHECKS, GaussianDenoiser, run
 from purifiers import conditioning
 from purifiers.nets.denoisers import VPDenoiser, cosine_alphas_cumprod, karras_levels
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cost import Load, Measured, project, rate
-from bench.cost_inputs import CostError, label, load_of, rates_by_nfe, rates_of_perf
-from bench.cost_measured import measure
-from bench.preset import load as load_preset
+from bench.doctor.cost import Load, Measured, project, rate
+from bench.doctor.cost_inputs import CostError, label, load_of, rates_by_nfe, rates_of_perf
+from bench.doctor.cost_measured import measure
+from bench.sweep.preset import load as load_preset
 from purifiers.edm_stochastic import EDMStochastic
 from purifiers.none import NoPurifier
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from bench.results import read_run
+from bench.store.run import read_run
 
 OK, REFUSED = 0, 2
 

@@ -12,11 +12,11 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from summaries import Row, hits, summary_of
 
-from bench.analysis.decide import Recommendation, recommend
-from bench.analysis.statistics import wilson_interval
-from bench.fixed import FixedN
-from bench.sequential import Sequential
-from bench.summary import IMPORTED, Summary
+from bench.analysis.recommendation import Recommendation, recommend
+from bench.certify.fixed import FixedN
+from bench.certify.sequential import Sequential
+from bench.summary.statistics import wilson_interval
+from bench.summary.summary import IMPORTED, Summary
 
 NONE = Row("none", hits(100, range(10)), nfe=0.0, ms=0.001, family="none")
 GOOD = Row("good", hits(100, range(80)), nfe=1.0, ms=1.0)

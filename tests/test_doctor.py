@@ -7,7 +7,8 @@ import shutil
 import pytest
 from conftest import ROLES
 
-from bench import doctor, preset
+from bench.doctor import checks as doctor
+from bench.sweep import preset
 
 OK, FAILED = 0, 1
 
@@ -17,7 +18,7 @@ def bundled(tiny_zoo, tmp_path, monkeypatch):
     """The tiny zoo in place of the bundled weights: `(networks, classifiers)`."""
     from classifiers import own
     from classifiers.nets import files as classifier_files
-    from purifiers.nets import cards
+    from purifiers.nets.hub import cards
 
     networks, classifiers = tmp_path / "purifiers" / "weights", tmp_path / "classifiers" / "weights"
     for folder, names in ((networks, ROLES), (classifiers, ["classifier"])):
@@ -91,7 +92,7 @@ def test_each_preset_says_what_it_needs_whether_it_fits_and_how_long_it_takes(bu
 
 
 def test_a_library_that_is_missing_is_named_with_its_command(bundled, monkeypatch):
-    from bench import plan
+    from bench.sweep import plan
 
     installed = plan.library_version
     monkeypatch.setattr(plan, "library_version", lambda name: None if name == "lpips" else installed(name))

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from purifiers.nets import download
-from purifiers.nets.cards import WeightsError
-from purifiers.nets.download import obtain
-from purifiers.nets.known import NETWORKS, Known
+from purifiers.nets.hub import download
+from purifiers.nets.hub.cards import WeightsError
+from purifiers.nets.hub.download import obtain
+from purifiers.nets.hub.known import NETWORKS, Known
 
 CONTENT = bytes(range(256)) * 512  # 128 KiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

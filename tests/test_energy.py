@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from bench.energy import energy_since
+from bench.engine.devices import energy_since
 
 
 def test_energy_is_the_difference_of_the_counters_of_the_gpus_used(monkeypatch):

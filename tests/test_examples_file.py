@@ -11,7 +11,7 @@ from drawn import (
     synthetic_examples,
 )
 
-from bench.examples_file import read_examples, write_examples
+from bench.store.examples import read_examples, write_examples
 
 
 def test_examples_survive_a_round_trip(tmp_path):

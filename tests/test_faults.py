@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from command import FAILED, OK, REFUSED, run, summary_of
 
-from bench.results import read_run
+from bench.store.run import read_run
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_classifier_that_cannot_be_loaded_ends_the_run_by_name(cli, tiny_prese
 def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_preset, tmp_path, monkeypatch):
     import torch
 
-    from bench.noise import RowRng
+    from bench.engine.noise import RowRng
 
     path, normal = tiny_preset(purifiers=["none", "ddpm:steps=2"], batch=40, block=5), RowRng.normal
     assert run(cli, path, "--out", tmp_path / "plenty").exit_code == OK

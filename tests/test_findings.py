@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.gains import paired_gains
-from bench.display_decisions import p_words
-from bench.results import read_run
-from bench.shorten import short_names
-from bench.summary import summarise
+from bench.cli.tables import p_words
+from bench.store.run import read_run
+from bench.summary.names import short_names
+from bench.summary.summary import summarise
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "findings.md").read_text()

@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.bounds import (
-    anytime_lower,
-    clopper_pearson_lower,
-    clopper_pearson_upper,
-    randomised_lower,
-)
-from bench.certify import Tally
-from bench.fixed import BOUNDS, FixedN, multi_class
-from bench.rules import of_sweep
-from bench.types import Certificate
+from bench.certify.base import Tally
+from bench.certify.bounds import anytime_lower, clopper_pearson_lower, clopper_pearson_upper, randomised_lower
+from bench.certify.fixed import BOUNDS, FixedN, multi_class
+from bench.certify.rules import of_sweep
+from bench.records import Certificate
 
 SIGMA, ALPHA = 0.5, 0.05
 

@@ -20,11 +20,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from bench.database import DATABASE, FORMAT, StoreError
-from bench.repair import repair
-from bench.results import MANIFEST, export, read_run
-from bench.store import Store
-from bench.types import Block, Cell, Cost, Counts
+from bench.records import Block, Cell, Cost, Counts
+from bench.store.database import DATABASE, FORMAT, StoreError
+from bench.store.repair import repair
+from bench.store.run import MANIFEST, export, read_run
+from bench.store.store import Store
 
 OK, REFUSED = 0, 2
 CELL = Cell("none", {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"})
@@ -266,8 +266,8 @@ def test_a_clock_that_moves_backwards_changes_no_count(tmp_path: Path, cli, tiny
         def now(cls, tz=None):
             return datetime(2026, 1, 1, tzinfo=tz) - timedelta(days=next(looks))
 
-    monkeypatch.setattr("bench.plan.datetime", Backwards)
-    monkeypatch.setattr("bench.run.datetime", Backwards)
+    monkeypatch.setattr("bench.sweep.plan.datetime", Backwards)
+    monkeypatch.setattr("bench.sweep.run.datetime", Backwards)
     monkeypatch.setattr(time, "time", lambda: -86400.0 * next(looks))
     monkeypatch.setattr(time, "time_ns", lambda: -86400 * 10**9 * next(looks))
     for n in (20, 40):

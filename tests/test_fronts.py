@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.analysis.fronts import SCALES, best_probability, front, front_probability, hypervolume
-from bench.analysis.statistics import FEWEST, resampled_means
+from bench.summary.fronts import SCALES, best_probability, front, front_probability, hypervolume
+from bench.summary.statistics import FEWEST, resampled_means
 
 NFE, MS = SCALES["nfe"], SCALES["ms_purify"]
 

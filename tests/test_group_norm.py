@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.compute import prepare_network
-from purifiers.nets.group_norm import ChannelsLastGroupNorm, with_channels_last_norms
-from purifiers.nets.unet import PixelUNet
+from bench.engine.compute import prepare_network
+from purifiers.nets.architectures.group_norm import ChannelsLastGroupNorm, with_channels_last_norms
+from purifiers.nets.architectures.unet import PixelUNet
 
 CPU = torch.device("cpu")
 

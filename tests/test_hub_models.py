@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.plugins import CLASSIFIER, create
+from bench.plugins.registry import CLASSIFIER, create
 from classifiers import hub
 from classifiers.base import ClassifierError
 from classifiers.preprocessing import Preprocessing

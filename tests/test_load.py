@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from purifiers.nets import convert, load, openai
-from purifiers.nets.cards import WeightsError
+from purifiers.nets import convert, load
+from purifiers.nets.checkpoints import openai
 from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, VPDenoiser
+from purifiers.nets.hub.cards import WeightsError
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bench.loaded import LoadError, own_memory, refuse_changed
-from bench.results import read_run
-from bench.types import Cell
+from bench.engine.loader import LoadError, own_memory, refuse_changed
+from bench.records import Cell
+from bench.store.run import read_run
 
 OK, FAILED, REFUSED = 0, 1, 2
 SWAPPING = """
@@ -99,14 +99,14 @@ def test_a_classifier_that_is_replaced_before_it_is_loaded_ends_the_run(cli, tin
 
     def late(self, device="cpu"):
         """Somebody trains the classifier again while the run starts."""
-        from purifiers.nets.cards import fingerprint
+        from purifiers.nets.hub.cards import fingerprint
 
         shutil.copyfile(other, path)
         card = path.with_suffix(".json")
         card.write_text(card.read_text().replace(recorded, fingerprint(path)))
         return load(self, device)
 
-    from purifiers.nets.cards import fingerprint
+    from purifiers.nets.hub.cards import fingerprint
 
     recorded = fingerprint(path)
     monkeypatch.setattr(OwnCNN, "load", late)
@@ -199,10 +199,10 @@ def test_a_classifier_of_another_number_of_classes_is_refused_at_the_first_batch
 def test_a_table_without_names_has_at_least_as_many_classes_as_its_labels_say(tiny_preset):
     import numpy as np
 
-    from bench import preset
     from bench.data.split import Split
-    from bench.plan import plan
-    from bench.types import Block, Cost, Counts
+    from bench.records import Block, Cost, Counts
+    from bench.sweep import preset
+    from bench.sweep.plan import plan
 
     planned = plan(preset.load(str(tiny_preset()), {}), "cpu")
     counts = [Counts(Block("k", 0, "estimate", 0, 5), (5, 0, 0, 0), Cost(0, 5, 0, 0, 0, 0, "CPU"))]

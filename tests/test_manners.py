@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from command import OK, run
 
-from bench.examples_file import read_examples
-from bench.metrics.file import read_metrics
-from bench.results import read_run
+from bench.store.examples import read_examples
+from bench.store.quality import read_metrics
+from bench.store.run import read_run
 
 VOTE = """def vote(x):
             logits = x.flatten(1)[:, 300:310].clone()

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from bench.analysis.statistics import mean_interval
 from bench.data import load as load_images
-from bench.engine import SELECTION, Engine
+from bench.engine.engine import SELECTION, Engine
+from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.executors.local import InProcess
-from bench.metrics import measure as measuring
-from bench.metrics.again import MetricsError, Pair, chosen_images, planned, preset_of, recount
-from bench.metrics.file import Metrics, read_metrics
-from bench.metrics.measures import l2
-from bench.noise import PURIFIER, SMOOTHING, RowRng
-from bench.plan import plan
-from bench.preset import load as load_preset
-from bench.results import Run, export, read_run
+from bench.quality import measurement as measuring
+from bench.quality.distances import l2
+from bench.quality.replay import MetricsError, Pair, chosen_images, planned, preset_of, recount
+from bench.store.quality import Metrics, read_metrics
+from bench.store.run import Run, export, read_run
+from bench.summary.statistics import mean_interval
+from bench.sweep.plan import plan
+from bench.sweep.preset import load as load_preset
 from purifiers.onestep_edm import OneStepEDM
 
 
@@ -125,7 +125,7 @@ def test_other_images_than_the_runs_are_refused(run_folder):
 
 def test_code_that_changed_is_recounted_and_other_noise_is_refused(run_folder):
     """The stored counts are the reference: the same draws give them again, those of another seed do not."""
-    from bench.run import start
+    from bench.sweep.run import start
 
     run = read_run(run_folder)
     made, pairs = planned(run, preset_of(run), "cpu")

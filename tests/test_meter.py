@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.engine import Checks
-from bench.meter import Stopwatch
+from bench.engine.checks import Checks
+from bench.engine.meter import Stopwatch
 
 GPU = torch.device("cuda", 0)
 
@@ -49,7 +49,7 @@ def test_a_gpu_is_timed_by_its_own_events_and_nothing_waits_until_they_are_read(
 
 def test_a_processor_is_timed_by_its_clock(monkeypatch):
     clock = iter([1.0, 1.5, 2.0, 4.0])
-    monkeypatch.setattr("bench.meter.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("bench.engine.meter.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     watch = Stopwatch(torch.device("cpu"))
     for name in ("noise", "purify"):
         with watch.stage(name):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from bench.data import load as load_images
-from bench.metrics import judges as judging
-from bench.metrics.judges import NotHere, Setting, judges
-from bench.metrics.measures import frechet_distance, l2, transport_cost
+from bench.quality import judges as judging
+from bench.quality.distances import frechet_distance, l2, transport_cost
+from bench.quality.judges import NotHere, Setting, judges
 from classifiers.own import OwnCNN
-from purifiers.nets.cards import BUNDLED, read_card
+from purifiers.nets.hub.cards import BUNDLED, read_card
 from purifiers.training import perceptual
 from purifiers.training.perceptual import TrunkUnavailable
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.certify import Tally
-from bench.fixed import FixedN, certified_radius
-from bench.meter import CountedNetwork
-from bench.noise import SMOOTHING, RowRng
-from bench.plugins import PURIFIER, create
+from bench.certify.base import Tally
+from bench.certify.fixed import FixedN, certified_radius
+from bench.engine.meter import CountedNetwork
+from bench.engine.noise import SMOOTHING, RowRng
+from bench.plugins.registry import PURIFIER, create
 from purifiers.nets.denoisers import karras_levels
 
 MODES = torch.tensor([[0.6, 0.6, 0.6, 0.6], [-0.6, -0.6, -0.6, -0.6]]).view(2, 1, 2, 2)

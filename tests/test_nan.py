@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from bench.meter import CountedNetwork
-from bench.results import read_run
+from bench.engine.meter import CountedNetwork
+from bench.store.run import read_run
 
 OK, FAILED = 0, 1
 NAN, INF = float("nan"), float("inf")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from purifiers.nets.cards import Card, WeightsError, read_card, resolve, verify
+from purifiers.nets.architectures.unet import PixelUNet
 from purifiers.nets.denoisers import (
     EPS,
     ConsistencyFunction,
@@ -14,8 +14,8 @@ from purifiers.nets.denoisers import (
     cosine_alphas_cumprod,
     karras_levels,
 )
-from purifiers.nets.files import build, load, save
-from purifiers.nets.unet import PixelUNet
+from purifiers.nets.hub.cards import Card, WeightsError, read_card, resolve, verify
+from purifiers.nets.hub.files import build, load, save
 
 ARCHITECTURE = {"channels": 1, "image_size": 8, "widths": [8, 16], "groups": 4}
 RANGE = {"t_min": 0.002, "t_max": 6.0}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.noise import PURIFIER, SMOOTHING, RowRng, splitmix64_
+from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, splitmix64_
 
 LIKE = torch.empty(40, 1, 12, 12)
 IMAGES = torch.arange(40) // 8

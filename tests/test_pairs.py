@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from summaries import Row, hits, summary_of
 
-from bench.analysis.fronts import SCALES, hypervolume
-from bench.analysis.pairs import certified, certifiers_of, data_sets, listed, run_volume, with_names
+from bench.certify.sequential import Sequential, fine_family
 from bench.records import as_json
-from bench.sequential import Sequential, fine_family
+from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.pairs import certified, certifiers_of, data_sets, listed, run_volume, with_names
 
 ONE = Row("one", np.arange(10) / 10)
 

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_imports import MODULES, imports
 
-from bench import plugins, preset, speed_cache
-from bench.engine import Engine, LoadError, Task
-from bench.executors.local import prepare_device
-from bench.executors.parcels import Luggage, holds, pack, private_folder, relocated
-from bench.executors.remote import CODE, RemoteEngine, Unfit, code_digest, libraries
-from bench.plan import plan
-from bench.trials import Trials
-from bench.tuning import settle
-from bench.types import Block
-from purifiers.nets.sources import Source
+from bench.engine import tuning_cache as speed_cache
+from bench.engine.devices import prepare_device
+from bench.engine.engine import Engine, LoadError
+from bench.engine.trials import Trials
+from bench.executors.files import Luggage, holds, pack, private_folder, relocated
+from bench.executors.ray_worker import RemoteEngine, Unfit, libraries
+from bench.plugins import registry as plugins
+from bench.provenance import code_digest
+from bench.records import Block, Task
+from bench.sweep import preset
+from bench.sweep.plan import plan
+from bench.sweep.settle import settle
+from purifiers.nets.hub.sources import Source
 
 
 def same(value):
@@ -235,16 +236,3 @@ def test_the_bundled_classifier_travels_when_another_machine_has_other_weights(n
     monkeypatch.setattr(classifiers.own, "WEIGHTS", node)
     found = relocated("cnn", parameters, replace(parcel, root=str(node / "absent")), same)
     assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()
-
-
-def test_the_code_that_machines_compare_holds_all_that_an_engine_is_made_of():
-    """Of the harness, every module that a worker loads, however deep."""
-    waiting, found = ["bench.executors.remote"], set()
-    while waiting:
-        if (module := waiting.pop()) not in found:
-            found.add(module)
-            waiting += [name for name in imports(module) if name in MODULES]
-    compared = {path for pattern in CODE for path in ROOT.glob(pattern)}
-    missing = {MODULES[module] for module in found} - compared
-    assert not [path for path in missing if path.name != "__init__.py"]
-    assert all(any(ROOT.glob(pattern)) for pattern in CODE)

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from bench.plots import accuracy_vs_radius, pareto, pareto_at
 from bench.plots.labels import hits
 from bench.plots.panel import APART, on_front, side_by_side
-from bench.plots.pareto import accuracy, average_radius
-from bench.shorten import short_names
-from bench.summary import Summary
+from bench.summary.headline import accuracy, average_radius
+from bench.summary.names import short_names
+from bench.summary.summary import Summary
 
 
 def boxes_of(figure: Figure, axes) -> list[tuple[str, Any]]:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from bench import preset
-from bench.plan import PlanError, manifest, plan
-from bench.plugins import hash_files
-from bench.results import read_run
-from bench.summary import summarise
+from bench.plugins.registry import hash_files
+from bench.store.run import read_run
+from bench.summary.summary import summarise
+from bench.sweep import preset
+from bench.sweep.plan import PlanError, manifest, plan
 
 
 def planned(path, **overrides):

@@ -24,10 +24,10 @@ from PIL import Image
 
 from bench.analysis.gains import paired_gains
 from bench.plots import accuracy_vs_radius, draw_all, draw_gains, gains, image_grid, pareto
-from bench.plots.curves import steps
 from bench.plots.gains import span
 from bench.plots.style import save
-from bench.summary import IMPORTED, Summary
+from bench.summary.rows import steps
+from bench.summary.summary import IMPORTED, Summary
 
 
 def is_picture(path: Path) -> bool:

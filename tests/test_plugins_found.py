@@ -8,8 +8,8 @@ import pytest
 from command import OK, REFUSED, run
 from conftest import PURIFIER
 
-from bench import plugins
-from bench.results import read_run
+from bench.plugins import registry as plugins
+from bench.store.run import read_run
 
 
 def test_plugins_given_by_path_take_their_parameters_from_text(cli, tiny_preset, tmp_path, purifier_file):

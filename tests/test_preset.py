@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench import preset
-from bench.preset import Preset, PresetError
+from bench.sweep import preset
+from bench.sweep.preset import Preset, PresetError
 
 
 def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
-    from bench.plugins import PURIFIER, discover
+    from bench.plugins.registry import PURIFIER, discover
 
     embedded = preset.load("embedded", {})
     assert {p.name for p in embedded.purifiers} == set(discover(PURIFIER))
@@ -18,7 +18,7 @@ def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
 
 @pytest.mark.parametrize("name", preset.names())
 def test_every_preset_names_networks_for_all_that_its_purifiers_ask_for(name):
-    from bench.plugins import PURIFIER, create
+    from bench.plugins.registry import PURIFIER, create
 
     chosen = preset.load(name, {})
     for plugin in chosen.purifiers:

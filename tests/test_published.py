@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from bench.published import PublishedError, import_log, read_log
-from bench.results import PUBLISHED, read_run
-from bench.summary import IMPORTED, summarise
+from bench.store.imported import PublishedError, import_log, read_log
+from bench.store.run import PUBLISHED, read_run
+from bench.summary.summary import IMPORTED, summarise
 
 OK, REFUSED = 0, 2
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
@@ -88,7 +88,7 @@ def test_a_sigma_or_a_number_of_draws_that_cannot_have_made_the_radii_is_refused
 
 @pytest.mark.parametrize(("sigma", "half"), [(0.25, 0.0005), (1.0, 0.005)])
 def test_a_radius_that_three_significant_digits_rounded_up_is_taken(log, sigma, half):
-    from bench.bounds import largest_radius
+    from bench.certify.bounds import largest_radius
 
     largest = largest_radius(1000, 0.001, sigma)
     read_log(log((0, 1, 1, f"{largest + 0.9 * half:.6f}", 1)), sigma, 1000, 0.001)

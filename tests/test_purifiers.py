@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.conformance import PURIFIER_CHECKS, SIGMA, GaussianDenoiser, run, treats_rows_independently
-from bench.plugins import PURIFIER, create, discover
+from bench.plugins.registry import PURIFIER, create, discover
+from bench.testing import PURIFIER_CHECKS, SIGMA, GaussianDenoiser, run, treats_rows_independently
 from purifiers.base import Purifier
 from purifiers.pf_ode_torchdiffeq import ADAPTIVE, FIXED, MULTISTEP
 
@@ -93,7 +93,7 @@ def test_every_method_takes_a_level_below_the_networks_lowest(name):
     purifier = create(PURIFIER, name, {})
     rows = torch.arange(2)
     x = torch.rand(2, 1, 4, 4)
-    from bench.noise import RowRng
+    from bench.engine.noise import RowRng
 
     networks = {role: GaussianDenoiser() for role in purifier.networks}
     y = purifier.purify(x, 0.0005, networks, RowRng(0, "purifier", rows, rows))
@@ -104,7 +104,7 @@ def test_every_method_takes_a_level_below_the_networks_lowest(name):
     ("name", "bad"), [("pf-ode", {"steps": 0}), ("sde", {"steps": -1}), ("edm-stochastic", {"churn": -1})]
 )
 def test_parameters_out_of_range_are_refused_by_name(name, bad):
-    from bench.plugins import PluginError
+    from bench.plugins.registry import PluginError
 
     with pytest.raises(PluginError, match=next(iter(bad))):
         create(PURIFIER, name, bad)

@@ -28,19 +28,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from summaries import CELL
 
-from bench import preset
-from bench.engine import Engine, PluginFault, Task
-from bench.executors.local import InProcess, prepare_device
+from bench.certify.fixed import FixedN
+from bench.engine.checks import PluginFault
+from bench.engine.devices import prepare_device
+from bench.engine.engine import Engine
+from bench.executors.local import InProcess
 from bench.executors.ray_cluster import DEATHS, RayCluster, WorkerDied
 from bench.executors.ray_connection import Cluster, room
-from bench.executors.remote import Unfit
-from bench.fixed import FixedN
-from bench.observer import Observer
-from bench.plan import manifest, plan
-from bench.results import read_run
-from bench.store import Store
-from bench.sweep import sweep
-from bench.types import Block, Cell, Cost, Counts
+from bench.executors.ray_worker import Unfit
+from bench.records import Block, Cell, Cost, Counts, Task
+from bench.store.run import read_run
+from bench.store.store import Store
+from bench.sweep import preset
+from bench.sweep.plan import manifest, plan
+from bench.sweep.scheduler import Observer, sweep
 
 FREE = Cost(0, 0, 0, 0, 0, 0, "none")
 CLASSIFIER = {**CELL, "classifier_parameters": {"path": "mnist5k/classifier"}}

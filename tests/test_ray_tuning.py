@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from test_ray_cluster import CELLS, FakeRay, counts_of, made_up
 
-from bench import speed_cache
-from bench.choice import AUTO, Question
-from bench.engine import LoadError
+from bench.engine import tuning_cache as speed_cache
+from bench.engine.autotune import AUTO, Question
+from bench.engine.engine import LoadError
 from bench.executors.ray_cluster import DEATHS, WorkerDied
-from bench.executors.remote import Unfit
-from bench.results import read_run
+from bench.executors.ray_worker import Unfit
+from bench.store.run import read_run
 
 ASKED = {
     "precision": AUTO,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import preset as presets
-from bench.preset import PresetError
-from bench.results import read_run
+from bench.store.run import read_run
+from bench.sweep import preset as presets
+from bench.sweep.preset import PresetError
 
 OK, REFUSED = 0, 2
 PURIFIER = """

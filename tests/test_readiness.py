@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import preset, readiness
-from bench.plan import resolve
-from bench.readiness import Need, describe, draws, duration, fits, needs, span
+from bench.doctor import requirements as readiness
+from bench.doctor.requirements import Need, describe, draws, duration, fits, needs, span
+from bench.sweep import preset
+from bench.sweep.plan import resolve
 
 
 @pytest.fixture(autouse=True)

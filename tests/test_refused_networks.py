@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from purifiers.nets import convert, load
-from purifiers.nets.cards import WeightsError
+from purifiers.nets.hub.cards import WeightsError
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from stored import closed_run
 
-from bench.database import DATABASE, StoreError
-from bench.repair import repair, verdict
-from bench.results import MANIFEST, PARQUET, export, read_run
-from bench.store import Store
-from bench.types import Block, Cell, Cost, Counts
+from bench.records import Block, Cell, Cost, Counts
+from bench.store.database import DATABASE, StoreError
+from bench.store.repair import repair, verdict
+from bench.store.run import MANIFEST, PARQUET, export, read_run
+from bench.store.store import Store
 
 COST = Cost(20, 10, 0.25, 0.5, 0.125, 1 << 33, "CPU")
 CELLS = [Cell(name, {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"}) for name in ("a", "b")]

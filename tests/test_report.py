@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from report_runs import Page, make_examples, make_run, record_of, report_of
 
-from bench.analysis.decide import recommend
-from bench.analysis.fronts import front_probability
-from bench.analysis.statistics import split_half
+from bench.analysis.recommendation import recommend
 from bench.report import data
 from bench.report.decisions import budgets
-from bench.results import export, read_run
-from bench.store import Store
-from bench.summary import summarise, wilson_interval
+from bench.store.run import export, read_run
+from bench.store.store import Store
+from bench.summary.fronts import front_probability
+from bench.summary.statistics import split_half
+from bench.summary.summary import summarise, wilson_interval
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from report_runs import MARK, PURIFIERS, drawn, make_examples, make_metrics, make_run, report_of
 
-from bench.analysis.decide import recommend
+from bench.analysis.recommendation import recommend
 
 SELECTS = ("decision-budget", "decision-radius", "front-cost", "front-metric", "front-sigma", "curves-sigma")
 SELECTS += ("quality-metric", "quality-against", "quality-sigma")

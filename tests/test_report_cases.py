@@ -7,7 +7,7 @@ import pandas as pd
 from report_runs import N0, PURIFIERS, N, Page, make_examples, make_run, record_of, report_of
 
 from bench.report.decisions import MOST_BUDGETS
-from bench.results import Run
+from bench.store.run import Run
 
 MOST = 5_000_000
 

@@ -10,8 +10,8 @@ import re
 import pytest
 from report_runs import MARK, drawn, make_examples, make_metrics, make_run, report_of
 
-from bench.analysis.decide import recommend
-from bench.analysis.fronts import front
+from bench.analysis.recommendation import recommend
+from bench.summary.fronts import front
 
 
 @pytest.fixture(scope="module")

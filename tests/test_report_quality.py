@@ -12,10 +12,10 @@ from report_runs import Page, make_metrics, make_run, record_of, report_of
 from scipy.stats import spearmanr
 
 from bench import plots
-from bench.metrics.file import Metrics, read_metrics, write_metrics
 from bench.plots.quality import MOST_TICKS, ticks
 from bench.report.quality import three
-from bench.summary import summarise
+from bench.store.quality import Metrics, read_metrics, write_metrics
+from bench.summary.summary import summarise
 
 
 @pytest.fixture(scope="module")

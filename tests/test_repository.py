@@ -17,8 +17,8 @@ from diffusers import (
 )
 
 from purifiers.nets import load
-from purifiers.nets.cards import WeightsError
 from purifiers.nets.denoisers import ConsistencyFunction
+from purifiers.nets.hub.cards import WeightsError
 
 SMALL = {
     "sample_size": 8,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.plugins import CLASSIFIER, PluginError, create, parameters
+from bench.plugins.registry import CLASSIFIER, PluginError, create, parameters
 from classifiers import hub
 from classifiers.base import ClassifierError
 from classifiers.nets.resnet import CIFARResNet, load_resnet

@@ -10,9 +10,9 @@ import sqlite3
 import pytest
 from stored import make_cell, make_counts, make_manifest
 
-from bench.database import COSTS, DATABASE, StoreError
-from bench.results import MANIFEST, PARQUET, PUBLISHED, export, read_run
-from bench.store import Store
+from bench.store.database import COSTS, DATABASE, StoreError
+from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_run
+from bench.store.store import Store
 
 
 def without_checksum(folder):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.plugins import CLASSIFIER, create
+from bench.plugins.registry import CLASSIFIER, create
 from classifiers import hub
 from classifiers.base import ClassifierError
 

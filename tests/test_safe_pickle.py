@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from purifiers.nets import load
-from purifiers.nets.cards import WeightsError
-from purifiers.nets.safe_pickle import Record, read_pickle
+from purifiers.nets.checkpoints.safe_pickle import Record, read_pickle
+from purifiers.nets.hub.cards import WeightsError
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from stored import closed_run, make_cell, make_counts, make_manifest
 
-from bench.database import DATABASE, FORMAT, LATER, StoreError
-from bench.journal import FRAME, HEADER, USUAL, read_journal
-from bench.repair import repair, verdict
-from bench.results import read_run
-from bench.store import Store
+from bench.store.database import DATABASE, FORMAT, LATER, StoreError
+from bench.store.journal import FRAME, HEADER, USUAL, read_journal
+from bench.store.repair import repair, verdict
+from bench.store.run import read_run
+from bench.store.store import Store
 
 CELL = make_cell("sde", steps=4)
 MANIFEST = {**make_manifest(CELL), "labels": {str(image): image % 10 for image in range(2000)}}  # more than a page

@@ -10,9 +10,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench import plugins
-from bench.conformance import PURIFIER_CHECKS
-from bench.scaffold import ScaffoldError, write_purifier
+from bench.cli.scaffold import ScaffoldError, write_purifier
+from bench.plugins import registry as plugins
+from bench.testing import PURIFIER_CHECKS
 
 OK, REFUSED = 0, 2
 

@@ -18,14 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from summaries import CELL
 
-from bench.certify import Request, Tally, gaps
-from bench.engine import PluginFault, Task
-from bench.fixed import FixedN
-from bench.observer import Observer
-from bench.sequential import Sequential
-from bench.store import Store
-from bench.sweep import CellProgress, Outcome, sweep
-from bench.types import Block, Cell, Certificate, Cost, Counts
+from bench.certify.base import Request, Tally, gaps
+from bench.certify.fixed import FixedN
+from bench.certify.sequential import Sequential
+from bench.engine.checks import PluginFault
+from bench.records import Block, Cell, Certificate, Cost, Counts, Task
+from bench.store.store import Store
+from bench.sweep.scheduler import CellProgress, Observer, Outcome, sweep
 
 CLASSES = 3
 FREE = Cost(0, 0, 0, 0, 0, 0, "none")
@@ -176,7 +175,7 @@ class Case:
         return tally
 
     def run(self, store: Store, executor: Chaos, observer: Observer | None = None, stop=lambda: False) -> Outcome:
-        with patch("bench.sweep.wait", executor.wait):
+        with patch("bench.sweep.scheduler.wait", executor.wait):
             return sweep(
                 *(self.cells, lambda cell: self.rules[cell.key], self.labels, store, executor, self.batch),
                 observer or Observer(),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bench.database import DATABASE, StoreError
-from bench.results import MANIFEST, PARQUET, export, read_run
-from bench.store import Store
-from bench.types import Block, Cell, Cost, Counts
+from bench.records import Block, Cell, Cost, Counts
+from bench.store.database import DATABASE, StoreError
+from bench.store.run import MANIFEST, PARQUET, export, read_run
+from bench.store.store import Store
 
 PACKAGES = ("bench", "purifiers", "classifiers")
 SAFE_PICKLE = "purifiers/nets/safe_pickle.py"  # refuses every name that is neither a container nor a tensor

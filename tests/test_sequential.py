@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bench.sequential
-from bench.boundaries import PRESETS, Boundaries, Constants, boundaries
-from bench.certify import Tally
-from bench.fixed import FixedN
-from bench.sequential import Sequential, cached_boundaries, fine_family
+import bench.certify.sequential
+from bench.certify.base import Tally
+from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
+from bench.certify.fixed import FixedN
+from bench.certify.sequential import Sequential, cached_boundaries, fine_family
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 SMALL = Constants(lambda0=300.0, power=0.5, n_max=400, n_first=10)
@@ -30,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own."""
     folder = tmp_path_factory.mktemp("cache") / "made-when-needed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.sequential, "cache_folder", lambda: folder)
+        patch.setattr(bench.certify.sequential, "cache_folder", lambda: folder)
         yield folder
 
 
@@ -222,7 +222,7 @@ def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cach
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(bench.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
+    monkeypatch.setattr(bench.certify.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
     assert cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()
 
 

@@ -8,7 +8,7 @@ from drawn import (
     PURIFIERS,
 )
 
-from bench.shorten import short_names
+from bench.summary.names import short_names
 
 
 def test_short_names_keep_what_tells_cells_apart():

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import simulate
-from bench.boundaries import PRESETS
-from bench.bounds import certified_radius, clopper_pearson_lower
+from bench.certify import simulation as simulate
+from bench.certify.boundaries import PRESETS
+from bench.certify.bounds import certified_radius, clopper_pearson_lower
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARED = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from purifiers.nets import known, sources
-from purifiers.nets.cards import WeightsError
-from purifiers.nets.known import KINDS, NETWORKS
-from purifiers.nets.sources import find
+from purifiers.nets.hub import known, sources
+from purifiers.nets.hub.cards import WeightsError
+from purifiers.nets.hub.known import KINDS, NETWORKS
+from purifiers.nets.hub.sources import find
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_every_known_network_says_what_it_is_and_where():
 
 
 def test_the_kinds_that_are_known_are_those_that_can_be_read():
-    from purifiers.nets import loading
+    from purifiers.nets.checkpoints import loading
 
     assert set(known.KINDS) == {"card", "diffusers", "edm", "iddpm", "cm-edm", "cm-consistency"} | {
         kind for kind in loading.TELLING.values() if kind.startswith("jcm")

@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from bench.analysis.statistics import (
+from bench.summary.statistics import (
     FEWEST,
     accuracy_difference,
     holm,

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import make_cell, make_counts, make_manifest
 
-from bench.certify import Tally
-from bench.database import DATABASE, FORMAT, StoreError
-from bench.results import export, read_run
-from bench.store import Store
-from bench.types import Cell
+from bench.certify.base import Tally
+from bench.records import Cell
+from bench.store.database import DATABASE, FORMAT, StoreError
+from bench.store.run import export, read_run
+from bench.store.store import Store
 
 
 def test_a_block_that_is_already_there_stays_as_it_was(tmp_path):
@@ -227,7 +227,7 @@ def test_everything_that_decides_the_counts_is_in_the_key_and_the_order_of_param
 
 def test_what_was_added_is_synced_no_more_often_than_once_a_second(tmp_path, monkeypatch):
     cell, now, synced = make_cell(), 100.0, []
-    monkeypatch.setattr("bench.store.time.monotonic", lambda: now)
+    monkeypatch.setattr("bench.store.store.time.monotonic", lambda: now)
     with Store(tmp_path) as store:
         store.begin([cell], {})
         for k, now in enumerate((100.0, 100.4, 100.9, 101.1, 101.2, 109.0, 109.5)):  # noqa: B007

@@ -12,12 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bench.certify import Tally
-from bench.database import DATABASE, StoreError
-from bench.repair import repair
-from bench.results import MANIFEST, PARQUET, export, read_run
-from bench.store import Store
-from bench.types import Block, Cell, Cost, Counts, Stage
+from bench.certify.base import Tally
+from bench.records import Block, Cell, Cost, Counts, Stage
+from bench.store.database import DATABASE, StoreError
+from bench.store.repair import repair
+from bench.store.run import MANIFEST, PARQUET, export, read_run
+from bench.store.store import Store
 
 COST = Cost(10, 10, 0.25, 0.5, 0.125, 1 << 30, "CPU")
 CELLS = [Cell(name, {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"}) for name in ("a", "b")]

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from bench.analysis.gains import paired_gains
-from bench.results import Run
-from bench.summary import Summary, describe_row, summarise
-from bench.types import Cell
+from bench.records import Cell
+from bench.store.run import Run
+from bench.summary.summary import Summary, describe_row, summarise
 
 
 def test_an_abstained_or_wrong_image_counts_nowhere():
@@ -124,9 +124,9 @@ def test_a_baseline_that_could_mean_several_rows_is_refused():
 
 def test_what_changed_while_a_run_was_made_is_noted():
     """Counts of several library versions, and times of processes that shared a GPU."""
-    from bench.notes import session_notes
-    from bench.results import Run
-    from bench.run import continued
+    from bench.store.run import Run
+    from bench.summary.notes import session_notes
+    from bench.sweep.run import continued
 
     facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same")
     first = continued({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
@@ -141,7 +141,7 @@ def test_what_changed_while_a_run_was_made_is_noted():
 
 def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
     """A finished run that is repeated with a new torch holds no count of it."""
-    from bench.run import continued, without_latest
+    from bench.sweep.run import continued, without_latest
 
     facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same")
     old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
@@ -155,7 +155,7 @@ def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
 
 
 def test_runs_of_other_library_versions_say_so_side_by_side():
-    from bench.notes import versions
+    from bench.summary.notes import versions
 
     parts = [{"libraries": {"torch": "2.11", "numpy": "2.0"}}, {"libraries": {"torch": "2.12", "timm": "1.0"}}, {}]
     assert versions(parts) == "torch 2.11 and 2.12"
@@ -164,8 +164,8 @@ def test_runs_of_other_library_versions_say_so_side_by_side():
 
 def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
     """Neither by another certifier in the manifest, nor by another version's constants."""
-    from bench.results import read_run
-    from bench.summary import FOREIGN_RULE
+    from bench.store.run import read_run
+    from bench.summary.summary import FOREIGN_RULE
 
     run = read_run(Path(__file__).parent.parent / "results" / "sequential" / "tight-10000")
     preset = run.manifest["preset"]

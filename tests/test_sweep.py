@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import preset
-from bench.certify import Request, Tally
-from bench.engine import Engine, Task
-from bench.executors.local import InProcess, prepare_device
-from bench.fixed import FixedN
-from bench.plan import manifest, plan
-from bench.results import export, read_run
-from bench.sequential import Sequential
-from bench.store import Store
-from bench.summary import summarise
-from bench.sweep import CellProgress, Observer, sweep
-from bench.types import Block, Cost, Counts
+from bench.certify.base import Request, Tally
+from bench.certify.fixed import FixedN
+from bench.certify.sequential import Sequential
+from bench.engine.devices import prepare_device
+from bench.engine.engine import Engine
+from bench.executors.local import InProcess
+from bench.records import Block, Cost, Counts, Task
+from bench.store.run import export, read_run
+from bench.store.store import Store
+from bench.summary.summary import summarise
+from bench.sweep import preset
+from bench.sweep.plan import manifest, plan
+from bench.sweep.scheduler import CellProgress, Observer, sweep
 
 ROOT = Path(__file__).parent.parent
 

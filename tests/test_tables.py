@@ -13,7 +13,7 @@ from summaries import Row, hits, summary_of
 
 from bench.analysis.markup import escape_latex, escape_markdown, latex, markdown, write
 from bench.analysis.tables import Entry, PaperTable, tables
-from bench.summary import IMPORTED
+from bench.summary.summary import IMPORTED
 
 BEST = Row("best", hits(200, range(180)))
 NEAR = Row("near", hits(200, range(178)), nfe=2.0)

@@ -11,10 +11,10 @@ from bench import data
 from bench.training import stage as stage_module
 from bench.training.jobs import NEEDS, Job
 from bench.training.stage import train_one
-from purifiers.nets.cards import Card, read_card
+from purifiers.nets.architectures.group_norm import ChannelsLastGroupNorm
 from purifiers.nets.denoisers import EPS
-from purifiers.nets.files import build, load
-from purifiers.nets.group_norm import ChannelsLastGroupNorm
+from purifiers.nets.hub.cards import Card, read_card
+from purifiers.nets.hub.files import build, load
 from purifiers.training.loop import Schedule, fit, learning_rate_factor, update_average
 from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance

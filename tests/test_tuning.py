@@ -8,12 +8,14 @@ import math
 import pytest
 import torch
 
-from bench import choice, preset, speed_cache
-from bench.choice import TOLERANCE
-from bench.loaded import LoadError
-from bench.plan import manifest, plan
-from bench.trials import How, Trials, choose, knee_of
-from bench.tuning import loader_of, question_of, settle
+from bench.engine import autotune as choice
+from bench.engine import tuning_cache as speed_cache
+from bench.engine.autotune import TOLERANCE
+from bench.engine.loader import LoadError
+from bench.engine.trials import How, Trials, choose, knee_of
+from bench.sweep import preset
+from bench.sweep.plan import manifest, plan
+from bench.sweep.settle import loader_of, question_of, settle
 
 PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
 

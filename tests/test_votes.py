@@ -13,13 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stored import closed_run, make_cell, make_counts, make_manifest
 
-from bench.certify import Tally
-from bench.database import DATABASE, FORMAT, INSERT, SELECTED, VOTES, StoreError, checked
-from bench.repair import repair
-from bench.results import MANIFEST, PARQUET, export, read_run
-from bench.store import Store
-from bench.types import Counts
-from bench.votes import decode, decode_all, encode
+from bench.certify.base import Tally
+from bench.records import Counts
+from bench.store.database import DATABASE, FORMAT, INSERT, SELECTED, VOTES, StoreError, checked
+from bench.store.repair import repair
+from bench.store.run import MANIFEST, PARQUET, export, read_run
+from bench.store.store import Store
+from bench.store.votes import decode, decode_all, encode
 
 CLASSES, IMAGES, BLOCKS, DRAWS = 1000, 20, 30, 100
 CELL = make_cell()

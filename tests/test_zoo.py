@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from bench import preset as presets
+from bench.sweep import preset as presets
 from classifiers.nets import files as classifier_files
-from purifiers.nets import cards, files
+from purifiers.nets.hub import cards, files
 from purifiers.training.stages import STAGES
 
 DATA_SETS = {"mnist5k": "mnist5k", "cifar10": "cifar10-jpeg"}  # folder -> what its networks have seen

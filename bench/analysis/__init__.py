@@ -1,1 +1,1 @@
-"""From a summary to decisions: paired statistics, fronts, recommendations, comparisons and tables. Pure."""
+"""Decisions: recommend, compare, tables."""

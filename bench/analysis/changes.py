@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.analysis.fronts import SCALES, hypervolume
-from bench.analysis.pairs import certified, certifiers_of
-from bench.analysis.statistics import (
+from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.names import short_names
+from bench.summary.pairs import certified, certifiers_of
+from bench.summary.statistics import (
     CONFIDENCE,
     FEWEST,
     Difference,
@@ -19,8 +20,7 @@ from bench.analysis.statistics import (
     mean_differences,
     resampled_means,
 )
-from bench.shorten import short_names
-from bench.summary import Summary
+from bench.summary.summary import Summary
 
 LEVEL = 1 - CONFIDENCE
 

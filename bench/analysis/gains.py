@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.analysis.pairs import certified
-from bench.analysis.statistics import accuracy_difference, holm, mean_differences
-from bench.summary import Summary
+from bench.summary.pairs import certified
+from bench.summary.statistics import accuracy_difference, holm, mean_differences
+from bench.summary.summary import Summary
 
 COLUMNS = ("run", "sigma", "label", "images", "gain", "gain_low", "gain_high", "p", "p_holm")
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.analysis.pairs import data_sets, listed, number_of
-from bench.fixed import FixedN
-from bench.summary import COUNTED, Summary
+from bench.certify.fixed import FixedN
+from bench.summary.pairs import data_sets, listed, number_of
+from bench.summary.summary import COUNTED, Summary
 
 MOST_DRAWS = 10**9
 UNITS = {"nfe": "network evaluations", "ms_purify": "ms per purification"}
@@ -24,7 +24,7 @@ def shortlist(
     """The candidates; where there is none, why not and what would help.
 
     Parameters:
-        table: of `bench.analysis.pairs.with_names`.
+        table: of `bench.summary.pairs.with_names`.
         budgets: the most that a purified image may cost, by column of the table.
     """
     if table.empty:

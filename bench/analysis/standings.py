@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.analysis.fronts import best_shares, front_shares
-from bench.analysis.pairs import certified
-from bench.analysis.statistics import (
-    FEWEST,
-    Difference,
-    accuracy_difference,
-    holm,
-    resampled_shares,
-    wilson_interval,
-)
-from bench.summary import Summary
+from bench.summary.fronts import best_shares, front_shares
+from bench.summary.pairs import certified
+from bench.summary.statistics import FEWEST, Difference, accuracy_difference, holm, resampled_shares, wilson_interval
+from bench.summary.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Standing:
 
 
 def option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
-    """A row of `bench.analysis.pairs.with_names` as an option, over all of its own images."""
+    """A row of `bench.summary.pairs.with_names` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
     run = f" · {row['run']}" if row["shared"] else ""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
-from bench.analysis.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
-from bench.summary import COUNTED, Summary
+from bench.summary.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
+from bench.summary.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
+from bench.summary.summary import COUNTED, Summary
 
 LEVEL = 1 - CONFIDENCE
 PERCENT = "{:.1f}"

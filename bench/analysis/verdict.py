@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.analysis.pairs import cell_of, certified, certifiers_of, facts, listed, number_of, percent
 from bench.analysis.standings import Standing
-from bench.analysis.statistics import FEWEST, split_half
-from bench.certify import Certifier
-from bench.fixed import FixedN
-from bench.summary import Summary
+from bench.certify.base import Certifier
+from bench.certify.fixed import FixedN
+from bench.summary.pairs import cell_of, certified, certifiers_of, facts, listed, number_of, percent
+from bench.summary.statistics import FEWEST, split_half
+from bench.summary.summary import Summary
 
 NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
 CHEAPER = 0.9  # of the cost: a smaller saving is not worth a word, and milliseconds are no more precise than that

@@ -13,17 +13,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
-from bench.engine import Engine, Shown, Task
-from bench.executors import died, named, overdue
-from bench.executors.spawned import Workers, end_with_parent, ignore_interrupts
-from bench.meter import processor_flags
-from bench.types import Cell, Counts
+from bench.engine.devices import prepare_device
+from bench.engine.engine import Engine
+from bench.executors.base import died, named, overdue
+from bench.executors.worker import Workers, end_with_parent, ignore_interrupts
+from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
 GRACE = 30  # seconds that a process has to say that it hung
@@ -220,51 +218,3 @@ def at_once(function: Callable[..., Result], *arguments: object) -> Future[Resul
     except Exception as error:
         future.set_exception(error)
     return future
-
-
-def prepare_device(name: str) -> torch.device:
-    """Set a process up for one device: one thread on a CPU, float32 meaning float32."""
-    device = torch.device(name)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
-    return device
-
-
-def choose_devices(device: str, workers: int) -> list[str]:
-    """The devices of the worker processes, `workers` of them (0: one per core, or per GPU).
-
-    Raises:
-        ValueError: CUDA was asked for and there is none.
-    """
-    gpus = torch.cuda.device_count()
-    if device.startswith("cuda") and not gpus:
-        raise ValueError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda":
-        return [f"cuda:{i % gpus}" for i in range(workers or gpus)]
-    if device == "cpu":
-        return ["cpu"] * (workers or cores())
-    return [device] * (workers or 1)
-
-
-def choose_precision(precision: str, device: str) -> str:
-    """`auto` as bf16 where the device has instructions for it, and as fp32 elsewhere; others as they are."""
-    if precision != "auto":
-        return precision
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
-
-
-def cores() -> int:
-    """Cores that this process may use: those it is bound to, within a container's quota."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return bound if quota == "max" else max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return bound

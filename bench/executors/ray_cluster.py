@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from bench import speed_cache
-from bench.choice import Question
-from bench.engine import Shown, Task
-from bench.executors import named
-from bench.executors.parcels import Luggage
+from bench.engine import tuning_cache as speed_cache
+from bench.engine.autotune import Question
+from bench.executors.base import named
+from bench.executors.files import Luggage
 from bench.executors.ray_connection import Cluster
-from bench.executors.remote import RemoteEngine, code_digest, libraries
-from bench.types import Cell, Counts
+from bench.executors.ray_worker import RemoteEngine, libraries
+from bench.provenance import code_digest
+from bench.records import Cell, Counts, Shown, Task
 
 DEEP = 2  # tasks that a worker has: one that runs and one that waits
 DEATHS = 3  # workers that may die of a task, or while they start, before it is given up

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bench.executors.local import cores
+from bench.engine.devices import cores
 
 LOCAL = "local"  # the address that starts a cluster of this machine
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.examples_file import Examples
-from bench.metrics.file import Metrics
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.gains import gains
 from bench.plots.grid import image_grid
 from bench.plots.pareto import pareto, pareto_at
 from bench.plots.quality import quality
-from bench.plots.rows import drawable
 from bench.plots.style import METADATA, save
-from bench.summary import Summary
+from bench.store.examples import Examples
+from bench.store.quality import Metrics
+from bench.summary.rows import drawable
+from bench.summary.summary import Summary
 
 __all__ = [
     "FORMATS",

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from bench.analysis.statistics import wilson_interval
-from bench.plots.rows import conditions, drawable, nothing, remarks
-from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, styled
-from bench.summary import Summary
+from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, nothing, remarks, styled
+from bench.summary.rows import conditions, drawable, steps
+from bench.summary.statistics import wilson_interval
+from bench.summary.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
 MOST_BANDS = 3  # lines with an interval each; among more, only the best and plain smoothing keep theirs
@@ -124,18 +124,3 @@ def draw_curves(axes: Axes, rows: pd.DataFrame, certificates: pd.DataFrame) -> N
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
             zorder=6,
         )
-
-
-def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the sorted radii reach `x`, at every `x` where that changes (to be drawn as steps-pre).
-
-    The line ends at the largest radius that can be certified; where the images end before, it falls to zero there.
-    """
-    if not len(radii):
-        return np.array([0.0, largest if math.isfinite(largest) else 1.0]), np.array([0.0, 0.0])
-    x, first = np.unique(radii, return_index=True)
-    hits = len(radii) - first
-    x, hits = np.concatenate([[0.0], x]), np.concatenate([[len(radii)], hits])
-    if not x[-1] >= largest * (1 - 1e-9):
-        x, hits = np.append(x, x[-1]), np.append(hits, 0)
-    return x, hits

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.analysis.gains import paired_gains
-from bench.analysis.statistics import CONFIDENCE
-from bench.plots.rows import conditions, drawable, nothing, remarks
-from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, family, styled
-from bench.shorten import short_names
-from bench.summary import Summary
+from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, family, nothing, remarks, styled
+from bench.summary.names import short_names
+from bench.summary.rows import conditions, drawable
+from bench.summary.statistics import CONFIDENCE
+from bench.summary.summary import Summary
 
 NAMES, BETWEEN, RIGHT, NUMBERS, HEADING_ROOM, ROW, AXIS = 1.72, 0.2, 0.16, 0.46, 0.46, 0.215, 0.5
 LEAST = {True: 2.0, False: 0.01}  # that an axis reaches to either side: percent points, or radius

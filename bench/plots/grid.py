@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.examples_file import Examples, Panel
-from bench.plots.rows import conditions, drawable, remarks
-from bench.plots.style import FAMILIES, INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, styled
-from bench.shorten import parse_label, short_names
-from bench.summary import Summary
+from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, remarks, styled
+from bench.store.examples import Examples, Panel
+from bench.summary.names import parse_label, short_names
+from bench.summary.palette import FAMILIES
+from bench.summary.rows import conditions, drawable
+from bench.summary.summary import Summary
 
 MOST_COLUMNS = 14  # beyond this the grid continues below, with the clean and the noisy images repeated
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from bench.analysis.fronts import front
 from bench.plots.labels import Floats, Name, place_names
 from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
+from bench.summary.fronts import front
+from bench.summary.headline import Metric
 
 FADED = 0.45
 APART = 7.5  # points between marks that would cover each other
@@ -22,20 +23,6 @@ WIDEST = 62.0  # points over which the marks of one cost may spread
 FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
 STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
 COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
-
-
-class Metric(NamedTuple):
-    """What the height of a panel shows: a column, its interval, and the radius at which it is read."""
-
-    column: str
-    low: str
-    high: str
-    heading: str
-    percent: bool
-    radius: float = 0.0
-
-    def words(self, value: float) -> str:
-        return f"{100 * value:.3g} %" if self.percent else f"{value:.3f}"
 
 
 class Edges(NamedTuple):

@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bench.metrics.file import KINDS, Metrics, Value
 from bench.plots.labels import Name, place_names
-from bench.plots.panel import Metric
-from bench.plots.pareto import headline
-from bench.plots.rows import conditions, drawable, nothing, remarks
-from bench.plots.style import HEADING, Page, family, family_handles, styled
-from bench.summary import Summary
+from bench.plots.style import HEADING, Page, family, family_handles, nothing, remarks, styled
+from bench.store.quality import KINDS, Metrics, Value
+from bench.summary.headline import Metric, headline
+from bench.summary.rows import conditions, drawable
+from bench.summary.summary import Summary
 
 ACROSS = 2
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.55, 0.16, 0.28, 2.5, 0.62

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,29 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.summary.palette import FAMILIES, Family
+from bench.summary.summary import Summary
+
 WIDTH = 10.0  # inches: at 180 dpi twice the 900 pixels of a README, so a point is 1.25 pixels there
 DPI = 180
 
-
-class Family(NamedTuple):
-    """How a family of purifiers looks: the colour of its marks and a darker one for its words."""
-
-    colour: str
-    ink: str
-
-
-# Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
-FAMILIES = {
-    "none": Family("#8C8C8C", "#5E5E5E"),
-    "one-step": Family("#0072B2", "#00639B"),
-    "consistency": Family("#D55E00", "#B04D00"),
-    "pf-ode": Family("#009E73", "#00775A"),
-    "sde": Family("#C66FA0", "#A04A7C"),
-    "other": Family("#E69F00", "#8A6000"),
-    "imported": Family("#3A3A3A", "#3A3A3A"),
-}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)))
 
 INK, SOFT, FAINT, GRID = "#1F2328", "#57606A", "#9AA1A9", "#E9EBEE"
 RIGHT, WRONG = "#1A7F5A", "#C23A1E"
@@ -193,3 +176,16 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
     for path in paths:
         figure.savefig(path, dpi=DPI, metadata=METADATA[path.suffix[1:]])
     return paths
+
+
+def remarks(summary: Summary) -> list[str]:
+    """The summary's notes, as paragraphs of a footer."""
+    return [f"Note: {note}." for note in summary.notes]
+
+
+@styled
+def nothing(summary: Summary) -> Figure:
+    """The picture of a summary without figures."""
+    page = Page("Nothing is certified yet", summary.title, remarks(summary), body=0.5, head=0.72)
+    page.text(page.MARGIN, page.head + 0.15, "No cell has a certified image: there is nothing to draw.", size=HEADING)
+    return page.figure

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.examples_file import Examples
-from bench.metrics.file import Metrics
 from bench.report.page import render
-from bench.summary import Summary
+from bench.store.examples import Examples
+from bench.store.quality import Metrics
+from bench.summary.summary import Summary
 
 __all__ = ["render", "write_report"]
 

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.pairs import certifiers_of
-from bench.analysis.statistics import wilson_interval
-from bench.plots.curves import steps
-from bench.plots.pareto import headline
-from bench.plots.rows import drawable
-from bench.plots.style import DASHES, MARKERS
 from bench.report.shares import add_shares
 from bench.report.words import interval, percent, short
-from bench.summary import COUNTED, Summary
+from bench.summary.headline import headline
+from bench.summary.pairs import certifiers_of
+from bench.summary.palette import DASHES, MARKERS
+from bench.summary.rows import drawable, steps
+from bench.summary.statistics import wilson_interval
+from bench.summary.summary import COUNTED, Summary
 
 MOST_STEPS = 160  # of a curve: with more, it is read at this many radii
 STAGES = ("noise", "purify", "classify")

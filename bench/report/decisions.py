@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.decide import Recommendation, Standing, recommend
-from bench.analysis.statistics import CONFIDENCE
+from bench.analysis.recommendation import Recommendation, Standing, recommend
 from bench.report.words import interval, percent, short
-from bench.summary import COUNTED, Summary
+from bench.summary.statistics import CONFIDENCE
+from bench.summary.summary import COUNTED, Summary
 
 MOST_BUDGETS = 8  # of each kind
 MOST_CANDIDATES = 12

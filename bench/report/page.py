@@ -12,10 +12,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.examples_file import Examples
-from bench.metrics.file import Metrics
-from bench.plots.rows import conditions, drawable
-from bench.plots.style import FAMILIES
 from bench.report.data import record
 from bench.report.decisions import decisions
 from bench.report.pictures import grids
@@ -23,7 +19,11 @@ from bench.report.quality import lines, quality
 from bench.report.runs import describe
 from bench.report.tables import cells, columns, times
 from bench.report.words import UNKNOWN
-from bench.summary import Summary
+from bench.store.examples import Examples
+from bench.store.quality import Metrics
+from bench.summary.palette import FAMILIES
+from bench.summary.rows import conditions, drawable
+from bench.summary.summary import Summary
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 LICENCES = "vendor/LICENSES.txt"
@@ -99,7 +99,7 @@ def used(answer: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
 
 
 def read(name: str) -> str:
-    return resources.files("bench.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("bench.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def digest(text: str) -> str:

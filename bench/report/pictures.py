@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.examples_file import Examples, Panel
-from bench.plots.style import FAMILIES
-from bench.shorten import parse_label, short_names
-from bench.summary import Summary
+from bench.store.examples import Examples, Panel
+from bench.summary.names import parse_label, short_names
+from bench.summary.palette import FAMILIES
+from bench.summary.summary import Summary
 
 WIDTHS = (96, 64, 40, 24)  # pixels that pictures are scaled down to: the first at which enough of them fit
 ENOUGH = 3  # images

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from bench.metrics.file import KINDS, Measured, Metrics, Value
 from bench.report.words import UNKNOWN
+from bench.store.quality import KINDS, Measured, Metrics, Value
 
 FEWEST = 4  # purifiers whose ranks are compared
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.pairs import run_volume
-from bench.shorten import short_names
-from bench.summary import IMPORTED, Summary
+from bench.summary.names import short_names
+from bench.summary.pairs import run_volume
+from bench.summary.summary import IMPORTED, Summary
 
 LONG = ("labels", "sweep", "cells")  # of a manifest: lists that say nothing to a reader
 ROWS = ("purifiers", "networks")  # of a preset

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.report.data import STAGES, known
 from bench.report.words import UNKNOWN, interval, short
-from bench.summary import COUNTED
+from bench.summary.summary import COUNTED
 
 
 def columns(radii: Sequence[dict[str, Any]]) -> list[str]:

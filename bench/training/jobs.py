@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classifiers.nets import files as classifier_files
-from purifiers.nets import cards
+from purifiers.nets.hub import cards
 
 CLASSIFIERS = ("classifier", "features")
 NEEDS = {  # stage -> the stages whose weights it reads

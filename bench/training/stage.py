@@ -18,9 +18,9 @@ from bench.training.curves import BEFORE, write_curve
 from bench.training.jobs import CLASSIFIERS, Job
 from classifiers.nets import files as classifier_files
 from classifiers.training import fit as classifier_training
-from purifiers.nets import files as network_files
-from purifiers.nets.cards import Card, read_card
 from purifiers.nets.denoisers import LevelledDenoiser
+from purifiers.nets.hub import files as network_files
+from purifiers.nets.hub.cards import Card, read_card
 from purifiers.training.loop import Report
 from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance

@@ -7,8 +7,8 @@ import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from bench.executors.local import cores
-from bench.executors.spawned import end_with_parent
+from bench.engine.devices import cores
+from bench.executors.worker import end_with_parent
 from bench.names import nearest
 from bench.training.curves import draw_curves
 from bench.training.jobs import NEEDS, Job

@@ -31,7 +31,7 @@ def load(
         WeightsError: it cannot be had, is damaged, would run code, is of another architecture, or what it is is in
             doubt; the message says which, and lists what it could be.
     """
-    from purifiers.nets.loading import load
+    from purifiers.nets.checkpoints.loading import load
 
     return load(source, kind, label=label, device=device)
 
@@ -46,6 +46,6 @@ def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Pa
     Raises:
         WeightsError: as `load`.
     """
-    from purifiers.nets.loading import convert
+    from purifiers.nets.checkpoints.loading import convert
 
     return convert(source, path, kind)

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from purifiers.nets.architectures.group_norm import with_channels_last_norms
+from purifiers.nets.architectures.unet import count_parameters
 from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
-from purifiers.nets.files import Card, build
-from purifiers.nets.group_norm import with_channels_last_norms
-from purifiers.nets.unet import count_parameters
+from purifiers.nets.hub.files import Card, build
 from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
 from purifiers.training.losses import (
     Distance,

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import preset
-from bench.engine import Engine, Task
-from bench.executors import local
-from bench.meter import processor_name
-from bench.noise import PURIFIER, RowRng
-from bench.plan import git_revision, plan
-from bench.tuning import settle
-from bench.types import Block, Cell
+from bench.engine.devices import processor_name
+from bench.engine.engine import Engine
+from bench.engine.noise import PURIFIER, RowRng
+from bench.executors.base import local
+from bench.provenance import git_revision
+from bench.records import Block, Cell, Task
+from bench.sweep import preset
+from bench.sweep.plan import plan
+from bench.sweep.settle import settle
 
 SIGMA = 0.5
 SONG = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2]}  # 55.7 M parameters: EDM's CIFAR-10
@@ -47,8 +48,8 @@ def full_size(folder: Path) -> Path:
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-    from purifiers.nets.cards import Card
-    from purifiers.nets.files import build, save
+    from purifiers.nets.hub.cards import Card
+    from purifiers.nets.hub.files import build, save
 
     torch.manual_seed(0)
     card = Card("edm", SONG, EDM, network="SongUNet")
@@ -207,7 +208,7 @@ def networks_alone(cell: Cell, rows: int) -> None:
 
 def matmul_rate(precision: str) -> float:
     """Operations a second of products of square matrices, the best of some, in a worker."""
-    from bench.compute import PRECISIONS, float32_arithmetic
+    from bench.engine.compute import PRECISIONS, float32_arithmetic
 
     engine = local._engine
     assert engine is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.cost_measured import measure
+from bench.doctor.cost_measured import measure
 
 FASTEST = 64 * 4000  # draws a second: 64 GPUs that only classify
 

@@ -12,10 +12,11 @@ from diffusers.models.downsampling import FirDownsample2D, downsample_2d
 from diffusers.models.upsampling import upsample_2d
 from torch import nn
 
-from purifiers.nets import load, openai
-from purifiers.nets.cards import Card
-from purifiers.nets.files import build, save
-from purifiers.nets.songunet import FIR, SongUNet
+from purifiers.nets import load
+from purifiers.nets.architectures.songunet import FIR, SongUNet
+from purifiers.nets.checkpoints import openai
+from purifiers.nets.hub.cards import Card
+from purifiers.nets.hub.files import build, save
 
 ROWS, SIZE, ROUNDS, LEVEL = 8, 32, 9, 1.0
 TAPS = (1, 3, 3, 1)

@@ -12,7 +12,7 @@ import timeit
 import pytest
 from contenders import Race, full_size, named
 
-from bench.meter import Stopwatch
+from bench.engine.meter import Stopwatch
 
 QUICK = ["onestep-edm", "pf-ode:steps=3"]
 MORE = ["none", "onestep-ddpm", "consistency", "consistency-ft", "sde:steps=5"]

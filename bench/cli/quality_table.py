@@ -1,0 +1,42 @@
+"""What a person sees in the terminal of the quality of purification."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from bench.store.quality import KINDS, Metrics, Value
+from bench.summary.names import short_names
+
+READING = (
+    "lower is better; intervals: 95 %, bootstrap over images (metrics of whole sets have none); *: a network of this "
+    "purifier was trained to lower this very distance"
+)
+
+
+def metrics_table(metrics: Metrics) -> Table:
+    """A row for each cell, a column for each metric."""
+    names = short_names(pd.DataFrame({"label": [cell.label for cell in metrics.cells]}))
+    shown = [name for name in KINDS if any(name in cell.values for cell in metrics.cells)]
+    table = Table(
+        title=Text(f"Distance of purified to clean images: {metrics.images} images, {metrics.draws} of their draws"),
+        caption=Text(READING),
+        caption_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("purifier", overflow="fold")
+    for column in ("σ", *(KINDS[name].head for name in shown)):
+        table.add_column(column, justify="right")
+    for cell in metrics.cells:
+        figures = [words(cell.values.get(name)) + "*" * (name in cell.trained_on) for name in shown]
+        table.add_row(Text(names[cell.label]), f"{cell.sigma:g}", *(Text(figure) for figure in figures))
+    return table
+
+
+def words(value: Value | None) -> str:
+    """`0.301 [0.29, 0.312]`; a dash for what was not measured."""
+    if value is None:
+        return "–"
+    ends = "" if value.low is None or value.high is None else f" [{value.low:.3g}, {value.high:.3g}]"
+    return f"{value.value:.3g}{ends}"

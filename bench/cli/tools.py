@@ -1,0 +1,219 @@
+"""What is beside the sweep: logs of others, rules to check, lists, training, health, new plugins."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from bench.cli.shell import FAILED, RUNS, app, console, refuse, say
+
+
+@app.command("import")
+def import_(
+    log: Annotated[Path, typer.Argument(help="A log in the format of locuslab/smoothing.")],
+    sigma: Annotated[float, typer.Option(help="Noise level that the log was made with.")],
+    name: Annotated[str, typer.Option(help="How tables and plots name it.")],
+    nfe: Annotated[float | None, typer.Option(help="Network evaluations per image, for the plots.")] = None,
+    n: Annotated[int, typer.Option(help="Estimation draws of the log.")] = 100_000,
+    alpha: Annotated[float, typer.Option(help="Of the log's bound.")] = 0.001,
+    out: Annotated[Path, typer.Option(help="Results folder to add it to.")] = RUNS / "published",
+) -> None:
+    """Store a published log (radii only) so that it stands in tables and plots beside measured runs."""
+    if not 0 < sigma < math.inf or n < 1 or not 0 < alpha < 1 or (nfe is not None and not 0 <= nfe < math.inf):
+        raise refuse("sigma must be positive, n at least 1, alpha between 0 and 1 and nfe at least 0")
+    from bench.store.imported import PublishedError, import_log
+
+    try:
+        repaired = import_log(log, out, name, sigma, nfe, n, alpha)
+    except PublishedError as error:
+        raise refuse(error) from error
+    for line in repaired:
+        console.print(f"[yellow]repaired:[/] {line}")
+    say(f"stored {name!r} in {out}; `bench summary {out}` shows it")
+
+
+@app.command()
+def boundaries(
+    sigma: Annotated[float, typer.Option(help="Noise level, in [0,1] pixel units.")],
+    radii: Annotated[str, typer.Option(help="Comma-separated L2 radii that the rule decides.")],
+    certifier: Annotated[str, typer.Option(help="tight, parity, half-point, fast or acr.")] = "tight",
+    alpha: Annotated[float, typer.Option(help="Probability that a certificate is wrong.")] = 0.001,
+    n_max: Annotated[int | None, typer.Option(help="Most draws, instead of the rule's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All looks and boundaries, as JSON.")] = False,
+) -> None:
+    """Print a sequential rule's looks, boundaries and exact crossing probabilities, for anyone to check."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from bench.certify import rules
+    from bench.certify.sequential import Sequential
+    from bench.names import nearest
+
+    if certifier not in rules.SEQUENTIAL:
+        raise refuse(nearest("certifier", certifier, rules.SEQUENTIAL))
+    try:
+        asked = {"radii": [float(r) for r in radii.split(",")], "n0": 100, "block": 100, "alpha": alpha, "n_max": n_max}
+        rule = rules.of_sweep({"certifier": certifier, **asked}, sigma)
+        assert isinstance(rule, Sequential)
+        found = rule.boundaries
+    except ValueError as error:
+        raise refuse(error) from error
+    if as_json:
+        record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(rule.constants)}
+        sys.stdout.write(json.dumps({**record, **found.as_dict()}) + "\n")
+        return
+    table = Table(title=f"{certifier} at sigma = {sigma:g}, alpha = {alpha:g}: {len(found.looks)} looks")
+    for column in (
+        "radius",
+        "threshold of pA",
+        "crossing probability",
+        "first look that can certify",
+        "hits needed there",
+    ):
+        table.add_column(column, justify="right")
+    for j, radius in enumerate(found.radii):
+        possible = [k for k, n in enumerate(found.looks) if found.upper[j, k] <= n]
+        first = (str(found.looks[possible[0]]), str(found.upper[j, possible[0]])) if possible else ("never", "")
+        table.add_row(f"{radius:g}", f"{found.thresholds[j]:.6f}", f"{found.crossing[j]:.3e}", *first)
+    console.print(table)
+
+
+@app.command("list")
+def list_() -> None:
+    """List presets, purifiers, networks, classifiers and data sets."""
+    import dataclasses
+
+    from rich.table import Table
+
+    from bench import data
+    from bench.plugins import registry as plugins
+    from bench.sweep import preset
+    from purifiers.nets.hub.cards import bundled
+    from purifiers.nets.hub.known import NETWORKS
+
+    try:
+        purifiers, classifiers = plugins.discover(plugins.PURIFIER), plugins.discover(plugins.CLASSIFIER)
+    except plugins.PluginError as error:
+        raise refuse(error) from error
+    table = Table(title="Purifiers", pad_edge=False)
+    for column in ("name", "family", "networks", "parameters", "NFE", "source"):
+        table.add_column(column, overflow="fold")
+    for name, plugin in sorted(purifiers.items()):
+        purifier = plugin()
+        parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
+        nfe = purifier.nfe()
+        table.add_row(
+            name,
+            purifier.family,
+            ", ".join(purifier.networks),
+            parameters,
+            "measured" if nfe is None else str(nfe),
+            purifier.source,
+        )
+    console.print(table)
+    for title, names in (
+        ("Networks, bundled", bundled()),
+        ("Networks, published (docs/networks.md)", list(NETWORKS)),
+        ("Classifiers", sorted(classifiers)),
+        ("Data sets", sorted(data.DATASETS)),
+        ("Presets", preset.names()),
+    ):
+        console.print(f"[bold]{title}:[/] {', '.join(names)}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
+    stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 (recipe).")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipes'.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
+    jobs: Annotated[int | None, typer.Option(help="Stages that train side by side (one per core).")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop each stage after so long and save it as it is; the same command goes on.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a checkpoint is found.")] = False,
+    onward: Annotated[
+        bool, typer.Option("--from-weights", help="Begin with the weights of the stages' files, not with random ones.")
+    ] = False,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
+) -> None:
+    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings.
+
+    A training that was stopped goes on with the same command; its checkpoints and curves are in results/training, or
+    in OUT/training.
+    """
+    if scale <= 0:
+        raise refuse(f"scale must be positive, got {scale}")
+    from bench.data import DataError
+    from bench.training import zoo
+    from bench.training.jobs import Job
+
+    where = str(out) if out else None
+    job = Job(dataset, where, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward)
+    chosen = [s.strip() for s in stages.split(",")] if stages else None
+    try:
+        zoo.train(job, chosen, jobs, console.print)
+    except KeyError as error:
+        raise refuse(error.args[0]) from error
+    except (DataError, OSError, ValueError, FloatingPointError) as error:
+        raise refuse(error) from error
+
+
+@app.command()
+def doctor(
+    repair: Annotated[
+        Path | None, typer.Option(help="A results folder: check its counts, and save those that are whole.")
+    ] = None,
+) -> None:
+    """Check this machine: versions, devices, bundled weights, data sets, presets; or a results folder."""
+    if repair is not None:
+        from bench.store.database import StoreError
+        from bench.store.repair import repair as repair_run
+        from bench.store.repair import verdict
+
+        try:
+            for line in verdict(repair_run(repair)):
+                say(line)
+        except StoreError as error:
+            raise refuse(error) from error
+        return
+    from bench.doctor.checks import examine
+
+    problems = 0
+    for what, finding, healthy in examine():
+        problems += not healthy
+        line = escape(f"{what}: {finding}")
+        console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {line}", highlight=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(FAILED)
+
+
+@app.command("new-purifier")
+def new_purifier(
+    name: Annotated[str, typer.Argument(help="Such as `my-purifier`.")],
+    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path("purifiers"),
+    tests: Annotated[Path, typer.Option(help="Where its test goes.")] = Path("tests"),
+) -> None:
+    """Write a working purifier to start from, and its test."""
+    from bench.cli.scaffold import ScaffoldError, write_purifier
+
+    try:
+        plugin, test = write_purifier(name, folder, tests)
+    except ScaffoldError as error:
+        raise refuse(error) from error
+    say(f"wrote {plugin} and {test}")
+    say(f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")

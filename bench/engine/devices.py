@@ -1,0 +1,142 @@
+"""Devices of this machine: names, cores, memory, precision, energy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")  # of Linux
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Highest memory so far: allocated on a GPU, resident in this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if STATUS.is_file():  # getrusage would tell the peak of the process that this one was started from, where higher
+        return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader knows it, such as `NVIDIA H200` or `AMD EPYC (1 thread)`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor_name()} ({threads} thread{'s' if threads > 1 else ''})"
+
+
+def processor_name() -> str:
+    """The processor's model name, or its architecture where the system does not tell."""
+    return processor_line("model name") or platform.processor() or platform.machine()
+
+
+def processor_flags() -> set[str]:
+    """What instructions the processor has, where the system tells."""
+    return set(processor_line("flags").split())
+
+
+def processor_line(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
+    except (OSError, StopIteration):
+        return ""
+
+
+def prepare_device(name: str) -> torch.device:
+    """Set a process up for one device: one thread on a CPU, float32 meaning float32."""
+    device = torch.device(name)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+    return device
+
+
+def choose_devices(device: str, workers: int) -> list[str]:
+    """The devices of the worker processes, `workers` of them (0: one per core, or per GPU).
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    gpus = torch.cuda.device_count()
+    if device.startswith("cuda") and not gpus:
+        raise ValueError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda":
+        return [f"cuda:{i % gpus}" for i in range(workers or gpus)]
+    if device == "cpu":
+        return ["cpu"] * (workers or cores())
+    return [device] * (workers or 1)
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """`auto` as bf16 where the device has instructions for it, and as fp32 elsewhere; others as they are."""
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+
+
+def cores() -> int:
+    """Cores that this process may use: those it is bound to, within a container's quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return bound if quota == "max" else max(1, min(bound, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return bound
+
+
+MILLI = 1e-3
+
+
+def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
+    """Start counting; what is returned gives `{"energy_j": J}` since then, or nothing where it is not known.
+
+    A GPU counts for all of its users: on a shared one the figure is an upper bound. It needs `nvidia-ml-py` (extra
+    `energy`) and a GPU of Volta or later.
+    """
+    before = counters(devices)
+    if before is None:
+        return dict
+
+    def since() -> dict[str, Any]:
+        now = counters(devices)
+        return {} if now is None else {"energy_j": round((now - before) * MILLI, 1)}
+
+    return since
+
+
+def counters(devices: Sequence[str]) -> float | None:
+    """Millijoules that the GPUs of some devices took since their driver was loaded; None where nobody tells."""
+    named = sorted({device for device in devices if device.startswith("cuda")})
+    if not named:
+        return None
+    try:
+        import pynvml
+        import torch
+
+        pynvml.nvmlInit()
+        try:
+            total = 0
+            for device in named:
+                uuid = torch.cuda.get_device_properties(torch.device(device)).uuid  # as CUDA numbers the GPUs
+                handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+                total += pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            return float(total)
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # no library, no driver, no counter: NVML has errors of its own for each
+        return None

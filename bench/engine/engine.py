@@ -1,0 +1,205 @@
+"""Turn blocks of draws into counts: noise, purify, classify, vote, many images to a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.engine.checks import SLACK, Checks, PluginFault, check_networks, out_of_memory
+from bench.engine.compute import float32_arithmetic
+from bench.engine.devices import device_name, peak_bytes
+from bench.engine.loader import Loaded, Loader, LoadError
+from bench.engine.meter import Stopwatch, share_cost
+from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
+from bench.records import Block, Cell, Counts, Shown, Task
+
+SELECTION = 1 << 40  # selection draws are numbered from here, so that they share no noise with estimation
+WARM_UP_ROWS = 8
+
+
+@dataclass
+class Engine:
+    """Runs tasks on one device. Networks stay loaded from task to task.
+
+    Parameters:
+        images: clean images `[C,H,W]` in [0,1] by index.
+        weights: role -> network, as `purifiers.nets.load` takes it.
+        device: where the networks run.
+        plugin_files: kind -> plugin name -> path, for those that are given by path.
+    """
+
+    images: Mapping[int, np.ndarray]
+    weights: Mapping[str, str]
+    device: torch.device
+    plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    _loaded: dict[str, Loaded] = field(default_factory=dict)
+    _most: dict[str, int] = field(default_factory=dict)  # draws of a purifier that go through at once, where not all do
+
+    def __post_init__(self) -> None:
+        self._rows = {image: row for row, image in enumerate(self.images)}
+        self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
+        self._loader = Loader(self.weights, self.device, tuple(self._clean.shape[1:]), self.plugin_files)
+
+    def run(self, task: Task) -> list[Counts]:
+        """Counts of every block of a task, with the task's cost shared by draws.
+
+        Where memory does not suffice, the task is run in halves, and later tasks of its purifier in parts as small.
+
+        Raises:
+            PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
+            LoadError: they, or a network, cannot be made ready; or one block alone is more than memory holds.
+        """
+        draws, label = sum(block.draws for block in task.blocks), task.cell.label
+        if len(task.blocks) > 1 and draws > self._most.get(label, draws):
+            return self._halves(task)
+        try:
+            return self._run(task)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if len(task.blocks) == 1:
+                problem = str(error).partition("\n")[0] or type(error).__name__
+                raise LoadError(
+                    f"{task.cell.label}: a block of {task.blocks[0].draws} draws does not fit into memory ({problem}); "
+                    "give a preset with a smaller `block`, or fewer --workers"
+                ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._most[label] = min(draws - 1, self._most.get(label, draws))
+        return self._halves(task)
+
+    def _halves(self, task: Task) -> list[Counts]:
+        half = len(task.blocks) // 2
+        halves = task.blocks[:half], task.blocks[half:]
+        return [counts for blocks in halves for counts in self.run(Task(task.cell, blocks))]
+
+    @torch.inference_mode()
+    def _run(self, task: Task) -> list[Counts]:
+        cell, blocks = task.cell, task.blocks
+        loaded = self._prepare(cell)
+        watch, checks = Stopwatch(self.device), Checks(self.device)
+        before = getattr(loaded.classifier, "rows", 0)
+        with float32_arithmetic(cell.precision, self.device):
+            with watch.stage("noise"):
+                images, draws, block_of_row = self._rows_of(blocks)
+                rows = torch.tensor([self._rows[b.image] for b in blocks], device=self.device)[block_of_row]
+                x = self._clean[rows]
+                smoothing = RowRng(cell.seed, SMOOTHING, images, draws)
+                x.add_(smoothing.normal(x), alpha=cell.sigma)
+                rng = RowRng(cell.seed, PURIFIER, images, draws)
+            with watch.stage("purify"):
+                purified = self._purify(cell, loaded, x, rng, checks)
+            with watch.stage("classify"):
+                votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
+        counted = votes.cpu().numpy()  # here the host waits for the device, for the first time
+        checks.settle()
+        nfe = sum(network.rows for network in loaded.networks.values())
+        classified = getattr(loaded.classifier, "rows", before + len(x)) - before  # some vote over copies of an image
+        first, *others = share_cost(
+            blocks, counted, (nfe, classified), watch.seconds(), peak_bytes(self.device), device_name(self.device)
+        )
+        start_s, loaded.start_s = loaded.start_s, {}
+        return [replace(first, start_s=start_s), *others]
+
+    @torch.inference_mode()
+    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
+        """An estimation draw of some images: noisy and purified `[M,C,H,W]`, and the class given `[M]`.
+
+        Raises:
+            PluginFault, LoadError: as `run`.
+        """
+        loaded, checks = self._prepare(cell), Checks(self.device)
+        rows, draws, _ = self._rows_of(tuple(Block(cell.key, image, "estimate", draw, 1) for image in images))
+        clean = self._clean[torch.tensor([self._rows[image] for image in images], device=self.device)]
+        x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
+        with float32_arithmetic(cell.precision, self.device):
+            purified = self._purify(cell, loaded, x.clone(), RowRng(cell.seed, PURIFIER, rows, draws), checks)
+            copy = purified.clone()  # a classifier may write into what it is given, and this is shown
+            predicted = self._logits(cell, loaded, copy, checks).argmax(1)
+        checks.settle()
+        return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
+
+    def _rows_of(self, blocks: tuple[Block, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, draw number and block index of every row, `[B]` int64 each."""
+        sizes = torch.tensor([b.draws for b in blocks])
+        block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
+        images = torch.tensor([b.image for b in blocks])[block_of_row]
+        starts = torch.tensor([b.first + SELECTION * (b.stage == "select") for b in blocks])
+        within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
+        rows = images, starts[block_of_row] + within, block_of_row
+        return tuple(t.to(self.device) for t in rows)  # type: ignore[return-value]
+
+    def _prepare(self, cell: Cell) -> Loaded:
+        """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
+        if cell.key not in self._loaded:
+            loaded, checks = self._loader.load(cell), Checks(self.device)
+            self._loaded[cell.key] = loaded  # cells share their networks and their classifier
+            started = time.perf_counter()
+            rows = torch.zeros(WARM_UP_ROWS, dtype=torch.int64, device=self.device)
+            with float32_arithmetic(cell.precision, self.device):
+                rng = RowRng(cell.seed, PURIFIER, rows, rows)
+                self._logits(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
+            checks.settle()
+            loaded.start_s["warm_up_s"] = time.perf_counter() - started
+        return self._loaded[cell.key]
+
+    def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -> Tensor:
+        who = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
+        for network in loaded.networks.values():
+            network.begin()
+        try:
+            purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            check_networks(who, loaded, checks)
+            checks.settle()  # what a network gave may be the cause
+            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
+        check_networks(who, loaded, checks)
+        if not isinstance(purified, Tensor) or purified.shape != x.shape:
+            got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
+            raise PluginFault(f"{who} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
+
+        def refuse(extremes: list[float]) -> None:
+            low, high = extremes
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise PluginFault(f"{who} returned values that are not finite")
+            if loaded.purifier.bounded and not (low >= -SLACK and high <= 1 + SLACK):
+                raise PluginFault(f"{who} returned values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
+
+        purified = purified.detach().float()
+        checks.add(torch.stack(purified.aminmax()), refuse)
+        return purified
+
+    def _logits(self, cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
+        who = f"classifier {cell.classifier!r}"
+        try:
+            logits = loaded.classifier(x)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            checks.settle()  # what the purifier returned may be the cause
+            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise PluginFault(f"{who} returned {got}, it must return [{len(x)}, classes]")
+
+        def refuse(finite: list[float]) -> None:
+            if not all(finite):
+                raise PluginFault(f"{who} returned values that are not finite")
+
+        checks.add(logits.isfinite().all()[None], refuse)
+        return logits
+
+    def _vote(self, cell: Cell, loaded: Loaded, x: Tensor, block_of_row: Tensor, blocks: int, checks: Checks) -> Tensor:
+        """Votes per class of every block, `[blocks, K]` int64; only they leave the device."""
+        logits = self._logits(cell, loaded, x, checks)
+        classes = logits.shape[1]
+        ballots = block_of_row * classes + logits.argmax(1)
+        votes = torch.zeros(blocks * classes, dtype=torch.int64, device=self.device)
+        return votes.scatter_add_(0, ballots, torch.ones_like(ballots)).view(blocks, classes)

@@ -1,0 +1,1 @@
+"""Find, fingerprint and trust plugins."""

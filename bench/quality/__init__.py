@@ -1,0 +1,1 @@
+"""How near purified images come to clean ones."""

@@ -1,0 +1,146 @@
+"""Published logs on the same axes: per-image certificates in the format of locuslab/smoothing.
+
+Such a log holds radii, not counts: it is stored beside a run as `published.csv`, never among its counts.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.certify.bounds import largest_radius
+from bench.names import nearest
+from bench.store.database import StoreError
+from bench.store.run import PUBLISHED, read_published
+
+COLUMNS = ("idx", "label", "predict", "radius", "correct")
+
+
+class PublishedError(Exception):
+    """A log is not what it should be; the message names the file, the row and the remedy."""
+
+
+def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
+    """Read a log; returns rows (image, label, predicted, radius, correct) and what was repaired.
+
+    Raises:
+        PublishedError: a column is missing, a row contradicts itself, or a radius is larger than `n` draws at level
+            `alpha` can certify.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the header
+            table = pd.read_csv(path, sep=r"\s+", engine="python", index_col=False)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
+        raise PublishedError(f"{path} cannot be read as a table ({error})") from error
+    for column in COLUMNS:
+        if column not in table.columns:
+            raise PublishedError(f"{path}: " + nearest("column", column, map(str, table.columns)))
+    for column in COLUMNS:
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+        whole = column in ("idx", "label", "predict")
+        good = np.isfinite(table[column]) & (table[column] % 1 == 0 if whole else True)
+        if not good.all():
+            kind = "a whole number" if whole else "a number"
+            raise PublishedError(f"{path}, row {int(np.flatnonzero(~good)[0]) + 2}: {column} is not {kind}")
+    if table.empty:
+        raise PublishedError(f"{path} has no rows")
+    table = table.astype({"idx": int, "label": int, "predict": int})
+    if table["idx"].duplicated().any():
+        image = table.loc[table["idx"].duplicated(), "idx"].iloc[0]
+        raise PublishedError(f"{path}: image {image} appears twice; join the parts of a log only once")
+    check_radii(path, table, sigma, n, alpha)
+    repaired = check_correct(path, table)
+    names = {"idx": "image", "predict": "predicted"}
+    rows = table[list(COLUMNS)].rename(columns=names)
+    rows["correct"] = rows["predicted"] == rows["label"]
+    return rows, repaired
+
+
+def rounding(radius: float) -> float:
+    """Half a unit of the last of the three significant digits with which radii are printed."""
+    return 0.5 * 10.0 ** (math.floor(math.log10(radius)) - 2) if radius > 0 else 0.0
+
+
+def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
+    largest = largest_radius(n, alpha, sigma)
+    abstained = table["predict"] == -1
+    for wrong, what in (
+        (table["label"] < 0, "the label is negative"),
+        (table["predict"] < -1, "the predicted class is negative (-1 is abstained)"),
+        (table["radius"] < 0, "the radius is negative"),
+        (abstained & (table["radius"] > 0), "an abstained image has a radius"),
+    ):
+        if wrong.any():
+            raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {what}; mend the log")
+    top = float(table["radius"].max())
+    if top > largest + rounding(top):
+        fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + rounding(top)]
+        hint = f"; the largest radius fits --alpha {fitting[0]:g}" if fitting else ""
+        raise PublishedError(
+            f"{path}: radius {top:g} is larger than N = {n:,} draws certify at alpha = {alpha:g} and sigma = {sigma:g} "
+            f"({largest:.4f}); give the --sigma, --n and --alpha that the log was made with{hint}"
+        )
+
+
+def check_correct(path: Path, table: pd.DataFrame) -> list[str]:
+    """Compare `correct` with `predict == label`; logs that keep a running count or share are understood.
+
+    Returns what was repaired; raises PublishedError where the column is neither.
+    """
+    truth = (table["predict"] == table["label"]).to_numpy(float)
+    correct = table["correct"].to_numpy(float)
+    if np.array_equal(correct, truth):
+        return []
+    if np.array_equal(correct, np.cumsum(truth)):
+        return ["the column `correct` is a running count; each image's own value was recovered"]
+    share = np.cumsum(truth) / np.arange(1, len(truth) + 1)
+    digits = max(len(str(v).partition(".")[2]) for v in correct[correct % 1 != 0].tolist() or [0])
+    if np.allclose(correct, share, rtol=0, atol=10.0**-digits if digits > 1 else 1e-9):
+        return ["the column `correct` is a running share; each image's own value was recovered"]
+    row = int(np.flatnonzero(correct != truth)[0])
+    raise PublishedError(
+        f"{path}, row {row + 2}: correct is {correct[row]:g}, predict {table['predict'].iloc[row]} and label "
+        f"{table['label'].iloc[row]}, and the column is no running count or share either; mend the log"
+    )
+
+
+def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | None, n: int, alpha: float) -> list[str]:
+    """Store a log in a run's folder; returns what was repaired.
+
+    Raises:
+        PublishedError: the log is refused, the folder holds another log of this name and sigma, or cannot be written.
+    """
+    if not name.strip():
+        raise PublishedError("the name is empty; give the --name that tables and plots are to show")
+    rows, repaired = read_log(path, sigma, n, alpha)
+    rows = rows.assign(
+        name=name,
+        sigma=sigma,
+        draws=n,
+        nfe=np.nan if nfe is None else nfe,
+        largest=largest_radius(n, alpha, sigma),
+        rule=f"published log (N = {n}, alpha = {alpha:g}, radii of three digits)",
+    )
+    target = folder / PUBLISHED
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file():
+            others = read_published(folder)
+            if ((others["name"] == name) & (others["sigma"] == sigma)).any():
+                raise PublishedError(
+                    f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out"
+                )
+            rows = pd.concat([others, rows], ignore_index=True)
+        temporary = target.with_suffix(".part")
+        rows.to_csv(temporary, index=False)
+        temporary.replace(target)
+    except StoreError as error:
+        raise PublishedError(f"{error}, or give another --out") from error
+    except OSError as error:
+        raise PublishedError(f"{target} cannot be written ({error}); give another --out") from error
+    return repaired

@@ -1,0 +1,205 @@
+"""A results folder as it is read back, and what is exported into it.
+
+The facts of a run lie in its database, `run.sqlite`, and, once it has ended, in `manifest.json` and `counts.parquet`
+besides, small enough to commit. `read_run` takes whichever there is.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.records import Cell
+from bench.store.database import (
+    COLUMNS,
+    COSTS,
+    DATABASE,
+    StoreError,
+    has_checksums,
+    intact,
+    is_cell,
+    later_format,
+    reading,
+    stored_manifest,
+    votes_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1  # of the exports
+PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+)  # damaged exports
+CHUNK = 50_000  # blocks that are read at a time: a million rows as Python objects take more than a GiB
+PUBLISHED_COLUMNS = (
+    *("image", "label", "predicted", "radius", "correct"),
+    *("name", "sigma", "draws", "nfe", "largest", "rule"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that is known of a run, as read back.
+
+    Attributes:
+        folder: where it lies.
+        manifest: versions, device, the sweep as it was asked for, labels of the images, class names.
+        cells: of the latest sweep, by key.
+        errors: why cells failed, by key.
+        blocks: a table with a row a block, columns `COLUMNS`, votes as lists (also of cells that are not in `cells`).
+        published: per-image certificates imported from published logs, a row each (radii only, no counts).
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    cells: dict[str, Cell]
+    errors: dict[str, str]
+    blocks: pd.DataFrame
+    published: pd.DataFrame = field(default=None)  # type: ignore[assignment]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run from its database, or from what it exported.
+
+    Raises:
+        StoreError: there is no run in the folder, or its files are damaged.
+    """
+    try:
+        from_database = (folder / DATABASE).is_file()
+        manifest, registered, blocks = read_database(folder) if from_database else read_export(folder)
+        published = read_published(folder)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
+    path = folder / (DATABASE if from_database else MANIFEST)
+    known = {row[0]: row for row in registered}
+    current = [key for key in manifest.get("sweep", ()) if key in known]  # in the order in which they were asked for
+    if not all(is_cell(known[key]) for key in current):
+        remedy = f"`bench doctor --repair {folder}` saves the others" if from_database else f"export it from {DATABASE}"
+        raise StoreError(f"{path}: a cell is damaged; {remedy}")
+    try:
+        cells = {key: Cell.from_json(known[key][1]) for key in current}
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} holds a cell that this version cannot read ({error}); update purifybench, or run again with "
+            "another --out"
+        ) from error
+    errors = {key: known[key][2] for key in current if known[key][2]}
+    return Run(folder, manifest, cells, errors, blocks, published)
+
+
+def read_published(folder: Path) -> pd.DataFrame:
+    """The imported logs of a folder, columns `PUBLISHED_COLUMNS`; empty where there are none."""
+    import pandas as pd
+
+    path = folder / PUBLISHED
+    if not path.is_file():
+        return pd.DataFrame(columns=PUBLISHED_COLUMNS)
+    try:
+        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})  # "NA" is a name
+        return table[list(PUBLISHED_COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
+
+
+def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
+    import pandas as pd
+
+    path = folder / DATABASE
+    parts = [pd.DataFrame(columns=COLUMNS)]
+    with reading(path) as db:
+        crc = "crc" if has_checksums(db) else "NULL"
+        manifest = stored_manifest(db, path)
+        registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
+        stored = db.execute(f"SELECT {', '.join(COLUMNS)}, {crc} FROM blocks")
+        with uncollected():
+            while part := stored.fetchmany(CHUNK):
+                columns = dict(zip(COLUMNS, map(list, zip(*intact(part, path), strict=True)), strict=False))
+                columns["votes"] = votes_of(part, path)
+                parts.append(pd.DataFrame(columns))
+    blocks = pd.concat(parts[1:] or parts, ignore_index=True)
+    return manifest, registered, blocks
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: it would walk a million rows again and again, and they hold none."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
+    import pandas as pd
+    import pyarrow
+
+    path = folder / MANIFEST
+    if not path.is_file():
+        if (folder / PUBLISHED).is_file():
+            return {}, [], pd.DataFrame(columns=COLUMNS)
+        raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
+    try:
+        manifest = json.loads(path.read_text())
+        check(manifest)
+        version = manifest.get("format", FORMAT)
+        if version > FORMAT:
+            raise later_format(path, version, FORMAT)
+        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
+        path = folder / PARQUET
+        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
+    except (*UNREADABLE, pyarrow.ArrowException) as error:
+        raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
+    return manifest, registered, blocks
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """Take the checksum out of an exported manifest; raises ValueError or KeyError where it does not hold.
+
+    It is the last key. Exports of earlier versions end with the cells and have none, so a name that changed on the disk
+    does not pass for one of those.
+    """
+    *_, last = manifest
+    if last != "cells" and manifest.pop("crc") != checksum(manifest):
+        raise ValueError("its checksum does not hold")
+
+
+def checksum(manifest: dict[str, Any]) -> int:
+    """Of an exported manifest without its checksum: of what it says, however it is spaced."""
+    return zlib.crc32(json.dumps(manifest).encode())
+
+
+def export(run: Run) -> list[Path]:
+    """Write `manifest.json` and `counts.parquet` of the current sweep beside the database; returns their paths."""
+    import numpy as np
+
+    cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
+    manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
+    part = run.folder / "export.part"  # a reader never meets half a file
+    said = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as it will be read: names are text
+    part.write_text(json.dumps({**said, "crc": checksum(said)}, indent=1) + "\n")
+    part.replace(manifest)
+    blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
+    seconds = [name for name in COSTS if name.endswith("_s")]
+    votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
+    blocks = blocks.assign(votes=votes).astype(dict.fromkeys(seconds, np.float32))
+    blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
+    part.replace(parquet)
+    return [manifest, parquet]

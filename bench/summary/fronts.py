@@ -1,0 +1,119 @@
+"""Pareto fronts of costs and values: which options lie on them, how surely, and how much they cover. Pure.
+
+Values are arrays whose rows are images and whose columns are options; means of columns are what a front compares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.summary.statistics import FEWEST, resampled_means
+
+
+def best_probability(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """By option, the share of resamples in which its mean is the highest; those that tie share one. NaN: too few.
+
+    Parameters:
+        values: `[images, options]`.
+    """
+    if len(values) < FEWEST:
+        return np.full(values.shape[1], np.nan)
+    return best_shares(resampled_means(values, seed=seed))
+
+
+def best_shares(means: np.ndarray) -> np.ndarray:
+    """By option, the share of resamples (`means`, `[resamples, options]`) in which it is the highest."""
+    highest = means >= means.max(axis=1, keepdims=True) - 1e-12  # sums in another order differ in the last bits
+    return (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the Pareto front, cheapest first: nothing that costs as much or less has a higher value."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -values[i]))
+    best, kept = -math.inf, []
+    for i in order:
+        if math.isfinite(costs[i]) and values[i] > best:
+            kept.append(i)
+            best = values[i]
+    return kept
+
+
+def front_probability(costs: Sequence[float], values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """By option, the share of resamples in which it lies on the front: nothing as cheap is better, nor cheaper as good.
+
+    Costs are taken as they are: an NFE has no error, and the spread of milliseconds is not in it.
+
+    Parameters:
+        costs: `[options]`; an option whose cost is not finite is never on the front.
+        values: `[images, options]`.
+
+    Returns:
+        `[options]`; NaN where there are too few images.
+    """
+    if len(values) < FEWEST:
+        return np.full(len(costs), np.nan)
+    return front_shares(costs, resampled_means(values, seed=seed))
+
+
+def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
+    """By option, the share of resamples (`means`, `[resamples, options]`) in which it lies on the front."""
+    cost = np.asarray(costs, float)
+    share = np.zeros(len(cost))
+    beaten = np.full(len(means), -np.inf)  # the best of all that is cheaper
+    for level in np.unique(cost[np.isfinite(cost)]):
+        kin = cost == level
+        best = means[:, kin].max(axis=1)
+        share[kin] = ((means[:, kin] >= best[:, None] - 1e-12) & (best > beaten + 1e-12)[:, None]).mean(axis=0)
+        beaten = np.maximum(beaten, best)
+    return share
+
+
+class CostScale(NamedTuple):
+    """The axis of costs under a hypervolume: logarithmic from `low` to `high`, `offset` added first.
+
+    The reference point is (`high`, 0). What is cheaper than `low` counts as `low`, what is dearer than `high` not.
+    """
+
+    words: str
+    low: float
+    high: float
+    offset: float
+
+    def position(self, costs: Sequence[float]) -> np.ndarray:
+        """Costs on the scale: 0 at `low`, 1 at `high`; NaN stays NaN."""
+        with np.errstate(divide="ignore"):
+            ends = np.log10([self.low + self.offset, self.high + self.offset])
+            at = np.log10(np.asarray(costs, float) + self.offset)
+        return np.maximum((at - ends[0]) / (ends[1] - ends[0]), 0.0)
+
+
+SCALES = {
+    "nfe": CostScale("log10(1 + NFE), NFE from 0 to 99", 0.0, 99.0, 1.0),
+    "ms_purify": CostScale("log10(ms), from 0.01 to 1,000 ms", 0.01, 1000.0, 0.0),
+}
+
+
+def hypervolume(costs: Sequence[float], values: np.ndarray, scale: CostScale) -> np.ndarray:
+    """Area between the front and the reference point (`scale.high`, 0), per unit of the scale's length.
+
+    That is, the best value that a budget buys, averaged over budgets that are uniform on the scale.
+
+    Parameters:
+        costs: `[options]`; what is not finite takes no part.
+        values: `[..., options]`, at least 0; several sets of them (resamples) at once.
+
+    Returns:
+        `[...]`.
+    """
+    position = scale.position(costs)
+    kept = np.flatnonzero(position < 1)  # not NaN either
+    order = kept[np.argsort(position[kept], kind="stable")]
+    values = np.asarray(values, float)
+    if not len(order):
+        return np.zeros(values.shape[:-1])
+    bought = np.maximum.accumulate(np.maximum(values[..., order], 0.0), axis=-1)
+    return bought @ np.diff(np.append(position[order], 1.0))

@@ -1,0 +1,30 @@
+"""Colours, markers and dashes of purifier families, shared by pictures and report."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Family(NamedTuple):
+    """How a family of purifiers looks: the colour of its marks and a darker one for its words."""
+
+    colour: str
+    ink: str
+
+
+# Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
+FAMILIES = {
+    "none": Family("#8C8C8C", "#5E5E5E"),
+    "one-step": Family("#0072B2", "#00639B"),
+    "consistency": Family("#D55E00", "#B04D00"),
+    "pf-ode": Family("#009E73", "#00775A"),
+    "sde": Family("#C66FA0", "#A04A7C"),
+    "other": Family("#E69F00", "#8A6000"),
+    "imported": Family("#3A3A3A", "#3A3A3A"),
+}
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+
+
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)))

@@ -1,0 +1,41 @@
+"""A few images as the sweep saw them: clean, noisy, purified, with the class that each draw was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.engine.checks import PluginFault
+from bench.engine.engine import LoadError
+from bench.executors.base import Executor, named, overdue
+from bench.records import Cell
+from bench.store.examples import Examples, Panel
+from bench.sweep.plan import Plan
+
+COUNT = 8
+
+
+def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
+    """The first estimation draw of `COUNT` images, by every cell that works.
+
+    Raises:
+        RuntimeError: none came back in the preset's `timeout`.
+    """
+    step = max(1, len(plan.images) // COUNT)
+    images = [plan.images[i] for i in range(0, len(plan.images), step)][:COUNT]
+    panels = []
+    for cell, shown in [(cell, executor.show(cell, images)) for cell in cells]:
+        try:
+            noisy, purified, predicted = shown.result(plan.preset.timeout)
+        except (PluginFault, LoadError):
+            continue  # the sweep has said why, or has long been done
+        except TimeoutError as error:
+            raise RuntimeError(overdue(plan.preset.timeout, named(cell))) from error
+        panels.append(Panel(cell.label, cell.sigma, as_bytes(noisy), as_bytes(purified), predicted))
+    clean = as_bytes(plan.split.images[images])
+    return Examples(np.array(images), plan.split.labels[images], plan.split.classes, clean, tuple(panels))
+
+
+def as_bytes(x: np.ndarray) -> np.ndarray:
+    return (x.clip(0, 1) * 255).round().astype(np.uint8)

@@ -1,0 +1,101 @@
+"""What every purifier must keep, as checks that a test can call. Without independent rows no certificate is sound."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from bench.engine.meter import CountedNetwork
+from bench.engine.noise import RowRng
+from purifiers.base import Purifier
+from purifiers.nets.denoisers import SIGMA_DATA, karras_levels
+
+SIGMA = 0.5
+SHAPE = (6, 3, 8, 8)
+CLOSE = 1e-4  # batched and single rows may be summed in another order
+
+
+class GaussianDenoiser:
+    """The posterior mean for `u0 ~ N(0, sigma_data^2)`, known exactly: `D(u, t) = u sd^2 / (sd^2 + t^2)`."""
+
+    t_min, t_max = 0.002, 80.0
+
+    def __call__(self, u: Tensor, t: float | Tensor) -> Tensor:
+        level = torch.as_tensor(t, dtype=u.dtype, device=u.device).expand(len(u)).view(-1, 1, 1, 1)
+        return u * SIGMA_DATA**2 / (SIGMA_DATA**2 + level**2)
+
+    def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
+        return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
+
+
+def run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:
+    """Purify some rows of a fixed noisy batch; returns the input, the output and the counted networks."""
+    rows = torch.arange(SHAPE[0]) if rows is None else rows
+    clean = torch.linspace(0, 1, 192).view(1, *SHAPE[1:]).expand(len(rows), *SHAPE[1:])
+    x = clean + SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
+    networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
+    return x, purifier.purify(x.clone(), SIGMA, networks, RowRng(0, "purifier", rows, rows)), networks
+
+
+def keeps_shape_dtype_and_device(purifier: Purifier) -> None:
+    x, y, _ = run(purifier)
+    assert (y.shape, y.dtype, y.device) == (x.shape, x.dtype, x.device), (y.shape, y.dtype, y.device)
+
+
+def returns_finite_values(purifier: Purifier) -> None:
+    _, y, _ = run(purifier)
+    assert bool(y.isfinite().all())
+
+
+def stays_in_range_if_bounded(purifier: Purifier) -> None:
+    _, y, _ = run(purifier)
+    assert not purifier.bounded or (float(y.min()) >= 0 and float(y.max()) <= 1)
+
+
+def repeats_itself_for_the_same_rng(purifier: Purifier) -> None:
+    assert torch.equal(run(purifier)[1], run(purifier)[1])
+
+
+def treats_rows_independently(purifier: Purifier) -> None:
+    """Row i of a batch equals row i alone, and does not depend on the order of the others."""
+    _, batch, _ = run(purifier)
+    for i in range(len(batch)):
+        _, alone, _ = run(purifier, torch.tensor([i]))
+        assert torch.allclose(batch[i], alone[0], atol=CLOSE), f"row {i} depends on the rows beside it"
+    order = torch.arange(SHAPE[0]).flip(0)
+    _, reversed_batch, _ = run(purifier, order)
+    assert torch.allclose(batch[order], reversed_batch, atol=CLOSE), "rows depend on their order"
+
+
+def costs_what_it_documents(purifier: Purifier) -> None:
+    x, _, networks = run(purifier)
+    measured = sum(network.rows for network in networks.values()) / len(x)
+    documented = purifier.nfe()
+    assert documented is None or measured == documented, f"measured {measured} NFE, documented {documented}"
+
+
+def leaves_no_state(purifier: Purifier) -> None:
+    """No gradients, no global seeding, no change of itself or of its input."""
+    rows = torch.arange(SHAPE[0])
+    x = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0))
+    given, before, seeds, grad = x.clone(), copy.deepcopy(purifier), torch.get_rng_state(), torch.is_grad_enabled()
+    networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
+    y = purifier.purify(x, SIGMA, networks, RowRng(0, "purifier", rows, rows))
+    assert not y.requires_grad and torch.is_grad_enabled() == grad
+    assert torch.equal(x, given), "the input was changed"
+    assert purifier == before, "the purifier was changed"
+    assert torch.equal(torch.get_rng_state(), seeds), "the global random state was used"
+
+
+PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
+    keeps_shape_dtype_and_device,
+    returns_finite_values,
+    stays_in_range_if_bounded,
+    repeats_itself_for_the_same_rng,
+    treats_rows_independently,
+    costs_what_it_documents,
+    leaves_no_state,
+)

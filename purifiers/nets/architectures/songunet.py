@@ -1,0 +1,232 @@
+"""NCSN++ and DDPM++ (Song et al. 2021), as EDM and OpenAI's JAX code train them, from diffusers' building blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from purifiers.nets.architectures.labels import LabelEmbedding
+
+EPS = 1e-6  # of every group normalisation
+BOX = (1, 1)  # the resampling filter of DDPM++: mean pooling and nearest neighbours
+
+
+def groups(channels: int) -> int:
+    return min(32, channels // 4)
+
+
+class FIR(nn.Module):
+    """Resampling by 2 with a separable filter, zeros outside the image.
+
+    diffusers' `upsample_2d` and `downsample_2d` compute the same numbers, channel by channel and at full resolution;
+    one depthwise convolution is some 30 times faster on a CPU, and copies no filter to a GPU.
+
+    Parameters:
+        taps: the filter, of even length; it is normalised.
+        mode: `down`, `up`, or `blur`: the filter alone with full padding, for a strided convolution that follows.
+    """
+
+    filter: Tensor  # [1,1,K,K]
+
+    def __init__(self, taps: Sequence[int], mode: str):
+        super().__init__()
+        line = torch.tensor(taps, dtype=torch.float32)
+        self.register_buffer("filter", torch.outer(line, line)[None, None] / line.sum() ** 2)
+        self.mode, self.padding = mode, (len(taps) - 1) // 2
+        self.gain = 4.0 if mode == "up" else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = (self.filter * self.gain).to(x.dtype).expand(x.shape[1], 1, -1, -1)
+        if self.mode == "up":
+            return F.conv_transpose2d(x, kernel, stride=2, padding=self.padding, groups=x.shape[1])
+        if self.mode == "down":
+            return F.conv2d(x, kernel, stride=2, padding=self.padding, groups=x.shape[1])
+        return F.conv2d(x, kernel, padding=self.padding + 1, groups=x.shape[1])
+
+
+class Fourier(nn.Module):
+    """`[sin, cos]` of the time's projections on fixed random frequencies, which stay in float32."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("frequencies", torch.zeros(channels // 2))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fourier:
+        """Move with the network, but never to half precision: phases reach a hundred radians."""
+        exact = self.frequencies
+        super()._apply(fn, recurse)
+        self.frequencies = exact.to(self.frequencies.device)
+        return self
+
+    def forward(self, time: Tensor) -> Tensor:
+        phase = torch.outer(time.float(), 2 * math.pi * self.frequencies)
+        return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+class Positional(nn.Module):
+    """`[sin, cos]` of the time at frequencies from 1 to exactly 1/10,000."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, time: Tensor) -> Tensor:
+        return get_timestep_embedding(time, self.channels, flip_sin_to_cos=False, downscale_freq_shift=1)
+
+
+EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {"fourier": Fourier, "positional": Positional}
+
+
+class Block(nn.Module):
+    """A residual block, resampling where asked, and self-attention of one head; both scaled by `sqrt(1/2)`."""
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        embedding: int,
+        taps: Sequence[int],
+        attention: bool = False,
+        resample: str | None = None,
+        joins: bool = False,
+    ):
+        super().__init__()
+        self.resample, self.joins = resample, joins
+        self.resnet = ResnetBlock2D(
+            in_channels=channels,
+            out_channels=out,
+            temb_channels=embedding,
+            groups=groups(channels),
+            groups_out=groups(out),
+            eps=EPS,
+            skip_time_act=True,
+            output_scale_factor=math.sqrt(2),
+            use_in_shortcut=channels != out or resample is not None,
+            up=resample == "up",
+            down=resample == "down",
+            kernel="sde_vp",  # type: ignore[arg-type]  # its annotation says Tensor, its code compares with names
+        )
+        if resample is not None and tuple(taps) != BOX:
+            setattr(self.resnet, f"{resample}sample", FIR(taps, resample))
+        self.attention: nn.Module | None = None
+        if attention:
+            self.attention = Attention(
+                out,
+                heads=1,
+                dim_head=out,
+                norm_num_groups=groups(out),
+                eps=EPS,
+                bias=True,
+                upcast_softmax=True,
+                residual_connection=True,
+                rescale_output_factor=math.sqrt(2),
+                _from_deprecated_attn_block=True,
+            )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.resnet(x, embedding)
+        return x if self.attention is None else self.attention(x)
+
+
+class SongUNet(nn.Module):
+    """`(v, time, labels) -> Tensor`; the parameters are those of EDM's class of this name, of which not all are here.
+
+    Parameters:
+        embedding_type: `positional` (DDPM++) or `fourier` (NCSN++).
+        encoder_type: `standard` (DDPM++) or `residual` (NCSN++: the image itself, resampled, joins every level).
+        resample_filter: taps of the resampling filter, `[1,1]` (DDPM++) or `[1,3,3,1]` (NCSN++).
+
+    Attributes:
+        classes: how many the network is conditional on; None where it is not.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        label_dim: int = 0,
+        model_channels: int = 128,
+        channel_mult: Sequence[int] = (1, 2, 2, 2),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        embedding_type: str = "positional",
+        channel_mult_noise: int = 1,
+        encoder_type: str = "standard",
+        resample_filter: Sequence[int] = BOX,
+    ):
+        super().__init__()
+        for name, given, known in (
+            ("embedding_type", embedding_type, tuple(EMBEDDINGS)),
+            ("encoder_type", encoder_type, ("standard", "residual")),
+        ):
+            if given not in known:
+                raise ValueError(f"{name} {given!r} is not supported; known: {', '.join(known)}")
+        self.classes = label_dim or None
+        noise, embedding = model_channels * channel_mult_noise, model_channels * channel_mult_emb
+        self.embed = EMBEDDINGS[embedding_type](noise)
+        self.label = LabelEmbedding(label_dim, noise) if label_dim else None
+        self.map0, self.map1 = nn.Linear(noise, embedding), nn.Linear(embedding, embedding)
+
+        def block(channels: int, out: int, **options: bool | str) -> Block:
+            return Block(channels, out, embedding, resample_filter, **options)  # type: ignore[arg-type]
+
+        self.stem = nn.Conv2d(in_channels, model_channels, 3, padding=1)
+        self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleList()
+        widths = [model_channels]  # of what the decoder joins again
+        pyramid = in_channels
+        for level, multiple in enumerate(channel_mult):
+            attends = img_resolution >> level in attn_resolutions
+            if level:
+                self.encoder.append(block(widths[-1], widths[-1], resample="down"))
+                if encoder_type == "residual":
+                    shrink = nn.Conv2d(pyramid, widths[-1], 3, stride=2)
+                    self.pyramid.append(nn.Sequential(FIR(resample_filter, "blur"), shrink))
+                    pyramid = widths[-1]
+                widths.append(widths[-1])
+            for _ in range(num_blocks):
+                self.encoder.append(block(widths[-1], model_channels * multiple, attention=attends))
+                widths.append(model_channels * multiple)
+        width = widths[-1]
+        self.middle = nn.ModuleList([block(width, width, attention=True), block(width, width)])
+        self.decoder = nn.ModuleList()
+        for level, multiple in reversed(list(enumerate(channel_mult))):
+            if level < len(channel_mult) - 1:
+                self.decoder.append(block(width, width, resample="up"))
+            for index in range(num_blocks + 1):
+                attends = index == num_blocks and img_resolution >> level in attn_resolutions
+                out = model_channels * multiple
+                self.decoder.append(block(width + widths.pop(), out, attention=attends, joins=True))
+                width = out
+        self.norm = nn.GroupNorm(groups(width), width, EPS)
+        self.out = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, v: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`v [B,C,H,W]`, the time embedding's input `[B]` and labels `[B]` -> `[B,C',H,W]`."""
+        embedding = self.embed(time).to(v.dtype)
+        if self.label is not None:
+            embedding = embedding + self.label(labels)
+        embedding = F.silu(self.map1(F.silu(self.map0(embedding))))
+        x, image = self.stem(v), v
+        joined = [x]
+        shrink = iter(self.pyramid)
+        for block in self.encoder:
+            x = block(x, embedding)
+            if block.resample and self.pyramid:
+                x = image = (x + next(shrink)(image)) / math.sqrt(2)
+            joined.append(x)
+        for block in self.middle:
+            x = block(x, embedding)
+        for block in self.decoder:
+            x = block(torch.cat([x, joined.pop()], dim=1) if block.joins else x, embedding)
+        return self.out(F.silu(self.norm(x)))

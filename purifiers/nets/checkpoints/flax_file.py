@@ -1,0 +1,59 @@
+"""Checkpoints that flax wrote, read without flax: msgpack, which holds data and no code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import torch
+from torch import Tensor
+
+from purifiers.nets.hub.cards import WeightsError
+
+NDARRAY, SCALAR = 1, 3  # extension types of flax.serialization
+AVERAGED = "params_ema"  # the exponential moving average, by which every released network is used
+
+
+def read_flax(path: Path) -> dict[str, Tensor]:
+    """The averaged parameters of a training state, by path (`Conv_0/kernel`).
+
+    Raises:
+        WeightsError: it is not such a state, is damaged, or holds something else than arrays.
+    """
+    try:
+        tree = msgpack.unpackb(path.read_bytes(), raw=False, strict_map_key=True)
+    except Exception as error:  # msgpack raises its own errors and several of Python's; all mean the same here
+        raise WeightsError(
+            f"it is no msgpack file, or it is cut off or damaged ({error or type(error).__name__})"
+        ) from error
+    if not isinstance(tree, dict) or not isinstance(tree.get(AVERAGED), dict):
+        found = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
+        raise WeightsError(
+            f"it is a msgpack file, but no training state with {AVERAGED}: it holds {found or 'nothing'}"
+        )
+    return dict(leaves(tree[AVERAGED]))
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", array(value, f"{prefix}{name}")
+
+
+def array(value: Any, name: str) -> Tensor:
+    """An array as flax packs it: shape, name of the type, bytes in C order."""
+    if not isinstance(value, msgpack.ExtType) or value.code not in (NDARRAY, SCALAR):
+        raise WeightsError(f"{name} is {type(value).__name__}, not an array")
+    try:
+        shape, dtype, data = msgpack.unpackb(value.data, raw=False)
+        if np.dtype(dtype).kind != "f" or math.prod(shape) * np.dtype(dtype).itemsize != len(data):
+            raise ValueError(f"shape {shape} of {dtype} in {len(data)} bytes")
+        return torch.from_numpy(np.frombuffer(data, dtype).reshape(shape).astype(np.float32))
+    except Exception as error:  # as above
+        raise WeightsError(f"{name} is damaged ({str(error) or type(error).__name__})") from error

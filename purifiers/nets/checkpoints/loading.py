@@ -1,0 +1,218 @@
+"""One way in for every checkpoint: see what a file is, read it as that, build the network, refuse the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from purifiers.nets.checkpoints import diffusers as repository
+from purifiers.nets.checkpoints import edm, jcm, openai
+from purifiers.nets.checkpoints.flax_file import read_flax
+from purifiers.nets.checkpoints.safe_pickle import read_pickle
+from purifiers.nets.checkpoints.state import Checkpoint, some
+from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
+from purifiers.nets.denoisers import MEAN_LABEL, LevelledDenoiser
+from purifiers.nets.hub.cards import Card, WeightsError, fingerprint, read_card, verify
+from purifiers.nets.hub.download import obtain
+from purifiers.nets.hub.files import assemble, save
+from purifiers.nets.hub.files import load as load_card
+from purifiers.nets.hub.known import KINDS
+from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
+
+MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
+SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
+# In published configurations that make the same network: only denoisers are trained with dropout, in JAX, and the loss
+# of consistency_models is weighted by Karras et al. for denoisers only.
+TELLING = {
+    "dropout=0.13": "jcm-edm",
+    "dropout=0.0": "jcm-consistency",
+    "weight_schedule=karras": "cm-edm",
+    "weight_schedule=uniform": "cm-consistency",
+}
+LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # what `torch.save` began with before it wrote zip files
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
+OTHER = {"README", "LICENSE", "NOTICE"}  # files without an ending that are no weights
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a weight file holds, before it is known how it is built.
+
+    Attributes:
+        state: its tensors.
+        config: the constructor arguments that lie beside it or in it; None where there are none.
+    """
+
+    state: Mapping[str, Tensor]
+    config: Mapping[str, Any] | None
+
+    @property
+    def family(self) -> str:
+        """Whose names these are: a key of SECTIONS; raises WeightsError where they are nobody's."""
+        for family, marks in MARKS.items():
+            if any(name.startswith(marks) for name in self.state):
+                return family
+        if any(name.startswith("down_blocks.") for name in self.state):
+            raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
+        raise WeightsError(f"it is no network that is known here; it holds {some(sorted(self.state)) or 'nothing'}")
+
+    def arguments(self) -> Mapping[str, Any] | None:
+        """Constructor arguments; raises WeightsError where those that are given are another family's."""
+        if self.config is None:
+            return None
+        own = SECTIONS[self.family]
+        given = [section for section in SECTIONS.values() if section in self.config]
+        if given and own not in given:
+            raise WeightsError(f"it is of another architecture: {CONFIG} has {given[0]}, and these weights want {own}")
+        arguments = self.config[own] if given else {k: v for k, v in self.config.items() if k != "kind"}
+        if not isinstance(arguments, Mapping):
+            raise WeightsError(f"{own} of {CONFIG} holds {type(arguments).__name__}, not an object")
+        return arguments
+
+    def candidates(self) -> list[str]:
+        """The kinds that the tensors allow. An EDM denoiser and a consistency model have the same ones."""
+        if self.family == "edm":
+            return ["edm"]
+        if self.family == "jcm":
+            return ["jcm-edm", "jcm-consistency"]
+        return ["cm-edm", "cm-consistency"] if openai.convolves_queries(self.state) else ["iddpm"]
+
+    def stated(self) -> str | None:
+        """The kind that the configuration says, or gives away by what the published configurations differ in."""
+        config, arguments = self.config or {}, self.arguments() or {}
+        told = [TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
+        return config.get("kind") or next((kind for kind in told if kind in self.candidates()), None)
+
+
+def build(kind: str, content: Content) -> Checkpoint:
+    """A content read as a kind."""
+    try:
+        if kind == "edm":
+            return edm.read(content.state, content.arguments())
+        reader = jcm.read if kind.startswith("jcm-") else openai.read
+        return reader(kind, content.state, content.arguments())
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise WeightsError(f"no network can be built of its arguments ({type(error).__name__}: {error})") from error
+
+
+def load(
+    source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"
+) -> LevelledDenoiser:
+    """As `purifiers.nets.load`."""
+    found = settle(source, kind)
+    denoiser = load_card(found.path) if found.is_card else read(found)[1]
+    denoiser.label = label_number(found.label if label is None else str(label), denoiser.classes)
+    return denoiser.to(device)
+
+
+def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Path:
+    """As `purifiers.nets.convert`."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path} must end in .safetensors")
+    found = settle(source, kind)
+    card, denoiser = read(found)
+    origin = {"name": found.name, "sha256": {file.name: fingerprint(file) for file in found.files()}}
+    made = replace(card, training={**card.training, "converted from": origin})
+    return save(path, denoiser.network, made, precision=torch.float32)
+
+
+def settle(source: str | Path, kind: str | None) -> Source:
+    """Where a network is, downloaded if need be; raises WeightsError for a kind that there is none of."""
+    found = obtain(source)
+    if kind is not None and kind not in KINDS and kind not in words():
+        kinds = "; ".join(f"{name}: {about}" for name, about in KINDS.items())
+        raise WeightsError(f"unknown kind {kind!r}. Known: {kinds}")
+    return replace(found, kind=kind or found.kind)
+
+
+def read(found: Source) -> tuple[Card, LevelledDenoiser]:
+    """A network and the card that describes it; raises WeightsError that names the file."""
+    try:
+        checkpoint = read_own(found.path) if found.is_card else read_path(found.path, found.kind)
+        return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
+    except WeightsError as error:
+        raise WeightsError(f"{found.path} cannot be loaded: {error}") from error
+
+
+def read_own(path: Path) -> Checkpoint:
+    return Checkpoint(read_card(verify(path)), read_safetensors(path))
+
+
+def read_path(path: Path, kind: str | None) -> Checkpoint:
+    """What a file or folder holds, read as the kind that it is."""
+    if path.is_dir():
+        if repository.is_one(path):
+            choose(["diffusers"], kind, None)
+            return repository.read(path)
+        path = only_weights(path)
+        if path.suffix == ".safetensors" and not (path.parent / CONFIG).is_file():
+            return read_own(path)
+    beside = path.parent / CONFIG
+    state, inside = open_file(path)
+    config = {"constructor_kwargs": inside} if inside is not None else None
+    if config is None and beside.is_file():
+        config = repository.read_json(beside)
+    content = Content(state, config)
+    return build(choose(content.candidates(), kind, content.stated()), content)
+
+
+def choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
+    """The one kind that the content allows and that was asked for, or else that its configuration states."""
+    asked = [c for c in candidates if kind is None or c == kind or kind in c.split("-")]
+    if not asked:
+        raise WeightsError(f"its content is that of {' or '.join(candidates)}, not of {kind}")
+    if len(asked) > 1 and stated in asked:
+        asked = [stated]
+    if len(asked) > 1:
+        names = " or ".join(f"kind={name!r} ({KINDS[name]})" for name in asked)
+        raise WeightsError(
+            f"its content does not say which of these it is, for they have the same tensors: give {names}; in a preset "
+            f'"{asked[0]}:PATH"'
+        )
+    return asked[0]
+
+
+def only_weights(folder: Path) -> Path:
+    """The weight file of a folder that holds one."""
+    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.suffix in (*WEIGHTS, "") and f.name not in OTHER]
+    if len(files) != 1:
+        found = ", ".join(f.name for f in files) if files else "none"
+        raise WeightsError(f"a folder must hold one weight file, and there {'are' if files else 'is'} {found}")
+    return files[0]
+
+
+def open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | None]:
+    """The tensors of a weight file, and the constructor arguments where it holds them; read by what it begins with."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise WeightsError("it is empty")
+    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
+        return read_torch(path), None
+    if head[8:9] == b"{":
+        return read_safetensors(path), None
+    if (head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or path.suffix in PICKLES:
+        arguments, state = read_pickle(path)
+        return state, arguments
+    if head[0] in (*range(0x80, 0x90), 0xDE, 0xDF):  # a msgpack map
+        return read_flax(path), None
+    raise WeightsError("it is no safetensors, torch, pickle or msgpack file")
+
+
+def label_number(label: str | None, classes: int | None) -> int | None:
+    """A label as a network takes it; raises WeightsError where it has no such class."""
+    if label is None:
+        return None
+    if classes is None:
+        raise WeightsError(f"label {label} is given to a network that is unconditional")
+    if label == "mean":
+        return MEAN_LABEL
+    if not label.isdecimal() or int(label) >= classes:
+        raise WeightsError(f"label must be `mean` or lie between 0 and {classes - 1}, got {label}")
+    return int(label)

@@ -1,0 +1,194 @@
+"""PyTorch checkpoints of OpenAI: improved-diffusion, guided-diffusion, consistency_models. Plain state dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from purifiers.nets.architectures.adm import ADM
+from purifiers.nets.checkpoints.state import PLAIN, POINTWISE, Checkpoint, Style, gather, projection
+from purifiers.nets.hub.cards import Card, WeightsError
+from purifiers.nets.hub.files import lay_out
+
+CLASSES = 1000  # of every class-conditional one: ImageNet
+MULTIPLES = {32: (1, 2, 2, 2), 64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4)}
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+OUTER = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "class_embedding": "label_emb",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+DEFAULTS: dict[str, Any] = {  # what all three repositories assume of a flag that is not given
+    "num_heads": 4,
+    "num_heads_upsample": -1,
+    "num_head_channels": -1,
+    "channel_mult": "",
+    "class_cond": False,
+    "learn_sigma": False,
+    "use_scale_shift_norm": True,
+    "resblock_updown": False,
+    "use_new_attention_order": False,
+    "diffusion_steps": 1000,
+    "noise_schedule": "linear",
+    "predict_xstart": False,
+}
+# The flags under which the repositories' READMEs say that their checkpoints were made.
+RELEASED: dict[str, dict[str, Any]] = {
+    "improved-diffusion, CIFAR-10": {
+        **{"image_size": 32, "num_channels": 128, "num_res_blocks": 3, "attention_resolutions": "16,8"},
+        **{"learn_sigma": True, "diffusion_steps": 4000, "noise_schedule": "cosine", "rescale_timesteps": True},
+    },
+    "improved-diffusion, ImageNet-64": {
+        **{"image_size": 64, "num_channels": 128, "num_res_blocks": 3, "attention_resolutions": "16,8"},
+        **{"learn_sigma": True, "diffusion_steps": 4000, "noise_schedule": "cosine", "rescale_timesteps": True},
+    },
+    "guided-diffusion, ImageNet-64": {
+        **{"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "attention_resolutions": "32,16,8"},
+        **{"learn_sigma": True, "diffusion_steps": 1000, "noise_schedule": "cosine", "class_cond": True},
+        **{"num_head_channels": 64, "resblock_updown": True, "use_new_attention_order": True},
+    },
+    "consistency_models, ImageNet-64": {
+        **{"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "attention_resolutions": "32,16,8"},
+        **{"class_cond": True, "num_head_channels": 64, "resblock_updown": True},
+    },
+}
+
+
+def convolves_queries(state: Mapping[str, Tensor]) -> bool:
+    """Whether attention projects by 2-D convolutions: of the three repositories only consistency_models does."""
+    return any(tensor.ndim == 4 for name, tensor in state.items() if name.endswith(".qkv.weight"))
+
+
+def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The flags of the released checkpoint that a state looks like; raises WeightsError where it is none."""
+
+    def rows(name: str) -> int | None:
+        return len(state[name]) if name in state else None
+
+    for name, flags in RELEASED.items():
+        multiples = MULTIPLES[flags["image_size"]]
+        last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
+        alike = (
+            rows("input_blocks.0.0.weight") == flags["num_channels"]
+            and rows(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
+            and rows("label_emb.weight") == (CLASSES if flags.get("class_cond") else None)
+            and convolves_queries(state) == name.startswith("consistency_models")
+        )
+        if alike:
+            return flags
+    raise WeightsError(
+        "it is a network of improved-diffusion, guided-diffusion or consistency_models, but of another architecture "
+        f"than the released ones ({'; '.join(RELEASED)}): put a config.json with its flags beside it"
+    )
+
+
+def architecture(flags: Mapping[str, Any]) -> ADM:
+    """The network that `create_model` of the three repositories makes of its flags."""
+    size, width = flags["image_size"], flags["num_channels"]
+    given = flags["channel_mult"]
+    if given == "" and size not in MULTIPLES:
+        raise WeightsError(f"image_size {size} has no channel multipliers of its own; give channel_mult")
+    multiples = MULTIPLES[size] if given == "" else tuple(int(m) for m in given.split(","))
+    resolutions = {int(resolution) for resolution in flags["attention_resolutions"].split(",")}
+    if flags["num_heads_upsample"] not in (-1, flags["num_heads"]):
+        raise WeightsError("num_heads_upsample other than num_heads is not supported")
+    each = flags["num_head_channels"]
+    return ADM(
+        image_size=size,
+        in_channels=3,
+        out_channels=6 if flags["learn_sigma"] else 3,
+        width=width,
+        multiples=multiples,
+        blocks=flags["num_res_blocks"],
+        attends=tuple(size >> level in resolutions for level in range(len(multiples))),
+        updown=flags["resblock_updown"],
+        classes=CLASSES if flags["class_cond"] else None,
+        heads={"heads": flags["num_heads"]} if each == -1 else {"head_channels": each},
+        scale_shift=flags["use_scale_shift_norm"],
+    )
+
+
+def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
+    """Our modules and theirs; `layout` orders the rows of a fused projection (see `state.projection`)."""
+    modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in OUTER.items()}
+    inputs, outputs = 0, -1  # the number of the last block, where input block 0 is the first convolution
+    for slot in adm.slots():
+        if slot.role in ("down", "downsample"):
+            inputs += 1
+            block, attention = f"input_blocks.{inputs}.0", f"input_blocks.{inputs}.1"
+        elif slot.role == "middle":
+            block, attention = f"middle_block.{2 * slot.number}", "middle_block.1"
+        elif slot.role == "up":
+            outputs += 1
+            block, attention = f"output_blocks.{outputs}.0", f"output_blocks.{outputs}.1"
+        else:  # what upsamples is the last part of the block before
+            block = f"output_blocks.{outputs}.{2 if adm.attends[slot.level] else 1}"
+        modules[f"{slot.name}.conv"] = (f"{block}.{'op' if slot.role == 'downsample' else 'conv'}", PLAIN)
+        modules.update({f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in RESNET.items()})
+        if slot.attention:
+            width = adm.width * adm.multiples[slot.level]
+            heads = adm.heads.get("heads") or width // adm.heads["head_channels"]
+            modules[f"{slot.attention}.group_norm"] = (f"{attention}.norm", PLAIN)
+            modules[f"{slot.attention}.to_out.0"] = (f"{attention}.proj_out", POINTWISE)
+            for part, ours in enumerate(("to_q", "to_k", "to_v")):
+                modules[f"{slot.attention}.{ours}"] = (f"{attention}.qkv", projection(layout, heads, part))
+    return modules
+
+
+def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None) -> Checkpoint:
+    """A checkpoint as an eps-network (`iddpm`), a denoiser (`cm-edm`) or a consistency model (`cm-consistency`).
+
+    Parameters:
+        flags: of the repository's `create_model_and_diffusion`; None for a released checkpoint.
+
+    Raises:
+        WeightsError: flags that are not supported, or a state of another architecture.
+    """
+    flags = {**DEFAULTS, **(released_flags(state) if flags is None else flags)}
+    lacking = [n for n in ("image_size", "num_channels", "num_res_blocks", "attention_resolutions") if n not in flags]
+    if lacking:
+        raise WeightsError(f"its config.json does not say {', '.join(lacking)}")
+    adm = architecture(flags)
+    if kind == "iddpm":
+        denoiser_kind, denoiser, layout = "vp", chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
+    else:  # the one that ignores `use_new_attention_order`
+        denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
+        denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
+        if denoiser_kind == "consistency":
+            denoiser["eps"] = denoiser["t_min"]
+    card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
+    network = lay_out(card)
+    modules = {f"unet.{ours}": theirs for ours, theirs in names(adm, layout).items()}
+    return Checkpoint(card, gather(network, state, modules))
+
+
+def chain(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `VPDenoiser`: the schedule, and the number that stands for a timestep."""
+    steps, schedule = flags["diffusion_steps"], flags["noise_schedule"]
+    if schedule not in ("cosine", "linear"):
+        raise WeightsError(f"noise_schedule {schedule!r} is not supported; cosine and linear are")
+    if steps != 1000 and "rescale_timesteps" not in flags:
+        raise WeightsError(
+            "its flags do not say rescale_timesteps, which improved-diffusion takes for true and guided-diffusion for "
+            "false"
+        )
+    scale = 1000 / steps  # the linear schedule is scaled so that any number of steps ends at the same noise
+    linear = {"beta_schedule": "linear", "beta_start": scale * 1e-4, "beta_end": scale * 0.02}
+    return {
+        "timesteps": steps,
+        "schedule": None if schedule == "cosine" else linear,
+        "time_scale": scale if flags.get("rescale_timesteps") else 1.0,
+        "prediction": "sample" if flags["predict_xstart"] else "epsilon",
+    }

@@ -1,0 +1,142 @@
+"""Pickles of NVlabs/edm, read for what they hold: tensors and plain containers. Nothing in them is imported or called.
+
+EDM's files carry the source of their classes, which their own loader executes. Here every class and function that a
+file names is replaced by a `Record`, which keeps what it is given, and only names of the list below may appear at all.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from purifiers.nets.hub.cards import WeightsError
+
+PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
+TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
+STORAGE = "torch.storage._load_from_bytes"  # torch's, which would unpickle without a limit
+CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
+DICTIONARY = "dnnlib.util.EasyDict"
+INERT = {
+    *(PERSISTENT, TENSOR, PARAMETER, STORAGE),
+    *(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential")),
+    *("numpy.dtype", "numpy.ndarray"),  # constants such as sqrt(1/2), which nobody asks for
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+}
+
+
+class Record:
+    """What a file wanted to have made: the name, the arguments and the state. It does nothing."""
+
+    __slots__ = ("args", "state")
+    origin = ""
+
+    def __init__(self, *args: Any):
+        self.args, self.state = args, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class Unpickler(pickle.Unpickler):
+    """Builds containers and records; refuses every other name before anything is done with it."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        super().__init__(file)
+        self.stand_ins: dict[str, type] = {}  # made anew for each file, which could change them
+
+    def find_class(self, module: str, name: str) -> type:
+        full = f"{module}.{name}"
+        if full in CONTAINERS:
+            return CONTAINERS[full]
+        if full == DICTIONARY:
+            return self.stand_ins.setdefault(full, type("EasyDict", (dict,), {}))
+        if full not in INERT:
+            raise WeightsError(
+                f"it would run or import {full!r}, which is neither a tensor nor a plain container: refused, and "
+                "nothing was executed. Do not open it by other means"
+            )
+        if full not in self.stand_ins:
+            self.stand_ins[full] = type(name, (Record,), {"__slots__": (), "origin": full})
+        return self.stand_ins[full]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise WeightsError("it refers to objects outside of itself: refused")
+
+
+def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """Constructor arguments and state of the network in an EDM pickle; arguments are None for a plain state dict.
+
+    Raises:
+        WeightsError: the file would run code, is damaged, or holds no network.
+    """
+    try:
+        with path.open("rb") as file:
+            content = Unpickler(file).load()
+        network = content.get("ema", content) if isinstance(content, dict) else content
+        storages: dict[int, Tensor] = {}
+        if isinstance(network, Record):
+            kind, attributes = described(network)
+            if kind != "EDMPrecond":
+                raise WeightsError(f"its network is a {kind}; only EDMPrecond is supported")
+            arguments = {**attributes["_init_kwargs"]}
+            return arguments, {n: tensor(value, storages) for n, value in entries(network)}
+        if not isinstance(network, dict) or not network:
+            raise WeightsError(f"it holds {type(network).__name__}, neither an EDM network nor a state dict")
+        return None, {str(n): tensor(value, storages) for n, value in network.items()}
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever a malformed stream leads to: it is data here, and none of it was called
+        raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {error})") from error
+
+
+def described(record: Record) -> tuple[str, Mapping[str, Any]]:
+    """The class of a module, and its attributes."""
+    if record.origin == PERSISTENT:
+        (meta,) = record.args
+        return meta["class_name"], meta["state"]
+    if not isinstance(record.state, Mapping):
+        raise WeightsError(f"it holds {record.origin or 'an object'} where a module should be")
+    return type(record).__name__, record.state
+
+
+def entries(module: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Parameters and buffers of a module and of those within it, as `state_dict` names them."""
+    _, attributes = described(module)
+    for kind in ("_parameters", "_buffers"):
+        yield from ((f"{prefix}{n}", value) for n, value in attributes[kind].items() if value is not None)
+    for name, child in attributes["_modules"].items():
+        if child is not None:
+            yield from entries(child, f"{prefix}{name}.")
+
+
+def tensor(value: Any, storages: dict[int, Tensor]) -> Tensor:
+    """A tensor from the record of it.
+
+    Raises:
+        WeightsError: it is none.
+        ValueError: it reaches beyond its numbers.
+    """
+    if isinstance(value, Record) and value.origin == PARAMETER:
+        value = value.args[0]
+    if not isinstance(value, Record) or value.origin != TENSOR:
+        raise WeightsError(f"it holds {getattr(value, 'origin', type(value).__name__)} where a tensor should be")
+    storage, offset, size, stride = value.args[:4]
+    if not isinstance(storage, Record) or storage.origin != STORAGE:
+        raise WeightsError("it holds a tensor without numbers of its own")
+    if id(storage) not in storages:
+        stored = torch.load(io.BytesIO(storage.args[0]), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that typed storages will go one day
+            storages[id(storage)] = torch.empty(0, dtype=stored.dtype).set_(stored.untyped())
+    flat = storages[id(storage)]
+    reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
+    if min((offset, *size, *stride), default=0) < 0 or reach > len(flat):
+        raise ValueError(f"a tensor of size {size}, stride {stride}, offset {offset} in {len(flat)} numbers")
+    return torch.as_strided(flat, tuple(size), tuple(stride), offset)

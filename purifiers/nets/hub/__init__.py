@@ -1,0 +1,1 @@
+"""Find, download and describe networks."""

@@ -1,0 +1,89 @@
+"""Weight files of our own: safetensors beside a JSON card. Nothing that is loaded here can run code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from purifiers.nets.architectures.songunet import SongUNet
+from purifiers.nets.architectures.unet import PixelUNet
+from purifiers.nets.architectures.unet2d import UNet2D
+from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, LevelledDenoiser, VPDenoiser
+from purifiers.nets.hub.cards import Card, WeightsError, fingerprint, read_card, verify
+
+KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
+NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
+
+
+def build(card: Card) -> LevelledDenoiser:
+    """A denoiser with random weights, as a card describes it."""
+    refuse_unknown(card)
+    return KINDS[card.kind](NETWORKS[card.network](**card.architecture), **card.denoiser)
+
+
+def refuse_unknown(card: Card) -> None:
+    for what, name, known in (("kind of network", card.kind, KINDS), ("network", card.network, NETWORKS)):
+        if name not in known:
+            raise WeightsError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+
+
+def lay_out(card: Card) -> nn.Module:
+    """The network of a card without memory for its weights, for names and shapes.
+
+    Raises:
+        WeightsError: nothing can be built as the card says.
+    """
+    refuse_unknown(card)
+    try:
+        with torch.device("meta"):
+            return NETWORKS[card.network](**card.architecture)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"no network can be built of its arguments ({error})") from error
+
+
+def assemble(card: Card, state: Mapping[str, Tensor]) -> LevelledDenoiser:
+    """The denoiser of a card with these weights, in float32, without gradients.
+
+    Raises:
+        WeightsError: the state is of another architecture; nothing is half-loaded.
+    """
+    network = lay_out(card)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+        denoiser = KINDS[card.kind](network, **card.denoiser)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(str(error)) from error
+    return denoiser.eval().requires_grad_(False)
+
+
+def load(source: str | Path, device: str = "cpu") -> LevelledDenoiser:
+    """The denoiser that a weight file of ours holds, in float32, without gradients.
+
+    Raises:
+        WeightsError: the file is missing, damaged, not the one its card describes, or of another architecture.
+    """
+    path = verify(source)
+    try:
+        return assemble(read_card(path), load_file(path)).to(device)
+    except (WeightsError, SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be loaded as its card says ({error}); restore both from the repository, or train the "
+            "network again"
+        ) from error
+
+
+def save(path: Path, network: nn.Module, card: Card, precision: torch.dtype = torch.float16) -> Path:
+    """Write a network's weights and its card; returns the weight file's path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().to("cpu", precision).contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, path)
+    complete = {**asdict(card), "sha256": fingerprint(path)}
+    path.with_suffix(".json").write_text(json.dumps(complete, indent=1) + "\n")
+    return path

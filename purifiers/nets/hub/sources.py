@@ -1,0 +1,153 @@
+"""What a preset may name as a network, and where it is on this machine. Reads no weights and needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from purifiers.nets.hub import cards
+from purifiers.nets.hub.cards import WeightsError, fingerprint
+from purifiers.nets.hub.known import KINDS, NETWORKS, Known
+
+FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: where downloads go, instead of the user's cache
+HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
+LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
+CONFIG = "config.json"
+PARTS = ("", "unet", "scheduler")  # folders of a repository that say what a network is
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network as it was named, and the file or folder that holds it.
+
+    Attributes:
+        name: without kind and label.
+        kind: what its content is to be taken for (a key of `known.KINDS`, or a word of one); None: what it is.
+        label: the class of calls that give none, of a class-conditional network: a number, or `mean`.
+        path: of the file or folder; where it is to be put, while it is not `present`.
+        known: where it can be had from, unless it is only here.
+    """
+
+    name: str
+    kind: str | None
+    label: str | None
+    path: Path
+    known: Known | None = None
+
+    @property
+    def present(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def is_card(self) -> bool:
+        """Whether this is a weight file of ours, which a card describes (or ought to)."""
+        if self.path.suffix != ".safetensors" or self.path.is_dir() or self.kind not in (None, "card"):
+            return False
+        return self.path.with_suffix(".json").exists() or not (self.path.parent / CONFIG).exists()
+
+    def __str__(self) -> str:
+        """A name that finds the same network on this machine, whatever the working directory."""
+        kind = f"{self.kind}:" if self.kind else ""
+        return f"{kind}{self.path}" + (f"?label={self.label}" if self.label else "")
+
+    def files(self) -> list[Path]:
+        """The files that decide what the network computes: weights and configurations."""
+        if self.path.is_file():
+            beside = self.path.parent / CONFIG
+            return [self.path, *([beside] if beside.is_file() else [])]
+        folders = [self.path / part for part in PARTS if (self.path / part).is_dir()]
+        found = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+        return [file for file in found if file.suffix in (*WEIGHTS, ".json", "")]
+
+    def identity(self) -> str:
+        """A hash of those files, and of what their content is taken for."""
+        facts, root = [f"{self.kind} {self.label}"], self.path if self.path.is_dir() else self.path.parent
+        facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def networks_folder() -> Path:
+    """Where downloads go, and files that are put there by hand."""
+    given = os.environ.get(FOLDER)
+    return Path(given).absolute() if given else user_cache_path("purifybench", appauthor=False) / "networks"
+
+
+def find(text: str | Path) -> Source:
+    """The network that `[KIND:]NAME[?label=K]` names, whether or not it is here; downloads nothing.
+
+    NAME is a file, a folder, a bundled network (`mnist5k/edm`), a known one (`cd-lpips`) or a hub id, perhaps with a
+    revision (`google/ddpm-cifar10-32@main`).
+
+    Raises:
+        WeightsError: nothing of that name is known; the message has the nearest names.
+    """
+    name, kind, label = parts_of(text)
+    if Path(name).exists():
+        return Source(name, kind, label, Path(name).absolute())  # not resolved: a hub cache names files by links
+    bundled = cards.BUNDLED / f"{name}.safetensors"
+    if bundled.exists():
+        return Source(name, kind, label, bundled)
+    known = NETWORKS.get(name)
+    hub = HUB_ID.fullmatch(name)
+    if known is None and hub and Path(name).suffix not in WEIGHTS and not (cards.BUNDLED / hub[1]).parent.exists():
+        known = Known("diffusers", repository=hub[1], revision=hub[2])
+    if known is not None:
+        kept = place(name, known)
+        path = kept if kept.exists() or not known.repository else hub_cache(known) or kept
+        return Source(name, kind or known.kind, label, path, known)
+    if Path(name).suffix == ".safetensors" or name.startswith(tuple(f"{p.name}/" for p in cards.BUNDLED.glob("*"))):
+        cards.resolve(name)  # which says what there is, and how it is made
+    close = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.5)
+    raise WeightsError(
+        f"no network {name!r}: it is no file, no folder and no name that is known."
+        + (f" Did you mean {close[0]!r}?" if close else "")
+        + f" Known: {', '.join(NETWORKS)}; or a hub id, ORGANISATION/NAME"
+    )
+
+
+def parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
+    """Name, kind and label of `[KIND:]NAME[?label=K]`."""
+    name, kind, label = str(text), None, None
+    before, colon, after = name.partition(":")
+    if colon and (before in KINDS or before in words()):
+        kind, name = before, after
+    if match := LABEL.fullmatch(name):
+        name, label = match.groups()
+    return name, kind, label
+
+
+def given_path(text: str) -> Path | None:
+    """The file or folder that a text names by its path; None where it is a name of another kind."""
+    path = Path(parts_of(text)[0])
+    return path if path.exists() else None
+
+
+def words() -> set[str]:
+    """The words of kinds, each of which narrows what a content can be: `jcm`, `consistency`."""
+    return {word for kind in KINDS for word in kind.split("-")}
+
+
+def place(name: str, known: Known) -> Path:
+    """Where a known network is kept on this machine."""
+    folder = networks_folder() / name.replace("/", "--")
+    if known.repository:
+        return folder
+    return folder / (known.url.rpartition("/")[2] or name)
+
+
+def hub_cache(known: Known) -> Path | None:
+    """The folder of a repository that another program has fetched before, if it is whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("unet/config.json", "config.json"):
+        found = try_to_load_from_cache(known.repository, file, revision=known.revision)
+        if isinstance(found, str) and any(Path(found).parent.glob("diffusion_pytorch_model.*")):
+            return Path(found).parents[file.count("/")]
+    return None
