@@ -13,8 +13,7 @@ from purifiers.nets.hub.sources import find
 
 def network_hash(network: str) -> str:
     """A hash of the files that make a network, and of what they are taken for."""
-    source = find(network)
-    return content_hash(source.path) if source.is_card else source.identity()
+    return find(network).identity()
 
 
 def files_hash(files: Iterable[Path]) -> str:

@@ -20,7 +20,7 @@ from bench.provenance import EXTRAS, LIBRARIES, ROOT, git_revision, library_vers
 from bench.records import Cell, Counts
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
-from purifiers.nets.hub.cards import WeightsError, verify
+from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
@@ -198,7 +198,7 @@ def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
             try:
                 source = find(preset.networks[role])
                 if source.is_card:
-                    verify(source.path)
+                    source.identity()
             except WeightsError as error:
                 raise PlanError(f"network {role!r}: {error}") from error
             weights[role] = str(source) if source.present else preset.networks[role]
