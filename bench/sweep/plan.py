@@ -23,7 +23,7 @@ from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
 from purifiers.nets import NETS_VERSION
-from purifiers.nets.hub.cards import WeightsError, verify
+from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
@@ -195,7 +195,7 @@ def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
             try:
                 source = find(preset.networks[role])
                 if source.is_card:
-                    verify(source.path)
+                    source.identity()
             except WeightsError as error:
                 raise PlanError(f"network {role!r}: {error}") from error
             weights[role] = str(source) if source.present else preset.networks[role]

@@ -144,8 +144,8 @@ def refuse_another_rule(planned: Plan, store: Store) -> None:
             raise ValueError(
                 f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} under another stopping rule "
                 f"than {planned.certifier(cell).rule}. A rule, its radii and its constants are fixed before the first "
-                f"draw: keep the old rule, or give another --out (and another --seed if you choose the new rule because "
-                f"of the results of the old one). `--certifier anytime` may be extended freely"
+                f"draw: keep the old rule, or give another --out (and another --seed if you choose the new rule "
+                f"because of the results of the old one). `--certifier anytime` may be extended freely"
             )
 
 
