@@ -31,6 +31,7 @@ class Cell:
         purifier, parameters: the plugin's name and all of its parameters.
         classifier, classifier_parameters: the same of the classifier.
         dataset, split: names of the data set and of its part. A run stores a hash of each image and checks it.
+        data_hash: fingerprint of all images, in cells of earlier versions; empty in others.
         sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
         seed: of the noise.
         precision: of the purifier's networks: `fp32`, `tf32`, `bf16` or `fp16`.
@@ -40,7 +41,6 @@ class Cell:
             `classifier nets`. Empty in cells of earlier versions, which hashed source files instead.
         compute: `rows` (that networks see at once), and where set `channels_last` and `compile` (a mode of
             torch.compile).
-        data_hash: fingerprint of the images, in cells of earlier versions only.
     """
 
     purifier: str
@@ -48,6 +48,7 @@ class Cell:
     classifier: str
     classifier_parameters: Mapping[str, object]
     dataset: str
+    data_hash: str
     sigma: float
     seed: int
     precision: str
@@ -56,7 +57,6 @@ class Cell:
     compute: Mapping[str, object] = field(default_factory=dict)
     split: str = ""
     versions: Mapping[str, int] = field(default_factory=dict)
-    data_hash: str = ""
 
     @cached_property
     def key(self) -> str:

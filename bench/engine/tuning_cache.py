@@ -29,7 +29,7 @@ def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     valid = isinstance(kept, dict) and kept.get("facts") == json.loads(json.dumps(facts))
-    return kept["found"] if valid and isinstance(kept.get("found"), dict) else None
+    return kept["result"] if valid and isinstance(kept.get("result"), dict) else None
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -39,7 +39,7 @@ def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
             draft = file.name
-            json.dump({"facts": facts, "found": result}, file, indent=1)
+            json.dump({"facts": facts, "result": result}, file, indent=1)
         os.replace(draft, path)
     except OSError:
         if draft is not None:

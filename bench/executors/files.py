@@ -21,10 +21,13 @@ from filelock import FileLock
 
 from bench.engine.engine import LoadError
 from bench.plugins import registry as plugins
+from bench.plugins.fingerprint import plugin_modules
+from bench.provenance import ROOT
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import fingerprint
 from purifiers.nets.hub.sources import Source, find
 
+KINDS = {kind.name: kind for kind in (plugins.PURIFIER, plugins.CLASSIFIER)}
 Put = Callable[[np.ndarray], Any]  # content `[bytes]` uint8 -> what travels instead of it
 Get = Callable[[Any], np.ndarray]  # and back
 
@@ -129,7 +132,7 @@ class Luggage:
         return cls(
             {role: pack_network(find(text), put) for role, text in weights.items()},
             {
-                kind: {name: pack_plugin(Path(file), put) for name, file in files.items()}
+                kind: {name: pack_plugin(KINDS[kind], Path(file), put) for name, file in files.items()}
                 for kind, files in plugin_files.items()
             },
             (classifier, parameters, pack_classifier(classifier, parameters, plugin_files, put)),
@@ -165,14 +168,21 @@ def network_here(source: Source, parcel: Parcel, get: Get) -> str:
     return str(replace(source, path=folder / source.path.name if source.path.name in parcel.files else folder))
 
 
-def pack_plugin(file: Path, put: Put) -> tuple[str, Parcel]:
-    """A plugin's file with those beside it that it imports, and those that they import."""
-    waiting, found = [file], set()
-    while waiting:
-        if (one := waiting.pop()) not in found:
-            found.add(one)
-            waiting += plugins.siblings(one)
-    return file.name, pack(file.parent, sorted(found), put)
+def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, Parcel]:
+    """A plugin's file with all modules that it imports, which must lie in its folder.
+
+    Raises:
+        LoadError: one of them lies elsewhere.
+    """
+    folder = file.resolve().parent
+    modules = plugin_modules(plugins.from_path(kind, file))
+    own = [path for path in modules if not path.is_relative_to(ROOT)]
+    if outside := [path for path in own if not path.is_relative_to(folder)]:
+        raise LoadError(
+            f"{file} imports {', '.join(map(str, outside))}, which other machines do not have; put it into {folder} "
+            "or install it there as a package"
+        )
+    return file.name, pack(folder, own, put)
 
 
 def pack_classifier(

@@ -107,6 +107,7 @@ def plan(preset: Preset, device_type: str) -> Plan:
             classifier=classifier.name,
             classifier_parameters=plugins.parameters(classifier),
             dataset=preset.dataset,
+            data_hash="",
             split=PART,
             sigma=sigma,
             seed=preset.seed,

@@ -40,16 +40,16 @@ def settle(
         LoadError: a network cannot be loaded or compiled.
     """
     refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
-    request = _request(planned, device.split(":")[0])
+    request = request_of(planned, device.split(":")[0])
     if not request.open:
         options = {name: value for name, value in request.options.items() if name != "batch"}
         return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
-    result = measure(request) if measure else tune(request, _loader(planned, device), notify)
+    result = measure(request) if measure else tune(request, loader_of(planned, device), notify)
     record = {"asked": dict(request.options), **result}
     return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def _request(planned: Plan, device_type: str) -> TuningRequest:
+def request_of(planned: Plan, device_type: str) -> TuningRequest:
     """What a plan leaves to `auto`."""
     preset = planned.preset
     options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
@@ -60,7 +60,7 @@ def _request(planned: Plan, device_type: str) -> TuningRequest:
     return TuningRequest(options, planned.cells, images)
 
 
-def _loader(planned: Plan, device: str) -> Loader:
+def loader_of(planned: Plan, device: str) -> Loader:
     shape = planned.split.images[planned.images[0]].shape
     return Loader(planned.weights, prepare_device(device), shape, planned.plugin_files)
 
