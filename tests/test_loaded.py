@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bench.engine.loader import LoadError, own_memory, refuse_changed
+from bench.engine.loader import LoadError, _in_own_memory, _refuse_changed
 from bench.records import Cell
 from bench.store.run import read_run
 
@@ -75,7 +75,7 @@ def test_weights_that_are_replaced_before_they_are_loaded_end_the_run_and_the_ne
     result = cli("run", path, "--out", tmp_path / "out", "--no-plots")
     assert result.exit_code == REFUSED
     assert "network 'edm'" in result.stderr and str(zoo / "edm.safetensors") in result.stderr
-    assert "changed since this run was planned" in result.stderr and "run it again" in result.stderr
+    assert "changed since this run was planned" in result.stderr and "run the command again" in result.stderr
     assert votes(tmp_path / "out", "swaps") and not votes(tmp_path / "out", "onestep-edm")
     before = votes(tmp_path / "out", "swaps")
 
@@ -140,7 +140,7 @@ def mapped(path: Path) -> nn.Module:
 def test_a_file_that_is_overwritten_reaches_only_weights_that_are_mapped(tmp_path, owned):
     path, x = tmp_path / "weights.safetensors", torch.ones(1, 256)
     save_file(nn.Linear(256, 256).state_dict(), path)
-    layer = own_memory(mapped(path)) if owned else mapped(path)
+    layer = _in_own_memory(mapped(path)) if owned else mapped(path)
     before = layer(x).detach().clone()
     content = path.read_bytes()
     with path.open("r+b") as file:
@@ -155,21 +155,21 @@ def test_a_network_of_its_own_memory_is_the_same_network():
     x = torch.rand(2, 3, 8, 8)
     before = layer[:2](x)
     with torch.inference_mode():
-        assert own_memory(layer) is layer
+        assert _in_own_memory(layer) is layer
     assert torch.equal(layer[:2](x), before)
     assert layer[0].weight is layer.tied.weight
     assert layer[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert layer[:2](x).requires_grad  # it can still be trained by who made it
-    assert own_memory(len) is len
+    assert _in_own_memory(len) is len
 
 
 def test_what_has_no_hash_in_the_identity_is_not_refused():
     cell = Cell("a", {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"network edm": "one"})
-    refuse_changed(cell, "network 'edm'", "network edm", "one")
-    refuse_changed(cell, "network 'ddpm'", "network ddpm", "whatever")
+    _refuse_changed(cell, "network 'edm'", "network edm", "one")
+    _refuse_changed(cell, "network 'ddpm'", "network ddpm", "whatever")
     with pytest.raises(LoadError, match="network 'edm' changed since this run was planned"):
-        refuse_changed(cell, "network 'edm'", "network edm", "two")
-    refuse_changed(dataclasses.replace(cell, hashes={}), "network 'edm'", "network edm", "two")
+        _refuse_changed(cell, "network 'edm'", "network edm", "two")
+    _refuse_changed(dataclasses.replace(cell, hashes={}), "network 'edm'", "network edm", "two")
 
 
 CLASSES = """
@@ -192,7 +192,7 @@ def test_a_classifier_of_another_number_of_classes_is_refused_at_the_first_batch
     plugin.write_text(CLASSES.format(end=300 + classes))
     result = cli("run", tiny_preset(), "--classifier", plugin, "--out", tmp_path / "out", "--no-plots")
     assert result.exit_code == REFUSED
-    assert f"tells {classes} classes apart, and MNIST has 10" in result.stderr and "--classifier" in result.stderr
+    assert f"has {classes} classes, and MNIST has 10" in result.stderr and "--classifier" in result.stderr
     assert not len(read_run(tmp_path / "out").blocks)
 
 
@@ -211,5 +211,5 @@ def test_a_table_without_names_has_at_least_as_many_classes_as_its_labels_say(ti
     numbered.refuse_votes(counts)
     for dataset, classes in (("parquet", ("0", "1", "2", "3", "4")), ("parquet", ("a", "b", "c")), ("folder", "012")):
         other = dataclasses.replace(planned, split=Split(dataset, images, labels, tuple(classes)))
-        with pytest.raises(ValueError, match=f"tells 4 classes apart, and a .* has {len(classes)}"):
+        with pytest.raises(ValueError, match=f"has 4 classes, and a .* has {len(classes)}"):
             other.refuse_votes(counts)
