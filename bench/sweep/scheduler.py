@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.certify.base import Certifier, Tally
 from bench.engine.checks import PluginFault
-from bench.executors.base import Executor, died, named, overdue
+from bench.executors.base import Executor, describe, timeout_message, workers_died_message
 from bench.records import Block, Cell, Counts, Task
 from bench.store.store import Store
 
@@ -206,7 +206,7 @@ def sweep(
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
-            raise RuntimeError(overdue(timeout or 0.0, named_all(flights.values())))
+            raise RuntimeError(timeout_message(timeout or 0.0, named_all(flights.values())))
         ended: Exception | None = None  # raised when all that came back is stored
         on_the_way = list(flights.values())
         for future in landed:
@@ -219,7 +219,8 @@ def sweep(
                     end(progress, str(fault))
                 continue
             except Exception as error:
-                ended = RuntimeError(died(named_all(on_the_way))) if isinstance(error, BrokenProcessPool) else error
+                broken = isinstance(error, BrokenProcessPool)
+                ended = RuntimeError(workers_died_message(named_all(on_the_way))) if broken else error
                 continue
             store.add(counts)
             outcome.add(counts)
@@ -234,7 +235,7 @@ def sweep(
 
 def named_all(progresses: Iterable[CellProgress]) -> str:
     """The cells of some batches, as a message names them."""
-    return ", ".join(sorted({named(p.cell) for p in progresses}))
+    return ", ".join(sorted({describe(p.cell) for p in progresses}))
 
 
 def refuse_unreadable(
