@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.plugins.registry import hash_files
+from bench.plugins.fingerprint import hash_files
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset

@@ -8,16 +8,16 @@ import math
 import pytest
 import torch
 
-from bench.engine import autotune as choice
-from bench.engine import tuning_cache as speed_cache
+from bench.engine import autotune, tuning_cache
 from bench.engine.autotune import TOLERANCE
+from bench.engine.compute import DEFAULT_ROWS
 from bench.engine.loader import LoadError
-from bench.engine.trials import How, Trials, choose, knee_of
+from bench.engine.trials import ComputeConfig, Trials, fastest, knee_of
 from bench.sweep import preset
 from bench.sweep.plan import manifest, plan
-from bench.sweep.settle import loader_of, question_of, settle
+from bench.sweep.settle import loader_of, request_of, settle
 
-PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
+PLAIN, OTHER, THIRD = ComputeConfig(), ComputeConfig(precision="bf16"), ComputeConfig(channels_last=True)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
 )
 def test_another_way_is_chosen_only_where_it_is_clearly_faster(seconds, chosen):
     ways = [PLAIN, OTHER, THIRD][: len(seconds)]
-    assert choose(ways, lambda _: seconds, clear=1.1) == chosen
+    assert fastest(ways, lambda _: seconds, margin=1.1) == chosen
 
 
 def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
@@ -36,26 +36,26 @@ def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
 @pytest.mark.parametrize("fits", [25, 5])
 def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
     """The failure is the allocator's own, which has no class on a CPU."""
-    trials = question_of(planned_of(tiny_preset())).trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = request_of(planned_of(tiny_preset()), "cpu").trials(loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda self, how, x: torch.empty(1 if len(x) <= fits else 1 << 50))
     if fits < 10:
         with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
-            trials.knee(How())
+            trials.knee(ComputeConfig())
     else:
-        knee, rates = trials.knee(How())
+        knee, rates = trials.knee(ComputeConfig())
         assert [size for size, _ in rates] == [10, 25] and knee in (10, 25)
 
 
 def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
-    trials = question_of(planned_of(tiny_preset())).trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = request_of(planned_of(tiny_preset()), "cpu").trials(loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        trials.knee(How())
+        trials.knee(ComputeConfig())
 
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(speed_cache.FOLDER, str(tmp_path / "speed"))
+    monkeypatch.setenv(tuning_cache.FOLDER, str(tmp_path / "speed"))
     return tmp_path / "speed"
 
 
@@ -64,7 +64,7 @@ def scripted(monkeypatch):
     """Speeds and distances by precision, and bf16 as a precision that the device has instructions for."""
 
     def script(seconds, distances):
-        monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+        monkeypatch.setattr(autotune, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
         monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [seconds[w.precision] for w in ways])
         monkeypatch.setattr(Trials, "distance", lambda self, way: distances[way.precision])
 
@@ -105,7 +105,7 @@ def test_a_compiled_network_on_a_cpu_has_its_channels_innermost_if_left_open(tin
 
 def test_the_precision_of_a_compiled_network_is_not_chosen_by_eager_speed(tiny_preset, cache, monkeypatch):
     """Where eager bf16 is slow, as with the channels innermost on a CPU, compiled bf16 need not be."""
-    monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+    monkeypatch.setattr(autotune, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
     monkeypatch.setattr(Trials, "distance", lambda self, way: 0.0)
     taken = {("fp32", "no"): 2.0, ("bf16", "no"): 4.0, ("fp32", "default"): 1.8, ("bf16", "default"): 1.0}
     monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [taken[w.precision, w.compile] for w in ways])
@@ -120,14 +120,14 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)  # it finds out at the first call
     settled = settle(planned_of(tiny_preset(precision="fp32", compile="auto", rows=6)), "cpu")
-    assert settled.cells[0].compute == {}
+    assert settled.cells[0].compute == {"rows": 6}
 
 
 def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
     path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
-    monkeypatch.setattr(choice, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-    calls, measured = [], choice.measured
-    monkeypatch.setattr(choice, "measured", lambda *given: calls.append(1) or measured(*given))
+    monkeypatch.setattr(autotune, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
+    calls, search = [], autotune.search
+    monkeypatch.setattr(autotune, "search", lambda *given: calls.append(1) or search(*given))
     first, again = (settle(planned_of(path), "cpu") for _ in range(2))
     assert len(calls) == 1 and len(list(cache.iterdir())) == 1
     assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
@@ -146,22 +146,22 @@ def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny
     assert [cell.compute for cell in settled.cells] == [{"channels_last": True, "compile": "default", "rows": 6}] * 2
     assert settled.preset.batch == 12 and "tuning" not in manifest(settled, ["cpu"])
     plain = settle(planned_of(tiny_preset()), "cpu")
-    assert [cell.key for cell in plain.cells] == [cell.key for cell in planned_of(tiny_preset()).cells]
+    assert [cell.compute for cell in plain.cells] == [{"rows": DEFAULT_ROWS["cpu"]}] * 2
     assert not cache.exists()
 
 
 def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
     planned = planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5]))
-    trials = question_of(planned).trials(loader_of(planned, "cpu"))
-    assert trials.distance(How()) == 0.0
+    trials = request_of(planned, "cpu").trials(loader_of(planned, "cpu"))
+    assert trials.distance(ComputeConfig()) == 0.0
     with torch.inference_mode():
         x = trials.noisy(0.5, 8)
         denoiser = trials.loader.denoiser("edm", trials.cell)
         exact = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
-        denoiser = trials.loader.denoiser("edm", How(precision="bf16").of(trials.cell))
+        denoiser = trials.loader.denoiser("edm", ComputeConfig(precision="bf16").apply(trials.cell))
         rough = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
     expected = float(((rough - exact) ** 2).mean() ** 0.5)
-    assert 0 < expected == pytest.approx(trials.distance(How(precision="bf16")))
+    assert 0 < expected == pytest.approx(trials.distance(ComputeConfig(precision="bf16")))
 
 
 def test_the_classifiers_precision_is_settled_too(tiny_preset, tiny_zoo, cache, monkeypatch):
@@ -179,16 +179,16 @@ def test_the_classifiers_precision_is_settled_too(tiny_preset, tiny_zoo, cache, 
 
 def test_a_damaged_or_foreign_measurement_is_made_again(cache):
     facts = {"device": "d", "n": 1}
-    assert speed_cache.recall(facts) is None
-    speed_cache.remember(facts, {"batch": 3})
-    assert speed_cache.recall(facts) == {"batch": 3} and speed_cache.recall({**facts, "n": 2}) is None
-    for text in ("", "[]", '{"facts": {}, "found": {}}', '{"found": 3}'):
-        speed_cache.place(facts).write_text(text)
-        assert speed_cache.recall(facts) is None
+    assert tuning_cache.recall(facts) is None
+    tuning_cache.remember(facts, {"batch": 3})
+    assert tuning_cache.recall(facts) == {"batch": 3} and tuning_cache.recall({**facts, "n": 2}) is None
+    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}'):
+        tuning_cache.place(facts).write_text(text)
+        assert tuning_cache.recall(facts) is None
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(speed_cache.FOLDER, str(tmp_path / "file" / "speed"))
-    speed_cache.remember({"n": 1}, {"batch": 3})
-    assert speed_cache.recall({"n": 1}) is None
+    monkeypatch.setenv(tuning_cache.FOLDER, str(tmp_path / "file" / "speed"))
+    tuning_cache.remember({"n": 1}, {"batch": 3})
+    assert tuning_cache.recall({"n": 1}) is None

@@ -76,7 +76,7 @@ class Split:
             )
         return list(found[:count])
 
-    def fingerprint(self) -> str:
-        """A hash of images and labels: part of a result's identity."""
-        content = self.images.tobytes() if isinstance(self.images, np.ndarray) else self.images.identity()
-        return hashlib.sha256(content + self.labels.tobytes()).hexdigest()[:16]
+    def pixel_hash(self, index: int) -> str:
+        """Sixteen hexadecimal digits of SHA-256 over the shape and the decoded pixels `[C,H,W]` of an image."""
+        image = np.ascontiguousarray(self.images[index], dtype="<f4")
+        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]

@@ -21,10 +21,13 @@ from filelock import FileLock
 
 from bench.engine.engine import LoadError
 from bench.plugins import registry as plugins
+from bench.plugins.fingerprint import plugin_modules
+from bench.provenance import ROOT
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import fingerprint
 from purifiers.nets.hub.sources import Source, find
 
+KINDS = {kind.name: kind for kind in (plugins.PURIFIER, plugins.CLASSIFIER)}
 Put = Callable[[np.ndarray], Any]  # file content `[bytes]` uint8 -> a handle that is sent instead of it
 Get = Callable[[Any], np.ndarray]  # a handle -> the content
 
@@ -130,7 +133,7 @@ class Bundle:
         return cls(
             {role: pack_network(find(text), put) for role, text in weights.items()},
             {
-                kind: {name: pack_plugin(Path(file), put) for name, file in files.items()}
+                kind: {name: pack_plugin(KINDS[kind], Path(file), put) for name, file in files.items()}
                 for kind, files in plugin_files.items()
             },
             (classifier, parameters, pack_classifier(classifier, parameters, plugin_files, put)),
@@ -166,14 +169,21 @@ def unpack_network(source: Source, files: FileSet, get: Get) -> str:
     return str(replace(source, path=folder / source.path.name if source.path.name in files.hashes else folder))
 
 
-def pack_plugin(file: Path, put: Put) -> tuple[str, FileSet]:
-    """A plugin's file together with the files beside it that it imports, directly or indirectly."""
-    pending, files = [file], set()
-    while pending:
-        if (module := pending.pop()) not in files:
-            files.add(module)
-            pending += plugins.siblings(module)
-    return file.name, pack(file.parent, sorted(files), put)
+def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]:
+    """A plugin's file with all modules that it imports, which must lie in its folder.
+
+    Raises:
+        LoadError: one of them lies elsewhere.
+    """
+    folder = file.resolve().parent
+    modules = plugin_modules(plugins.from_path(kind, file))
+    own = [path for path in modules if not path.is_relative_to(ROOT)]
+    if outside := [path for path in own if not path.is_relative_to(folder)]:
+        raise LoadError(
+            f"{file} imports {', '.join(map(str, outside))}, which other machines do not have; put it into {folder} "
+            "or install it there as a package"
+        )
+    return file.name, pack(folder, own, put)
 
 
 def pack_classifier(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
-from bench.engine.autotune import Question
+from bench.engine.autotune import TuningRequest
 from bench.executors.base import describe
 from bench.executors.files import Bundle
 from bench.executors.ray_connection import Cluster
@@ -116,8 +116,8 @@ class RayCluster:
         if self._fatal is not None:
             raise self._fatal
 
-    def measure(self, question: Question) -> dict[str, Any]:
-        """As `autotune.answer`, on one worker while no other worker disturbs its timing.
+    def measure(self, request: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`, on one worker while no other worker disturbs its timing.
 
         The result is kept in the user's cache on the worker and on the driver, so that the same command chooses the
         same cells whichever of several equal machines runs the first worker.
@@ -128,15 +128,15 @@ class RayCluster:
         """
         self.start(1)
         device = next((worker.device for worker in self._workers if worker.device), "")
-        if (cached := speed_cache.recall(question.facts(device))) is not None:
+        if (cached := speed_cache.recall(request.facts(device))) is not None:
             return {"device": device, **cached}
         self._notify("one worker measures how these networks compute fastest on its device; it is kept for later runs")
         try:
-            result = self._submit(Job("measuring", "measure", (question,))).result(self._patience)
+            result = self._submit(Job("measuring", "measure", (request,))).result(self._patience)
         except TimeoutError as error:
             remedy = "leave nothing to `auto`, or give a preset a longer `timeout`"
             raise RuntimeError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
-        speed_cache.remember(question.facts(result["device"]), result)
+        speed_cache.remember(request.facts(result["device"]), result)
         return result
 
     @property

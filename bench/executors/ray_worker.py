@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.engine.autotune import Question, answer
+from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
@@ -90,12 +90,12 @@ class RemoteEngine:
         """As `Engine.show`."""
         return self._with_machine_name(lambda: self._engine.show(self._localised(cell), images, draw))
 
-    def measure(self, question: Question) -> dict[str, Any]:
-        """As `autotune.answer`, with a loader of its own, so that its networks are released afterwards."""
-        local = replace(question, cells=[self._localised(cell) for cell in question.cells])
+    def measure(self, request: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`, with a loader of its own, so that its networks are released afterwards."""
+        local = replace(request, cells=[self._localised(cell) for cell in request.cells])
         engine = self._engine
-        loader = Loader(engine.weights, engine.device, question.images.shape[1:], engine.plugin_files)
-        return self._with_machine_name(lambda: answer(local, loader))
+        loader = Loader(engine.weights, engine.device, request.images.shape[1:], engine.plugin_files)
+        return self._with_machine_name(lambda: tune(local, loader))
 
     def _with_machine_name(self, action: Callable[[], Result]) -> Result:
         try:

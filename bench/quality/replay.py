@@ -87,6 +87,12 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
         PlanError, plugins.PluginError, data.DataError: something that it needs is not here.
     """
     made = plan(preset, device_type)
+    pixels = run.manifest.get("pixels", {})  # absent in runs of earlier versions, whose votes are compared instead
+    if changed := [i for i in made.images if pixels.get(str(i), now := made.split.pixel_hash(i)) != now]:
+        raise MetricsError(
+            f"image {changed[0]} of {made.split.title} is not the image that {run.folder} counted: give the data of "
+            "the run (--data), or certify it again with another --out"
+        )
     known = {identity(cell): cell for cell in made.cells}
     counted = set(run.blocks["cell"].unique())
     pairs = []
@@ -94,11 +100,10 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
         if key not in counted or key in run.errors:
             continue
         now = known.get(identity(cell))
-        if now is None or now.data_hash != cell.data_hash:
-            what = "the images" if now else f"the parameters of {cell.label}"
+        if now is None:
             raise MetricsError(
-                f"{what} are not those of {run.folder} any more: give the data of the run (--data), or the code of its "
-                f"revision ({run.manifest.get('git')}), or certify it again with another --out"
+                f"the parameters of {cell.label} are not those of {run.folder}: use the code of its revision "
+                f"({run.manifest.get('git')}), or certify it again with another --out"
             )
         pairs.append(Pair(cell, now))
     if not pairs:
