@@ -24,8 +24,11 @@ def test_a_run_whose_plugin_hangs_ends_with_the_remedy_and_goes_on_when_it_is_me
     assert run(cli, *arguments, "--out", folder, "--purifiers", "none").exit_code == OK
     with started(tmp_path / "log", "run", *arguments, "--workers", workers, "--no-plots", "--out", folder) as running:
         assert running.ended() == REFUSED, running.said
-        assert f"error: no batch came back for {TIMEOUT} s" in running.said
-        assert "on the way were: hangs at sigma = 0.5." in running.said and "a longer `timeout`" in running.said
+        assert f"error: no batch returned within {TIMEOUT} s" in running.said
+        assert (
+            "the running batches belonged to: hangs at sigma = 0.5." in running.said
+            and "a longer `timeout`" in running.said
+        )
         assert "Traceback" not in running.said
         assert (str(plugin) in running.said.partition("most recent call first")[2]) == (workers == 1)
     stored = counts_of(folder)
@@ -52,7 +55,11 @@ local.InProcess(engine, 0.5).show(SimpleNamespace(label="mine", sigma=0.5), [0])
 @pytest.mark.parametrize(
     ("hang", "status", "said"),
     [
-        ("time.sleep(1000)", REFUSED, "on the way were: mine at sigma = 0.5. What was counted is stored."),
+        (
+            "time.sleep(1000)",
+            REFUSED,
+            "the running batches belonged to: mine at sigma = 0.5. Counts so far are stored.",
+        ),
         ("re.match('(a+)+$', 40 * 'a' + 'b')", 1, "Timeout (0:00:00.7"),  # holds the interpreter's lock
     ],
 )

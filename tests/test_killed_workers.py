@@ -51,7 +51,7 @@ def test_a_run_goes_on_when_a_worker_is_killed(arguments, gate, undisturbed, tmp
         running.wait_until(lambda: len(at_the_gate(gate, running)) == 2)
         killed, other = at_the_gate(gate, running)
         kill(killed)
-        running.wait_until(lambda: "a worker process died; what was under way is counted anew" in running.said)
+        running.wait_until(lambda: "a worker process died; new workers repeat its batches" in running.said)
         running.wait_until(lambda: len(set(at_the_gate(gate, running)) - {killed, other}) == 2)
         gate.open()
         assert running.ended() == OK, running.said
@@ -70,7 +70,10 @@ def test_batches_that_kill_whoever_takes_them_end_the_run_by_name_and_the_same_c
             kill(workers[0])
             wait_until_gone(workers)
         assert running.ended() == REFUSED, running.said
-        assert "died again and again (out of memory, or killed); on the way were: broken at sigma = 0.5" in running.said
+        assert (
+            "died repeatedly (out of memory, or killed); the running batches belonged to: broken at sigma = 0.5"
+            in running.said
+        )
         assert "Try a smaller --batch" in running.said and "Traceback" not in running.said
     stored = counts_of(folder)
     gate.open()

@@ -164,11 +164,11 @@ def test_a_failing_cell_is_left_out_and_named(run_folder, cli, monkeypatch):
 
 def test_workers_that_die_again_and_again_end_it_with_a_message(run_folder, cli, monkeypatch):
     def dead(self, *_):
-        raise BrokenExecutor("worker processes died again and again")
+        raise BrokenExecutor("worker processes died repeatedly")
 
     monkeypatch.setattr(InProcess, "show", dead)
     done = cli("metrics", run_folder, "--only", "l2")
-    assert done.exit_code == 2 and "died again and again" in done.stderr
+    assert done.exit_code == 2 and "died repeatedly" in done.stderr
 
 
 def test_exports_alone_are_enough(run_folder, tmp_path, cli):

@@ -1,4 +1,4 @@
-"""What travels to other machines: the same networks, classifiers and plugins, wherever they lie there."""
+"""Files sent to other machines: the same networks, classifiers and plugins, at whatever path they have there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench.engine import tuning_cache as speed_cache
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.trials import Trials
-from bench.executors.files import Luggage, holds, pack, private_folder, relocated
-from bench.executors.ray_worker import RemoteEngine, Unfit, libraries
+from bench.executors.files import Bundle, has_files, pack, private_folder, relocated_parameters
+from bench.executors.ray_worker import RemoteEngine, WorkerMismatch, libraries
 from bench.plugins import registry as plugins
 from bench.provenance import code_digest
 from bench.records import Block, Task
@@ -47,34 +47,34 @@ def far(tmp_path):
     return folder, lambda: shutil.move(folder, tmp_path / "elsewhere")
 
 
-def test_files_that_are_here_are_used_where_they_are_and_others_are_written_once(node, far):
+def test_files_at_the_same_path_are_used_and_others_are_written_once(node, far):
     folder, leave = far
     (folder / "deep").mkdir()
     (folder / "deep" / "a.bin").write_bytes(bytes(range(256)))
     (folder / "b.txt").write_text("text")
     fetched = []
-    parcel = pack(folder, [folder / "deep" / "a.bin", folder / "b.txt"], same)
-    assert parcel.unpack(fetched.append) == folder and not fetched
+    file_set = pack(folder, [folder / "deep" / "a.bin", folder / "b.txt"], same)
+    assert file_set.unpack(fetched.append) == folder and not fetched
     leave()
 
     def get(content):
         fetched.append(len(content))
         return content
 
-    here = parcel.unpack(get)
+    here = file_set.unpack(get)
     assert (here / "deep" / "a.bin").read_bytes() == bytes(range(256)) and (here / "b.txt").read_text() == "text"
     assert here.is_relative_to(node) and node.stat().st_uid == here.stat().st_uid
-    assert parcel.unpack(get) == here and fetched == [256, 4]
-    (here / "b.txt").unlink()  # as what cleans temporary folders does
-    assert holds(parcel.unpack(get), parcel.files)
+    assert file_set.unpack(get) == here and fetched == [256, 4]
+    (here / "b.txt").unlink()  # as cleaners of temporary folders do
+    assert has_files(file_set.unpack(get), file_set.hashes)
 
 
 def test_files_that_changed_meanwhile_are_not_taken_for_those_that_were_packed(node, far):
     folder, _ = far
     (folder / "weights").write_bytes(b"old")
-    parcel = pack(folder, [folder / "weights"], same)
+    file_set = pack(folder, [folder / "weights"], same)
     (folder / "weights").write_bytes(b"new")
-    assert (parcel.unpack(same) / "weights").read_bytes() == b"old"
+    assert (file_set.unpack(same) / "weights").read_bytes() == b"old"
 
 
 def test_a_folder_that_others_can_write_to_is_refused(node):
@@ -88,7 +88,7 @@ from dataclasses import dataclass
 from purifiers.base import Purifier
 import sys, pathlib
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from parcel_helper import half
+from plugin_helper import half
 
 @dataclass(frozen=True)
 class Mine(Purifier):
@@ -99,11 +99,11 @@ class Mine(Purifier):
 """
 
 
-def test_an_engine_of_what_travelled_counts_what_the_driver_counts(node, far, tiny_zoo, tiny_preset):
+def test_an_engine_on_unpacked_files_counts_as_the_driver_does(node, far, tiny_zoo, tiny_preset):
     folder, leave = far
     zoo = shutil.copytree(tiny_zoo, folder / "zoo")
     (folder / "mine.py").write_text(PURIFIER)
-    (folder / "parcel_helper.py").write_text("def half(x):\n    return x / 2\n")
+    (folder / "plugin_helper.py").write_text("def half(x):\n    return x / 2\n")
     classifier = {"name": "cnn", "path": str(zoo / "classifier.safetensors")}
     networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
     path = tiny_preset(
@@ -116,19 +116,17 @@ def test_an_engine_of_what_travelled_counts_what_the_driver_counts(node, far, ti
     expected = [[(c.block, c.votes, c.cost.nfe) for c in engine.run(task)] for task in tasks]
 
     cell, remote = planned.cells[0], RemoteEngine()
-    luggage = Luggage.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
     leave()
-    setup = list(images), np.stack(list(images.values())), luggage, same
+    setup = list(images), np.stack(list(images.values())), bundle, same
     assert "thread" in remote.prepare("cpu", code_digest(), libraries(), *setup)
     assert [[(c.block, c.votes, c.cost.nfe) for c in remote.run(task)] for task in tasks] == expected
     noisy, _, _ = remote.show(cell, planned.images[:2])
     assert noisy.shape == (2, 1, 28, 28)
 
 
-def test_a_question_is_answered_with_the_files_that_travelled_and_what_was_settled_is_counted(
-    node, far, tiny_zoo, tiny_preset, monkeypatch
-):
-    """The classifier is moved to where its file is, and computes as was chosen after it had travelled."""
+def test_a_worker_tunes_on_unpacked_files_and_counts_the_tuned_cell(node, far, tiny_zoo, tiny_preset, monkeypatch):
+    """The classifier's path changes on the worker; its precision is chosen after the files were sent."""
     monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [2.0 - (w.classifier == "bf16") for w in ways])
     monkeypatch.setattr(Trials, "logit_distance", lambda *_: 0.0)
     folder, leave = far
@@ -141,13 +139,13 @@ def test_a_question_is_answered_with_the_files_that_travelled_and_what_was_settl
     planned = plan(preset.load(str(tiny_preset(**fields)), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     cell, remote = planned.cells[0], RemoteEngine()
-    luggage = Luggage.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
     engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
     settled = settle(planned, "cpu").cells[0]
     task = Task(settled, (Block(settled.key, planned.images[1], "estimate", 0, 12),))
     (expected,) = engine.run(task)
     leave()
-    setup = list(images), np.stack(list(images.values())), luggage, same
+    setup = list(images), np.stack(list(images.values())), bundle, same
     remote.prepare("cpu", code_digest(), libraries(), *setup)
     monkeypatch.setenv(speed_cache.FOLDER, str(node / "speed"))  # this machine measures for itself
     assert settle(planned, "cpu", remote.measure).cells == [settled]
@@ -157,29 +155,31 @@ def test_a_question_is_answered_with_the_files_that_travelled_and_what_was_settl
 
 
 @pytest.mark.parametrize(
-    ("code", "versions", "said"),
+    ("code", "versions", "message"),
     [
         ("0" * 64, {}, "other code of purifybench"),
         (None, {"torch": "1.0"}, r"torch .* \(not 1\.0\)"),
         (None, {"unheard-of": "1.0"}, r"unheard-of missing \(not 1\.0\)"),
     ],
 )
-def test_a_machine_with_other_code_or_libraries_is_not_fit(code, versions, said):
-    empty = Luggage({}, {}, ("cnn", {}, None))
-    with pytest.raises(Unfit, match=f"the machine .* has {said}; install on every machine what the driver has"):
+def test_a_machine_with_other_code_or_libraries_is_refused(code, versions, message):
+    empty = Bundle({}, {}, ("cnn", {}, None))
+    with pytest.raises(
+        WorkerMismatch, match=f"the machine .* has {message}; install the driver's versions on every machine"
+    ):
         RemoteEngine().prepare("cpu", code or code_digest(), versions, [], np.zeros((0, 1, 2, 2)), empty, same)
 
 
-def test_a_folder_of_a_repository_and_its_kind_and_label_travel(node, far):
+def test_a_repository_folder_arrives_with_its_kind_and_label(node, far):
     folder, leave = far
     repository = folder / "ddpm"
     for name in ("config.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/notes.md"):
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_text(name)
-    luggage = Luggage.of({"ddpm": f"edm:{repository}?label=7"}, {}, "cnn", {"path": "mnist5k/classifier"}, same)
-    assert luggage.unpack(same)[0] == {"ddpm": f"edm:{repository}?label=7"}
+    bundle = Bundle.of({"ddpm": f"edm:{repository}?label=7"}, {}, "cnn", {"path": "mnist5k/classifier"}, same)
+    assert bundle.unpack(same)[0] == {"ddpm": f"edm:{repository}?label=7"}
     leave()
-    weights, _, parameters = luggage.unpack(same)
+    weights, _, parameters = bundle.unpack(same)
     source = Source("", "edm", "7", next(node.glob("purifybench-*/*/unet")).parent)
     assert weights == {"ddpm": str(source)} and parameters == {}
     assert sorted(p.name for p in source.path.rglob("*.*")) == [
@@ -208,7 +208,7 @@ class Files(Classifier):
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_a_classifier_is_asked_which_of_its_parameters_names_its_files(node, far, tmp_path, fixed):
+def test_the_parameter_that_names_a_classifiers_files_is_found_by_trial(node, far, tmp_path, fixed):
     folder, leave = far
     (folder / "net.bin").write_bytes(b"weights")
     (folder / "net.json").write_text(json.dumps({}))
@@ -216,23 +216,25 @@ def test_a_classifier_is_asked_which_of_its_parameters_names_its_files(node, far
     plugin.write_text(CLASSIFIER.format(folder=str(folder)))
     parameters = {"folder": str(folder), "which": "net", "fixed": fixed}
     files = {plugins.CLASSIFIER.name: {"files": str(plugin)}}
-    parcel = Luggage.of({}, files, "files", parameters, same).classifier[2]
-    assert parcel.files.keys() == {"net.bin", "net.json"}
-    assert relocated(str(plugin), parameters, parcel, same) == {}
+    file_set = Bundle.of({}, files, "files", parameters, same).classifier[2]
+    assert file_set.hashes.keys() == {"net.bin", "net.json"}
+    assert relocated_parameters(str(plugin), parameters, file_set, same) == {}
     leave()
     if fixed:
-        with pytest.raises(LoadError, match=r"net\.bin, net\.json\), and takes none of its parameters .* put them on"):
-            relocated(str(plugin), parameters, parcel, same)
+        with pytest.raises(
+            LoadError, match=r"net\.bin, net\.json\), and none of its parameters accepts .* put them on"
+        ):
+            relocated_parameters(str(plugin), parameters, file_set, same)
         return
-    found = relocated(str(plugin), parameters, parcel, same)
+    found = relocated_parameters(str(plugin), parameters, file_set, same)
     assert found.keys() == {"folder"} and Path(found["folder"]).is_relative_to(node)
 
 
-def test_the_bundled_classifier_travels_when_another_machine_has_other_weights(node, monkeypatch):
+def test_the_bundled_classifier_is_sent_to_a_machine_with_other_weights(node, monkeypatch):
     import classifiers.own
 
     parameters = {"path": "mnist5k/classifier"}
-    parcel = Luggage.of({}, {}, "cnn", parameters, same).classifier[2]
+    file_set = Bundle.of({}, {}, "cnn", parameters, same).classifier[2]
     monkeypatch.setattr(classifiers.own, "WEIGHTS", node)
-    found = relocated("cnn", parameters, replace(parcel, root=str(node / "absent")), same)
+    found = relocated_parameters("cnn", parameters, replace(file_set, root=str(node / "absent")), same)
     assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()

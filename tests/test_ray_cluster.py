@@ -33,9 +33,9 @@ from bench.engine.checks import PluginFault
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine
 from bench.executors.local import InProcess
-from bench.executors.ray_cluster import DEATHS, RayCluster, WorkerDied
-from bench.executors.ray_connection import Cluster, room
-from bench.executors.ray_worker import Unfit
+from bench.executors.ray_cluster import MAX_DEATHS, RayCluster, WorkerDied
+from bench.executors.ray_connection import Cluster, plan_workers
+from bench.executors.ray_worker import WorkerMismatch
 from bench.records import Block, Cell, Cost, Counts, Task
 from bench.store.run import read_run
 from bench.store.store import Store
@@ -48,15 +48,15 @@ CLASSIFIER = {**CELL, "classifier_parameters": {"path": "mnist5k/classifier"}}
 CELLS = [Cell(**CLASSIFIER, purifier=f"p{k}", parameters={}, sigma=0.5) for k in range(3)]
 
 
-# --- a cluster that is made up
+# --- a simulated cluster
 
 
 class Died(Exception):
-    """An actor died, as Ray says it."""
+    """Ray's exception for a dead actor."""
 
 
-class Told(Exception):
-    """What an actor's method raised, as Ray brings it."""
+class TaskError(Exception):
+    """An exception of an actor's method, wrapped as Ray does."""
 
     def __init__(self, cause: Exception):
         super().__init__("a long text from another machine")
@@ -70,7 +70,7 @@ class FakeRay:
         dies: whether an actor dies of a call: (method, arguments, random numbers) -> bool.
     """
 
-    exceptions = SimpleNamespace(RayTaskError=Told)
+    exceptions = SimpleNamespace(RayTaskError=TaskError)
 
     def __init__(self, seed: int, dies=lambda method, arguments, rng: False):
         self.rng, self.dies = random.Random(seed), dies
@@ -141,7 +141,7 @@ class FakeRay:
             try:
                 future.set_result(self.answer(method, arguments))
             except Exception as error:
-                future.set_exception(Told(error))
+                future.set_exception(TaskError(error))
 
     def answer(self, method: str, arguments: tuple) -> Any:
         if method == "prepare":
@@ -190,7 +190,7 @@ def tasks(cell: Cell = CELLS[0], images: int = 20) -> list[Task]:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), risk=st.floats(0, 0.3), workers=st.integers(1, 3))
-def test_whoever_dies_and_when_every_task_is_answered_with_its_own_counts(seed, risk, workers):
+def test_every_task_gets_its_own_counts_whichever_workers_die(seed, risk, workers):
     ray = FakeRay(seed, lambda method, arguments, rng: method == "run" and rng.random() < risk)
     said: list[str] = []
     heard = 0
@@ -203,22 +203,22 @@ def test_whoever_dies_and_when_every_task_is_answered_with_its_own_counts(seed, 
                 assert future.result() == [Counts(b, votes_of(b), FREE) for b in task.blocks]
             else:
                 heard += 1
-                assert f"p0 at sigma = 0.5 killed {DEATHS} workers one after another" in str(error)
-    assert DEATHS * heard <= ray.dead
+                assert f"p0 at sigma = 0.5 killed {MAX_DEATHS} workers one after another" in str(error)
+    assert MAX_DEATHS * heard <= ray.dead
     assert len(said) + heard == ray.dead and ray.born == ray.dead + workers
 
 
-def test_a_batch_that_kills_whoever_takes_it_is_given_up_and_the_others_are_counted():
+def test_a_batch_that_kills_every_worker_is_given_up_and_the_others_are_counted():
     ray = FakeRay(0, lambda method, arguments, rng: method == "run" and arguments[0].blocks[0].image == 5)
     with made_up(ray) as executor:
         futures = [executor.submit(task) for task in tasks()]
-        with pytest.raises(WorkerDied, match=r"killed 3 workers .* the actor died\. What was counted .*--batch"):
+        with pytest.raises(WorkerDied, match=r"killed 3 workers .* the actor died\. Counts so far .*--batch"):
             futures[5].result(timeout=60)
         assert all(future.result(timeout=60) for k, future in enumerate(futures) if k != 5)
-    assert ray.dead == DEATHS  # those that waited behind it on the same worker are not to blame
+    assert ray.dead == MAX_DEATHS  # batches queued behind it on the same worker count no death
 
 
-def test_what_a_plugin_raised_is_told_as_it_was_without_the_text_of_ray():
+def test_a_plugins_error_arrives_without_the_text_of_ray():
     ray, task = FakeRay(0), tasks()[0]
 
     def answer(method: str, arguments: tuple) -> Any:
@@ -241,32 +241,32 @@ def test_workers_that_die_while_they_start_end_the_run_with_their_reason():
         pass
 
 
-@pytest.mark.parametrize("unfit", [1, 2, 3])
-def test_a_machine_that_is_not_fit_is_left_out_by_name_and_ends_the_run_if_there_is_no_other(unfit):
-    ray, left, answer = FakeRay(0), list(range(unfit)), FakeRay.answer
+@pytest.mark.parametrize("mismatches", [1, 2, 3])
+def test_a_machine_with_other_versions_is_left_out_by_name_and_ends_the_run_if_it_is_the_only_one(mismatches):
+    ray, left, answer = FakeRay(0), list(range(mismatches)), FakeRay.answer
 
     def answers(method: str, arguments: tuple) -> Any:
         if method == "prepare" and left:
             left.pop()
-            raise Unfit("the machine far has torch 1")
+            raise WorkerMismatch("the machine far has torch 1")
         return answer(ray, method, arguments)
 
     ray.answer = answers  # type: ignore[method-assign]
     said: list[str] = []
-    if unfit == 3:
-        with pytest.raises(Unfit, match=r"^the machine far has torch 1$"), made_up(ray, notify=said.append):
+    if mismatches == 3:
+        with pytest.raises(WorkerMismatch, match=r"^the machine far has torch 1$"), made_up(ray, notify=said.append):
             pass
         return
     with made_up(ray, notify=said.append) as executor:
         for task in tasks():
             assert executor.submit(task).result(timeout=60)
-        while len(said) < unfit:
+        while len(said) < mismatches:
             time.sleep(0.01)
-        assert executor.workers == 3 - unfit
-    assert said == ["a worker is left out: the machine far has torch 1"] * unfit
+        assert executor.workers == 3 - mismatches
+    assert said == ["a worker is left out: the machine far has torch 1"] * mismatches
 
 
-def test_a_cluster_without_room_is_said_to_have_none_in_time():
+def test_a_full_cluster_is_reported_within_the_time_limit():
     ray = FakeRay(0)
     ray.step = lambda: None  # type: ignore[method-assign]
     with (
@@ -300,15 +300,15 @@ def test_a_sweep_on_workers_that_die_stores_every_block_once(tmp_path):
         ({"CPU": 1.0, "GPU": 2.0}, "cuda", 2, (["cuda"] * 2, {"num_cpus": 0, "num_gpus": 1.0})),
     ],
 )
-def test_a_cluster_has_room_for_a_worker_on_each_device_or_for_as_many_as_are_wanted(total, device, workers, expected):
-    assert room(total, device, workers) == expected
+def test_workers_are_planned_one_per_device_or_as_many_as_requested(total, device, workers, expected):
+    assert plan_workers(total, device, workers) == expected
 
 
-def test_what_a_cluster_lacks_is_refused_with_the_remedy():
+def test_missing_devices_and_bad_addresses_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match="no GPU; use --device cpu"):
-        room({"CPU": 8.0}, "cuda", 0)
+        plan_workers({"CPU": 8.0}, "cuda", 0)
     with pytest.raises(ValueError, match="2 CPUs, too few for 3 workers"):
-        room({"CPU": 2.0}, "cpu", 3)
+        plan_workers({"CPU": 2.0}, "cpu", 3)
     with pytest.raises(ValueError, match="--device cuda instead of cuda:1"):
         Cluster(device="cuda:1")
     with pytest.raises(ValueError, match="--address auto"):
@@ -363,13 +363,13 @@ class Killer(Observer):
 class Far(RayCluster):
     """A cluster whose machines do not see the folder `far`: it is gone before the first worker starts."""
 
-    def _hire(self, workers):
+    def _add_workers(self, total):
         folder = Path(self._setup[5].classifier[2].root)
         if folder.exists():
             shutil.move(folder, folder.with_name("elsewhere"))
             environment = {"TMPDIR": str(folder.with_name("unpacked"))}
             self._actor = self._actor.options(runtime_env={"env_vars": environment})
-        super()._hire(workers)
+        super()._add_workers(total)
 
 
 def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_though_one_is_killed(

@@ -178,7 +178,7 @@ def test_three_machines_count_what_one_process_counts_and_so_do_two_when_one_is_
     before = stored(tmp_path / "lost")
     others[1].end()
     said = ended()
-    assert 0 < before < len(expected) and said.count("a worker died; what it had is counted by another one") == 1
+    assert 0 < before < len(expected) and said.count("a worker died; another one repeats its batches") == 1
     assert counts_of(tmp_path / "lost") == expected
 
 
@@ -186,7 +186,7 @@ def test_a_cluster_whose_token_is_not_here_is_refused_with_the_remedy(tmp_path):
     pytest.importorskip("ray", reason="ray is not installed; pip install 'purifybench[ray]'")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
     environment |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
-    connect = "from bench.executors.base.ray_connection import Cluster; Cluster('127.0.0.1:1')"
+    connect = "from bench.executors.ray_connection import Cluster; Cluster('127.0.0.1:1')"
     tried = subprocess.run([sys.executable, "-c", connect], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert "RuntimeError: there is no Ray cluster at 127.0.0.1:1" in tried.stderr
     assert "needs RAY_AUTH_MODE=token and its token here" in tried.stderr

@@ -14,8 +14,8 @@ from test_ray_cluster import CELLS, FakeRay, counts_of, made_up
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import AUTO, Question
 from bench.engine.engine import LoadError
-from bench.executors.ray_cluster import DEATHS, WorkerDied
-from bench.executors.ray_worker import Unfit
+from bench.executors.ray_cluster import MAX_DEATHS, WorkerDied
+from bench.executors.ray_worker import WorkerMismatch
 from bench.store.run import read_run
 
 ASKED = {
@@ -86,23 +86,23 @@ def test_a_worker_that_dies_while_it_measures_is_replaced_and_three_of_them_end_
         pytest.raises(WorkerDied, match=r"^measuring killed 3 workers one after another, .* the actor died"),
     ):
         executor.measure(other)
-    assert ray.dead == DEATHS
+    assert ray.dead == MAX_DEATHS
 
 
-@pytest.mark.parametrize("unfit", [1, 3])
-def test_where_the_machine_that_would_measure_is_not_fit_all_others_are_tried(unfit):
-    ray, left, said = Asked(), list(range(unfit)), []
+@pytest.mark.parametrize("mismatches", [1, 3])
+def test_all_other_machines_are_tried_if_the_measuring_one_has_other_versions(mismatches):
+    ray, left, said = Asked(), list(range(mismatches)), []
 
     def answer(method, arguments):
         if method == "prepare" and left:
             left.pop()
-            raise Unfit("the machine far has torch 1")
+            raise WorkerMismatch("the machine far has torch 1")
         return Asked.answer(ray, method, arguments)
 
     ray.answer = answer
     with made_up(ray, notify=said.append, start=False) as executor:
-        if unfit == 3:
-            with pytest.raises(Unfit, match=r"^the machine far has torch 1$"):
+        if mismatches == 3:
+            with pytest.raises(WorkerMismatch, match=r"^the machine far has torch 1$"):
                 executor.measure(QUESTION)
         else:
             assert executor.measure(QUESTION) == FOUND

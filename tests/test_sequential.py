@@ -66,7 +66,7 @@ def test_certificates_claim_too_much_with_probability_alpha_at_most(changes: dic
     assert false <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / images)
 
 
-def test_unknown_presets_are_answered_with_the_list() -> None:
+def test_an_unknown_preset_is_refused_with_the_list() -> None:
     with pytest.raises(ValueError, match=r"'tigth'.*parity, tight, half-point, fast"):
         Sequential(0.5, RADII, preset="tigth")
 
@@ -127,7 +127,7 @@ def test_any_stored_prefix_resumes_to_the_same_certificate(
 
 @settings(max_examples=60, deadline=None)
 @given(p=st.floats(0.3, 1), seed=st.integers(0, 2**32 - 1))
-def test_the_certificate_is_what_the_rule_says_on_paper(p: float, seed: int) -> None:
+def test_the_certificate_equals_a_direct_evaluation_of_the_rule(p: float, seed: int) -> None:
     certifier = small()
     path = np.random.default_rng(seed).random(SMALL.n_max) < p
     b, proved, top = certifier.boundaries, 0, 3
@@ -186,7 +186,7 @@ def test_label_aware_stops_images_whose_selected_class_is_wrong() -> None:
         aware.missing(Tally({0: (0, 20)}))
 
 
-def test_whatever_decides_is_part_of_the_identity() -> None:
+def test_every_constant_of_the_rule_changes_the_identity() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"sigma": 0.4},
@@ -200,6 +200,22 @@ def test_whatever_decides_is_part_of_the_identity() -> None:
     assert len({small(**c).identity for c in changes}) == len(changes)
     assert small(block=5).identity == small().identity
     assert small(preset="tight").identity == small(preset=PRESETS["tight"]).identity
+
+
+def test_boundaries_and_identity_change_only_with_a_new_version() -> None:
+    """Stored counts and cached boundaries rely on it: raise VERSION before you change the numbers here."""
+    rule = Sequential(0.5, (0.0, 0.5), preset=Constants(lambda0=500.0, power=0.5, n_max=300))
+    assert bench.certify.sequential.VERSION == 1 and rule.identity == "a9e9a33d9ebba965"
+    b = rule.boundaries
+    assert b.looks.tolist() == [100, 115, 133, 153, 176, 203, 234, 270, 300]
+    assert b.upper.tolist() == [
+        [68, 77, 87, 100, 113, 128, 146, 166, 179],
+        [96, 110, 126, 144, 165, 189, 217, 249, 273],
+    ]
+    assert b.give_up.tolist() == [
+        [56, 65, 76, 88, 102, 118, 137, 159, 300],
+        [89, 102, 118, 137, 158, 182, 211, 244, 300],
+    ]
 
 
 def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cache: Path) -> None:
@@ -220,7 +236,7 @@ def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cach
     assert set(cache.glob("*")) - before == {path}  # no temporary file stays
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boundaries_are_computed_if_the_cache_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(bench.certify.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
     assert cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()

@@ -1,1 +1,1 @@
-"""Counts to certificates."""
+"""Certification: from counts of votes to certificates."""

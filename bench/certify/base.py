@@ -1,7 +1,7 @@
-"""What a certifier is: a state machine over the counts of one image.
+"""The contract of a certifier: a state machine over the counts of one image.
 
-`missing` says which draws it still needs, `certify` reads the certificate off once it needs none. A rule that stops
-early and the fixed-N rule of Cohen et al. differ in nothing else. Nothing here draws, and nothing is ever redone.
+`missing` lists the draws that are still needed; `certify` returns the certificate when none is missing. Sequential
+rules and the fixed-N rule of Cohen et al. share this contract. A certifier only reads counts; it never draws.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Tally:
-    """What has been counted of one image: votes by stage, as `{first draw: votes per class}`.
+    """The counts of one image so far: for each stage, `{first draw: votes per class}` of the stored blocks.
 
     Attributes:
-        select, estimate: the stages.
-        image, label: its index and its true class, for the few rules that need them.
+        select, estimate: the blocks of each stage.
+        image, label: index and true class of the image, for the rules that need them.
     """
 
     select: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -38,10 +38,10 @@ class Tally:
     label: int | None = None
 
     def uninterrupted(self, stage: Stage, most: int) -> tuple[int, tuple[int, ...]]:
-        """Draws counted without a gap from draw 0 and their votes, up to `most` draws.
+        """The number of draws counted without a gap from draw 0, at most `most`, and their votes per class.
 
         Raises:
-            ValueError: a stored block crosses `most`, so that exactly `most` draws cannot be read from the counts.
+            ValueError: a stored block crosses `most`, so exactly `most` draws cannot be read, or a block is empty.
         """
         blocks = getattr(self, stage)
         draws, joined = 0, []
@@ -52,7 +52,7 @@ class Tally:
                 raise ValueError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
             draws += counted
             joined.append(block)
-        if draws == most and len(joined) == 1:  # as nearly all are
+        if draws == most and len(joined) == 1:  # the usual case, without a sum
             return draws, tuple(joined[0])
         if draws > most:
             raise ValueError(
@@ -63,7 +63,7 @@ class Tally:
 
 
 def gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:
-    """Requests for the draws from `start` to `end` that are not stored, `block` at a time counted from `start`."""
+    """Requests for the draws from `start` up to `end` that are not stored, in blocks of `block` aligned at `start`."""
     requests, draw = [], start
     ahead = sorted(first for first in stored if first > start)
     while draw < end:
@@ -83,14 +83,14 @@ class Certifier(Protocol):
 
     @property
     def rule(self) -> str:
-        """The rule and its constants, as a report names it."""
+        """The rule and its constants, for reports."""
         ...
 
     @property
     def identity(self) -> str:
-        """What of the rule is part of a cell's identity: "" where counts mean the same under any such rule.
+        """The rule's part of a cell's identity: a hash of a version and constants; "" if the draws ignore the counts.
 
-        Counts that one stopping rule has ended must not be read, or continued, by another.
+        Counts made under one stopping rule must not be read or continued under another.
         """
         ...
 
@@ -100,7 +100,7 @@ class Certifier(Protocol):
         ...
 
     def missing(self, tally: Tally) -> list[Request]:
-        """Draws that can be made now and are still needed; empty when the image is decided."""
+        """Draws that are still needed and can be made now; empty when the image is decided."""
         ...
 
     def certify(self, tally: Tally) -> Certificate | None:

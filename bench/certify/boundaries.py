@@ -1,10 +1,11 @@
-"""Boundaries of the exact one-sided group-sequential test: when a radius is proved, and when it is given up.
+"""Boundaries of an exact one-sided group-sequential test, which prove a radius or give it up.
 
-Pure mathematics, no counts and no files. One test for each radius `r_j`: the class has `pA <= t_j = Phi(r_j / sigma)`.
-A radius is proved when the hits at a look reach its upper boundary, which is crossed with probability at most alpha
-at `pA = t_j` (Armitage, McPherson, Rowe 1969, the recursion; Lan, DeMets 1983, the spending of alpha over the looks).
-The boundaries grow with the radius, so every false claim crosses the boundary of the smallest radius that is false:
-the nested grid costs alpha once.
+Pure mathematics, without counts or files. Each radius `r_j` has one test of the null hypothesis
+`pA <= t_j = Phi(r_j / sigma)` (Cohen, Rosenfeld, Kolter 2019, Theorem 1). A radius is proved when the hits at a look
+reach its upper boundary, which happens with probability at most alpha at `pA = t_j`. The crossing probability comes
+from the recursion of Armitage, McPherson and Rowe (1969), the spending of alpha over the looks from Lan and DeMets
+(1983). Boundaries increase with the radius, so every false claim crosses the boundary of the smallest false radius,
+and all radii together cost alpha only once.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from scipy.special import betaincc, ndtr, ndtri
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SLACK = 1e-12  # of the budget, left unspent at every look: more than float64 can lose in the whole recursion
-OUTSIDE = 1e-15  # probability that a window may leave out; every bit left out is counted as a crossing
-ROWS = 50  # radii that the recursion follows together: their laws fit the processor's cache
+SLACK = 1e-12  # part of alpha left unspent at each look; exceeds the float64 error of the whole recursion
+OUTSIDE = 1e-15  # probability outside a truncated distribution; it is counted as crossing
+ROWS = 50  # radii per part of the recursion; their distributions fit the processor's cache
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What distinguishes one sequential rule from another; fixed before any draw is seen.
+    """Constants of a sequential rule, which must be fixed before any draw is seen.
 
     Parameters:
-        lambda0: price of an undecided radius in draws: a small one stops early, a large one decides more.
-        power: exponent of the price's growth towards large radii, whose test needs more draws.
+        lambda0: price of an undecided radius, in draws. A low price stops early; a high price decides more radii.
+        power: exponent with which the price grows with the variance of the estimated radius (see `_relative_price`).
         n_max: estimation draws at the last look.
         n_first: estimation draws at the first look.
-        multiple: looks are rounded up to multiples of it (the last one is `n_max`), so that full batches end on one.
-        worth: draws that one sigma of certified radius is worth. 0: stop when every radius is decided. Otherwise stop
-            when no later look promises a gain of radius that is worth the draws up to it, and never give up a radius.
+        multiple: looks are rounded up to a multiple of it (except the last, `n_max`), so that full batches end at one.
+        worth: number of draws worth one sigma of certified radius. 0: stop when every radius is decided. Otherwise
+            never give up a radius, and stop when no later look promises enough radius for its draws.
     """
 
     lambda0: float
@@ -53,16 +54,16 @@ class Constants:
             raise ValueError(f"lambda0 must be positive, 1 <= n_first <= n_max, multiple >= 1, worth >= 0, got {self}")
 
     def up_to(self, n_max: int) -> Constants:
-        """The same rule with another last look (and a first one at a tenth of it at most)."""
+        """The same constants with another last look, and a first look at no more than a tenth of it."""
         return replace(self, n_max=n_max, n_first=min(self.n_first, max(1, n_max // 10)))
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Estimation draws at the looks: each 15 % beyond the one before, in whole numbers, the last at `n_max`."""
+        """Estimation draws at each look: 15 % more than at the previous one, rounded up; the last is `n_max`."""
         looks, n = [], self.n_first
         while (n := -(-n // self.multiple) * self.multiple) < self.n_max:
             looks.append(n)
-            n = -(-115 * n // 100)  # integers: 1.15 * 20 is a little more than 23 in float64
+            n = -(-115 * n // 100)  # in integers, because 1.15 * 20 exceeds 23 in float64
         return (*looks, self.n_max)
 
 
@@ -77,18 +78,17 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """A certificate rule in full: anyone can check it with `crossing_probability`.
+    """All boundaries of a rule; `crossing_probability` verifies them.
 
     Attributes:
         radii `[J]`: L2, in [0,1] pixel units, increasing.
-        thresholds `[J]`: `t_j = Phi(r_j / sigma)`, what pA must exceed.
+        thresholds `[J]`: `t_j = Phi(r_j / sigma)`, which pA must exceed.
         looks `[K]`: estimation draws at each look.
-        upper `[J,K]`: radius j is proved when the hits at look k reach it; `looks[k] + 1` where nothing does.
-        give_up `[J,K]`: radius j is given up unless the hits at look k exceed it; -1 where it never is. Not part of
-            the guarantee.
-        crossing `[J]`: probability that `upper` is ever reached at `pA = t_j`, to within 1e-12 (see
-            `crossing_probability`); 0 for dead radii.
-        alive `[J]`: False for radii that `n_max` hits in `n_max` draws would not prove.
+        upper `[J,K]`: hits at look k that prove radius j; `looks[k] + 1` if none do.
+        give_up `[J,K]`: hits at look k that must be exceeded, else radius j is given up; -1 means never. The
+            guarantee does not depend on it.
+        crossing `[J]`: probability that the hits ever reach `upper` at `pA = t_j`, to within 1e-12; 0 if not alive.
+        alive `[J]`: whether `n_max` hits in `n_max` draws prove the radius.
     """
 
     radii: Floats
@@ -101,7 +101,7 @@ class Boundaries:
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
-            array.setflags(write=False)  # shared by every image of a run
+            array.setflags(write=False)  # all images of a run share the arrays
 
     def as_dict(self) -> dict[str, list[Any]]:
         """Every attribute as nested lists, for JSON."""
@@ -109,16 +109,16 @@ class Boundaries:
 
 
 def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, constants: Constants) -> Boundaries:
-    """Both boundaries at every look, for radii that share one `alpha`.
+    """Compute both boundaries at every look, for radii that share one `alpha`.
 
     Parameters:
-        sigma: of the smoothing noise, in [0,1] pixel units.
-        radii: increasing, the first may be 0 (which claims `pA > 1/2`).
+        sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
+        radii: L2, in [0,1] pixel units, increasing; the first may be 0, which claims `pA > 1/2`.
         alpha: probability that the certificate of an image is wrong.
 
     Raises:
         ValueError: sigma, radii or alpha out of range.
-        ArithmeticError: a boundary would be crossed too often; a fault of this module, never of its input.
+        ArithmeticError: a crossing probability exceeds alpha, which would be a defect of this module.
     """
     r = np.asarray(radii, dtype=np.float64)
     if r.ndim != 1 or not r.size or not np.isfinite(r).all() or r[0] < 0 or (np.diff(r) <= 0).any():
@@ -127,16 +127,18 @@ def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, cons
         raise ValueError(f"sigma must be positive and alpha in (0, 1/2), got sigma = {sigma}, alpha = {alpha}")
     t = ndtr(r / sigma)
     looks = np.array(constants.looks, dtype=np.int64)
-    alive = constants.n_max * np.log(t) <= math.log(alpha)
+    alive = constants.n_max * np.log(t) <= math.log(alpha)  # t^n_max <= alpha: all hits would prove the radius
     upper = np.tile(looks + 1, (len(r), 1))
     give_up = np.tile(looks, (len(r), 1))
     crossing = np.zeros(len(r))
     if alive.any():
         x = _relative_price(t[alive], constants)
+        # Power family of spending functions, alpha (n / n_max)^rho with rho = 1/2 (Kim, DeMets 1987). High prices
+        # keep more of alpha for the last look, which gets the rest. The constants affect cost, not the guarantee.
         budget = alpha * np.minimum(1, 0.85 * x[:, None] ** -0.5) * np.sqrt(looks / constants.n_max)
         budget[:, -1] = alpha
         own, _ = _recursion(t[alive], looks, budget=budget)
-        # Running maxima over the radii only ever raise a boundary, so it is crossed less often.
+        # A running maximum over radii can only raise a boundary, so its crossing probability can only fall.
         upper[alive] = np.maximum.accumulate(own, axis=0)
         if constants.worth:
             give_up[alive] = np.where(looks < constants.n_max, -1, constants.n_max)
@@ -149,15 +151,24 @@ def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, cons
 
 
 def crossing_probability(p: Floats, looks: Ints, upper: Ints) -> Floats:
-    """Probability `[J]` that `Binomial(n_k, p_j)` hits, added up over the looks, reach `upper[j,k]` at some look k.
+    """Probability `[J]` that the hits, of probability `p_j` each, reach `upper[j,k]` at any look k.
 
-    Exact up to float64: what the windows leave out is counted as crossing, less than 1e-12 in all. `0 < p < 1`.
+    Exact up to float64, and an upper bound: truncated probability (less than 1e-12 in all) counts as crossing.
+
+    Parameters:
+        p: `[J]`, strictly between 0 and 1.
+        looks: `[K]`, cumulative draws.
+        upper: `[J,K]`.
     """
     return _recursion(p, looks, upper=upper)[1]
 
 
 def _relative_price(t: Floats, constants: Constants) -> Floats:
-    """Price of an undecided radius `[J]` over `n_max`; `v` is the variance of the radius' estimate, 1 at t = 1/2."""
+    """Price of an undecided radius over `n_max`, `[J]`: `lambda0 v^power / n_max`, at most 30.
+
+    By the delta method the estimate `Phi^-1(hits / n)` has variance `t (1-t) / phi(Phi^-1(t))^2 / n`; `v` is this
+    variance relative to its value at t = 1/2.
+    """
     density = np.exp(-0.5 * ndtri(t) ** 2) / math.sqrt(2 * math.pi)
     v = t * (1 - t) / density**2 / (math.pi / 2)
     return np.minimum(constants.lambda0 * v**constants.power, 30 * constants.n_max) / constants.n_max
@@ -166,21 +177,21 @@ def _relative_price(t: Floats, constants: Constants) -> Floats:
 def _recursion(
     p: Floats, looks: Ints, *, budget: Floats | None = None, upper: Ints | None = None
 ) -> tuple[Ints, Floats]:
-    """Follow the law of the hits over paths that have not crossed, and choose `upper [J,K]` where it is not given.
+    """Propagate the distribution of the hits on paths that have not crossed (Armitage et al. 1969), look by look.
 
-    `budget [J,K]` is the probability of crossing that may be spent up to each look. Returns the boundary `[J,K]` and
-    the probability of crossing `[J]`.
+    Either `upper [J,K]` is given, or it is chosen as the lowest boundary whose crossing probability up to each look
+    stays within `budget [J,K]` (Lan, DeMets 1983). Returns `upper` and the crossing probability `[J]`.
     """
     parts = [slice(i, i + ROWS) for i in range(0, len(p), ROWS)]
-    done = [
+    results = [
         _recursion_part(p[s], looks, None if budget is None else budget[s], None if upper is None else upper[s])
         for s in parts
     ]
-    return np.concatenate([chosen for chosen, _ in done]), np.concatenate([spent for _, spent in done])
+    return np.concatenate([chosen for chosen, _ in results]), np.concatenate([spent for _, spent in results])
 
 
 def _recursion_part(p: Floats, looks: Ints, budget: Floats | None, upper: Ints | None) -> tuple[Ints, Floats]:
-    """One part of the rows. Row j of `law` holds the probabilities of `low[j], low[j] + 1, ...` hits."""
+    """The recursion for some of the radii. Row j of `law` has the probabilities of `low[j], low[j] + 1, ...` hits."""
     law, low, spent = np.ones((len(p), 1)), np.zeros(len(p), dtype=np.int64), np.zeros(len(p))
     chosen = np.empty((len(p), len(looks)), dtype=np.int64) if upper is None else upper
     for k, (n, draws) in enumerate(zip(looks, np.diff(looks, prepend=0), strict=True)):
@@ -195,7 +206,7 @@ def _recursion_part(p: Floats, looks: Ints, budget: Floats | None, upper: Ints |
         inside = np.clip(chosen[:, k] - low, 0, law.shape[1])
         spent += tail[np.arange(len(p)), inside]
         law[np.arange(law.shape[1]) >= inside[:, None]] = 0
-        # Leave out the lowest hits, as long as they are improbable.
+        # Drop the lowest hits while their total probability is at most OUTSIDE.
         skip = np.count_nonzero(np.cumsum(law, axis=1) <= OUTSIDE, axis=1)
         spent += OUTSIDE
         columns = skip[:, None] + np.arange(max(1, int((inside - skip).max())))
@@ -205,17 +216,18 @@ def _recursion_part(p: Floats, looks: Ints, budget: Floats | None, upper: Ints |
 
 
 def _convolve(a: Floats, b: Floats) -> Floats:
-    """Convolve row by row. The rounding of the transform, added over rows and looks, stays well below SLACK."""
+    """Convolve row by row by FFT. Its rounding error, summed over all hits and looks, stays well below SLACK."""
     size = a.shape[1] + b.shape[1] - 1
     fast = next_fast_len(size, real=True)
     return np.maximum(irfft(rfft(a, fast, axis=1) * rfft(b, fast, axis=1), fast, axis=1)[:, :size], 0)
 
 
 def _binomial(draws: int, p: Floats) -> tuple[Ints, Floats]:
-    """Probabilities `[J,M]` of `first[j], first[j] + 1, ...` hits in `draws`, and `first [J]` (which may be negative).
+    """`first [J]` (may be negative) and the probabilities `[J,M]` of `first[j], first[j] + 1, ...` hits in `draws`.
 
-    The window leaves out less than OUTSIDE (Bernstein's inequality); within it the ratios of neighbours are exact to
-    a few units in the last place, where a difference of log-factorials would lose four digits.
+    By Bernstein's inequality, `P(|X - n p| >= d) <= 2 exp(-d^2 / (2 (n p (1-p) + d/3)))`, less than OUTSIDE lies
+    outside the window. Ratios of neighbours keep all but the last few bits; a difference of log-factorials would lose
+    four decimal digits.
     """
     a = math.log(2 / OUTSIDE)
     half = min(draws, 2 + math.ceil(a / 3 + math.sqrt(a * a / 9 + 2 * a * draws * float(np.max(p * (1 - p))))))
@@ -231,10 +243,12 @@ def _binomial(draws: int, p: Floats) -> tuple[Ints, Floats]:
 
 
 def _give_up(last: Ints, looks: Ints, x: Floats) -> Ints:
-    """The largest number of hits `[J,K]` at which the last look's boundary `last [J]` is too improbable to wait for.
+    """The most hits `[J,K]` at which reaching the last look's boundary `last [J]` is too improbable to continue.
 
-    The hits so far predict the share at the last look by a Beta law (Jeffreys' prior); the wait ends where the
-    chance of crossing falls below a share that grows with the draws already spent.
+    Stopping by predictive power (Spiegelhalter, Freedman, Blackburn 1986): the hits so far predict the share of hits
+    at the last look by a Beta distribution with Jeffreys' prior, and a radius is given up when the predicted chance
+    falls below `needed`, which grows with the draws spent. `x [J]` is `_relative_price`. The constants trade draws
+    for undecided radii; the guarantee does not depend on them.
     """
     n_max = int(looks[-1])
     n = looks[:-1].astype(np.float64)

@@ -1,6 +1,6 @@
-"""Certifiers that draw as many times for every image: Cohen's rule, and other bounds on the same counts.
+"""Certifiers with a fixed number of draws per image: Cohen's rule, and other bounds on the same counts.
 
-They differ in how they read the counts and in nothing else, so any of them can read what was counted for another.
+They differ only in the bound, so each of them can read counts that were made for another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.records import Certificate, Stage
 
 
 class Claim(NamedTuple):
-    """What estimation votes prove of the selected class: bounds of its probability, and the radius (0: nothing)."""
+    """Bounds of the selected class's probability, and the certified radius (0: abstain)."""
 
     p_lower: float
     radius: float
@@ -31,23 +31,23 @@ class Claim(NamedTuple):
 
 
 def binary(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
-    """Cohen, Rosenfeld, Kolter (2019): pA bounded from below, the runner-up has `1 - pA` at most."""
+    """Cohen, Rosenfeld, Kolter (2019), CERTIFY: a lower bound of pA; the runner-up has at most `1 - pA`."""
     p = clopper_pearson_lower(votes[choice], sum(votes), alpha)
     return Claim(p, certified_radius(p, sigma))
 
 
 def two_sided(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
-    """pA bounded from both sides, each at alpha / 2: no number of draws would certify beyond `p_upper`."""
+    """Both bounds of pA, each at alpha / 2 (Bonferroni). `p_upper` limits the radius that more draws could certify."""
     hits, draws = votes[choice], sum(votes)
     p = clopper_pearson_lower(hits, draws, alpha / 2)
     return Claim(p, certified_radius(p, sigma), clopper_pearson_upper(hits, draws, alpha / 2))
 
 
 def multi_class(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
-    """`sigma / 2 (Phi^-1(pA) - Phi^-1(pB))` (Cohen et al. 2019, Theorem 1), the runner-up pB bounded over all classes.
+    """`sigma / 2 (Phi^-1(pA) - Phi^-1(pB))` (Cohen et al. 2019, Theorem 1), with an upper bound of the runner-up pB.
 
-    Bonferroni: alpha / 2 for pA, the other half shared by the K - 1 other classes, since the counts themselves say
-    which of them is the runner-up. `pB <= 1 - pA` holds on the same event.
+    Bonferroni: alpha / 2 for pA, and alpha / 2 shared by the K - 1 other classes, because the same counts choose the
+    runner-up. `pB <= 1 - pA` holds on the same event and needs no alpha of its own.
     """
     from scipy.special import ndtri
 
@@ -60,13 +60,13 @@ def multi_class(votes: Sequence[int], choice: int, sigma: float, alpha: float, u
 
 
 def randomised(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
-    """Cohen's rule with the randomised bound, which errs with probability alpha exactly (Stevens 1950)."""
+    """Cohen's rule with the randomised bound (Stevens 1950), whose error probability is exactly alpha."""
     p = randomised_lower(votes[choice], sum(votes), alpha, uniform)
     return Claim(p, certified_radius(p, sigma))
 
 
 def anytime(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
-    """Holds at all N together (Robbins 1970): draw more after looking, as often as you like."""
+    """Cohen's rule with a bound valid at all N simultaneously (Robbins 1970), so `n` may grow after looking."""
     p = anytime_lower(votes[choice], sum(votes), alpha)
     return Claim(p, certified_radius(p, sigma))
 
@@ -82,17 +82,17 @@ BOUNDS: dict[str, Callable[[Sequence[int], int, float, float, float], Claim]] = 
 
 @dataclass(frozen=True)
 class FixedN:
-    """CERTIFY of Cohen, Rosenfeld, Kolter (2019): `n0` draws choose the class, `n` fresh ones bound its probability.
+    """CERTIFY of Cohen, Rosenfeld, Kolter (2019): `n0` draws select the class, `n` fresh draws bound its probability.
 
     Parameters:
-        sigma: of the smoothing noise, in [0,1] pixel units.
-        n0, n: draws of selection and estimation. Choose `n` before you look, except under `anytime`.
-        alpha: probability that a certificate is wrong.
-        block: draws that travel and are stored together.
-        bound: a name of `BOUNDS`.
-        seed: of `randomised`, whose uniform number is fixed by (seed, image) and independent of all noise.
-        digits: significant digits of the radii. None keeps all; published logs keep three, which rounds every second
-            radius up past what was certified.
+        sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
+        n0, n: draws of selection and estimation. Fix `n` before looking at counts, except with `anytime`.
+        alpha: probability that a certificate is wrong, at most.
+        block: draws that are sent and stored together.
+        bound: a key of `BOUNDS`.
+        seed: for `randomised`; (seed, image) fix its uniform number, independently of all noise.
+        digits: significant digits of the radii; None keeps full precision. Published logs keep three, which rounds
+            about half of the radii up beyond the certified value.
     """
 
     sigma: float
@@ -106,47 +106,47 @@ class FixedN:
 
     @cached_property
     def rule(self) -> str:
-        """The rule and its constants, as a report names it."""
+        """The rule and its constants, for reports."""
         rounded = f", radii rounded to {self.digits} digits" if self.digits else ""
         return f"{self.bound} (N0 = {self.n0}, N = {self.n}, alpha = {self.alpha:g}{rounded})"
 
     @property
     def identity(self) -> str:
-        """Nothing: the draws do not depend on what was counted, so their counts mean the same under any such rule."""
+        """Empty, because the number of draws does not depend on the counts: every rule of fixed N may read them."""
         return ""
 
     @property
     def largest(self) -> float:
-        """The radius when every draw hits (two classes): no certificate of this many draws reaches further."""
-        return self._written(BOUNDS[self.bound]((self.n, 0), 0, self.sigma, self.alpha, 0.0).radius)
+        """The largest radius that `n` draws can certify: every draw hits (two classes)."""
+        return self._rounded(BOUNDS[self.bound]((self.n, 0), 0, self.sigma, self.alpha, 0.0).radius)
 
     def missing(self, tally: Tally) -> list[Request]:
-        """What is not drawn yet of both stages; neither waits for the other."""
-        wanted: list[Request] = []
+        """Draws still missing in both stages; the stages are independent of each other."""
+        requests: list[Request] = []
         stages: tuple[tuple[Stage, int], ...] = (("select", self.n0), ("estimate", self.n))
         for stage, total in stages:
             done, _ = tally.uninterrupted(stage, total)
-            wanted += gaps(getattr(tally, stage), stage, done, total, self.block)
-        return wanted
+            requests += gaps(getattr(tally, stage), stage, done, total, self.block)
+        return requests
 
     def certify(self, tally: Tally) -> Certificate | None:
-        """The certificate; abstains where nothing is proved."""
-        selected, choice = tally.uninterrupted("select", self.n0)
+        """The certificate, which abstains if the radius is 0; None while draws are missing."""
+        selected, choice_votes = tally.uninterrupted("select", self.n0)
         draws, votes = tally.uninterrupted("estimate", self.n)
         if selected < self.n0 or draws < self.n:
             return None
-        top = max(range(len(choice)), key=choice.__getitem__)
+        top = max(range(len(choice_votes)), key=choice_votes.__getitem__)
         claim = BOUNDS[self.bound](votes, top, self.sigma, self.alpha, self._uniform(tally))
         predicted = top if claim.radius > 0 else None
-        return Certificate(predicted, draws, claim.p_lower, self._written(claim.radius), self.rule, claim.p_upper)
+        return Certificate(predicted, draws, claim.p_lower, self._rounded(claim.radius), self.rule, claim.p_upper)
 
-    def _written(self, radius: float) -> float:
+    def _rounded(self, radius: float) -> float:
         return float(f"{radius:.{self.digits}g}") if self.digits else radius
 
     def _uniform(self, tally: Tally) -> float:
         if self.bound != "randomised":
             return 1.0
         if tally.image is None:
-            raise ValueError("the randomised rule needs the image's number, which fixes its uniform number")
+            raise ValueError("the randomised rule needs the image's index, which fixes its uniform number")
         digest = hashlib.sha256(f"{self.seed}/randomised bound/{tally.image}".encode()).digest()
         return int.from_bytes(digest[:7], "little") / 2**56

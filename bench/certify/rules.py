@@ -1,4 +1,4 @@
-"""Which certifier a sweep asks for."""
+"""Build the certifier that a sweep's preset names."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ NAMES = (*FIXED, *SEQUENTIAL)
 
 
 def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
-    """The certifier of a sweep, as its preset (or a manifest's copy of it) asks for.
+    """The certifier of a sweep, from the fields of its preset or of its manifest.
 
-    A sequential rule decides the radii of the sweep, and no others; `acr` has a fine family of them.
+    A sequential rule decides the radii of the sweep only; `acr` uses a fine family of radii.
 
     Raises:
-        ValueError: unknown rule, or figures that it refuses or that are missing.
+        ValueError: a field is missing, or the rule refuses its value.
     """
     name = sweep.get("certifier", "cohen")
-    lacking = [what for what in ("n0", "n" if name in FIXED else "radii", "alpha", "block") if what not in sweep]
-    if lacking:
-        raise ValueError(
-            f"this run does not say its {', '.join(lacking)}; the same `bench run` writes its manifest anew"
-        )
+    required = ("n0", "n" if name in FIXED else "radii", "alpha", "block")
+    if missing := [field for field in required if field not in sweep]:
+        raise ValueError(f"the manifest of this run lacks {', '.join(missing)}; the same `bench run` writes it again")
     if name in FIXED:
         constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
         return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))

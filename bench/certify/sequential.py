@@ -1,6 +1,6 @@
-"""The sequential certifier: stop drawing as soon as every radius of interest is proved or given up.
+"""The sequential certifier: stop drawing as soon as every radius is proved or given up.
 
-The rule of `bench.certify.boundaries` as a state machine over counts, and a cache of its boundaries on disk.
+The test of `bench.certify.boundaries` as a state machine over counts, and a cache of its boundaries on disk.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from typing import NamedTuple
 import numpy as np
 from platformdirs import user_cache_path
 
-from bench.certify import boundaries as rules_of_looks
 from bench.certify.base import Request, Tally, gaps
 from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
 from bench.records import Certificate
 
-FORMAT = 1  # of the cache files
-VERSION = 1  # of the rule: raise it where looks, boundaries or the stop come out differently for the same constants
-FINE = 0.01  # between the radii of a fine family
+FORMAT = 1  # version of the cache files
+VERSION = 1  # raise it when the same constants give other looks, boundaries or stops: cells and caches then differ
+FINE = 0.01  # step between the radii of a fine family
 
 
 class Progress(NamedTuple):
-    """How far the counts of one image take the rule.
+    """The state of the rule for one image.
 
     Attributes:
         choice: the selected class, or None while selection draws are missing.
-        proved, top: number of radii proved, and number of those that are not given up.
-        looks: looks reached, up to the one that decided.
-        decided: no draw is needed any more.
+        proved, top: number of radii proved, and number of radii not given up.
+        looks: number of looks taken.
+        decided: whether no more draws are needed.
     """
 
     choice: int | None
@@ -49,30 +48,30 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Sequential:
-    """Exact one-sided group-sequential certifier: the largest of `radii` that is proved, at `alpha` per image.
+    """Exact one-sided group-sequential certifier of the largest proved radius of `radii`, at `alpha` per image.
 
-    `n0` draws choose the class and are never used again. Fresh draws are looked at in groups; at each look a radius
-    is proved when the hits reach its upper boundary, or given up when they do not exceed its lower one. What is proved
-    stays proved, what is given up stays given up; it stops when nothing is left to decide, or at `n_max`.
+    `n0` draws select the class and are not used again. Fresh draws are evaluated at the looks: a radius is proved
+    when the hits reach its upper boundary, and given up when they do not exceed its lower boundary. Both decisions are
+    final. Drawing stops when every radius is decided, or at `n_max`.
 
-    A certificate's `p_lower` is the threshold of the largest radius proved, so its radius is one of `radii`: average
-    certified radii are lower than those of a fixed N on the same draws, and not comparable with them.
+    A certificate's `p_lower` is the threshold of the largest proved radius, so its radius is one of `radii`. Average
+    certified radii are therefore lower than those of a fixed N on the same draws, and not comparable with them.
 
     Parameters:
-        sigma: of the smoothing noise, in [0,1] pixel units.
-        radii: to be decided, L2, increasing, in [0,1] pixel units; 0 claims `pA > 1/2`.
+        sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
+        radii: radii to decide, L2 in [0,1] pixel units, increasing; 0 claims `pA > 1/2`.
         n0: draws of the selection.
-        alpha: probability that the certificate is wrong.
-        preset: a name of `PRESETS`, or constants of your own. To be fixed before any draw is seen: a longer `n_max`
-            chosen after looking at the counts would void the guarantee.
-        n_max: most draws of the estimation, instead of the preset's; to be fixed likewise.
-        block: most draws that travel and are stored together; none crosses a look.
-        label_aware: abstain at once where the selected class is not the image's label, which leaves certified
-            accuracy as it is, and makes abstention no more than the share of such images and of those not proved.
+        alpha: probability that the certificate is wrong, at most.
+        preset: a key of `PRESETS`, or `Constants`. Fix it before any draw is seen; choosing a larger `n_max` after
+            looking at counts would void the guarantee.
+        n_max: replaces the preset's largest number of estimation draws; fix it before any draw is seen, too.
+        block: largest number of draws sent and stored together; no block crosses a look.
+        label_aware: abstain at once if the selected class is not the image's label. This leaves certified accuracy
+            unchanged, but counts misclassified images as abstentions.
 
     Raises:
-        ValueError: unknown preset; n0 or block below 1; sigma, radii or alpha out of range (as the boundaries need
-            them, at the first use).
+        ValueError: unknown preset; n0 or block below 1; sigma, radii or alpha out of range (checked when the
+            boundaries are first used).
     """
 
     sigma: float
@@ -89,7 +88,7 @@ class Sequential:
             raise ValueError(f"unknown preset {self.preset!r} of the sequential certifier. Known: {', '.join(PRESETS)}")
         if self.n0 < 1 or self.block < 1:
             raise ValueError(f"n0 and block must be at least 1, got n0 = {self.n0}, block = {self.block}")
-        object.__setattr__(self, "radii", tuple(float(r) for r in self.radii))  # hashable, whatever was given
+        object.__setattr__(self, "radii", tuple(float(r) for r in self.radii))  # hashable
 
     @property
     def constants(self) -> Constants:
@@ -99,12 +98,12 @@ class Sequential:
 
     @cached_property
     def boundaries(self) -> Boundaries:
-        """The looks and boundaries; computed once per process and once per machine."""
+        """The looks and boundaries, cached in memory and on disk."""
         return _boundaries(self.sigma, self.radii, self.alpha, self.constants)
 
     @property
     def rule(self) -> str:
-        """The rule and its constants, as a report names it."""
+        """The rule and its constants, for reports."""
         c, r = self.constants, self.radii
         name = self.preset if isinstance(self.preset, str) else "custom"
         radii = " ".join(f"{x:g}" for x in r) if len(r) <= 10 else f"{r[0]:g} to {r[-1]:g} ({len(r)} of them)"
@@ -117,18 +116,18 @@ class Sequential:
 
     @cached_property
     def identity(self) -> str:
-        """Sixteen hexadecimal digits of all that decides; counts begun under one must not be extended under another."""
+        """Sixteen hexadecimal digits of a hash of VERSION and all constants; see `Certifier.identity`."""
         facts = [VERSION, self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label_aware]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
     def largest(self) -> float:
-        """The largest radius of the grid that can be certified at all."""
+        """The largest of `radii` that `n_max` draws can prove."""
         alive = self.boundaries.radii[self.boundaries.alive]
         return float(alive.max()) if len(alive) else 0.0
 
     def missing(self, tally: Tally) -> list[Request]:
-        """The rest of the selection; then, look by look, the draws up to the next look."""
+        """The rest of the selection; after it, the draws up to the next look."""
         progress = self.progress(tally)
         if progress.choice is None:
             return gaps(tally.select, "select", 0, self.n0, self.block)
@@ -139,7 +138,7 @@ class Sequential:
         return gaps(tally.estimate, "estimate", start, int(looks[progress.looks]), self.block)
 
     def certify(self, tally: Tally) -> Certificate | None:
-        """The certificate, or None while draws are missing; draws beyond the look that decided are ignored."""
+        """The certificate, or None while draws are missing. Draws beyond the deciding look are ignored."""
         progress = self.progress(tally)
         if not progress.decided:
             return None
@@ -150,10 +149,10 @@ class Sequential:
         return Certificate(progress.choice, draws, float(b.thresholds[c - 1]), float(b.radii[c - 1]), self.rule)
 
     def progress(self, tally: Tally) -> Progress:
-        """Where the counts stand.
+        """Apply the rule to the counts, look by look.
 
         Raises:
-            ValueError: stored blocks join draws across a look that the rule must see; a label is needed and not there.
+            ValueError: a stored block crosses a look, or a label-aware rule has no label.
         """
         selected, choice_votes = tally.uninterrupted("select", self.n0)
         if selected < self.n0:
@@ -175,8 +174,8 @@ class Sequential:
                 return Progress(choice, proved, top, look, False)
             if draws > n:
                 raise ValueError(
-                    f"the stored counts join draws up to {draws} in one block, so the look at {n} cannot be taken; "
-                    f"read them with the rule that made them, or give another --out"
+                    f"the stored counts join draws up to {draws} in one block, so the look at {n} is "
+                    "impossible; read them with the rule that made them, or give another --out"
                 )
             proved = max(proved, min(int(np.count_nonzero(hits >= b.upper[:, look])), top))
             top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
@@ -190,9 +189,9 @@ class Sequential:
 
 
 def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
-    """The radii of a sweep and all multiples of 0.01 up to 5 sigma, further than 20 million draws reach.
+    """The radii of a sweep and all multiples of 0.01 up to 5 sigma, beyond the reach of 20 million draws.
 
-    One family from which every radius is read: a second one would be a second chance to be wrong.
+    Average radii and certified accuracies both come from this one family: a second family would need its own alpha.
     """
     steps = int(5 * sigma / FINE)
     return tuple(sorted({*map(float, radii), *(round(k * FINE, 10) for k in range(steps + 1))}))
@@ -206,18 +205,18 @@ def _promises(
 
 
 def promising(b: Boundaries, sigma: float, worth: float, look: int, hits: int, proved: int) -> bool:
-    """Whether a later look promises enough radius for its draws, if hits go on at a standard error above their share.
+    """Whether a later look promises enough radius for its draws, if hits come one standard error above their rate.
 
-    When to stop is no part of the guarantee, which holds wherever a path ends.
+    The guarantee does not depend on this choice: it holds for any stopping rule.
 
     Parameters:
         worth: draws that one sigma of radius is worth.
-        look: index of the look that was taken, with its `hits`; `proved` radii so far.
+        look: index of the last look; `hits` at that look, and `proved` radii so far.
     """
     n, later = int(b.looks[look]), b.looks[look + 1 :]
-    share = (hits + 0.5) / (n + 1)
-    expected = np.floor(min(1.0, share + math.sqrt(share * (1 - share) / n)) * later)
-    radius = np.concatenate([[0.0], b.radii])  # by number of radii proved
+    rate = (hits + 0.5) / (n + 1)  # posterior mean under Jeffreys' prior
+    expected = np.floor(min(1.0, rate + math.sqrt(rate * (1 - rate) / n)) * later)
+    radius = np.concatenate([[0.0], b.radii])  # indexed by the number of proved radii
     gain = radius[np.count_nonzero(b.upper[:, look + 1 :] <= expected, axis=0)] - radius[proved]
     return bool((gain * worth > sigma * (later - n)).any())
 
@@ -228,23 +227,22 @@ def _boundaries(sigma: float, radii: tuple[float, ...], alpha: float, constants:
 
 
 def cache_folder() -> Path:
-    """Where boundaries are kept between runs: the user's cache folder."""
+    """The folder of cached boundaries, in the user's cache."""
     return user_cache_path("purifybench", appauthor=False)
 
 
 def cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, constants: Constants) -> Boundaries:
-    """`bench.certify.boundaries.boundaries`, read from the cache where it has been computed before.
+    """`bench.certify.boundaries.boundaries`, read from the disk cache if it was computed before.
 
-    A cache file that is damaged is computed anew and rewritten; a folder that cannot be written is done without.
+    A damaged cache file is replaced. If the cache folder cannot be written, boundaries are computed each time.
     """
-    source = hashlib.sha256(Path(rules_of_looks.__file__).read_bytes()).hexdigest()  # a changed rule is another one
-    facts = json.dumps([FORMAT, source, sigma, list(radii), alpha, asdict(constants)])
+    facts = json.dumps([FORMAT, VERSION, sigma, list(radii), alpha, asdict(constants)])
     path = cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["facts"]) == facts:
                 return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})
-    except Exception:  # absent or damaged in any of the ways that zip files know: the answer is to compute
+    except Exception:  # missing or damaged; damaged zip files raise many kinds of error
         pass
     fresh = boundaries(sigma, radii, alpha, constants)
     buffer = io.BytesIO()
@@ -258,5 +256,5 @@ def cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, consta
         finally:
             Path(file.name).unlink(missing_ok=True)
     except OSError:
-        pass  # the cache saves time and nothing else
+        pass  # the cache only saves time
     return fresh

@@ -1,8 +1,8 @@
-"""What a certification rule costs and loses, by simulation on images whose true pA is known.
+"""Simulate the cost and the loss of certification rules on images with known pA.
 
-`python -m bench.certify.simulation FILE --sigma S` takes the pA of published certificates (Cohen et al. 2019) and
-prints, for each preset of the sequential rule, the mean draws per image, and the accuracy (at any radius) and the
-average certified radius that it loses against Cohen's rule at N = 100,000. No network runs.
+`python -m bench.certify.simulation FILE --sigma S` reads pA from published certificates (Cohen et al. 2019). For each
+preset of the sequential rule it prints the mean draws per image, the certified accuracy and average certified radius,
+and the largest loss of accuracy against Cohen's rule with N = 100,000. No network runs.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from bench.certify.boundaries import PRESETS, boundaries
 from bench.certify.sequential import fine_family, promising
 
 Floats = NDArray[np.float64]
-REFERENCE = 100_000  # draws of the rule that accuracy is compared with
-N0 = 100  # draws of the selection, of every rule
-CHUNK = 1 << 20  # images simulated at once, which bounds the memory
+REFERENCE = 100_000  # N of the rule used as reference
+N0 = 100  # selection draws of every rule
+CHUNK = 1 << 20  # images simulated at once; bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a rule does on average over images and repetitions.
+    """Averages of a rule over images and repetitions.
 
     Attributes:
-        rule: its name.
-        draws: mean estimation draws per image (the selection's N0 come on top, for every rule alike).
+        rule: name of the rule.
+        draws: mean estimation draws per image, without the N0 selection draws that every rule needs.
         accuracy `[J]`: certified accuracy at each radius.
         acr: average certified radius.
     """
@@ -47,14 +47,14 @@ class Outcome:
 def published(
     path: str | Path, sigma: float, alpha: float = 0.01, n: int = 100_000
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """True `pA [M]` to simulate with, and whether the class is right `[M]`, from a published table of certificates.
+    """The `pA [M]` to simulate, and whether the predicted class is correct `[M]`, from a published table.
 
-    A radius gives the hits that it was computed from (to the three digits that were printed), and `pA = hits / n`.
-    Images that were abstained from are spread evenly over pA in [0.3, 0.5]; they count as wrong.
+    Each radius is inverted to its number of hits (to its three printed digits), and `pA = hits / n`. Abstentions get
+    values of pA spread evenly over [0.3, 0.5] and count as incorrect.
 
     Parameters:
         path: tab-separated `idx label predict radius correct time`, as Cohen et al. publish them.
-        alpha, n: with which the table was made; the files of 2019 were made with 0.01, by their largest radii.
+        alpha, n: the constants of the table. The largest radii in the files of 2019 imply alpha = 0.01.
     """
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -78,9 +78,9 @@ def cohen(
     repeats: int = 1000,
     seed: int = 0,
 ) -> Outcome:
-    """Cohen's rule with `n` draws for images of `p [M]`: its accuracy is a binomial tail, its ACR is simulated."""
+    """Cohen's rule with `n` draws on images with pA `p [M]`: accuracy is exact (binomial tail), ACR is simulated."""
     t = ndtr(np.asarray(radii) / sigma)
-    needed = binom.isf(alpha, n, t) + 1  # the fewest hits whose lower bound reaches t
+    needed = binom.isf(alpha, n, t) + 1  # fewest hits whose Clopper-Pearson bound reaches t
     reached = binom.sf(needed - 1, n, p[:, None])
     hits = np.arange(1, n + 1)
     radius = np.concatenate([[0.0], sigma * np.maximum(ndtri(betaincinv(hits, n - hits + 1, alpha)), 0)])
@@ -99,40 +99,40 @@ def sequential(
     repeats: int = 1000,
     seed: int = 0,
 ) -> Outcome:
-    """The sequential rule for images of `p [M]`, simulated `repeats` times.
+    """The sequential rule on images with pA `p [M]`, simulated `repeats` times.
 
-    Selection is taken to choose the class whose probability is `p`.
+    The simulation assumes that selection always chooses the class with probability `p`.
     """
     constants = PRESETS[preset]
     b = boundaries(sigma, fine_family(radii, sigma) if constants.worth else radii, alpha, constants)
     rng = np.random.default_rng(seed)
-    draws, accuracy, gained = 0, np.zeros(len(radii)), 0.0
-    todo = np.tile(np.arange(len(p)), repeats)
-    radius = np.concatenate([[0.0], b.radii])  # by number of radii proved
-    for start in range(0, len(todo), CHUNK):
-        image = todo[start : start + CHUNK]
+    draws, accuracy, radius_sum = 0, np.zeros(len(radii)), 0.0
+    order = np.tile(np.arange(len(p)), repeats)
+    radius = np.concatenate([[0.0], b.radii])  # indexed by the number of proved radii
+    for start in range(0, len(order), CHUNK):
+        image = order[start : start + CHUNK]
         hits, proved = np.zeros(len(image), dtype=np.int64), np.zeros(len(image), dtype=np.int64)
         top = np.full(len(image), np.count_nonzero(b.alive))
         running, before = np.flatnonzero(proved < top), 0
         for k, n in enumerate(b.looks):
             hits[running] += rng.binomial(n - before, p[image[running]])
             draws, before = draws + len(running) * int(n - before), n
-            # Boundaries grow with the radius, so the number of them that were reached is a position.
+            # Boundaries increase with the radius, so a binary search counts the boundaries reached.
             reached = np.searchsorted(b.upper[:, k], hits[running], side="right")
-            hopeful = np.searchsorted(b.give_up[:, k], hits[running], side="left")
+            not_given_up = np.searchsorted(b.give_up[:, k], hits[running], side="left")
             proved[running] = np.maximum(proved[running], np.minimum(reached, top[running]))
-            top[running] = np.minimum(top[running], hopeful)
+            top[running] = np.minimum(top[running], not_given_up)
             if constants.worth:
-                seen, which = np.unique(np.stack([hits[running], proved[running]]), axis=1, return_inverse=True)
-                going = [promising(b, sigma, constants.worth, k, int(s), int(c)) for s, c in seen.T]
-                top[running] = np.where(np.array(going)[which.ravel()], top[running], proved[running])
+                states, inverse = np.unique(np.stack([hits[running], proved[running]]), axis=1, return_inverse=True)
+                promises = [promising(b, sigma, constants.worth, k, int(h), int(c)) for h, c in states.T]
+                top[running] = np.where(np.array(promises)[inverse.ravel()], top[running], proved[running])
             running = running[proved[running] < top[running]]
             if not len(running):
                 break
         claimed = np.where(proved > 0, radius[proved], -1.0)
         accuracy += (correct[image, None] & (claimed[:, None] >= np.asarray(radii))).sum(axis=0)
-        gained += float((radius[proved] * correct[image]).sum())
-    return Outcome(preset, draws / len(todo), accuracy / len(todo), gained / len(todo))
+        radius_sum += float((radius[proved] * correct[image]).sum())
+    return Outcome(preset, draws / len(order), accuracy / len(order), radius_sum / len(order))
 
 
 def table(
@@ -144,9 +144,9 @@ def table(
     repeats: int,
     fixed: Sequence[int] = (10_000,),
 ) -> str:
-    """Every preset and Cohen's rule as a Markdown table: cost, and loss against Cohen at N = 100,000.
+    """A Markdown table of all presets and Cohen's rule: draws, and loss against Cohen's rule with N = 100,000.
 
-    `times fewer` counts the selection's N0 on both sides; `mean draws` does not.
+    `times fewer` includes the N0 selection draws of both rules; `mean draws` does not.
     """
     reference = cohen(p, correct, sigma, radii, alpha, REFERENCE, repeats)
     rules = [sequential(p, correct, sigma, radii, alpha, preset, repeats) for preset in PRESETS]
@@ -165,14 +165,14 @@ def table(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: print the table for one file of certificates."""
+    """Command line: print the table for one file of certificates."""
     parser = argparse.ArgumentParser(prog="python -m bench.certify.simulation", description=__doc__)
     parser.add_argument("file", type=Path, help="table of certificates, as Cohen et al. (2019) publish them")
-    parser.add_argument("--sigma", type=float, required=True, help="noise of the table, in [0,1] pixel units")
-    parser.add_argument("--radii", default="0,0.25,0.5,0.75,1", help="to be decided; unreachable ones are never proved")
-    parser.add_argument("--alpha", type=float, default=0.001, help="of the simulated rules (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=1000, help="of the simulation (default: %(default)s)")
-    parser.add_argument("--fixed", default="10000", help="N of Cohen's rule to show besides (default: %(default)s)")
+    parser.add_argument("--sigma", type=float, required=True, help="noise level of the table, in [0,1] pixel units")
+    parser.add_argument("--radii", default="0,0.25,0.5,0.75,1", help="radii to decide (default: %(default)s)")
+    parser.add_argument("--alpha", type=float, default=0.001, help="alpha of the rules (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=1000, help="repetitions (default: %(default)s)")
+    parser.add_argument("--fixed", default="10000", help="N of Cohen's rule, several (default: %(default)s)")
     options = parser.parse_args(arguments)
     fixed = [int(n) for n in options.fixed.split(",")]
     radii = [float(r) for r in options.radii.split(",")]

@@ -1,4 +1,7 @@
-"""Where tasks run. An executor takes a task and gives a future of its counts; the driver alone writes the store."""
+"""The contract of an executor, and the messages that executors share.
+
+An executor takes a task and returns a future of its counts. Only the driver writes to the store.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from bench.records import Cell, Counts, Shown, Task
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere: `workers` of them at once; `slots` keep it busy, with some that wait their turn."""
+    """Runs tasks on `workers` workers at once. `slots` submitted tasks keep all of them busy, some of them queued."""
 
     @property
     def workers(self) -> int: ...
@@ -21,34 +24,35 @@ class Executor(Protocol):
     def submit(self, task: Task) -> Future[list[Counts]]: ...
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        """A draw of some images, to look at; see `Engine.show`."""
+        """One draw of some images, for display; see `Engine.show`."""
         ...
 
     def close(self) -> None:
-        """Stop; tasks that have not started are dropped."""
+        """Stop after the running tasks; queued tasks are dropped."""
         ...
 
     def abandon(self) -> None:
-        """Stop at once: what runs is killed."""
+        """Stop at once and kill running tasks."""
         ...
 
 
-def named(cell: Cell) -> str:
+def describe(cell: Cell) -> str:
+    """A cell in an error message: `pf-ode(steps=4) at sigma = 0.5`."""
     return f"{cell.label} at sigma = {cell.sigma:g}"
 
 
-def died(cells: str) -> str:
-    """What a run says that ends because batches of some cells end whatever worker takes them."""
+def workers_died_message(cells: str) -> str:
+    """Error message of a run that ends because some batches kill every worker that takes them."""
     return (
-        f"worker processes died again and again (out of memory, or killed); on the way were: {cells}. What was counted "
-        "is stored, and the same command continues. Try a smaller --batch or fewer --workers; `--workers 1` shows a "
-        "crash where it happens, and `bench summary` names purifiers whose memory kept growing"
+        f"worker processes died repeatedly (out of memory, or killed); the running batches belonged to: {cells}. "
+        "Counts so far are stored, and the same command continues. Try a smaller --batch or fewer --workers; "
+        "`--workers 1` shows the crash itself, and `bench summary` names purifiers whose memory kept growing"
     )
 
 
-def overdue(seconds: float, cells: str) -> str:
-    """What a run says that ends because nothing came back in so many seconds."""
+def timeout_message(seconds: float, cells: str) -> str:
+    """Error message of a run that ends because no batch returned within `seconds`."""
     return (
-        f"no batch came back for {seconds:g} s, so the run was ended; on the way were: {cells}. What was counted is "
-        "stored. Where nothing hangs, give a preset with a longer `timeout`"
+        f"no batch returned within {seconds:g} s, so the run was ended; the running batches belonged to: {cells}. "
+        "Counts so far are stored. If nothing hangs, give a preset with a longer `timeout`"
     )

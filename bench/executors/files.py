@@ -1,7 +1,7 @@
-"""Files as they travel to other machines: networks, classifiers, and plugins that were given by path.
+"""Ship the files of a run to other machines: networks, classifiers, and plugins named by path.
 
-A parcel is what some files hold, and their fingerprints. A machine that has the same files at the same place uses them
-there; any other writes them once, into a folder of its own that is named after their content.
+A file set holds the fingerprints of some files and handles of their contents. A machine that has the same files at the
+same path uses them. Any other machine writes them once, into a private folder named after the contents.
 """
 
 from __future__ import annotations
@@ -28,39 +28,40 @@ from purifiers.nets.hub.cards import fingerprint
 from purifiers.nets.hub.sources import Source, find
 
 KINDS = {kind.name: kind for kind in (plugins.PURIFIER, plugins.CLASSIFIER)}
-Put = Callable[[np.ndarray], Any]  # content `[bytes]` uint8 -> what travels instead of it
-Get = Callable[[Any], np.ndarray]  # and back
+Put = Callable[[np.ndarray], Any]  # file content `[bytes]` uint8 -> a handle that is sent instead of it
+Get = Callable[[Any], np.ndarray]  # a handle -> the content
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Some files below one folder.
+class FileSet:
+    """Files below one folder.
 
     Attributes:
-        root: that folder, where the sender has it.
-        files: name below the folder -> SHA-256.
-        contents: name below the folder -> what the sender's `put` gave for the content.
+        root: the folder on the sender.
+        hashes: path below the folder -> SHA-256.
+        contents: path below the folder -> handle of the content, made by the sender's `put`.
     """
 
     root: str
-    files: Mapping[str, str]
+    hashes: Mapping[str, str]
     contents: Mapping[str, Any] = field(compare=False)
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()[:32]
+        return hashlib.sha256(repr(sorted(self.hashes.items())).encode()).hexdigest()[:32]
 
     def unpack(self, get: Get) -> Path:
-        """The folder on this machine that holds the files.
+        """The folder of the files on this machine: the sender's `root` if its files are equal, else a private folder.
 
         Raises:
-            OSError: they cannot be written, or not kept from other users.
+            OSError: the files cannot be written, or the private folder is open to other users.
         """
-        if holds(Path(self.root), self.files):
+        if has_files(Path(self.root), self.hashes):
             return Path(self.root)
         folder = private_folder() / self.digest
         with FileLock(folder.with_suffix(".lock")):
-            if not holds(folder, self.files):  # never unpacked, or thinned out by what cleans temporary folders
+            # Also when it was unpacked before: systems delete old files below temporary folders.
+            if not has_files(folder, self.hashes):
                 shutil.rmtree(folder, ignore_errors=True)
                 part = folder.with_suffix(".part")
                 shutil.rmtree(part, ignore_errors=True)
@@ -71,23 +72,23 @@ class Parcel:
         return folder
 
 
-def pack(root: Path, files: Iterable[Path], put: Put) -> Parcel:
-    """The files of a folder, ready to travel."""
-    named = {file.relative_to(root).as_posix(): file for file in files}
-    fingerprints = {name: fingerprint(file) for name, file in named.items()}
-    return Parcel(str(root), fingerprints, {name: put(np.fromfile(file, np.uint8)) for name, file in named.items()})
+def pack(root: Path, files: Iterable[Path], put: Put) -> FileSet:
+    """The file set of some files below a folder."""
+    by_name = {file.relative_to(root).as_posix(): file for file in files}
+    fingerprints = {name: fingerprint(file) for name, file in by_name.items()}
+    return FileSet(str(root), fingerprints, {name: put(np.fromfile(file, np.uint8)) for name, file in by_name.items()})
 
 
-def holds(folder: Path, files: Mapping[str, str]) -> bool:
-    """Whether a folder has all these files, with this content."""
+def has_files(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether a folder has all these files with these SHA-256."""
     return all((folder / name).is_file() and fingerprint(folder / name) == digest for name, digest in files.items())
 
 
 def private_folder() -> Path:
-    """Where parcels are unpacked: below the temporary folder of this machine, for this user alone.
+    """The folder for unpacked file sets: below this machine's temporary folder, accessible to this user alone.
 
     Raises:
-        PermissionError: another user made it first, and could put code into it.
+        PermissionError: the folder is open to other users, who could put code into it.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"purifybench-{user}"
@@ -99,25 +100,25 @@ def private_folder() -> Path:
 
 
 def with_cards(files: Iterable[Path]) -> list[Path]:
-    """Weight files, and the cards that lie beside them."""
-    given = list(files)
-    cards = [card for file in given if (card := file.with_suffix(".json")).is_file() and card not in given]
-    return given + cards
+    """Weight files and the cards (`.json`) beside them."""
+    weights = list(files)
+    cards = [card for file in weights if (card := file.with_suffix(".json")).is_file() and card not in weights]
+    return weights + cards
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """Everything on disk that an engine needs, besides the code and the libraries.
+class Bundle:
+    """All files that an engine needs, except code and libraries.
 
     Attributes:
-        networks: role -> the network, and its parcel.
-        plugins: kind -> plugin name -> file name and parcel, of those that are given by path.
-        classifier: name, parameters and parcel (None: it has no files).
+        networks: role -> the network and its files.
+        plugins: kind -> plugin name -> file name and files, for plugins named by path.
+        classifier: name, parameters and files (None: it has no files).
     """
 
-    networks: Mapping[str, tuple[Source, Parcel]]
-    plugins: Mapping[str, Mapping[str, tuple[str, Parcel]]]
-    classifier: tuple[str, Mapping[str, object], Parcel | None]
+    networks: Mapping[str, tuple[Source, FileSet]]
+    plugins: Mapping[str, Mapping[str, tuple[str, FileSet]]]
+    classifier: tuple[str, Mapping[str, object], FileSet | None]
 
     @classmethod
     def of(
@@ -127,8 +128,8 @@ class Luggage:
         classifier: str,
         parameters: Mapping[str, object],
         put: Put,
-    ) -> Luggage:
-        """Pack what an engine is given by path: networks by role, plugins by kind and name, the classifier."""
+    ) -> Bundle:
+        """Pack networks by role, plugin files by kind and name, and the files of a classifier."""
         return cls(
             {role: pack_network(find(text), put) for role, text in weights.items()},
             {
@@ -139,36 +140,36 @@ class Luggage:
         )
 
     def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], Mapping[str, object]]:
-        """Networks by role, files of plugins by kind and name, and the classifier's parameters that change here.
+        """Networks by role, plugin files by kind and name, and the classifier's parameters that change on this machine.
 
         Raises:
-            LoadError: the classifier's files cannot be named to it.
-            OSError: they cannot be written.
+            LoadError: no parameter of the classifier accepts the path of its files.
+            OSError: the files cannot be written.
         """
-        weights = {role: network_here(source, parcel, get) for role, (source, parcel) in self.networks.items()}
-        files = {
-            kind: {name: str(parcel.unpack(get) / file) for name, (file, parcel) in named.items()}
-            for kind, named in self.plugins.items()
+        weights = {role: unpack_network(source, files, get) for role, (source, files) in self.networks.items()}
+        plugin_files = {
+            kind: {name: str(files.unpack(get) / file) for name, (file, files) in by_name.items()}
+            for kind, by_name in self.plugins.items()
         }
-        name, parameters, parcel = self.classifier
-        if parcel is None:
-            return weights, files, {}
-        named = files.get(plugins.CLASSIFIER.name, {}).get(name, name)
-        return weights, files, relocated(named, parameters, parcel, get)
+        name, parameters, files = self.classifier
+        if files is None:
+            return weights, plugin_files, {}
+        plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
+        return weights, plugin_files, relocated_parameters(plugin, parameters, files, get)
 
 
-def pack_network(source: Source, put: Put) -> tuple[Source, Parcel]:
+def pack_network(source: Source, put: Put) -> tuple[Source, FileSet]:
     path = source.path
     files = with_cards(source.files()) if path.is_file() else source.files()
     return source, pack(path.parent if path.is_file() else path, files, put)
 
 
-def network_here(source: Source, parcel: Parcel, get: Get) -> str:
-    folder = parcel.unpack(get)
-    return str(replace(source, path=folder / source.path.name if source.path.name in parcel.files else folder))
+def unpack_network(source: Source, files: FileSet, get: Get) -> str:
+    folder = files.unpack(get)
+    return str(replace(source, path=folder / source.path.name if source.path.name in files.hashes else folder))
 
 
-def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, Parcel]:
+def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]:
     """A plugin's file with all modules that it imports, which must lie in its folder.
 
     Raises:
@@ -187,10 +188,10 @@ def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, Parcel]:
 
 def pack_classifier(
     name: str, parameters: Mapping[str, object], plugin_files: Mapping[str, Mapping[str, str]], put: Put
-) -> Parcel | None:
-    """The files that a classifier says it is made of, below the folder that a parameter names, or their common one."""
-    named = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
-    files = [file.absolute() for file in plugins.create(plugins.CLASSIFIER, named, parameters).files()]
+) -> FileSet | None:
+    """The files that a classifier lists, below a folder that one of its parameters names or below their common one."""
+    plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
+    files = [file.absolute() for file in plugins.create(plugins.CLASSIFIER, plugin, parameters).files()]
     if not files:
         return None
     files = with_cards(files)
@@ -200,33 +201,36 @@ def pack_classifier(
     return pack(root, files, put)
 
 
-def relocated(plugin: str, parameters: Mapping[str, object], parcel: Parcel, get: Get) -> Mapping[str, object]:
-    """The parameters, of those that a classifier is given, that change for it to find its files on this machine.
+def relocated_parameters(
+    plugin: str, parameters: Mapping[str, object], files: FileSet, get: Get
+) -> Mapping[str, object]:
+    """The parameters of a classifier that must change so that it finds its files on this machine; empty if none.
 
-    Which of them names the files is the plugin's own matter, so it is asked: with the parameters as they are, then with
-    each text in turn replaced by the unpacked folder, or by a file in it. What it finds is known by its content.
+    Only the plugin knows which parameter names its files. So the parameters are tried unchanged first; then each text
+    parameter in turn is replaced by the unpacked folder or by a file in it. A trial succeeds when the plugin lists
+    files with the fingerprints of the sender's.
 
     Raises:
-        LoadError: it takes none of them.
+        LoadError: no trial succeeds.
     """
-    wanted = sorted(parcel.files.values())
+    expected = sorted(files.hashes.values())
 
-    def finds(tried: Mapping[str, object]) -> bool:
+    def finds_files(trial: Mapping[str, object]) -> bool:
         try:
-            files = plugins.create(plugins.CLASSIFIER, plugin, tried).files(download=False)
-            return sorted(fingerprint(file) for file in with_cards(files)) == wanted
+            listed = plugins.create(plugins.CLASSIFIER, plugin, trial).files(download=False)
+            return sorted(fingerprint(file) for file in with_cards(listed)) == expected
         except (ClassifierError, plugins.PluginError, OSError):
             return False
 
-    if finds(parameters):
+    if finds_files(parameters):
         return {}
-    folder = parcel.unpack(get)
-    places = [folder, *(folder / name for name in parcel.files)]
-    texts = [key for key, value in parameters.items() if isinstance(value, str)]
-    for moved in ({key: str(place)} for key in texts for place in places):
-        if finds({**parameters, **moved}):
-            return moved
+    folder = files.unpack(get)
+    paths = [folder, *(folder / name for name in files.hashes)]
+    text_parameters = [key for key, value in parameters.items() if isinstance(value, str)]
+    for changed in ({key: str(path)} for key in text_parameters for path in paths):
+        if finds_files({**parameters, **changed}):
+            return changed
     raise LoadError(
-        f"classifier {plugin!r} finds none of its files ({', '.join(parcel.files)}), and takes none of its parameters "
-        f"for where they were put, {folder}; put them on every machine at {parcel.root}"
+        f"classifier {plugin!r} does not find its files ({', '.join(files.hashes)}), and none of its parameters "
+        f"accepts their path on this machine, {folder}; put them on every machine at {files.root}"
     )

@@ -1,4 +1,4 @@
-"""This machine: in this process, or in one process per core or GPU."""
+"""Executors of this machine: in this process, or in one worker process per core or GPU."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import numpy as np
 
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine
-from bench.executors.base import died, named, overdue
-from bench.executors.worker import Workers, end_with_parent, ignore_interrupts
+from bench.executors.base import describe, timeout_message, workers_died_message
+from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
-GRACE = 30  # seconds that a process has to say that it hung
-DEATHS = 3  # of a worker while a batch is under way, before the batch is given up
-_engine: Engine | None = None  # of a worker process
+GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
+MAX_DEATHS = 3  # broken pools that a batch may see before it is given up
+_engine: Engine | None = None  # the engine of a worker process
 
 
 class InProcess:
-    """One task at a time, here and now."""
+    """Runs each task in this process, when it is submitted."""
 
     workers = slots = 1
 
@@ -38,13 +38,13 @@ class InProcess:
         self.engine, self.timeout = engine, timeout
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        """A future that is done; a task that takes longer than the timeout ends the process, and says where it hung."""
-        with in_time(self.timeout, task.cell):
-            return at_once(self.engine.run, task)
+        """A completed future. A task that exceeds the timeout ends the process with a traceback."""
+        with time_limit(self.timeout, task.cell):
+            return completed(self.engine.run, task)
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        with in_time(self.timeout, cell):
-            return at_once(self.engine.show, cell, images, draw)
+        with time_limit(self.timeout, cell):
+            return completed(self.engine.show, cell, images, draw)
 
     def close(self) -> None:
         pass
@@ -54,16 +54,16 @@ class InProcess:
 
 
 @contextmanager
-def in_time(seconds: float, cell: Cell) -> Iterator[None]:
-    """End the process where what is done within takes longer (0: however long): a hanging plugin cannot be stopped."""
+def time_limit(seconds: float, cell: Cell) -> Iterator[None]:
+    """End the process if the context takes longer than `seconds` (0: no limit); a hanging plugin cannot be stopped."""
     if not seconds:
         yield
         return
-    watch = threading.Timer(seconds, end_as_hung, (seconds, cell))
+    watch = threading.Timer(seconds, exit_as_hung, (seconds, cell))
     watch.daemon = True
     watch.start()
-    if sys.__stderr__ is not None:  # sys.stderr may be no file
-        # Where the plugin lets no other thread run, neither runs ours; this one needs no interpreter, and says less.
+    if sys.__stderr__ is not None:  # sys.stderr may have no file descriptor
+        # Native code that holds the interpreter lock stops the timer, too; faulthandler needs no interpreter.
         faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=sys.__stderr__)
     try:
         yield
@@ -72,19 +72,19 @@ def in_time(seconds: float, cell: Cell) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def end_as_hung(seconds: float, cell: Cell) -> None:
-    """Say where it hangs and what to do, and end the process as refused, whatever its other threads do."""
+def exit_as_hung(seconds: float, cell: Cell) -> None:
+    """Print the traceback of every thread and the remedy, and exit with status 2 whatever other threads do."""
     try:
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback(sys.__stderr__)
-            print(f"error: {overdue(seconds, named(cell))}", file=sys.__stderr__, flush=True)
+            print(f"error: {timeout_message(seconds, describe(cell))}", file=sys.__stderr__, flush=True)
     finally:
         os._exit(2)
 
 
 @dataclass
 class Job:
-    """A call in a worker, for a cell, and the future of its result."""
+    """A call in a worker process for a cell, the future of its result, and the broken pools that it has seen."""
 
     cell: Cell
     function: Callable[..., Any]
@@ -94,14 +94,17 @@ class Job:
 
 
 class Processes:
-    """Worker processes, each with an engine of its own: one thread each on a CPU, one GPU each otherwise.
+    """Worker processes with one engine each: one thread each on a CPU, one GPU each otherwise.
 
-    Small networks lose more to a second OpenMP thread than they gain, and all of it when another program holds a
-    core; processes do not. When one dies, others take the place of all, and what was under way is done again: a pool
-    does not say which of its workers had what.
+    Processes are faster than OpenMP threads for small networks: a second thread costs more than it gains, above all
+    when another program occupies a core. When a worker dies, a new pool replaces all workers and every running batch
+    is computed again, because a pool does not report which worker ran which batch.
 
     Parameters:
-        notify: is told when a worker dies.
+        images: clean images `[C,H,W]` in [0,1] by index.
+        weights, plugins: as an `Engine` takes them.
+        devices: the device of each worker.
+        notify: called with a message when a worker dies.
     """
 
     def __init__(
@@ -115,17 +118,17 @@ class Processes:
         self._engines = [(images, weights, device, plugins) for device in devices]
         self._notify = notify
         self.workers = len(devices)
-        self.slots = 2 * len(devices)  # one that runs and one that waits, for each
-        self._lock = threading.Lock()  # of the two below; no pool is asked for anything under it, which has its own
+        self.slots = 2 * len(devices)  # one running and one queued task for each worker
+        self._lock = threading.Lock()  # guards the next two; never held during a pool's own calls, which lock the pool
         self._ended = False
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        context = Workers()
-        # Engines travel by a queue, whose thread sends them: as arguments they would make each start wait for the
-        # last worker's imports.
+        context = WorkerContext()
+        # A queue sends the engines' arguments from its own thread. As arguments of the process they would make each
+        # start wait until the worker before it has imported torch.
         assigned = context.Queue()
-        assigned.cancel_join_thread()  # a worker that is never needed takes nothing, and must not keep us waiting
+        assigned.cancel_join_thread()  # a worker that never starts leaves its item in the queue
         for engine in self._engines:
             assigned.put(engine)
         return ProcessPoolExecutor(self.workers, context, start_worker, (assigned,))
@@ -146,7 +149,8 @@ class Processes:
             self._ended = True
         for process in list((self._pool._processes or {}).values()):
             process.kill()
-        if self._pool._result_queue is not None:  # who is killed in the middle of an answer must not be waited for
+        # A worker killed while it writes a result would block the pool's reader until this end is closed.
+        if self._pool._result_queue is not None:
             self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
 
     def _submit(self, job: Job) -> Future[Any]:
@@ -158,11 +162,11 @@ class Processes:
                 if not self._replace(pool):
                     raise
             else:
-                running.add_done_callback(partial(self._landed, job, pool))
+                running.add_done_callback(partial(self._finished, job, pool))
                 return job.future
 
-    def _landed(self, job: Job, pool: ProcessPoolExecutor, done: Future[Any]) -> None:
-        """Pass on what became of a job, or do it again where its pool broke; in a thread of the pool."""
+    def _finished(self, job: Job, pool: ProcessPoolExecutor, done: Future[Any]) -> None:
+        """Pass on the result or the error of a job, or submit it again if its pool broke. Runs in a pool's thread."""
         if done.cancelled():
             job.future.cancel()
             return
@@ -174,25 +178,25 @@ class Processes:
         else:
             job.deaths += 1
             try:
-                if job.deaths == DEATHS or not self._replace(pool):
-                    raise BrokenProcessPool(died(named(job.cell))) from error
+                if job.deaths == MAX_DEATHS or not self._replace(pool):
+                    raise BrokenProcessPool(workers_died_message(describe(job.cell))) from error
                 self._submit(job)
             except Exception as final:
                 job.future.set_exception(final)
 
     def _replace(self, broken: ProcessPoolExecutor) -> bool:
-        """See to it that there is another pool than the broken one; False where all has ended."""
+        """Replace a broken pool unless another thread already has; False if the executor is closed."""
         with self._lock:
             first = self._pool is broken and not self._ended
             if first:
                 self._pool = self._new_pool()
         if first:
-            self._notify("a worker process died; what was under way is counted anew by others")
+            self._notify("a worker process died; new workers repeat its batches")
         return not self._ended
 
 
 def start_worker(assigned: multiprocessing.Queue) -> None:
-    """Make this process's engine, and end with the parent."""
+    """Initialise a worker process: its signals, its end with the parent, its engine."""
     global _engine
     ignore_interrupts()
     end_with_parent()
@@ -210,8 +214,8 @@ def show_images(cell: Cell, images: Sequence[int], draw: int) -> Shown:
     return _engine.show(cell, images, draw)
 
 
-def at_once(function: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """A future that is done: the function's result, or what it raised."""
+def completed(function: Callable[..., Result], *arguments: object) -> Future[Result]:
+    """Call a function now; a completed future with its result or its exception."""
     future: Future[Result] = Future()
     try:
         future.set_result(function(*arguments))

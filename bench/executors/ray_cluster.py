@@ -1,7 +1,11 @@
-"""Run tasks on a Ray cluster: an engine in an actor for each GPU, or CPU.
+"""Run tasks on a Ray cluster: one actor with an engine for each GPU, or for each CPU.
 
-The driver deals tasks out and alone writes the store. A worker that dies is replaced, and what it had is dealt out
-anew: a block that was counted twice for it is stored once, and its votes are the same.
+The driver assigns tasks and alone writes the store. A worker that dies is replaced and its tasks are assigned anew. A
+block counted twice this way has the same votes and is stored once.
+
+Ray's own retries (`max_restarts`, `max_task_retries`) are off, because the driver's do more: only the batch that was
+running counts as the cause of a death, queued batches go to other workers, a machine with other code or libraries is
+left out, and every event reaches the user as a message.
 """
 
 from __future__ import annotations
@@ -18,26 +22,26 @@ import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import TuningRequest
-from bench.executors.base import named
-from bench.executors.files import Luggage
+from bench.executors.base import describe
+from bench.executors.files import Bundle
 from bench.executors.ray_connection import Cluster
 from bench.executors.ray_worker import RemoteEngine, libraries
 from bench.provenance import code_digest
 from bench.records import Cell, Counts, Shown, Task
 
-DEEP = 2  # tasks that a worker has: one that runs and one that waits
-DEATHS = 3  # workers that may die of a task, or while they start, before it is given up
+JOBS_PER_WORKER = 2  # one running and one queued
+MAX_DEATHS = 3  # deaths of workers on one job, or during their start, before the driver gives up
 
 
 class WorkerDied(RuntimeError):
-    """Workers die again and again; what was counted is stored."""
+    """Workers died repeatedly; counts so far are stored."""
 
 
 @dataclass
 class Job:
-    """A call of an engine's method, and the future of its result; `what` it is, in words."""
+    """A call of a method of `RemoteEngine`, its description for messages, and the future of its result."""
 
-    what: str
+    description: str
     method: str
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
@@ -46,23 +50,23 @@ class Job:
 
 @dataclass(eq=False)
 class Worker:
-    """An actor, and the jobs that it has, in the order in which it does them."""
+    """An actor, and the jobs assigned to it in the order in which it runs them."""
 
     actor: Any
-    device: str | None = None  # its name, once the worker is ready
+    device: str | None = None  # the device's name; None until the worker is ready
     jobs: deque[Job] = field(default_factory=deque)
 
 
 class RayCluster:
-    """Deals tasks out to the workers of a cluster, once they are started; see `Executor`.
+    """Assigns tasks to the workers of a cluster, after `start`; see `Executor`.
 
     Parameters:
-        cluster: where; it is closed with this.
+        cluster: the connection; `close` closes it, too.
         images: clean images `[C,H,W]` in [0,1] by index.
         weights, plugin_files: as an `Engine` takes them.
-        cell: any cell of the sweep; all have the same classifier.
-        patience: seconds in which the first worker must be ready.
-        notify: is told when a worker dies.
+        cell: any cell of the sweep, since all have the same classifier.
+        patience: seconds within which the first worker must be ready.
+        notify: called with a message when a worker dies or is left out.
     """
 
     engine: type = RemoteEngine
@@ -79,16 +83,16 @@ class RayCluster:
     ):
         self._cluster, self._ray, self._patience, self._notify = cluster, cluster.ray, patience, notify
         self._actor = cluster.ray.remote(max_restarts=0, **cluster.resources)(self.engine)
-        device = "cuda:0" if cluster.devices[0] == "cuda" else "cpu"  # Ray shows a worker its own GPU only
+        device = "cuda:0" if cluster.devices[0] == "cuda" else "cpu"  # Ray hides the GPUs of other workers
         put, get = cluster.ray.put, cluster.ray.get
         stacked = put(np.stack(list(images.values())))
-        luggage = Luggage.of(weights, plugin_files, cell.classifier, cell.classifier_parameters, put)
-        self._setup = device, code_digest(), libraries(), list(images), stacked, luggage, get
-        self._room = len(cluster.devices)  # workers that there may be: one less for each that is not fit
+        bundle = Bundle.of(weights, plugin_files, cell.classifier, cell.classifier_parameters, put)
+        self._setup = device, code_digest(), libraries(), list(images), stacked, bundle, get
+        self._capacity = len(cluster.devices)  # workers that fit, less one for each that was left out
         self._workers: list[Worker] = []
-        self._waiting: deque[Job] = deque()
-        self._stillborn = 0  # workers in a row that died while they started
-        self._broken: Exception | None = None  # why no worker will ever be ready
+        self._queue: deque[Job] = deque()
+        self._failed_starts = 0  # consecutive workers that died before they were ready
+        self._fatal: Exception | None = None  # the reason why nothing more can be counted
         self._lock = threading.RLock()
         self._started = threading.Event()
         self._events: queue.SimpleQueue[tuple[Worker, Job | None, Future] | None] = queue.SimpleQueue()
@@ -96,47 +100,44 @@ class RayCluster:
         self._listener.start()
 
     def start(self, workers: int | None = None) -> None:
-        """Ask for so many workers, by default all that there is room for, and wait until one of them is ready.
+        """Request workers (default: as many as fit) and wait until one of them is ready.
 
         Raises:
-            RuntimeError: none is ready in time, or no machine is fit (`remote.Unfit`).
+            RuntimeError: none is ready within `patience`, or every machine is refused (`ray_worker.WorkerMismatch`).
         """
         with self._lock:
-            self._hire(workers or self._room)
+            self._add_workers(workers or self._capacity)
         if not self._started.wait(self._patience):
             free = {k: v for k, v in self._ray.available_resources().items() if k in ("CPU", "GPU")}
             raise RuntimeError(
-                f"no worker was ready within {self._patience:g} s: the Ray cluster has {free or 'nothing'} free, and "
-                f"each asks for {self._cluster.resources}; wait for others to end, or give a preset with a longer "
-                "`timeout`"
+                f"no worker was ready within {self._patience:g} s: the Ray cluster has {free or 'nothing'} free, each "
+                f"worker requests {self._cluster.resources}; wait for other jobs, or give a preset a longer `timeout`"
             )
-        if self._broken is not None:
-            raise self._broken
+        if self._fatal is not None:
+            raise self._fatal
 
-    def measure(self, question: TuningRequest) -> dict[str, Any]:
-        """As `autotune.tune`, by one worker while there is no other that would disturb it.
+    def measure(self, request: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`, on one worker while no other worker disturbs its timing.
 
-        It is kept in the user's cache there and here, so that whichever of several machines of a kind is asked next,
-        the same command goes on with the same cells.
+        The result is kept in the user's cache on the worker and on the driver, so that the same command chooses the
+        same cells whichever of several equal machines runs the first worker.
 
         Raises:
-            RuntimeError: as `start`; or it was not done in time, or killed one worker after another.
-            LoadError: a network cannot be loaded or compiled there.
+            RuntimeError: as `start`; or the measurement exceeds `patience`, or kills one worker after another.
+            LoadError: a network cannot be loaded or compiled on the worker.
         """
         self.start(1)
         device = next((worker.device for worker in self._workers if worker.device), "")
-        if (kept := speed_cache.recall(question.facts(device))) is not None:
-            return {"device": device, **kept}
+        if (cached := speed_cache.recall(request.facts(device))) is not None:
+            return {"device": device, **cached}
         self._notify("one worker measures how these networks compute fastest on its device; it is kept for later runs")
         try:
-            found = self._submit(Job("measuring", "measure", (question,))).result(self._patience)
+            result = self._submit(Job("measuring", "measure", (request,))).result(self._patience)
         except TimeoutError as error:
-            raise RuntimeError(
-                f"a worker measured for {self._patience:g} s and did not end; leave nothing to `auto`, or give a "
-                "preset with a longer `timeout`"
-            ) from error
-        speed_cache.remember(question.facts(found["device"]), found)
-        return found
+            remedy = "leave nothing to `auto`, or give a preset a longer `timeout`"
+            raise RuntimeError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
+        speed_cache.remember(request.facts(result["device"]), result)
+        return result
 
     @property
     def workers(self) -> int:
@@ -144,13 +145,13 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        return DEEP * self.workers
+        return JOBS_PER_WORKER * self.workers
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._submit(Job(f"a batch of {named(task.cell)}", "run", (task,)))
+        return self._submit(Job(f"a batch of {describe(task.cell)}", "run", (task,)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return self._submit(Job(f"a draw of {named(cell)}", "show", (cell, images, draw)))
+        return self._submit(Job(f"a draw of {describe(cell)}", "show", (cell, images, draw)))
 
     def close(self) -> None:
         self.abandon()
@@ -160,32 +161,32 @@ class RayCluster:
 
     def abandon(self) -> None:
         with self._lock:
-            self._broken = self._broken or WorkerDied("the run was ended")
+            self._fatal = self._fatal or WorkerDied("the run was ended")
             for worker in self._workers:
                 self._ray.kill(worker.actor)
             self._workers.clear()
 
     def _submit(self, job: Job) -> Future[Any]:
         with self._lock:
-            if self._broken is not None:
-                raise self._broken
-            self._waiting.append(job)
-            self._deal()
+            if self._fatal is not None:
+                raise self._fatal
+            self._queue.append(job)
+            self._assign()
         return job.future
 
-    def _deal(self) -> None:
-        """Give what waits to the workers that have least to do."""
-        while self._waiting:
-            able = [worker for worker in self._workers if worker.device and len(worker.jobs) < DEEP]
-            if not able:
+    def _assign(self) -> None:
+        """Assign queued jobs to the ready workers with the fewest jobs."""
+        while self._queue:
+            ready = [worker for worker in self._workers if worker.device and len(worker.jobs) < JOBS_PER_WORKER]
+            if not ready:
                 break
-            worker, job = min(able, key=lambda worker: len(worker.jobs)), self._waiting.popleft()
+            worker, job = min(ready, key=lambda worker: len(worker.jobs)), self._queue.popleft()
             worker.jobs.append(job)
             self._call(worker, job.method, job.arguments, job)
 
-    def _hire(self, workers: int) -> None:
-        """Ask Ray for workers until there are so many; ready is who has found room and made its engine."""
-        while len(self._workers) < workers:
+    def _add_workers(self, total: int) -> None:
+        """Request actors until there are `total`; Ray starts each of them when it has the resources."""
+        while len(self._workers) < total:
             worker = Worker(self._actor.remote())
             self._workers.append(worker)
             self._call(worker, "prepare", self._setup, None)
@@ -195,19 +196,19 @@ class RayCluster:
         reference.future().add_done_callback(lambda done: self._events.put((worker, job, done)))
 
     def _listen(self) -> None:
-        """Take in what calls returned, one after another, in a thread of its own."""
+        """Handle finished calls one after another, in a thread of its own."""
         while (event := self._events.get()) is not None:
             worker, job, done = event
             with self._lock:
-                if worker in self._workers:  # or it was buried already, with all that it had
-                    self._take(worker, job, done)
-                    self._deal()
+                if worker in self._workers:  # else it was removed before, together with its jobs
+                    self._handle(worker, job, done)
+                    self._assign()
 
-    def _take(self, worker: Worker, job: Job | None, done: Future) -> None:
+    def _handle(self, worker: Worker, job: Job | None, done: Future) -> None:
         error = done.exception()
-        told = isinstance(error, self._ray.exceptions.RayTaskError)  # the worker lives, and says what it met with
-        if error is not None and not told:
-            self._bury(worker, error)
+        raised_by_task = isinstance(error, self._ray.exceptions.RayTaskError)  # else the actor itself died
+        if error is not None and not raised_by_task:
+            self._replace(worker, error)
         elif job is not None:
             worker.jobs.remove(job)
             if error is None:
@@ -217,53 +218,52 @@ class RayCluster:
         elif error is not None:
             self._leave_out(worker, error.cause)  # type: ignore[attr-defined]
         else:
-            worker.device, self._stillborn = done.result(), 0
+            worker.device, self._failed_starts = done.result(), 0
             self._started.set()
 
-    def _bury(self, worker: Worker, error: BaseException) -> None:
-        """Replace a worker that died, and deal out anew what it had; the first of it was running."""
+    def _replace(self, worker: Worker, error: BaseException) -> None:
+        """Replace a dead worker and queue its jobs again; its first job was running and counts the death."""
         self._workers.remove(worker)
-        self._ray.kill(worker.actor)  # it may live on where only the connection was lost
+        self._ray.kill(worker.actor)  # the actor may be alive if only the connection failed
         reason = " ".join(str(error).split())[:300]
         if worker.jobs:
             worker.jobs[0].deaths += 1
         if worker.device is None:
-            self._stillborn += 1
-        given_up = [job for job in worker.jobs if job.deaths >= DEATHS]
+            self._failed_starts += 1
+        given_up = [job for job in worker.jobs if job.deaths >= MAX_DEATHS]
         for job in given_up:
-            job.future.set_exception(
-                WorkerDied(
-                    f"{job.what} killed {job.deaths} workers one after another, the last with: {reason}. "
-                    "What was counted is stored, and the same command continues. Where memory ran out, try a smaller "
-                    "--batch; `--executor local --workers 1` shows a crash where it happens"
-                )
+            problem = f"{job.description} killed {job.deaths} workers one after another, the last with: {reason}. "
+            remedy = (
+                "Counts so far are stored, and the same command continues. If memory ran out, try a smaller --batch; "
+                "`--executor local --workers 1` shows the crash itself"
             )
-        self._waiting.extendleft(reversed([job for job in worker.jobs if job not in given_up]))
+            job.future.set_exception(WorkerDied(problem + remedy))
+        self._queue.extendleft(reversed([job for job in worker.jobs if job not in given_up]))
         if not given_up:
-            self._notify("a worker died" + ("; what it had is counted by another one" if worker.jobs else ""))
-        if self._stillborn < DEATHS:
-            self._hire(len(self._workers) + 1)
+            self._notify("a worker died" + ("; another one repeats its batches" if worker.jobs else ""))
+        if self._failed_starts < MAX_DEATHS:
+            self._add_workers(len(self._workers) + 1)
         elif not self._workers:
-            self._break(WorkerDied(f"{self._stillborn} workers died while they started, the last with: {reason}"))
+            self._fail(WorkerDied(f"{self._failed_starts} workers died while they started, the last with: {reason}"))
 
     def _leave_out(self, worker: Worker, error: Exception) -> None:
-        """Do without a worker whose machine is not fit, unless no other is left; where it was alone, try all others."""
+        """Remove a worker that cannot be prepared. After a lone first worker (`measure`), try all others at once."""
         self._workers.remove(worker)
         self._ray.kill(worker.actor)
-        self._room -= 1
-        if not self._room:
-            self._break(error)
+        self._capacity -= 1
+        if not self._capacity:
+            self._fail(error)
             return
         self._notify(f"a worker is left out: {error}")
         if not self._workers:
-            self._hire(self._room)
+            self._add_workers(self._capacity)
 
-    def _break(self, error: Exception) -> None:
-        """Nothing more can be counted: say why to all who wait."""
-        self._broken = error
-        for job in (*self._waiting, *(job for worker in self._workers for job in worker.jobs)):
+    def _fail(self, error: Exception) -> None:
+        """End all jobs with an error, because no worker can run them."""
+        self._fatal = error
+        for job in (*self._queue, *(job for worker in self._workers for job in worker.jobs)):
             job.future.set_exception(error)
-        self._waiting.clear()
+        self._queue.clear()
         for worker in self._workers:
             self._ray.kill(worker.actor)
         self._workers.clear()

@@ -1,4 +1,4 @@
-"""A Ray cluster, one that runs already or one of this machine, and what it has room for."""
+"""Connect to a running Ray cluster, or start one on this machine, and plan its workers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from typing import Any
 
 from bench.engine.devices import cores
 
-LOCAL = "local"  # the address that starts a cluster of this machine
+LOCAL = "local"  # this address starts a cluster on this machine
 
 
 class Cluster:
-    """A connection to a Ray cluster, and the workers that it has room for.
+    """A connection to a Ray cluster, and the workers that fit on it.
 
     Attributes:
-        devices: the kind of device of every worker, `cuda` or `cpu`.
+        devices: the device type of every worker, `cuda` or `cpu`.
+        resources: the resources of one worker, as options of `ray.remote`.
 
     Parameters:
-        address: of a running cluster (`auto`: the one that this machine belongs to), or `local` to start one here.
-        device: `auto`, `cpu` or `cuda`. Ray says which GPU is whose.
-        workers: how many; 0: one per GPU, or per CPU.
+        address: of a running cluster (`auto`: the cluster of this machine), or `local` to start one here.
+        device: `auto`, `cpu` or `cuda`. Ray assigns GPUs to workers.
+        workers: number of workers; 0: one per GPU, or per CPU.
 
     Raises:
         RuntimeError: Ray is not installed, or there is no cluster at the address.
-        ValueError: it has no such device, or not as many.
+        ValueError: the device or the address is unsuitable, or the cluster has too few devices.
     """
 
     def __init__(self, address: str = LOCAL, device: str = "auto", workers: int = 0):
@@ -45,7 +46,7 @@ class Cluster:
         if self._ours:
             connect(ray, address, workers)
         try:
-            self.devices, self.resources = room(ray.cluster_resources(), device, workers)
+            self.devices, self.resources = plan_workers(ray.cluster_resources(), device, workers)
         except ValueError:
             self.close()
             raise
@@ -56,44 +57,48 @@ class Cluster:
 
 
 def connect(ray: Any, address: str, workers: int) -> None:
-    """Connect to a cluster, quietly, and leave signals as they were."""
+    """Connect to a cluster without its log output, and keep this process's signal handlers.
+
+    Raises:
+        RuntimeError: there is no cluster at the address, or it refuses the connection.
+    """
     arguments: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
     if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody of itself
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
         arguments |= {"num_cpus": workers or cores(), "include_dashboard": False}
-    with handlers_kept():
+    with handlers_restored():
         try:
             ray.init(**arguments)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             remedy = (
-                "start one with `ray start --head`, or leave out --address for one of this machine alone; one that "
-                "asks for a token needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
+                "start one with `ray start --head`, or leave out --address to use this machine alone; a cluster with "
+                "token authentication needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
             )
             raise RuntimeError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Handlers of signals as they were: Ray puts one of its own for SIGTERM."""
+def handlers_restored() -> Iterator[None]:
+    """Restore the SIGTERM handler afterwards: `ray.init` installs its own."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if before is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 
 
-def room(total: Mapping[str, float], device: str, workers: int) -> tuple[list[str], dict[str, float]]:
-    """The devices of the workers that a cluster has room for, and what each asks Ray for.
+def plan_workers(total: Mapping[str, float], device: str, workers: int) -> tuple[list[str], dict[str, float]]:
+    """The device type of each worker, and the resources that each worker requests from Ray.
 
     Parameters:
-        total: what the cluster has, `CPU` and `GPU` by number.
-        workers: how many are wanted; 0: one per device. GPUs are shared where there are fewer.
+        total: the cluster's resources, numbers of `CPU` and `GPU`.
+        workers: number of workers; 0: one per device. Workers share GPUs if there are more workers than GPUs.
 
     Raises:
-        ValueError: it has no such device, or too few CPUs.
+        ValueError: the cluster has no such device, or too few CPUs.
     """
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     if device == "cuda" and not gpus:
-        raise ValueError("device cuda was asked for, but the Ray cluster has no GPU; use --device cpu")
+        raise ValueError("device cuda was requested, but the Ray cluster has no GPU; use --device cpu")
     if device == "cpu" or not gpus:
         if (workers or 1) > cpus:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A worker on another machine: an engine that is made of what travels, and tells whether its machine is fit for it."""
+"""A Ray worker: an engine built from files that the driver sends, after a check of code and library versions."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
-from bench.executors.files import Get, Luggage
+from bench.executors.files import Bundle, Get
 from bench.provenance import code_digest
 from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
-LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")  # decide counts
+# Their versions may change counts, so workers must have the driver's.
+LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")
 
 
-class Unfit(RuntimeError):
-    """A machine would not count what the driver counts; the message names it and the remedy."""
+class WorkerMismatch(RuntimeError):
+    """A machine has other code, libraries or files than the driver; the message names it and the remedy."""
 
 
 def libraries() -> dict[str, str | None]:
-    """The versions here of the libraries that decide what networks compute; None where one is not installed."""
-    found: dict[str, str | None] = {}
+    """The installed versions of `LIBRARIES`; None for a library that is not installed."""
+    versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 class RemoteEngine:
-    """An engine in a process that somebody else started, perhaps on another machine. One task at a time."""
+    """The Ray actor: an engine in a process that Ray started, often on another machine. It runs one task at a time."""
 
     def prepare(
         self,
@@ -47,55 +48,61 @@ class RemoteEngine:
         versions: Mapping[str, str | None],
         numbers: Sequence[int],
         images: np.ndarray,
-        luggage: Luggage,
+        bundle: Bundle,
         get: Get,
     ) -> str:
-        """Make the engine; returns the name of the device that it runs on.
+        """Build the engine; returns the name of its device.
 
         Parameters:
             code, versions: the driver's `code_digest` and `libraries`.
             numbers, images: indices of the images, and the images `[M,C,H,W]` in [0,1].
-            get: what fetches a file's content.
+            bundle, get: the files of networks, classifier and plugins, and the function that fetches their contents.
 
         Raises:
-            Unfit: code or libraries are not the driver's, or files cannot be had here.
+            WorkerMismatch: code or libraries differ from the driver's, or files cannot be unpacked here.
         """
-        self._where = f"the machine {platform.node()}"
-        here = libraries()
-        other = [f"{k} {here.get(k) or 'missing'} (not {v})" for k, v in versions.items() if v and here.get(k) != v]
+        self._machine = f"the machine {platform.node()}"
+        installed = libraries()
+        differences = [
+            f"{name} {installed.get(name) or 'missing'} (not {wanted})"
+            for name, wanted in versions.items()
+            if wanted and installed.get(name) != wanted
+        ]
         if code_digest() != code:
-            other.append("other code of purifybench")
-        if other:
-            raise Unfit(f"{self._where} has {', '.join(other)}; install on every machine what the driver has")
+            differences.append("other code of purifybench")
+        if differences:
+            raise WorkerMismatch(
+                f"{self._machine} has {', '.join(differences)}; install the driver's versions on every machine"
+            )
         try:
-            weights, plugin_files, self._moved = luggage.unpack(get)
+            weights, plugin_files, self._changed_parameters = bundle.unpack(get)
         except (LoadError, OSError) as error:
-            raise Unfit(f"{self._where}: {error}") from error
-        by_number = dict(zip(numbers, images, strict=True))
-        self._engine = Engine(by_number, weights, prepare_device(device), plugin_files)
+            raise WorkerMismatch(f"{self._machine}: {error}") from error
+        by_index = dict(zip(numbers, images, strict=True))
+        self._engine = Engine(by_index, weights, prepare_device(device), plugin_files)
         return device_name(self._engine.device)
 
     def run(self, task: Task) -> list[Counts]:
-        """As `Engine.run`; errors name the machine where loading failed."""
-        return self._named(lambda: self._engine.run(Task(self._here(task.cell), task.blocks)))
+        """As `Engine.run`; a LoadError names the machine."""
+        return self._with_machine_name(lambda: self._engine.run(Task(self._localised(task.cell), task.blocks)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
         """As `Engine.show`."""
-        return self._named(lambda: self._engine.show(self._here(cell), images, draw))
+        return self._with_machine_name(lambda: self._engine.show(self._localised(cell), images, draw))
 
-    def measure(self, question: TuningRequest) -> dict[str, Any]:
-        """As `autotune.tune`; its networks are let go of afterwards."""
-        here = replace(question, cells=[self._here(cell) for cell in question.cells])
+    def measure(self, request: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`, with a loader of its own, so that its networks are released afterwards."""
+        local = replace(request, cells=[self._localised(cell) for cell in request.cells])
         engine = self._engine
-        loader = Loader(engine.weights, engine.device, question.images.shape[1:], engine.plugin_files)
-        return self._named(lambda: tune(here, loader))
+        loader = Loader(engine.weights, engine.device, request.images.shape[1:], engine.plugin_files)
+        return self._with_machine_name(lambda: tune(local, loader))
 
-    def _named(self, action: Callable[[], Result]) -> Result:
+    def _with_machine_name(self, action: Callable[[], Result]) -> Result:
         try:
             return action()
         except LoadError as error:
-            raise LoadError(f"{self._where}: {error}") from error
+            raise LoadError(f"{self._machine}: {error}") from error
 
-    def _here(self, cell: Cell) -> Cell:
-        """The cell with the paths of this machine; its blocks keep the key that the driver gave them."""
-        return replace(cell, classifier_parameters={**cell.classifier_parameters, **self._moved})
+    def _localised(self, cell: Cell) -> Cell:
+        """The cell with the paths of this machine; its blocks keep the key of the driver's cell."""
+        return replace(cell, classifier_parameters={**cell.classifier_parameters, **self._changed_parameters})

@@ -1,4 +1,4 @@
-"""Processes that a driver starts: interrupts are left to it, and they end when it does."""
+"""Worker processes: they leave signals to the driver, and end when the driver ends."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM se
 
 
 class WorkerProcess(SpawnProcess):
-    """A process that interrupts do not reach, from its first moment on: its driver decides how the run ends."""
+    """A process that ignores interrupts from its start, so that the driver alone decides how the run ends."""
 
     def start(self) -> None:
-        with held_back():  # and in the new process until `ignore_interrupts`, for it imports torch before
+        # The child inherits the mask and keeps it until `ignore_interrupts`: importing torch comes before that.
+        with interrupts_blocked():
             super().start()
 
     def terminate(self) -> None:
-        """As `kill`: a pool whose worker died ends the others by this, and they ignore SIGTERM."""
+        """Same as `kill`: a broken pool terminates its other workers with SIGTERM, which they ignore."""
         self.kill()
 
 
-class Workers(SpawnContext):
+class WorkerContext(SpawnContext):
+    """The `spawn` context of multiprocessing with `WorkerProcess` as its process."""
+
     Process = WorkerProcess  # type: ignore[assignment]
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Interrupts wait until the end of this, in this thread; in a process that it starts, until it lets them come."""
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGTERM in this thread inside the context; a child process inherits the mask."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -43,7 +46,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_interrupts() -> None:
-    """Leave them to the driver from here on; those that were held back are dropped."""
+    """Ignore SIGINT and SIGTERM in this process, including those that are blocked and pending."""
     for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -51,7 +54,7 @@ def ignore_interrupts() -> None:
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it does: what is killed leaves no worker behind."""
+    """End this process when its parent ends, so that a killed driver leaves no worker behind."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

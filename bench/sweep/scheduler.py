@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.certify.base import Certifier, Tally
 from bench.engine.checks import PluginFault
-from bench.executors.base import Executor, died, named, overdue
+from bench.executors.base import Executor, describe, timeout_message, workers_died_message
 from bench.records import Block, Cell, Counts, Task
 from bench.store.store import Store
 
@@ -207,7 +207,7 @@ def sweep(
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
-            raise RuntimeError(overdue(timeout or 0.0, named_all(flights.values())))
+            raise RuntimeError(timeout_message(timeout or 0.0, named_all(flights.values())))
         ended: Exception | None = None  # raised after all finished batches are stored
         in_flight = list(flights.values())
         for future in landed:
@@ -220,7 +220,8 @@ def sweep(
                     end(progress, _kept(fault, store.folder, progress.cell))
                 continue
             except Exception as error:
-                ended = RuntimeError(died(named_all(in_flight))) if isinstance(error, BrokenProcessPool) else error
+                broken = isinstance(error, BrokenProcessPool)
+                ended = RuntimeError(workers_died_message(named_all(in_flight))) if broken else error
                 continue
             store.add(counts)
             outcome.add(counts)
@@ -235,7 +236,7 @@ def sweep(
 
 def named_all(progresses: Iterable[CellProgress]) -> str:
     """The names of cells for a message."""
-    return ", ".join(sorted({named(p.cell) for p in progresses}))
+    return ", ".join(sorted({describe(p.cell) for p in progresses}))
 
 
 def refuse_unreadable(

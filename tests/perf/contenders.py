@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.engine.devices import processor_name
+from bench.engine.devices import choose_devices, cores, processor_name
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, RowRng
-from bench.executors.base import local
+from bench.executors import local
 from bench.provenance import git_revision
 from bench.records import Block, Cell, Task
 from bench.sweep import preset
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else processor_name(),
-        "workers": torch.cuda.device_count() if cuda else local.cores(),
+        "workers": torch.cuda.device_count() if cuda else cores(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "git": git_revision(),
@@ -89,7 +89,7 @@ class Race:
         given = {"purifiers": purifiers, "sigmas": [SIGMA], "images": images}
         self.looped = looped
         chosen = preset.load(path, {**given, "precision": "fp32"})
-        self.devices = local.choose_devices(chosen.device, 0)
+        self.devices = choose_devices(chosen.device, 0)
         kind = self.devices[0].split(":")[0]
         plain = plan(chosen, kind)
         named = chosen.classifier
@@ -105,7 +105,7 @@ class Race:
         self.workers = local.Processes(self.images, self.tuned.weights, self.devices, self.tuned.plugin_files)
         self.here = Engine(self.images, plain.weights, torch.device(self.devices[0]), plain.plugin_files)
         if kind == "cpu":
-            torch.set_num_threads(local.cores())
+            torch.set_num_threads(cores())
 
     @property
     def samples(self) -> int:
