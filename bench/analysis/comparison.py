@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
+from bench.errors import PurifyBenchError
 from bench.summary.names import short_names
 from bench.summary.pairs import cell_of, data_sets, facts, listed, number_of, with_names
 from bench.summary.summary import Summary
@@ -16,7 +17,7 @@ UNKNOWN = "not recorded"
 NOISE = ("seed of the noise", "code of the noise")
 
 
-class CompareError(ValueError):
+class CompareError(PurifyBenchError, ValueError):
     """Two runs cannot be compared; the message says why and the remedy."""
 
 

@@ -8,6 +8,8 @@ import os
 import re
 from pathlib import Path
 
+from bench.errors import PurifyBenchError
+
 PLUGIN = '''"""{title}: say here what the method does and why."""
 
 from dataclasses import dataclass
@@ -62,7 +64,7 @@ def test_{module}_conforms(check):
 '''
 
 
-class ScaffoldError(Exception):
+class ScaffoldError(PurifyBenchError):
     """The files cannot be written; the message says why."""
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.engine.loader import Loaded
+from bench.errors import PurifyBenchError
 
 SLACK = 0.05  # how far outside [0,1] a bounded purifier may stray by rounding
 
@@ -21,7 +22,7 @@ NO_MEMORY = (  # said by errors that have no class for it, of torch on a CPU and
 )
 
 
-class PluginFault(Exception):
+class PluginFault(PurifyBenchError):
     """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
 
 

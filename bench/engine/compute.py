@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.errors import PurifyBenchError
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
@@ -21,7 +22,7 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
 GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 
 
-class CompileError(RuntimeError):
+class CompileError(PurifyBenchError, RuntimeError):
     """A network cannot be compiled here; the message names the remedy."""
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.engine.compute import PRECISIONS, CompileError, compile_now, prepare_network
 from bench.engine.meter import CountedNetwork
+from bench.errors import PurifyBenchError
 from bench.plugins import registry as plugins
 from bench.plugins.fingerprint import files_hash, network_hash
 from bench.records import Cell
@@ -87,15 +88,7 @@ class Loader:
         """The network of a role, computing as the cell asks."""
         asked = role, cell.precision, as_text(cell.compute)
         if asked not in self._denoisers:
-            from purifiers.nets import load
-            from purifiers.nets.hub.cards import WeightsError
-
-            network = self.weights[role]
-            try:
-                denoiser = own_memory(load(network, device=str(self.device)))
-                refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", network_hash(network))
-            except (WeightsError, OSError) as error:
-                raise LoadError(f"network {role!r}: {error}") from error
+            denoiser = self._read_network(role, cell)
             denoiser.compute_in(PRECISIONS[cell.precision])
             denoiser.network = prepare_network(denoiser.network, cell.compute, self.device)
             self._compile(f"network {role!r}", cell, lambda x: denoiser(x, denoiser.t_max))
@@ -104,24 +97,39 @@ class Loader:
 
     def classifier(self, cell: Cell) -> Any:
         """The classifier's logits function; the last one stays loaded."""
-        parameters = dict(cell.classifier_parameters)
-        asked = cell.classifier, as_text(parameters), as_text(cell.compute)
+        asked = cell.classifier, as_text(cell.classifier_parameters), as_text(cell.compute)
         if asked not in self._classifiers:
-            classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, parameters)
-            try:
-                loaded = own_memory(classifier.load(str(self.device)))
-                files = classifier.files(download=False)
-                refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", files_hash(files))
-            except LoadError:
-                raise
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+            loaded = self._read_classifier(cell)
             loaded = prepare_classifier(loaded, cell.compute, self.device)
             if isinstance(loaded, nn.Module):  # a plain function stays what it is
                 self._compile(f"classifier {cell.classifier!r}", cell, loaded)
             self._classifiers = {asked: loaded}
         return self._classifiers[asked]
+
+    def _read_network(self, role: str, cell: Cell) -> Any:
+        from purifiers.nets import load
+        from purifiers.nets.hub.cards import WeightsError
+
+        network = self.weights[role]
+        try:
+            denoiser = own_memory(load(network, device=str(self.device)))
+            refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", network_hash(network))
+        except (WeightsError, OSError) as error:
+            raise LoadError(f"network {role!r}: {error}") from error
+        return denoiser
+
+    def _read_classifier(self, cell: Cell) -> Any:
+        classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
+        try:
+            loaded = own_memory(classifier.load(str(self.device)))
+            files = classifier.files(download=False)
+            refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", files_hash(files))
+        except LoadError:
+            raise
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+        return loaded
 
     def _compile(self, what: str, cell: Cell, call: Any) -> None:
         if "compile" not in cell.compute:
@@ -146,7 +154,7 @@ def as_text(options: Mapping[str, Any]) -> str:
     return json.dumps(dict(options), sort_keys=True)
 
 
-class LoadError(RuntimeError):
+class LoadError(PurifyBenchError, RuntimeError):
     """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import Question
+from bench.errors import PurifyBenchError
 from bench.executors.base import named
 from bench.executors.files import Luggage
 from bench.executors.ray_connection import Cluster
@@ -29,7 +30,7 @@ DEEP = 2  # tasks that a worker has: one that runs and one that waits
 DEATHS = 3  # workers that may die of a task, or while they start, before it is given up
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(PurifyBenchError, RuntimeError):
     """Workers die again and again; what was counted is stored."""
 
 

@@ -14,6 +14,7 @@ from bench.engine.autotune import Question, answer
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
+from bench.errors import PurifyBenchError
 from bench.executors.files import Get, Luggage
 from bench.provenance import code_digest
 from bench.records import Cell, Counts, Shown, Task
@@ -22,7 +23,7 @@ Result = TypeVar("Result")
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")  # decide counts
 
 
-class Unfit(RuntimeError):
+class Unfit(PurifyBenchError, RuntimeError):
     """A machine would not count what the driver counts; the message names it and the remedy."""
 
 

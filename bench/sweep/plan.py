@@ -13,6 +13,7 @@ import bench
 from bench import data
 from bench.certify import rules
 from bench.certify.base import Certifier
+from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins import registry as plugins
 from bench.plugins.fingerprint import files_hash, network_hash
@@ -25,7 +26,7 @@ from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
 
-class PlanError(Exception):
+class PlanError(PurifyBenchError):
     """A sweep cannot be planned: something that the preset names is missing; the message says what and the remedy."""
 
 
