@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 
 from bench.certify import rules
 from bench.data.split import Split
-from bench.engine.compute import refuse_unsupported
 from bench.engine.devices import choose_devices, choose_precision, prepare_device
 from bench.engine.engine import Engine
 from bench.engine.loader import Loader
@@ -31,6 +29,7 @@ from bench.store.store import Store
 from bench.sweep.plan import Plan, manifest
 from bench.sweep.preset import Plugin, Preset
 from bench.sweep.scheduler import Observer, sweep
+from bench.sweep.settle import settle
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 
@@ -123,12 +122,11 @@ def certify(
     preset = preset_of(classifier, purifier, networks, len(pixels), fields)
     device = choose_devices(preset.device, 1)[0]
     preset = preset.model_copy(update={"precision": choose_precision(preset.precision, device)})
-    refuse_unsupported(preset.precision, preset.compile, device)
     method = plugins.create(plugins.PURIFIER, preset.purifiers[0].name, preset.purifiers[0].parameters)
     if missing := [role for role in method.networks if role not in networks]:
         raise InputError(f"purifier {method.name!r} needs networks={{{missing[0]!r}: ...}}, a denoiser D(u, t)")
     split = split_of(pixels, classes, numbers)
-    planned = plan_of(preset, method, split, numbers, content_hash(pixels, classes), torch.device(device).type)
+    planned = settle(plan_of(preset, method, split, numbers, torch.device(device).type), device)
     with process_settings_kept():
         ready = prepare_device(device)
         loader = MemoryLoader(ready, pixels.shape[1:], method, {**networks, "classifier": classifier})
@@ -220,17 +218,14 @@ def preset_of(
         raise InputError(str(error)) from error
 
 
-def content_hash(pixels: np.ndarray, labels: np.ndarray) -> str:
-    return hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16]
-
-
 def split_of(pixels: np.ndarray, labels: np.ndarray, numbers: Sequence[int]) -> Split:
     """The images as a split, in which an image is found by its number."""
     by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, labels)]
     return Split(NAME, by_number[0], by_number[1], classes=())
 
 
-def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], data: str, device_type: str) -> Plan:
+def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], device_type: str) -> Plan:
+    """The plan of one cell, without fingerprints: code in memory has none."""
     sigma = preset.sigmas[0]
     identity = rules.of_sweep(preset.model_dump(), sigma).identity
     cell = Cell(
@@ -239,7 +234,7 @@ def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], da
         classifier=preset.classifier.name,
         classifier_parameters={},
         dataset=NAME,
-        data_hash=data,
+        data_hash="",
         sigma=sigma,
         seed=preset.seed,
         precision=preset.precision,

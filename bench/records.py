@@ -15,6 +15,7 @@ import numpy as np
 
 Stage = Literal["select", "estimate"]
 
+_OPTIONAL = ("compute", "split", "versions", "data_hash")
 COUNTED = "counts"  # where a row of a table has its radii from: draws that were counted here, or a published log
 IMPORTED = "imported, radii only"
 
@@ -23,20 +24,23 @@ IMPORTED = "imported, radii only"
 class Cell:
     """One point of a sweep: everything that decides its counts, and nothing that does not.
 
-    `N0`, `N`, `alpha` and the batch size are absent on purpose: counts are facts about draws, certificates are read
-    from them afterwards.
+    `N0`, `N`, `alpha`, the batch size and the number of images are absent on purpose: counts are facts about draws,
+    and certificates are computed from them afterwards.
 
     Attributes:
         purifier, parameters: the plugin's name and all of its parameters.
-        classifier, classifier_parameters: likewise.
-        dataset, data_hash: name and fingerprint of the images.
+        classifier, classifier_parameters: the same of the classifier.
+        dataset, split: names of the data set and of its part. A run stores a hash of each image and checks it.
         sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
         seed: of the noise.
-        precision: in which the purifier's networks compute: `fp32`, `tf32`, `bf16` or `fp16`.
+        precision: of the purifier's networks: `fp32`, `tf32`, `bf16` or `fp16`.
         device_type: `cpu` or `cuda`; their arithmetic differs in the last bits.
-        hashes: of the code and the weights that take part, by name.
-        compute: how else the networks compute, where it is not eagerly as they are: `channels_last`, `compile` (a mode
-            of torch.compile) and `rows` (the fixed number that a compiled network sees at once).
+        hashes: name -> fingerprint of plugin code, of weights and of a stopping rule.
+        versions: name -> version number of the parts of the harness that decide counts: `noise`, `engine`, `nets`,
+            `classifier nets`. Empty in cells of earlier versions, which hashed source files instead.
+        compute: `rows` (that networks see at once), and where set `channels_last` and `compile` (a mode of
+            torch.compile).
+        data_hash: fingerprint of the images, in cells of earlier versions only.
     """
 
     purifier: str
@@ -44,13 +48,15 @@ class Cell:
     classifier: str
     classifier_parameters: Mapping[str, object]
     dataset: str
-    data_hash: str
     sigma: float
     seed: int
     precision: str
     device_type: str
     hashes: Mapping[str, str]
     compute: Mapping[str, object] = field(default_factory=dict)
+    split: str = ""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    data_hash: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -72,8 +78,11 @@ class Cell:
 
 
 def key_of(facts: Mapping[str, object]) -> str:
-    """Sixteen hexadecimal digits of the hash of a cell's canonical form, JSON with sorted keys."""
-    facts = {name: value for name, value in facts.items() if name != "compute" or value}
+    """Sixteen hexadecimal digits of the hash of a cell's canonical form, JSON with sorted keys.
+
+    Optional facts count only where they are set, so that cells keep the keys that earlier versions gave them.
+    """
+    facts = {name: value for name, value in facts.items() if name not in _OPTIONAL or value}
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from classifiers.hashing import DIGITS, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +70,18 @@ class Classifier:
         """
         weights = self.weights()
         return () if weights is None else (weights,)
+
+    def identity(self) -> str:
+        """16 hex digits that change with the content of `files`.
+
+        Raises:
+            ClassifierError: a file is missing, or is damaged and says so.
+        """
+        try:
+            hashes = [fingerprint(file) for file in self.files(download=False)]
+        except OSError as error:
+            raise ClassifierError(f"{error.filename} cannot be read ({error.strerror})") from error
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:DIGITS]
 
     def preprocessing(self) -> dict[str, Any]:
         """What is done to an image before the network sees it, as a run's manifest records it; empty for nothing."""

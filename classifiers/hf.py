@@ -7,7 +7,8 @@ from pathlib import Path
 
 from classifiers.base import ClassifierError
 from classifiers.hub import model_files, require
-from classifiers.preprocessing import HubModel, from_transformers
+from classifiers.image_models import HubModel
+from classifiers.preprocessing import from_transformers
 
 WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",), ("preprocessor_config.json",))
 SIZES = {  # bytes of the weights: four for each parameter

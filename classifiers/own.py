@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from classifiers.base import OPTION, Classifier, settled
+from classifiers.nets.metadata import identity
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -29,6 +30,9 @@ class OwnCNN(Classifier):
     def weights(self) -> Path:
         bundled = WEIGHTS / f"{self.path}.safetensors"
         return bundled if bundled.is_file() else Path(self.path)
+
+    def identity(self) -> str:
+        return identity(self.weights())
 
     def load(self, device: str = "cpu"):
         from classifiers.nets.files import load_cnn

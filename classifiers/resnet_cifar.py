@@ -8,7 +8,8 @@ from typing import Literal
 
 from classifiers.base import ClassifierError
 from classifiers.hub import by_hand
-from classifiers.preprocessing import IMAGENET, ImageClassifier, Preprocessing
+from classifiers.image_models import ImageClassifier
+from classifiers.preprocessing import IMAGENET, Preprocessing
 
 # The files do not say how their images were normalised; these are the ways of the two common sources.
 NORMALISATIONS = {

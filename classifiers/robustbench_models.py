@@ -9,7 +9,8 @@ from typing import Literal
 
 from classifiers.base import ClassifierError
 from classifiers.hub import require
-from classifiers.preprocessing import ImageClassifier, Preprocessing
+from classifiers.image_models import ImageClassifier
+from classifiers.preprocessing import Preprocessing
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 

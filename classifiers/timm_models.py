@@ -7,7 +7,8 @@ from pathlib import Path
 
 from classifiers.base import ClassifierError
 from classifiers.hub import model_files, require
-from classifiers.preprocessing import HubModel, from_timm
+from classifiers.image_models import HubModel
+from classifiers.preprocessing import from_timm
 
 WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
 

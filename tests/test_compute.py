@@ -1,4 +1,4 @@
-"""How networks compute: in batches of one shape, compiled once, the same counts whatever the batch."""
+"""ComputeConfig networks compute: in batches of one shape, compiled once, the same counts whatever the batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounter
 from bench.engine import compute
 from bench.engine.compute import FixedRows, prepare_network
 from bench.engine.engine import Engine, LoadError
-from bench.engine.trials import How
+from bench.engine.trials import ComputeConfig
 from bench.records import Block, Cell, Task
 from bench.sweep import preset
 from bench.sweep.plan import plan
@@ -95,7 +95,7 @@ def votes_of(engine, cell, images, draws, together):
 def test_a_compiled_cell_counts_the_same_for_any_batch_and_nothing_is_compiled_twice(tiny_preset, shapes):
     path = tiny_preset(purifiers=["pf-ode:steps=2"], images=4)
     engine, planned = engine_of(path)
-    cell = How(compile="default", rows=7).of(planned.cells[0])
+    cell = ComputeConfig(compile="default", rows=7).of(planned.cells[0])
     one = votes_of(engine, cell, planned.images, 10, 1)
     assert votes_of(engine, cell, planned.images, 10, 4) == one == votes_of(engine, cell, planned.images, 10, 3)
     network, classifier = shapes.values()
@@ -110,7 +110,7 @@ def test_batches_of_any_size_compile_nothing_anew(tiny_preset, monkeypatch, puri
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", lambda m, dynamic, mode: real(m, dynamic=dynamic, backend=counting))
     engine, planned = engine_of(tiny_preset(purifiers=[purifier], images=2))
-    cell = How(compile="default", rows=10, channels_last=True).of(planned.cells[0])
+    cell = ComputeConfig(compile="default", rows=10, channels_last=True).of(planned.cells[0])
     votes_of(engine, cell, planned.images, 10, 1)
     compiled = counting.frame_count
     assert compiled > 0
@@ -128,7 +128,9 @@ def test_networks_of_one_architecture_keep_their_own_weights_when_compiled(tiny_
     engine, planned = engine_of(tiny_preset(purifiers=["onestep-edm", "onestep-edm-ft"], images=2))
     shown = {}
     for cell in planned.cells:
-        fast, plain = (engine.show(c, planned.images)[1] for c in (How(compile="default", rows=4).of(cell), cell))
+        fast, plain = (
+            engine.show(c, planned.images)[1] for c in (ComputeConfig(compile="default", rows=4).of(cell), cell)
+        )
         assert abs(fast - plain).max() < 1e-5
         shown[cell.purifier] = fast
     assert abs(shown["onestep-edm"] - shown["onestep-edm-ft"]).max() > 1e-3
@@ -138,7 +140,7 @@ def test_networks_of_one_architecture_keep_their_own_weights_when_compiled(tiny_
 
 def test_compiling_is_reported_apart_from_the_cost_of_blocks(tiny_preset, shapes):
     engine, planned = engine_of(tiny_preset(purifiers=["onestep-edm"], images=2))
-    cell = How(compile="default", rows=4).of(planned.cells[0])
+    cell = ComputeConfig(compile="default", rows=4).of(planned.cells[0])
     block = Block(cell.key, planned.images[0], "estimate", 0, 4)
     (first,), (second,) = engine.run(Task(cell, (block,))), engine.run(Task(cell, (block,)))
     assert set(first.start_s) == {"load_s", "compile_s", "warm_up_s"} and min(first.start_s.values()) > 0
@@ -155,7 +157,7 @@ def test_a_network_that_cannot_be_compiled_is_refused_with_the_remedy(tiny_prese
 
     monkeypatch.setattr(torch, "compile", broken)
     engine, planned = engine_of(tiny_preset(purifiers=["onestep-edm"]))
-    cell = How(compile="default", rows=4).of(planned.cells[0])
+    cell = ComputeConfig(compile="default", rows=4).of(planned.cells[0])
     with pytest.raises(LoadError, match=r"network 'edm'.*no C\+\+ compiler.*--compile no"):
         engine.run(Task(cell, (Block(cell.key, planned.images[0], "estimate", 0, 4),)))
 
@@ -184,7 +186,12 @@ def test_the_way_to_compute_is_part_of_a_cells_identity_and_plain_cells_stay_wha
     fields |= {"data_hash": "h", "sigma": 0.5, "seed": 0, "precision": "fp32", "device_type": "cpu", "hashes": {}}
     plain = Cell(**fields)
     assert plain.key == Cell(**fields, compute={}).key == Cell.from_json(plain.to_json()).key
-    ways = [How(), How(compile="default", rows=4), How(compile="default", rows=8), How(channels_last=True)]
-    ways += [How(precision="bf16"), How(classifier="bf16")]
+    ways = [
+        ComputeConfig(),
+        ComputeConfig(compile="default", rows=4),
+        ComputeConfig(compile="default", rows=8),
+        ComputeConfig(channels_last=True),
+    ]
+    ways += [ComputeConfig(precision="bf16"), ComputeConfig(classifier="bf16")]
     assert len({way.of(plain).key for way in ways}) == len(ways)
-    assert How(classifier="fp32").of(plain).key == plain.key
+    assert ComputeConfig(classifier="fp32").of(plain).key == plain.key

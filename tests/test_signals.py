@@ -37,7 +37,7 @@ def test_a_signal_to_all_processes_stores_what_is_under_way_and_the_same_command
     with started(tmp_path / "log", "run", *arguments, "--workers", workers, "--no-plots") as running:
         running.wait_until(gate.waiting)
         running.signal_all(sent)
-        running.wait_until(lambda: "stopping: the batches that are under way" in running.said)
+        running.wait_until(lambda: "stopping: running batches" in running.said)
         gate.open()
         assert running.ended() == INTERRUPTED, running.said
         assert "interrupted: the finished counts are stored" in running.said

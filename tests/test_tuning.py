@@ -12,12 +12,12 @@ from bench.engine import autotune as choice
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import TOLERANCE
 from bench.engine.loader import LoadError
-from bench.engine.trials import How, Trials, choose, knee_of
+from bench.engine.trials import ComputeConfig, Trials, choose, knee_of
 from bench.sweep import preset
 from bench.sweep.plan import manifest, plan
 from bench.sweep.settle import loader_of, question_of, settle
 
-PLAIN, OTHER, THIRD = How(), How(precision="bf16"), How(channels_last=True)
+PLAIN, OTHER, THIRD = ComputeConfig(), ComputeConfig(precision="bf16"), ComputeConfig(channels_last=True)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, mo
     monkeypatch.setattr(Trials, "classify", lambda self, how, x: torch.empty(1 if len(x) <= fits else 1 << 50))
     if fits < 10:
         with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
-            trials.knee(How())
+            trials.knee(ComputeConfig())
     else:
-        knee, rates = trials.knee(How())
+        knee, rates = trials.knee(ComputeConfig())
         assert [size for size, _ in rates] == [10, 25] and knee in (10, 25)
 
 
@@ -50,7 +50,7 @@ def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_pr
     trials = question_of(planned_of(tiny_preset())).trials(loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        trials.knee(How())
+        trials.knee(ComputeConfig())
 
 
 @pytest.fixture
@@ -153,15 +153,15 @@ def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny
 def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
     planned = planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5]))
     trials = question_of(planned).trials(loader_of(planned, "cpu"))
-    assert trials.distance(How()) == 0.0
+    assert trials.distance(ComputeConfig()) == 0.0
     with torch.inference_mode():
         x = trials.noisy(0.5, 8)
         denoiser = trials.loader.denoiser("edm", trials.cell)
         exact = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
-        denoiser = trials.loader.denoiser("edm", How(precision="bf16").of(trials.cell))
+        denoiser = trials.loader.denoiser("edm", ComputeConfig(precision="bf16").of(trials.cell))
         rough = ((denoiser(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1)
     expected = float(((rough - exact) ** 2).mean() ** 0.5)
-    assert 0 < expected == pytest.approx(trials.distance(How(precision="bf16")))
+    assert 0 < expected == pytest.approx(trials.distance(ComputeConfig(precision="bf16")))
 
 
 def test_the_classifiers_precision_is_settled_too(tiny_preset, tiny_zoo, cache, monkeypatch):

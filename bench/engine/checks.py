@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +13,8 @@ from torch import Tensor
 from bench.engine.loader import Loaded
 from bench.errors import PurifyBenchError
 
-SLACK = 0.05  # how far outside [0,1] a bounded purifier may stray by rounding
-
-
-NO_MEMORY = (  # said by errors that have no class for it, of torch on a CPU and of the libraries of CUDA
+SLACK = 0.05  # how far outside [0,1] the values of a bounded purifier may lie by rounding
+OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CPU and of CUDA's libraries
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -23,39 +23,57 @@ NO_MEMORY = (  # said by errors that have no class for it, of torch on a CPU and
 
 
 class PluginFault(PurifyBenchError):
-    """A plugin raised, or returned what cannot be classified; its cell fails with this message."""
+    """A plugin raised, or returned a wrong value; its cell fails with this message.
+
+    Attributes:
+        traceback: of the plugin's exception; empty if it raised none.
+    """
+
+    def __init__(self, message: str, traceback: str = ""):
+        super().__init__(message)
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, plugin: str, error: Exception) -> PluginFault:
+        """The fault of a plugin that raised: its message names the exception, the file and the line."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        text = "".join(traceback.format_exception(error))
+        return cls(f"{plugin} raised {type(error).__name__}: {error} ({place})", text)
 
 
 class Checks:
-    """What a batch's results must be: looked at where they are made, on a GPU at the end, because looking waits."""
+    """Deferred checks of a batch: immediate on a CPU; on CUDA after the batch, to avoid synchronising."""
 
     def __init__(self, device: torch.device):
-        self._late = device.type == "cuda"
+        self._deferred = device.type == "cuda"
         self._open: list[tuple[Tensor, Callable[[list[float]], None]]] = []
 
     def add(self, values: Tensor, refuse: Callable[[list[float]], None]) -> None:
-        """Have `refuse` look at some numbers of the device; it raises where they are not what they must be."""
+        """Register a check: `refuse` is called with the values, and raises if they are wrong."""
         self._open.append((values, refuse))
-        if not self._late:
+        if not self._deferred:
             self.settle()
 
     def settle(self) -> None:
+        """Run the checks that are still open."""
         while self._open:
             values, refuse = self._open.pop(0)
             refuse(values.tolist())
 
 
-def check_networks(who: str, loaded: Loaded, checks: Checks) -> None:
-    """Have it checked that every value which the networks gave was finite."""
+def check_networks(plugin: str, loaded: Loaded, checks: Checks) -> None:
+    """Check that every output of the networks was finite."""
     for role, network in loaded.networks.items():
 
         def refuse(total: list[float], role: str = role) -> None:
             if not np.isfinite(total).all():
-                raise PluginFault(f"{who}: its network {role!r} gave values that are not finite")
+                raise PluginFault(f"{plugin}: its network {role!r} gave values that are not finite")
 
         checks.add(network.total[None], refuse)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory did not suffice, by its class or by its message."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in NO_MEMORY)
+    """An error of missing memory, by its class or its message."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)

@@ -1,4 +1,4 @@
-"""How networks compute: floating-point type, memory format, compilation, always in batches of one shape."""
+"""How networks compute: floating-point type, memory format, compilation, and a fixed number of rows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+DEFAULT_ROWS = {"cpu": 100, "cuda": 500}  # as fast as larger ones on the embedded networks; padding wastes less
 GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 
 
@@ -27,30 +28,38 @@ class CompileError(PurifyBenchError, RuntimeError):
 
 
 class FixedRows(nn.Module):
-    """A network that always sees the same number of rows: a batch is cut into pieces, the last one is padded.
+    """A network that always sees the same number of rows: a batch is cut into pieces, and the last one is padded.
 
-    So nothing is compiled twice, and the arithmetic of a row is that of one kernel whatever batch it came in.
+    Kernels are chosen by shape, so a row's result would depend on its batch otherwise. A compiled network is compiled
+    for one shape only.
 
     Parameters:
-        network: takes tensors `[rows,...]`, each row of its output a function of the same row of each.
-        rows: through the network at once.
-        reused: whether the network's output lives in memory that its next call overwrites (CUDA graphs).
+        network: a module or function of tensors `[size,...]`; each row of its output depends on the same row of each.
+        size: rows through the network at once.
+        reused: the network's output lies in memory that its next call overwrites (CUDA graphs).
+
+    Attributes:
+        evaluated: rows that went through so far, without padding.
     """
 
-    def __init__(self, network: Any, rows: int, reused: bool = False):
+    def __init__(self, network: Any, size: int, reused: bool = False):
         super().__init__()
-        self.network, self.rows, self.reused = network, rows, reused
+        self.network, self.size, self.reused, self.evaluated = network, size, reused, 0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Inputs `[B,...]`, any B, to output `[B,...]`."""
         batch, out = len(inputs[0]), None
-        for start in range(0, batch, self.rows):
-            kept = min(self.rows, batch - start)
-            part = tuple(padded(tensor[start : start + kept], self.rows) for tensor in inputs)
+        self.evaluated += batch
+        for start in range(0, batch, self.size):
+            kept = min(self.size, batch - start)
+            part = tuple(padded(tensor[start : start + kept], self.size) for tensor in inputs)
             if self.reused:
                 torch.compiler.cudagraph_mark_step_begin()
             result = self.network(*part)
-            if batch == self.rows and not self.reused:
+            if not isinstance(result, Tensor) or len(result) != self.size:
+                got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+                raise ValueError(f"it returned {got} for {self.size} rows; it must return a tensor with as many rows")
+            if batch == self.size and not self.reused:
                 return result
             if out is None:
                 out = result.new_empty(batch, *result.shape[1:])
@@ -60,36 +69,36 @@ class FixedRows(nn.Module):
 
 
 def padded(tensor: Tensor, rows: int) -> Tensor:
-    """`[b,...]` to `[rows,...]`, filled with copies of its first row: values that the network knows how to take."""
+    """`[b,...]` to `[rows,...]`, padded with copies of its first row, which is a valid input."""
     missing = rows - len(tensor)
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
 
-def compiled(network: nn.Module, mode: str, rows: int, device: torch.device) -> FixedRows:
-    """A network compiled for `rows` rows; the first call compiles it."""
-    made: Any = torch.compile(network, dynamic=False, mode=mode)
+def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.device) -> FixedRows:
+    """A network with fixed rows, in the layout that a cell asks for; compiled at its first call if it asks for that.
+
+    Parameters:
+        network: a module, or any function of tensors (neither laid out nor compiled).
+        compute: as `Cell.compute`: `rows`, and optionally `channels_last` and `compile` (a mode of torch.compile).
+    """
+    rows = int(compute.get("rows", DEFAULT_ROWS[device.type]))
+    if not isinstance(network, nn.Module):
+        return FixedRows(network, rows)
+    mode = compute.get("compile")
+    if compute.get("channels_last"):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if mode and device.type == "cpu":
+            network = with_channels_last_norms(network)
+        network = ChannelsLast(network)
+    made: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
     return FixedRows(made, rows, reused=device.type == "cuda" and mode in GRAPHED)
 
 
-def prepare_network(module: nn.Module, compute: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """A network laid out and, at its first call, compiled as a cell asks.
-
-    Parameters:
-        compute: `channels_last`, `compile` (a mode of torch.compile) and `rows`, as `Cell.compute`; empty for eager.
-    """
-    if compute.get("channels_last"):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if "compile" in compute and device.type == "cpu":
-            module = with_channels_last_norms(module)
-        module = ChannelsLast(module)
-    return compiled(module, str(compute["compile"]), int(compute["rows"]), device) if "compile" in compute else module
-
-
 def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
-    """Make a first call, which compiles; raises CompileError where torch cannot do it here."""
+    """Make a first call, which compiles; raises CompileError if torch cannot compile on this machine."""
     try:
         with warnings.catch_warnings():
-            # Of the compiler about diffusers' own caches, once for every network: nothing that a user could act on.
+            # The compiler warns about diffusers' own caches, once for every network; users cannot act on it.
             warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
             call(image)
     except torch.OutOfMemoryError:
@@ -117,7 +126,7 @@ class ChannelsLast(nn.Module):
 
 @contextmanager
 def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 in tf32 for a while, where a cell asks for it; elsewhere float32 means float32."""
+    """Inside the context a GPU multiplies float32 in tf32 if the precision is `tf32`; otherwise in full float32."""
     if device.type != "cuda" or precision != "tf32":
         yield
         return
@@ -132,7 +141,7 @@ def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def refuse_unsupported(precision: str, mode: str, device: str) -> None:
-    """Raise ValueError where a device cannot do what is asked for."""
+    """Raise ValueError if the device does not support the precision or the compile mode."""
     if precision == "tf32" and not device.startswith("cuda"):
         raise ValueError("precision tf32 is how NVIDIA GPUs multiply float32; on this device use fp32 or bf16")
     if mode == "reduce-overhead" and not device.startswith("cuda"):

@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 
-STATUS = Path("/proc/self/status")  # of Linux
+STATUS = Path("/proc/self/status")  # Linux only
 
 
 def peak_bytes(device: torch.device) -> int:
     """Highest memory so far: allocated on a GPU, resident in this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if STATUS.is_file():  # getrusage would tell the peak of the process that this one was started from, where higher
+    if STATUS.is_file():  # getrusage includes the peak of the parent process
         return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def device_name(device: torch.device) -> str:
-    """The device as a reader knows it, such as `NVIDIA H200` or `AMD EPYC (1 thread)`."""
+    """The name of a device for readers, such as `NVIDIA H200` or `AMD EPYC (1 thread)`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -34,12 +34,12 @@ def device_name(device: torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor's model name, or its architecture where the system does not tell."""
+    """The processor's model name, or its architecture on systems that do not tell."""
     return processor_line("model name") or platform.processor() or platform.machine()
 
 
 def processor_flags() -> set[str]:
-    """What instructions the processor has, where the system tells."""
+    """Instruction sets of the processor; empty on systems that do not tell."""
     return set(processor_line("flags").split())
 
 
@@ -52,7 +52,7 @@ def processor_line(name: str) -> str:
 
 
 def prepare_device(name: str) -> torch.device:
-    """Set a process up for one device: one thread on a CPU, float32 meaning float32."""
+    """Set up this process for one device: one thread on a CPU, and full float32 arithmetic."""
     device = torch.device(name)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -81,7 +81,7 @@ def choose_devices(device: str, workers: int) -> list[str]:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """`auto` as bf16 where the device has instructions for it, and as fp32 elsewhere; others as they are."""
+    """`auto` becomes bf16 on devices with instructions for it and fp32 on others; other values stay."""
     if precision != "auto":
         return precision
     if device.startswith("cuda"):
@@ -90,7 +90,7 @@ def choose_precision(precision: str, device: str) -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use: those it is bound to, within a container's quota."""
+    """Cores that this process may use, by its affinity and a container's quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -99,14 +99,11 @@ def cores() -> int:
         return bound
 
 
-MILLI = 1e-3
-
-
 def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
-    """Start counting; what is returned gives `{"energy_j": J}` since then, or nothing where it is not known.
+    """Read the energy counters of GPUs; the returned function gives `{"energy_j": J}` since then, or `{}` if unknown.
 
-    A GPU counts for all of its users: on a shared one the figure is an upper bound. It needs `nvidia-ml-py` (extra
-    `energy`) and a GPU of Volta or later.
+    A GPU's counter covers all of its users: on a shared one the figure is an upper bound. It needs the extra `energy`
+    (nvidia-ml-py) and a GPU of Volta or later.
     """
     before = counters(devices)
     if before is None:
@@ -114,13 +111,13 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
 
     def since() -> dict[str, Any]:
         now = counters(devices)
-        return {} if now is None else {"energy_j": round((now - before) * MILLI, 1)}
+        return {} if now is None else {"energy_j": round((now - before) / 1000, 1)}
 
     return since
 
 
 def counters(devices: Sequence[str]) -> float | None:
-    """Millijoules that the GPUs of some devices took since their driver was loaded; None where nobody tells."""
+    """Millijoules that the GPUs took since their driver was loaded; None without a counter."""
     named = sorted({device for device in devices if device.startswith("cuda")})
     if not named:
         return None

@@ -1,4 +1,4 @@
-"""Turn blocks of draws into counts: noise, purify, classify, vote, many images to a batch."""
+"""Turn blocks of draws into counts: noise, purify, classify, vote; a batch holds many images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.engine.meter import Stopwatch, share_cost
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.records import Block, Cell, Counts, Shown, Task
 
-SELECTION = 1 << 40  # selection draws are numbered from here, so that they share no noise with estimation
+SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 WARM_UP_ROWS = 8
 
 
@@ -30,8 +30,8 @@ class Engine:
         images: clean images `[C,H,W]` in [0,1] by index.
         weights: role -> network, as `purifiers.nets.load` takes it.
         device: where the networks run.
-        plugin_files: kind -> plugin name -> path, for those that are given by path.
-        loader: loads plugins and networks in another way than from `weights` and `plugin_files`.
+        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
+        loader: loads plugins and networks otherwise than from `weights` and `plugin_files`.
     """
 
     images: Mapping[int, np.ndarray]
@@ -40,7 +40,7 @@ class Engine:
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     loader: Loader | None = None
     _loaded: dict[str, Loaded] = field(default_factory=dict)
-    _most: dict[str, int] = field(default_factory=dict)  # draws of a purifier that go through at once, where not all do
+    _most: dict[str, int] = field(default_factory=dict)  # purifier -> draws that fit into memory, if not all did
 
     def __post_init__(self) -> None:
         self._rows = {image: row for row, image in enumerate(self.images)}
@@ -51,11 +51,12 @@ class Engine:
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.
 
-        Where memory does not suffice, the task is run in halves, and later tasks of its purifier in parts as small.
+        A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows that
+        networks see at once never shrink: they are part of the cell's identity.
 
         Raises:
-            PluginFault: the purifier or the classifier of the cell misbehaved; the message names it.
-            LoadError: they, or a network, cannot be made ready; or one block alone is more than memory holds.
+            PluginFault: the purifier or the classifier raised or returned a wrong value; the message names it.
+            LoadError: a plugin or network cannot be loaded, or one block alone does not fit into memory.
         """
         draws, label = sum(block.draws for block in task.blocks), task.cell.label
         if len(task.blocks) > 1 and draws > self._most.get(label, draws):
@@ -69,7 +70,7 @@ class Engine:
                 problem = str(error).partition("\n")[0] or type(error).__name__
                 raise LoadError(
                     f"{task.cell.label}: a block of {task.blocks[0].draws} draws does not fit into memory ({problem}); "
-                    "give a preset with a smaller `block`, or fewer --workers"
+                    "give fewer --rows (other cells), a smaller --block, or fewer --workers"
                 ) from error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -86,7 +87,7 @@ class Engine:
         cell, blocks = task.cell, task.blocks
         loaded = self._prepare(cell)
         watch, checks = Stopwatch(self.device), Checks(self.device)
-        before = getattr(loaded.classifier, "rows", 0)
+        before = loaded.classifier_network.evaluated
         with float32_arithmetic(cell.precision, self.device):
             with watch.stage("noise"):
                 images, draws, block_of_row = self._rows_of(blocks)
@@ -99,10 +100,10 @@ class Engine:
                 purified = self._purify(cell, loaded, x, rng, checks)
             with watch.stage("classify"):
                 votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
-        counted = votes.cpu().numpy()  # here the host waits for the device, for the first time
+        counted = votes.cpu().numpy()  # the host first waits for the device here
         checks.settle()
         nfe = sum(network.rows for network in loaded.networks.values())
-        classified = getattr(loaded.classifier, "rows", before + len(x)) - before  # some vote over copies of an image
+        classified = loaded.classifier_network.evaluated - before  # some classifiers vote over copies of an image
         first, *others = share_cost(
             blocks, counted, (nfe, classified), watch.seconds(), peak_bytes(self.device), device_name(self.device)
         )
@@ -111,7 +112,7 @@ class Engine:
 
     @torch.inference_mode()
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
-        """An estimation draw of some images: noisy and purified `[M,C,H,W]`, and the class given `[M]`.
+        """An estimation draw of some images: noisy and purified `[M,C,H,W]`, and the predicted class `[M]`.
 
         Raises:
             PluginFault, LoadError: as `run`.
@@ -122,7 +123,7 @@ class Engine:
         x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
         with float32_arithmetic(cell.precision, self.device):
             purified = self._purify(cell, loaded, x.clone(), RowRng(cell.seed, PURIFIER, rows, draws), checks)
-            copy = purified.clone()  # a classifier may write into what it is given, and this is shown
+            copy = purified.clone()  # a classifier may write into its input
             predicted = self._logits(cell, loaded, copy, checks).argmax(1)
         checks.settle()
         return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
@@ -138,7 +139,7 @@ class Engine:
         return tuple(t.to(self.device) for t in rows)  # type: ignore[return-value]
 
     def _prepare(self, cell: Cell) -> Loaded:
-        """The plugins and networks of a cell, loaded on first use and run once so that no cost includes start-up."""
+        """The plugins and networks of a cell: loaded on first use and run once, so that no cost includes start-up."""
         if cell.key not in self._loaded:
             loaded, checks = self._loader.load(cell), Checks(self.device)
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
@@ -152,7 +153,7 @@ class Engine:
         return self._loaded[cell.key]
 
     def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -> Tensor:
-        who = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
+        plugin = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
         for network in loaded.networks.values():
             network.begin()
         try:
@@ -160,41 +161,41 @@ class Engine:
         except Exception as error:
             if out_of_memory(error):
                 raise
-            check_networks(who, loaded, checks)
-            checks.settle()  # what a network gave may be the cause
-            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
-        check_networks(who, loaded, checks)
+            check_networks(plugin, loaded, checks)
+            checks.settle()  # a network's output may be the cause
+            raise PluginFault.of(plugin, error) from error
+        check_networks(plugin, loaded, checks)
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
-            raise PluginFault(f"{who} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
+            raise PluginFault(f"{plugin} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
 
         def refuse(extremes: list[float]) -> None:
             low, high = extremes
             if not (np.isfinite(low) and np.isfinite(high)):
-                raise PluginFault(f"{who} returned values that are not finite")
+                raise PluginFault(f"{plugin} returned values that are not finite")
             if loaded.purifier.bounded and not (low >= -SLACK and high <= 1 + SLACK):
-                raise PluginFault(f"{who} returned values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
+                raise PluginFault(f"{plugin} returned values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
 
         purified = purified.detach().float()
         checks.add(torch.stack(purified.aminmax()), refuse)
         return purified
 
     def _logits(self, cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
-        who = f"classifier {cell.classifier!r}"
+        plugin = f"classifier {cell.classifier!r}"
         try:
             logits = loaded.classifier(x)
         except Exception as error:
             if out_of_memory(error):
                 raise
-            checks.settle()  # what the purifier returned may be the cause
-            raise PluginFault(f"{who} raised {type(error).__name__}: {error}") from error
+            checks.settle()  # the purifier's output may be the cause
+            raise PluginFault.of(plugin, error) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise PluginFault(f"{who} returned {got}, it must return [{len(x)}, classes]")
+            raise PluginFault(f"{plugin} returned {got}, it must return [{len(x)}, classes]")
 
         def refuse(finite: list[float]) -> None:
             if not all(finite):
-                raise PluginFault(f"{who} returned values that are not finite")
+                raise PluginFault(f"{plugin} returned values that are not finite")
 
         checks.add(logits.isfinite().all()[None], refuse)
         return logits

@@ -1,4 +1,4 @@
-"""Make a cell's plugins and networks ready on a device: found, loaded, laid out, compiled; later cells share them."""
+"""Load the plugins and networks of a cell on a device, in the layout and precision that it asks for."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engine.compute import PRECISIONS, CompileError, compile_now, prepare_network
+from bench.engine.compute import PRECISIONS, CompileError, FixedRows, compile_now, prepare_network
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError
 from bench.plugins import registry as plugins
-from bench.plugins.fingerprint import files_hash, network_hash
+from bench.plugins.fingerprint import plugin_hash
 from bench.records import Cell
+
+
+class LoadError(PurifyBenchError, RuntimeError):
+    """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
 
 
 @dataclass
@@ -27,23 +31,25 @@ class Loaded:
     """The plugins and networks of a cell, ready to run.
 
     Attributes:
-        start_s: seconds that it took to load, compile and warm up, by these names: no part of any block's cost.
+        classifier_network: the network in the classifier; it counts the rows.
+        start_s: seconds of loading, compiling and warming up, by name; they are not part of any block's cost.
     """
 
     purifier: Any
     networks: dict[str, CountedNetwork]
     classifier: Any
+    classifier_network: FixedRows
     start_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Loader:
-    """Loads on first use, on one device.
+    """Loads on first use, on one device; cells share networks and classifier.
 
     Parameters:
         weights: role -> network, as `purifiers.nets.load` takes it.
         shape: of an image, `(C,H,W)`.
-        plugin_files: kind -> plugin name -> path, for those that are given by path.
+        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
     """
 
     weights: Mapping[str, str]
@@ -51,69 +57,67 @@ class Loader:
     shape: tuple[int, ...]
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     _denoisers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
-    _classifiers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    _classifiers: dict[tuple[str, str, str], tuple[Any, FixedRows]] = field(default_factory=dict)
     _start_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def load(self, cell: Cell) -> Loaded:
-        """What a cell needs.
+        """The plugins and networks of a cell.
 
         Raises:
-            LoadError: it cannot be had, cannot be compiled, or is not what the cell was planned for.
+            LoadError: one is missing, cannot be compiled, or changed since the cell was planned.
         """
         self._start_s.clear()
         with self._timed("load_s"):
             purifier = self._plugin(cell, plugins.PURIFIER, cell.purifier, cell.parameters)
             networks = {role: CountedNetwork(self.denoiser(role, cell)) for role in purifier.networks}
-            classifier = self.classifier(cell)
+            classifier, counted = self.classifier(cell)
         self._start_s["load_s"] -= self._start_s.get("compile_s", 0.0)
-        return Loaded(purifier, networks, classifier, dict(self._start_s))
+        return Loaded(purifier, networks, classifier, counted, dict(self._start_s))
 
     @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def _timed(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self._start_s[what] += time.perf_counter() - started
+        self._start_s[name] += time.perf_counter() - started
 
     def _plugin(self, cell: Cell, kind: plugins.Kind, name: str, parameters: Mapping[str, object]) -> Any:
         try:
             plugin = plugins.create(kind, self.plugin_files.get(kind.name, {}).get(name, name), parameters)
         except plugins.PluginError as error:
             raise LoadError(str(error)) from error
-        now = plugins.code_hash(type(plugin))
-        if now != cell.hashes.get(kind.name, now):
-            raise LoadError(f"the code of {kind.name} {name!r} changed since this run was planned; run it again")
+        _refuse_changed(cell, f"the code of {kind.name} {name!r}", kind.name, plugin_hash(type(plugin)))
         return plugin
 
     def denoiser(self, role: str, cell: Cell) -> Any:
         """The network of a role, computing as the cell asks."""
-        asked = role, cell.precision, as_text(cell.compute)
-        if asked not in self._denoisers:
+        key = role, cell.precision, _text(cell.compute)
+        if key not in self._denoisers:
             denoiser = self._read_network(role, cell)
             denoiser.compute_in(PRECISIONS[cell.precision])
             denoiser.network = prepare_network(denoiser.network, cell.compute, self.device)
             self._compile(f"network {role!r}", cell, lambda x: denoiser(x, denoiser.t_max))
-            self._denoisers[asked] = denoiser
-        return self._denoisers[asked]
+            self._denoisers[key] = denoiser
+        return self._denoisers[key]
 
-    def classifier(self, cell: Cell) -> Any:
-        """The classifier's logits function; the last one stays loaded."""
-        asked = cell.classifier, as_text(cell.classifier_parameters), as_text(cell.compute)
-        if asked not in self._classifiers:
+    def classifier(self, cell: Cell) -> tuple[Any, FixedRows]:
+        """The classifier's logits function and the network in it, whose rows are counted; the last one stays loaded."""
+        key = cell.classifier, _text(cell.classifier_parameters), _text(cell.compute)
+        if key not in self._classifiers:
             loaded = self._read_classifier(cell)
-            loaded = prepare_classifier(loaded, cell.compute, self.device)
-            if isinstance(loaded, nn.Module):  # a plain function stays what it is
-                self._compile(f"classifier {cell.classifier!r}", cell, loaded)
-            self._classifiers = {asked: loaded}
-        return self._classifiers[asked]
+            prepared = _prepare_classifier(loaded, cell.compute, self.device)
+            self._compile(f"classifier {cell.classifier!r}", cell, prepared[0])
+            self._classifiers = {key: prepared}
+        return self._classifiers[key]
 
     def _read_network(self, role: str, cell: Cell) -> Any:
         from purifiers.nets import load
         from purifiers.nets.hub.cards import WeightsError
+        from purifiers.nets.hub.sources import find
 
         network = self.weights[role]
         try:
-            denoiser = own_memory(load(network, device=str(self.device)))
-            refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", network_hash(network))
+            denoiser = _in_own_memory(load(network, device=str(self.device)))
+            _refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", find(network).identity())
         except (WeightsError, OSError) as error:
             raise LoadError(f"network {role!r}: {error}") from error
         return denoiser
@@ -121,9 +125,8 @@ class Loader:
     def _read_classifier(self, cell: Cell) -> Any:
         classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
         try:
-            loaded = own_memory(classifier.load(str(self.device)))
-            files = classifier.files(download=False)
-            refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", files_hash(files))
+            loaded = _in_own_memory(classifier.load(str(self.device)))
+            _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", classifier.identity())
         except LoadError:
             raise
         except Exception as error:
@@ -131,56 +134,50 @@ class Loader:
             raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
         return loaded
 
-    def _compile(self, what: str, cell: Cell, call: Any) -> None:
+    def _compile(self, subject: str, cell: Cell, call: Any) -> None:
         if "compile" not in cell.compute:
             return
         try:
             with self._timed("compile_s"):
                 compile_now(call, torch.zeros(1, *self.shape, device=self.device))
         except CompileError as error:
-            raise LoadError(f"{what}: {error}") from error
+            raise LoadError(f"{subject}: {error}") from error
 
 
-def prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> Any:
-    """A classifier laid out and compiled: the network that it holds as `network`, or else the module that it is."""
+def _prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> tuple[Any, FixedRows]:
+    """A classifier whose network sees fixed rows, and that network: the one it holds as `network`, or all of it."""
     inner = getattr(loaded, "network", None)
     if isinstance(loaded, nn.Module) and isinstance(inner, nn.Module):
         loaded.network = prepare_network(inner, compute, device)
-        return loaded
-    return prepare_network(loaded, compute, device) if isinstance(loaded, nn.Module) else loaded
+        return loaded, loaded.network
+    fixed = prepare_network(loaded, compute, device)
+    return fixed, fixed
 
 
-def as_text(options: Mapping[str, Any]) -> str:
+def _text(options: Mapping[str, Any]) -> str:
     return json.dumps(dict(options), sort_keys=True)
 
 
-class LoadError(PurifyBenchError, RuntimeError):
-    """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
+def _in_own_memory(loaded: Any) -> Any:
+    """The module with its weights copied into memory of its own; anything but a module stays as it is.
 
-
-def own_memory(loaded: Any) -> Any:
-    """A network whose weights lie in memory of its own; others than modules of torch are left as they are.
-
-    Loaders map files of safetensors into memory: who overwrites such a file changes the weights of a running network.
+    safetensors are mapped into memory, so overwriting the file would change the weights of a running network.
     """
     if isinstance(loaded, nn.Module):
         for tensor in chain(loaded.parameters(), loaded.buffers()):
             if tensor.device.type == "cpu":
-                with torch.inference_mode(tensor.is_inference()):  # or nobody else could use what was made here
+                with torch.inference_mode(tensor.is_inference()):  # keep the tensor's mode
                     tensor.data = tensor.data.clone()
     return loaded
 
 
-def refuse_changed(cell: Cell, what: str, name: str, now: str) -> None:
-    """Raise LoadError where a file that was just loaded is not the one of the cell's identity.
+def _refuse_changed(cell: Cell, subject: str, name: str, now: str) -> None:
+    """Verify a loaded plugin or file against the planned hash `name` of the cell; raises LoadError if it differs.
 
-    Files are hashed after they are read, so a change while they were read is noticed as well.
-
-    Parameters:
-        name: of the hash in the cell's identity; now: what it is.
+    Call it after reading, so that a change during the reading is noticed.
     """
     if now != cell.hashes.get(name, now):
         raise LoadError(
-            f"{what} changed since this run was planned. What was counted before is stored; run it again for counts of "
-            "what is there now"
+            f"{subject} changed since this run was planned. Counts made before are stored; run the command again "
+            "to count with the present one"
         )

@@ -16,12 +16,12 @@ from bench.records import Block, Cost, Counts
 
 
 class CountedNetwork:
-    """A denoiser that counts the rows it is called with. It passes on what purifiers may ask for, and no more.
+    """A denoiser that counts its rows. Purifiers see this object only, with the few attributes that they may use.
 
     Attributes:
         rows: evaluated since `begin`.
-        total: the sum of all values given since `begin`, on the device: finite only where they all are. Purifiers clip
-            what networks give, so an overflow would not be seen in their images.
+        total: sum of all outputs since `begin`, on the device; finite only if they all are. Purifiers clip outputs of
+            networks, so an overflow would not show in the purified images.
     """
 
     def __init__(self, denoiser):
@@ -30,24 +30,23 @@ class CountedNetwork:
         self.t_min, self.t_max = denoiser.t_min, denoiser.t_max
 
     def begin(self) -> None:
-        """Count from here."""
+        """Reset the counters."""
         self.rows, self.total = 0, torch.zeros(())
 
     def __call__(self, u: Tensor, t: float | Tensor) -> Tensor:
         self.rows += len(u)
-        given = self._denoiser(u, t)
-        self.total = given.sum(dtype=torch.float32) + self.total.to(given.device)
-        return given
+        output = self._denoiser(u, t)
+        self.total = output.sum(dtype=torch.float32) + self.total.to(output.device)
+        return output
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         return self._denoiser.levels(t, steps, t_end)
 
 
 class Stopwatch:
-    """Seconds by stage, of the device and without waiting for it.
+    """Seconds of device time by stage, measured without synchronising.
 
-    On a GPU events are put into its queue where a stage begins and ends, and are read when all of the batch is done:
-    nothing is synchronised for the sake of a measurement. On a CPU the clock is read.
+    On a GPU, CUDA events mark the beginning and the end of a stage and are read after the batch.
     """
 
     def __init__(self, device: torch.device):
@@ -61,15 +60,15 @@ class Stopwatch:
         self._stages.append((name, started, self._now()))
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage; waits until the device has done them."""
-        found: dict[str, float] = defaultdict(float)
+        """Seconds by stage; waits for the device."""
+        totals: dict[str, float] = defaultdict(float)
         for name, started, ended in self._stages:
             if self.device.type == "cuda":
                 ended.synchronize()
-                found[name] += started.elapsed_time(ended) / 1000
+                totals[name] += started.elapsed_time(ended) / 1000
             else:
-                found[name] += ended - started
-        return found
+                totals[name] += ended - started
+        return totals
 
     def _now(self) -> Any:
         if self.device.type != "cuda":
@@ -87,26 +86,26 @@ def share_cost(
     peak: int,
     device: str,
 ) -> list[Counts]:
-    """Give each block its part of a batch's cost, by draws; rows are whole and add up to the batch's.
+    """Share the cost of a batch among its blocks by draws; rows are integers that add up to those of the batch.
 
     Parameters:
-        rows: through the purifier's networks, and through the classifier's.
+        rows: through the purifier's networks and through the classifier.
     """
     total = sum(b.draws for b in blocks)
-    counts, done, given = [], 0, (0, 0)
+    counts, done, before = [], 0, (0, 0)
     for block, row in zip(blocks, votes, strict=True):
         done += block.draws
         part = block.draws / total
         until = rows[0] * done // total, rows[1] * done // total
         cost = Cost(
-            nfe=until[0] - given[0],
-            classifier_rows=until[1] - given[1],
+            nfe=until[0] - before[0],
+            classifier_rows=until[1] - before[1],
             noise_s=seconds["noise"] * part,
             purify_s=seconds["purify"] * part,
             classify_s=seconds["classify"] * part,
             peak_bytes=peak,
             device=device,
         )
-        given = until
+        before = until
         counts.append(Counts(block, tuple(int(v) for v in row), cost))
     return counts

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
-from bench.engine.autotune import Question
+from bench.engine.autotune import TuningRequest
 from bench.errors import PurifyBenchError
 from bench.executors.base import named
 from bench.executors.files import Luggage
@@ -114,8 +114,8 @@ class RayCluster:
         if self._broken is not None:
             raise self._broken
 
-    def measure(self, question: Question) -> dict[str, Any]:
-        """As `choice.answer`, by one worker while there is no other that would disturb it.
+    def measure(self, question: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`, by one worker while there is no other that would disturb it.
 
         It is kept in the user's cache there and here, so that whichever of several machines of a kind is asked next,
         the same command goes on with the same cells.

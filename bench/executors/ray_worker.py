@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.engine.autotune import Question, answer
+from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
@@ -84,12 +84,12 @@ class RemoteEngine:
         """As `Engine.show`."""
         return self._named(lambda: self._engine.show(self._here(cell), images, draw))
 
-    def measure(self, question: Question) -> dict[str, Any]:
-        """As `choice.answer`; its networks are let go of afterwards."""
+    def measure(self, question: TuningRequest) -> dict[str, Any]:
+        """As `autotune.tune`; its networks are let go of afterwards."""
         here = replace(question, cells=[self._here(cell) for cell in question.cells])
         engine = self._engine
         loader = Loader(engine.weights, engine.device, question.images.shape[1:], engine.plugin_files)
-        return self._named(lambda: answer(here, loader))
+        return self._named(lambda: tune(here, loader))
 
     def _named(self, action: Callable[[], Result]) -> Result:
         try:

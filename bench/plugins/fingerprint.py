@@ -1,33 +1,130 @@
-"""What weights are, as part of a cell's identity: hashes of files and of what their cards say. Loads no network."""
+"""Fingerprints of plugins: the code that decides what a plugin computes, as part of a cell's identity."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import json
-from collections.abc import Iterable
+import importlib.util
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from purifiers.nets.hub.cards import fingerprint
-from purifiers.nets.hub.sources import find
+PROJECT = ("purifiers", "classifiers")  # hashed wherever they are installed
+VERSIONED = ("bench", "purifiers.nets", "classifiers.nets")  # have version numbers of their own in a cell
+_PATHS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+INSTALLED = tuple(Path(path).resolve() for path in _PATHS)
 
 
-def network_hash(network: str) -> str:
-    """A hash of the files that make a network, and of what they are taken for."""
-    source = find(network)
-    return content_hash(source.path) if source.is_card else source.identity()
+def plugin_hash(plugin: type) -> str:
+    """Sixteen hexadecimal digits of a hash of a plugin's code.
+
+    Comments, docstrings, layout and the version of Python do not change it; nor does a move of the files.
+    """
+    return hash_files(plugin_modules(plugin))
 
 
-def files_hash(files: Iterable[Path]) -> str:
-    """The hashes of a classifier's files."""
-    return " ".join(content_hash(file) for file in files)
+def plugin_modules(plugin: type) -> list[Path]:
+    """The files of a plugin's code: its own, and every module outside installed packages that it imports.
+
+    Imports are followed to any depth, inside functions too. Of an installed plugin, the modules of its own top-level
+    package belong to it. Modules of the harness and of `nets` are left out: version numbers stand for them.
+    """
+    parents = [parent.__module__ for parent in plugin.__mro__ if parent is not object]
+    own = {*PROJECT, *(_top(name) for name in parents)}
+    waiting, seen, files = list(parents), set(VERSIONED), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or _inside(name, VERSIONED) or (_top(name) not in own and _is_installed(_top(name))):
+            continue
+        seen.add(name)
+        path = _file_of(name)
+        if path is not None and path not in files:
+            files.add(path)
+            waiting += _imported_by(name, path, path.stat().st_mtime_ns)
+    return sorted(files)
 
 
-def content_hash(weights: Path) -> str:
-    """A hash of a weight file and of what its card says of the network; the record of its training does not count."""
-    card = weights.with_suffix(".json")
+@lru_cache(maxsize=1024)
+def _imported_by(name: str, path: Path, modified: int) -> tuple[str, ...]:
+    """Absolute names of all modules that a module may import, and of the packages that hold them."""
+    found: dict[str, None] = {}
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found |= dict.fromkeys(_with_parents(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if node.level and package else []
+            base = parts[: len(parts) - node.level + 1] + ([node.module] if node.module else [])
+            found |= dict.fromkeys(_with_parents(".".join(base)))
+            found |= {".".join([*base, alias.name]): None for alias in node.names}  # a name may be a module
+    return tuple(found)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    yield from (".".join(parts[: i + 1]) for i in range(len(parts)) if name)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _file_of(name: str) -> Path | None:
+    """The Python file of a module, loaded or not; None for other modules, and for names that are no modules."""
+    file = getattr(sys.modules.get(name), "__file__", None) or getattr(_spec(name), "origin", None)
+    return Path(file).resolve() if file and file.endswith(".py") else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
     try:
-        facts = json.loads(card.read_text())
-        described = json.dumps({k: v for k, v in facts.items() if k != "training"}, sort_keys=True)
-    except (OSError, ValueError, AttributeError):  # who loads the weights says what is wrong with their card
-        described = ""
-    return hashlib.sha256(f"{fingerprint(weights)} {described}".encode()).hexdigest()[:16]
+        return importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):  # no such module, or its parent is no package
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _is_installed(name: str) -> bool:
+    """Whether a top-level module belongs to Python or to an installed package."""
+    if name in sys.stdlib_module_names:
+        return True
+    spec = _spec(name)
+    places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec else []
+    return any(Path(place).resolve().is_relative_to(folder) for place in places if place for folder in INSTALLED)
+
+
+def _inside(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def source(plugin: type) -> str:
+    """The file that defines a plugin."""
+    return inspect.getsourcefile(plugin) or "?"
+
+
+def hash_files(paths: list[Path]) -> str:
+    """Sixteen hexadecimal digits of a hash of the code in Python files, whatever their order and names."""
+    parts = sorted(_essence_hash(path, path.stat().st_mtime_ns) for path in paths)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _essence_hash(path: Path, modified: int) -> str:
+    """SHA-256 of the syntax tree of a file, without docstrings."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:]
+    return hashlib.sha256(_shape(tree).encode()).hexdigest()
+
+
+def _shape(node: object) -> str:
+    """A syntax tree as text. Empty fields are left out, because versions of Python differ in them."""
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={_shape(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(_shape, node))}]" if isinstance(node, list) else repr(node)

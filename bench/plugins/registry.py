@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import sys
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import PurifyBenchError
 from bench.names import nearest
+from bench.plugins.fingerprint import source
 from classifiers.base import Classifier
 from purifiers.base import Purifier
 
@@ -105,6 +104,9 @@ def from_path(kind: Kind, path: Path) -> type:
             f"{path} is not a file; a {kind.name} is a name from `bench list` or the path of a Python file"
         )
     name = f"purifybench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # modules beside the plugin, which it may import
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -166,54 +168,3 @@ def parameters(plugin: Any) -> dict[str, Any]:
     """All parameters of a plugin, as they are part of a cell: an `OPTION` only where it is not at its default."""
     optional = {f.name: f.default for f in dataclasses.fields(plugin) if f.metadata.get("option")}
     return {k: v for k, v in dataclasses.asdict(plugin).items() if k not in optional or v != optional[k]}
-
-
-def source(plugin: type) -> str:
-    """The file that defines a plugin."""
-    return inspect.getsourcefile(plugin) or "?"
-
-
-def code_hash(plugin: type) -> str:
-    """A hash of what a plugin does: its file, its parents' files, and the files beside them that these import."""
-    waiting = [Path(f) for parent in plugin.__mro__ if parent is not object and (f := inspect.getsourcefile(parent))]
-    files: set[Path] = set()
-    while waiting:
-        file = waiting.pop()
-        if file not in files:
-            files.add(file)
-            waiting += siblings(file)
-    return hash_files(sorted(files, key=lambda file: file.name))
-
-
-def siblings(file: Path) -> list[Path]:
-    """The files in a Python file's own folder that it imports."""
-    modules: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            modules += [name.name for name in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules.append(node.module)
-    near = [file.parent / f"{module.rpartition('.')[2]}.py" for module in modules]
-    return [path for path in near if path.is_file()]
-
-
-def hash_files(paths: list[Path]) -> str:
-    """A hash of the code in Python files that comments, docstrings, layout and the version of Python do not change."""
-    return hashlib.sha256("\n".join(essence(path.read_text()) for path in paths).encode()).hexdigest()[:16]
-
-
-def essence(code: str) -> str:
-    """Code as its syntax tree, docstrings removed."""
-    tree = ast.parse(code)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:]
-    return shape(tree)
-
-
-def shape(node: object) -> str:
-    """A syntax tree as text; what is empty is left out, because versions of Python differ in it (`ast.dump` does)."""
-    if isinstance(node, ast.AST):
-        fields = [f"{name}={shape(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
-        return f"{type(node).__name__}({', '.join(fields)})"
-    return f"[{', '.join(map(shape, node))}]" if isinstance(node, list) else repr(node)

@@ -1,4 +1,4 @@
-"""A few images as the sweep saw them: clean, noisy, purified, with the class that each draw was given."""
+"""Example images of a sweep: clean, noisy and purified, with the predicted class of each draw."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COUNT = 8
 
 
 def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
-    """The first estimation draw of `COUNT` images, by every cell that works.
+    """The first estimation draw of `COUNT` images in every cell that did not fail.
 
     Raises:
-        RuntimeError: none came back in the preset's `timeout`.
+        RuntimeError: no result within the preset's `timeout`.
     """
     step = max(1, len(plan.images) // COUNT)
     images = [plan.images[i] for i in range(0, len(plan.images), step)][:COUNT]
@@ -29,7 +29,7 @@ def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Exam
         try:
             noisy, purified, predicted = shown.result(plan.preset.timeout)
         except (PluginFault, LoadError):
-            continue  # the sweep has said why, or has long been done
+            continue  # the sweep has reported the error
         except TimeoutError as error:
             raise RuntimeError(overdue(plan.preset.timeout, named(cell))) from error
         panels.append(Panel(cell.label, cell.sigma, as_bytes(noisy), as_bytes(purified), predicted))

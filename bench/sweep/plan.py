@@ -1,4 +1,4 @@
-"""From a preset to the cells of a sweep: plugins resolved, weights verified, everything hashed. Loads no network."""
+"""From a preset to the cells of a sweep: plugins resolved, weights verified, identities hashed. Loads no network."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ import bench
 from bench import data
 from bench.certify import rules
 from bench.certify.base import Certifier
+from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
 from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins import registry as plugins
-from bench.plugins.fingerprint import files_hash, network_hash
-from bench.provenance import EXTRAS, LIBRARIES, ROOT, git_revision, library_version
+from bench.plugins.fingerprint import plugin_hash, source
+from bench.provenance import EXTRAS, LIBRARIES, git_revision, library_version
 from bench.records import Cell, Counts
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
-from purifiers.nets.hub.cards import WeightsError, verify
+from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
+from purifiers.nets import NETS_VERSION
+from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
+PART = "test"  # of a data set: what a sweep certifies
+
 
 class PlanError(PurifyBenchError):
-    """A sweep cannot be planned: something that the preset names is missing; the message says what and the remedy."""
+    """A plugin, network or data set of a preset is missing; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Plan:
         split: the test images.
         images: indices of those that are certified.
         weights: role -> network, as `purifiers.nets.load` takes it.
-        plugin_files: kind -> plugin name -> path, for plugins given by path.
+        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
         families: purifier name -> family, for the pictures.
-        preprocessing: what the classifier does to an image before its network sees it.
-        tuning: what was measured to settle how the cells compute; empty where nothing was left to `auto`.
+        preprocessing: steps between an image and the classifier's network.
+        tuning: the measurements behind the choice of `auto` options; empty if there were none.
     """
 
     preset: Preset
@@ -64,47 +69,38 @@ class Plan:
         return rules.of_sweep(self.preset.model_dump(), cell.sigma)
 
     def refuse_votes(self, counts: Sequence[Counts]) -> None:
-        """Raise ValueError where the classifier tells another number of classes apart than the images have.
+        """Raise ValueError if the numbers of classes of the classifier and of the data set differ.
 
-        A table of images without names for its classes has at least as many as its labels say.
+        A table of images without class names has at least as many classes as its largest label.
         """
         classes = self.split.classes
         numbered = self.split.dataset == "parquet" and classes == tuple(map(str, range(len(classes))))
-        for told in {len(c.votes) for c in counts}:
-            if told < len(classes) or (told > len(classes) and not numbered):
+        for count in {len(c.votes) for c in counts}:
+            if count < len(classes) or (count > len(classes) and not numbered):
                 raise ValueError(
-                    f"the classifier {self.preset.classifier.name!r} tells {told} classes apart, and "
-                    f"{self.split.title} has {len(classes)} ({', '.join(classes[:3])}, ...): its votes mean other "
-                    "classes. Give a --classifier that was trained on these, or a preset with its data set"
+                    f"the classifier {self.preset.classifier.name!r} has {count} classes, and {self.split.title} has "
+                    f"{len(classes)} ({', '.join(classes[:3])}, ...), so its votes mean other classes. Give a "
+                    "--classifier that was trained on these, or a preset with its data set"
                 )
 
 
 def plan(preset: Preset, device_type: str) -> Plan:
-    """Resolve everything that a preset names; published networks that are not here are downloaded.
+    """Resolve everything that a preset names; published networks are downloaded if they are missing.
 
     Raises:
-        PlanError, plugins.PluginError, data.DataError: what is named cannot be had.
+        PlanError, PluginError, DataError: something is missing; the message names it.
     """
     purifiers, classifier, weights = resolve(preset)
     weights = {role: fetched(role, preset.networks[role]) for role in weights}
-    split = data.load(preset.dataset, "test", preset.data, preset.size)
-    if split.dataset != preset.dataset:  # other images than were asked for are called what they are
+    split = data.load(preset.dataset, PART, preset.data, preset.size)
+    if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     try:
         images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     except ValueError as error:
         raise PlanError(str(error)) from error
-    shared = {
-        "noise": plugins.hash_files([ROOT / "bench" / "engine" / "noise.py"]),
-        "engine": plugins.hash_files(
-            [ROOT / "bench" / "engine" / f"{name}.py" for name in ("engine", "loader", "compute")]
-        ),
-        "purifier nets": plugins.hash_files(sorted((ROOT / "purifiers" / "nets").rglob("*.py"))),
-        "classifier nets": plugins.hash_files(sorted((ROOT / "classifiers" / "nets").glob("*.py"))),
-        "classifier": plugins.code_hash(type(classifier)),
-        "classifier weights": files_hash(classifier_files(classifier)),
-    }
-    data_hash = split.fingerprint()
+    classifier_files(classifier)
+    versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
         Cell(
             purifier=purifier.name,
@@ -112,16 +108,18 @@ def plan(preset: Preset, device_type: str) -> Plan:
             classifier=classifier.name,
             classifier_parameters=plugins.parameters(classifier),
             dataset=preset.dataset,
-            data_hash=data_hash,
+            split=PART,
             sigma=sigma,
             seed=preset.seed,
             precision=preset.precision,
             device_type=device_type,
+            versions=versions | ({"nets": NETS_VERSION} if purifier.networks else {}),
             hashes={
-                **shared,
+                "purifier": plugin_hash(type(purifier)),
+                **{f"network {role}": find(weights[role]).identity() for role in purifier.networks},
+                "classifier": plugin_hash(type(classifier)),
+                "classifier weights": classifier.identity(),
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
-                "purifier": plugins.code_hash(type(purifier)),
-                **{f"network {role}": network_hash(weights[role]) for role in purifier.networks},
             },
         )
         for sigma in preset.sigmas
@@ -146,15 +144,15 @@ def plan(preset: Preset, device_type: str) -> Plan:
 
 
 def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]:
-    """The purifiers (as named, and made), the classifier and the weight files of a preset; imports no torch.
+    """The purifiers (name and plugin), the classifier and the networks of a preset; imports no torch.
 
     Raises:
-        PlanError, plugins.PluginError: as `plan`.
+        PlanError, PluginError: as `plan`.
     """
     purifiers = [(p.name, plugins.create(plugins.PURIFIER, p.name, p.parameters)) for p in preset.purifiers]
     files: dict[str, str] = {}
     for _, purifier in purifiers:
-        file = plugins.source(type(purifier))
+        file = source(type(purifier))
         if files.setdefault(purifier.name, file) != file:
             raise PlanError(
                 f"two purifiers are called {purifier.name!r}: {files[purifier.name]} and {file}; rename one"
@@ -167,10 +165,10 @@ def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]
 
 
 def classifier_files(classifier: Any, download: bool = True) -> tuple[Path, ...]:
-    """The files that decide what a classifier says, its configuration read once; none while it is yet to be downloaded.
+    """The files of a classifier, after a check that they exist; none if they must be downloaded first.
 
     Raises:
-        PlanError: they cannot be had.
+        PlanError: they are missing and cannot be downloaded.
     """
     try:
         files = classifier.files(download)
@@ -186,8 +184,7 @@ def classifier_files(classifier: Any, download: bool = True) -> tuple[Path, ...]
 
 
 def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
-    """The network of every role that the purifiers ask for: ours checked against its card; published ones by path, or
-    by name while they are not here."""
+    """Role -> network, for every role of the purifiers; our own files are verified, missing ones stay a name."""
     weights = {}
     for purifier in purifiers:
         for role in purifier.networks:
@@ -199,7 +196,7 @@ def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
             try:
                 source = find(preset.networks[role])
                 if source.is_card:
-                    verify(source.path)
+                    source.identity()
             except WeightsError as error:
                 raise PlanError(f"network {role!r}: {error}") from error
             weights[role] = str(source) if source.present else preset.networks[role]
@@ -207,7 +204,7 @@ def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
 
 
 def fetched(role: str, network: str) -> str:
-    """A network as the engine loads it, downloaded first if need be; raises PlanError where it cannot be had."""
+    """A network as the engine loads it, downloaded if it is missing; raises PlanError if that fails."""
     try:
         return str(obtain(network))
     except WeightsError as error:
@@ -215,7 +212,7 @@ def fetched(role: str, network: str) -> str:
 
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
-    """What a run ran on: versions, machine, the preset, labels of its images; nothing that names a person or a path."""
+    """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
     return {
         "format": 1,
         "purifybench": bench.__version__,
@@ -235,4 +232,5 @@ def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
         "families": plan.families,
         "classes": list(plan.split.classes),
         "labels": {str(i): label for i, label in plan.labels.items()},
+        "pixels": {str(i): plan.split.pixel_hash(i) for i in plan.images},
     }

@@ -1,11 +1,11 @@
-"""One run: from a preset to a results folder with counts, exports, example images and a summary."""
+"""One run: from a preset to a results folder with counts, exports and example images."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from bench.engine.engine import Engine
 from bench.executors.base import Executor
 from bench.executors.local import InProcess, Processes
 from bench.records import Cell
-from bench.store.database import StoreError
+from bench.store.database import DATABASE, StoreError
 from bench.store.examples import FILE as EXAMPLES
 from bench.store.examples import write_examples
-from bench.store.run import export, read_run
+from bench.store.run import MANIFEST, export, read_run
 from bench.store.store import Store
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, manifest, plan
@@ -28,7 +28,7 @@ from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle
 
-FACTS = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # of each part of a run
+SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
 
 def run(
@@ -37,27 +37,29 @@ def run(
     observe: Callable[[Sequence[Cell], int], AbstractContextManager[Observer]],
     notify: Callable[[str], object],
 ) -> dict[str, str]:
-    """Run a sweep into a folder, or continue it; returns why cells failed, by key.
+    """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
-    Ctrl-C and SIGTERM finish the batches that are under way; a second one does not wait for them.
+    Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them.
 
     Parameters:
         observe: makes the observer of a sweep of these cells and so many images.
-        notify: is told what goes on.
+        notify: called with messages.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; what was counted is stored.
-        ValueError, RuntimeError, PlanError, DataError, StoreError: it cannot run, or a worker died; as they say.
+        PurifyBenchError, ValueError, RuntimeError: the sweep cannot run, or workers died; the message says which.
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     executor: Executor | None = None
     try:
         planned, devices, executor = prepare(preset, notify)
+        refuse_hidden_cells(planned, folder)
         with Store(folder) as store:
             refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
             refuse_another_rule(planned, store)
+            refuse_changed_images(planned, store)
             with observe(planned.cells, len(planned.images)) as progress:
-                record = continued(manifest(planned, devices), store.manifest(), store.size())
+                record = with_sessions(manifest(planned, devices), store.manifest(), store.size())
                 store.begin(planned.cells, record)
                 energy = energy_since(devices)
                 with asked_to_stop(notify) as stop:
@@ -76,11 +78,11 @@ def run(
                 if outcome.stopped:
                     raise KeyboardInterrupt
                 ended = datetime.now(UTC).isoformat(timespec="seconds")
-                ran = record if outcome.draws else without_latest(record)
-                told = {"occupancy": outcome.occupancy, **energy()}
+                record = record if outcome.draws else without_latest(record)
+                costs = {"occupancy": outcome.occupancy, **energy()}
                 if outcome.start_s:
-                    told["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
-                store.describe({**ran, "ended": ended, **told})
+                    costs["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
+                store.describe({**record, "ended": ended, **costs})
             if outcome.occupancy is not None:
                 notify(f"batches were {outcome.occupancy:.1%} full")
             written = read_run(folder)
@@ -93,7 +95,7 @@ def run(
                 write_examples(folder, examples)
     except BaseException:
         if executor is not None:
-            executor.abandon()  # nobody would store what is still under way
+            executor.abandon()  # nobody would store its results
         raise
     finally:
         if executor is not None:
@@ -104,46 +106,88 @@ def run(
 
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Turns what the system refuses into a StoreError: the counts are in the database by now."""
+    """Turn an OSError inside the context into a StoreError that names the remedy."""
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error}). What was counted is stored; make room, and the same command goes on"
+            f"{folder} cannot be written ({error}). All counts are stored: make room and run the same command again"
         ) from error
 
 
-def continued(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
-    """A manifest that remembers on what the earlier parts of its run ran: counts of several may lie side by side.
+def with_sessions(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
+    """The new manifest with the sessions and the pixel hashes of the one before.
 
     Parameters:
-        blocks: that are stored as this part begins. A part that began with as many stored none.
+        blocks: stored at the beginning of this session. An earlier session with as many stored none, and is dropped.
     """
-    earlier = before.get("sessions") or ([{k: before.get(k) for k in FACTS}] if before else [])
-    counted = [part for part in earlier if part.get("blocks") != blocks]
-    return {**record, "sessions": [*counted, {**{k: record[k] for k in FACTS}, "blocks": blocks}]}
+    earlier = before.get("sessions") or ([{k: before.get(k) for k in SESSION}] if before else [])
+    earlier = [session for session in earlier if session.get("blocks") != blocks]
+    sessions = [*earlier, {**{k: record[k] for k in SESSION}, "blocks": blocks}]
+    return {**record, "sessions": sessions, "pixels": before.get("pixels", {}) | record["pixels"]}
 
 
 def without_latest(record: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a run whose latest part counted nothing: what the earlier ones ran on made the counts."""
+    """The manifest without its latest session, which counted nothing."""
     *earlier, _ = record["sessions"]
-    return {**record, **{k: earlier[-1][k] for k in FACTS}, "sessions": earlier} if earlier else record
+    return {**record, **{k: earlier[-1][k] for k in SESSION}, "sessions": earlier} if earlier else record
 
 
 def refuse_another_rule(planned: Plan, store: Store) -> None:
-    """Raise ValueError where the folder holds counts of the same cell that another stopping rule asked for.
+    """Raise ValueError if the folder holds counts of a planned cell under another stopping rule.
 
-    To change the rule, its radii or its constants after looking at what it stopped at is to test twice.
+    A rule that is changed after a look at its results tests the same hypothesis twice.
     """
     stored = [cell for cell in store.cells() if "rule" in cell.hashes or "rule" in planned.cells[0].hashes]
     for cell in planned.cells:
         if any(other.key != cell.key and without_rule(other).key == without_rule(cell).key for other in stored):
             raise ValueError(
-                f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} that another stopping rule "
-                f"asked for; now it is to be {planned.certifier(cell).rule}. A rule, its radii and its constants are "
-                f"fixed before the first draw: go on as before, or give another --out (and, where you choose the new "
-                f"rule because of what the old one gave, another --seed). `--certifier anytime` may be extended freely"
+                f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} under another stopping rule "
+                f"than {planned.certifier(cell).rule}. A rule, its radii and its constants are fixed before the first "
+                f"draw: keep the old rule, or give another --out (and another --seed if you choose the new rule "
+                f"because of the results of the old one). `--certifier anytime` may be extended freely"
             )
+
+
+def refuse_changed_images(planned: Plan, store: Store) -> None:
+    """Raise ValueError if the folder counted other pixels, or another label, for an image of the plan."""
+    manifest = store.manifest()
+    pixels, labels = manifest.get("pixels", {}), manifest.get("labels", {})
+    for image in planned.images:
+        number, label = str(image), int(planned.split.labels[image])
+        if pixels.get(number, now := planned.split.pixel_hash(image)) != now or labels.get(number, label) != label:
+            raise ValueError(
+                f"image {image} of {planned.split.title} is not the image that {store.folder} counted: its pixels or "
+                "its label changed. Restore the data set, or give another --out"
+            )
+
+
+def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
+    """Raise ValueError if a new sweep would hide exported results behind cells of another identity.
+
+    The reading commands show the cells of the latest sweep only. A folder with a database is a run in the making,
+    whose cells may change with the code of a plugin; a folder of exports is a result.
+    """
+    if (folder / DATABASE).is_file() or not (folder / MANIFEST).is_file():
+        return
+    stored = {(c.purifier, str(dict(c.parameters)), c.sigma): c for c in read_run(folder).cells.values()}
+    for cell in planned.cells:
+        old = stored.get((cell.purifier, str(dict(cell.parameters)), cell.sigma), cell)
+        if old.key != cell.key:
+            changes = ", ".join(differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
+            raise ValueError(
+                f"{folder} holds results of {cell.label} at sigma = {cell.sigma:g} with another identity ({changes}); "
+                "a new sweep would hide them. Read them with `bench summary` (`--alpha` reads the same counts at "
+                "another alpha), or give another --out"
+            )
+
+
+def differences(old: Cell, new: Cell) -> list[str]:
+    """Names of the facts in which two cells differ."""
+    a, b = asdict(old), asdict(new)
+    parts = {"hashes", "versions", "compute"}
+    plain = [name for name in a if name not in parts and a[name] != b[name]]
+    return plain + [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
 
 
 def without_rule(cell: Cell) -> Cell:
@@ -151,7 +195,7 @@ def without_rule(cell: Cell) -> Cell:
 
 
 def prepare(preset: Preset, notify: Callable[[str], object]) -> tuple[Plan, list[str], Executor]:
-    """Plan a sweep for the devices that there are; the plan, the devices, and what runs tasks on them."""
+    """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
         planned = settle(plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
@@ -178,7 +222,7 @@ def images_of(planned: Plan) -> dict[int, np.ndarray]:
 
 
 def start(planned: Plan, devices: list[str], notify: Callable[[str], object] = lambda message: None) -> Executor:
-    """The executor of a plan on this machine: this process for one device, a process for each otherwise."""
+    """The executor of a plan on this machine: this process for one device, one process per device for more."""
     images = images_of(planned)
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files, notify)
@@ -188,14 +232,14 @@ def start(planned: Plan, devices: list[str], notify: Callable[[str], object] = l
 
 @contextmanager
 def asked_to_stop(notify: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came; the second one interrupts at once."""
+    """A function that tells whether Ctrl-C or SIGTERM came; the second one interrupts at once."""
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
         if came:
             raise KeyboardInterrupt
         came.append(number)
-        notify("stopping: the batches that are under way are finished and stored; once more to stop at once")
+        notify("stopping: running batches are finished and stored; press again to stop at once")
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

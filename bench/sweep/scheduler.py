@@ -1,4 +1,4 @@
-"""Drive a sweep: pack what the certifiers still need into tasks, keep the executor busy, store what comes back."""
+"""Drive a sweep: pack the draws that certifiers need into tasks, keep the executor busy, store the counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bench.certify.base import Certifier, Tally
 from bench.engine.checks import PluginFault
@@ -14,22 +15,21 @@ from bench.executors.base import Executor, died, named, overdue
 from bench.records import Block, Cell, Counts, Task
 from bench.store.store import Store
 
-AHEAD = 64  # blocks that a batch looks through for those that fit
-OPEN = 4  # cells that are worked on together: the next ones fill the batches that the last images of one leave empty
+AHEAD = 64  # blocks that are tried to fill the rest of a batch
+OPEN = 4  # cells counted together: later ones fill the batches that the last images of a cell leave half empty
 
 
 @dataclass
 class CellProgress:
-    """The state of one cell: what is counted, what is in flight, what can be made next. Pure bookkeeping.
+    """The state of one cell: counted blocks, blocks in flight, blocks that can be made next. Pure bookkeeping.
 
-    Images are asked about when their blocks are wanted, and their votes are kept until they are decided: those of all
-    images together would be millions.
+    Votes are held only of images that are being worked on; those of all images would be millions.
 
     Attributes:
         labels: true class of every image that is certified.
-        counted: what is stored of an image.
-        tallies: what is counted of the images that are worked on.
-        awaited: image -> blocks that were asked for and are not there yet.
+        counted: image -> stored tally.
+        tallies: of the images that are being worked on.
+        awaited: image -> number of requested blocks that are not counted yet.
     """
 
     cell: Cell
@@ -48,7 +48,7 @@ class CellProgress:
     def resume(
         cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
-        """Continue from what is counted; raises ValueError where it cannot be read at the draws asked for."""
+        """Continue from stored counts; raises ValueError if the certifier cannot read them."""
         progress, begun = cls(cell, certifier, labels, counted), set(counted)
         for image, label in labels.items():
             if image in begun and not certifier.missing(tally_of(image, label, counted)):
@@ -58,13 +58,13 @@ class CellProgress:
         return progress
 
     def fill(self, draws: int) -> int:
-        """Queue blocks of at least as many draws where there are any; returns how many are queued."""
+        """Queue blocks until there are as many draws, if possible; returns the number of queued draws."""
         while self.draws_ready < draws and self.unasked:
             self.ask(self.unasked.popleft())
         return self.draws_ready
 
     def ask(self, image: int) -> bool:
-        """Queue what the certifier still needs of an image; returns whether it needs nothing more."""
+        """Queue the blocks that the certifier needs of an image; returns True if the image is decided."""
         if image not in self.tallies:
             self.tallies[image] = tally_of(image, self.labels[image], self.counted)
         requests = self.certifier.missing(self.tallies[image])
@@ -96,9 +96,9 @@ class CellProgress:
         return Task(self.cell, tuple(taken))
 
     def give(self, counts: Sequence[Counts]) -> int:
-        """Take in what was counted; returns how many images it decided.
+        """Add counts; returns the number of images that they decided.
 
-        The certifier is asked again when all that it asked for is there, not after every block.
+        The certifier is asked again once all requested blocks of an image are counted.
         """
         self.flying -= len(counts)
         for c in counts:
@@ -112,20 +112,20 @@ class CellProgress:
 
 
 def tally_of(image: int, label: int, counted: Mapping[int, Tally]) -> Tally:
-    """What is counted of an image of a sweep, with its label; an empty tally where there is nothing."""
+    """The stored tally of an image, with its label; an empty one if nothing is stored."""
     return replace(counted.get(image) or Tally({}, {}), image=image, label=label)
 
 
 @dataclass
 class Outcome:
-    """How a sweep went.
+    """The outcome of a sweep.
 
     Attributes:
-        errors: why cells failed, by key.
-        draws, batches: counted now.
-        batch: draws that a full batch holds.
-        stopped: whether it was asked to stop before all was counted.
-        start_s: seconds that workers took to load, compile and warm up, together, by these names; in no block's cost.
+        batch: draws of a full batch.
+        errors: of failed cells, by key.
+        draws, batches: counted in this session.
+        stopped: the user stopped the sweep before its end.
+        start_s: seconds of loading, compiling and warming up in all workers, by name; not part of any block's cost.
     """
 
     batch: int
@@ -142,7 +142,7 @@ class Outcome:
 
     @property
     def occupancy(self) -> float | None:
-        """Draws in a batch on average, as a share of what it holds; None where nothing had to be counted."""
+        """Mean share of a batch that is filled; None if nothing was counted."""
         return self.draws / (self.batches * self.batch) if self.batches else None
 
 
@@ -160,17 +160,18 @@ def sweep(
 ) -> Outcome:
     """Count until every image of every cell is decided.
 
-    A plugin that misbehaves ends its own cell. Workers that die again and again end the sweep: what was stored stays.
+    A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep; stored
+    counts stay.
 
     Parameters:
         labels: true class of every image that is certified.
         timeout: seconds in which at least one batch must come back.
-        stop: asked before every batch; once it says yes, the batches that are under way are finished and stored.
-        check: looks at counts before they are stored, and raises where they cannot be of this sweep.
+        stop: called before every batch; once it returns True, running batches are finished and stored.
+        check: called with counts before they are stored; raises if they cannot belong to this sweep.
 
     Raises:
-        RuntimeError: workers died again and again, or no batch came back in time.
-        Exception: what `check` raises; what came back beside it is stored.
+        RuntimeError: workers kept dying, or no batch came back in time.
+        Exception: from `check`; other counts that came back are stored first.
     """
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
@@ -196,7 +197,7 @@ def sweep(
                 open_cells.append(progress)
                 observer.cell_started(cell, progress.decided)
                 continue
-            if progress is None and len(flights) < executor.workers:  # a worker would idle: better a part of a batch
+            if progress is None and len(flights) < executor.workers:  # a partial batch is better than an idle worker
                 progress = max((p for p in open_cells if p.ready), key=lambda p: p.draws_ready, default=None)
             if progress is None:
                 break
@@ -207,19 +208,19 @@ def sweep(
         if flights and not landed:
             executor.abandon()
             raise RuntimeError(overdue(timeout or 0.0, named_all(flights.values())))
-        ended: Exception | None = None  # raised when all that came back is stored
-        on_the_way = list(flights.values())
+        ended: Exception | None = None  # raised after all finished batches are stored
+        in_flight = list(flights.values())
         for future in landed:
             progress = flights.pop(future)
             try:
                 counts = future.result()
                 check(counts)
             except PluginFault as fault:
-                if progress in open_cells:  # or its cell has failed already
-                    end(progress, str(fault))
+                if progress in open_cells:  # else its cell has failed before
+                    end(progress, _kept(fault, store.folder, progress.cell))
                 continue
             except Exception as error:
-                ended = RuntimeError(died(named_all(on_the_way))) if isinstance(error, BrokenProcessPool) else error
+                ended = RuntimeError(died(named_all(in_flight))) if isinstance(error, BrokenProcessPool) else error
                 continue
             store.add(counts)
             outcome.add(counts)
@@ -233,14 +234,14 @@ def sweep(
 
 
 def named_all(progresses: Iterable[CellProgress]) -> str:
-    """The cells of some batches, as a message names them."""
+    """The names of cells for a message."""
     return ", ".join(sorted({named(p.cell) for p in progresses}))
 
 
 def refuse_unreadable(
     cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], labels: Mapping[int, int], store: Store
 ) -> None:
-    """Raise ValueError where stored counts cannot be read at the draws asked for, before a run touches its folder."""
+    """Raise ValueError if the certifiers cannot read the stored counts, before the run changes its folder."""
     for cell in cells:
         certifier, counted = certifier_of(cell), store.tallies(cell.key)
         for image in set(counted) & set(labels):
@@ -248,13 +249,26 @@ def refuse_unreadable(
 
 
 class Observer:
-    """Is told how a sweep goes; this one keeps silent."""
+    """Receives the events of a sweep; this one ignores them."""
 
     def cell_started(self, cell: Cell, decided: int) -> None:
-        """A cell is opened; `decided` of its images need nothing more."""
+        """A cell begins; `decided` of its images are decided already."""
 
     def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
-        """Blocks were stored; `decided` more images have their certificate."""
+        """Blocks were stored; they decided so many more images."""
 
     def cell_ended(self, cell: Cell, error: str | None) -> None:
-        """A cell is complete, or failed."""
+        """A cell is complete, or failed with an error."""
+
+
+def _kept(fault: PluginFault, folder: Path, cell: Cell) -> str:
+    """Keep the traceback of a fault in the results folder; returns the message with its place."""
+    if not fault.traceback:
+        return str(fault)
+    path = folder / "tracebacks" / f"{cell.key}.txt"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(fault.traceback)
+    except OSError:
+        return str(fault)  # the message matters more than its traceback
+    return f"{fault}; traceback in {path}"

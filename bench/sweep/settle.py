@@ -1,6 +1,6 @@
-"""Settle what a preset leaves to `auto`, by what a device answers that is asked what computes fastest there.
+"""Replace `auto` in a plan by the way of computing that is measured to be fastest on a device.
 
-The choice, never `auto`, is part of a cell's identity, and the manifest records what was measured.
+The choice, never `auto`, is part of a cell's identity, and the manifest records the measurements.
 """
 
 from __future__ import annotations
@@ -11,70 +11,70 @@ from typing import Any
 
 import numpy as np
 
-from bench.engine.autotune import Question, answer
-from bench.engine.compute import refuse_unsupported
+from bench.engine.autotune import AUTO, TuningRequest, tune
+from bench.engine.compute import DEFAULT_ROWS, refuse_unsupported
 from bench.engine.devices import prepare_device
 from bench.engine.loader import Loader
-from bench.engine.trials import How
+from bench.engine.trials import ComputeConfig
 from bench.sweep.plan import Plan
 from bench.sweep.preset import Plugin
 
-Ask = Callable[[Question], dict[str, Any]]
-IMAGES = 16  # that travel with a question
+SAMPLE = 16  # images in a request
 
 
 def settle(
-    planned: Plan, device: str, ask: Ask | None = None, notify: Callable[[str], object] = lambda _: None
+    planned: Plan,
+    device: str,
+    measure: Callable[[TuningRequest], dict[str, Any]] | None = None,
+    notify: Callable[[str], object] = lambda _: None,
 ) -> Plan:
     """A plan whose cells say how they compute.
 
     Parameters:
-        device: where the networks will run; its kind suffices where `ask` is given.
-        ask: has a question answered there, as `choice.answer`; left out, it is answered here.
-        notify: is told when measuring begins here.
+        device: of the networks, such as `cuda:0`; its kind suffices if `measure` is given.
+        measure: measures on another machine, as `autotune.tune` does here; None: measure here.
+        notify: called with a message before measuring begins here.
 
     Raises:
-        ValueError: the device cannot do what is asked for.
+        ValueError: the device does not support an option.
         LoadError: a network cannot be loaded or compiled.
     """
     refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
-    question = question_of(planned)
-    if not question.open:
-        how = {name: value for name, value in question.asked.items() if name != "batch"}
-        return apply(planned, How(**how), question.asked["batch"], {})
-    found = ask(question) if ask else answer(question, loader_of(planned, device), notify)
-    return apply(planned, How(**found["chosen"]), int(found["batch"]), {"asked": dict(question.asked), **found})
+    request = _request(planned, device.split(":")[0])
+    if not request.open:
+        options = {name: value for name, value in request.options.items() if name != "batch"}
+        return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
+    result = measure(request) if measure else tune(request, _loader(planned, device), notify)
+    record = {"asked": dict(request.options), **result}
+    return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def question_of(planned: Plan) -> Question:
-    """What a plan leaves open."""
-    asked = {name: getattr(planned.preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
-    if planned.preset.compile == "no":
-        asked["rows"] = 0
-    asked["classifier"] = planned.cells[0].classifier_parameters.get("precision")
-    images = np.stack([planned.split.images[i] for i in planned.images[:IMAGES]])
-    return Question(asked, planned.cells, images)
+def _request(planned: Plan, device_type: str) -> TuningRequest:
+    """What a plan leaves to `auto`."""
+    preset = planned.preset
+    options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
+    if preset.compile == "no" and preset.rows == AUTO:
+        options["rows"] = DEFAULT_ROWS[device_type]  # eager networks are about as fast with any number
+    options["classifier"] = planned.cells[0].classifier_parameters.get("precision")
+    images = np.stack([planned.split.images[i] for i in planned.images[:SAMPLE]])
+    return TuningRequest(options, planned.cells, images)
 
 
-def loader_of(planned: Plan, device: str) -> Loader:
-    """What loads the networks of a plan on a device of this machine."""
+def _loader(planned: Plan, device: str) -> Loader:
     shape = planned.split.images[planned.images[0]].shape
     return Loader(planned.weights, prepare_device(device), shape, planned.plugin_files)
 
 
-def apply(planned: Plan, how: How, batch: int, record: dict[str, Any]) -> Plan:
+def _apply(planned: Plan, config: ComputeConfig, batch: int, record: dict[str, Any]) -> Plan:
     """The plan with a choice made."""
-    update: dict[str, Any] = {k: v for k, v in asdict(how).items() if k not in ("classifier", "rows")} | {
-        "batch": batch
-    }
-    if how.compile != "no":
-        update["rows"] = how.rows
-    if how.classifier is not None:
-        given = planned.preset.classifier
-        update["classifier"] = Plugin(**{"name": given.name, **given.parameters, "precision": how.classifier})
+    update = {name: value for name, value in asdict(config).items() if name != "classifier"} | {"batch": batch}
+    if config.classifier is not None:
+        classifier = planned.preset.classifier
+        parameters = {"name": classifier.name, **classifier.parameters, "precision": config.classifier}
+        update["classifier"] = Plugin(**parameters)
     return replace(
         planned,
         preset=planned.preset.model_copy(update=update),
-        cells=[how.of(cell) for cell in planned.cells],
+        cells=[config.apply(cell) for cell in planned.cells],
         tuning=record,
     )

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from purifiers.nets.denoisers import LevelledDenoiser
 
+# Part of a result's identity. Raise it when the code in this package computes other numbers from the same weights: the
+# golden-vote tests fail when counts change without it.
+NETS_VERSION = 1
+
 
 def load(
     source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"

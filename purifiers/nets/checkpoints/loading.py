@@ -17,10 +17,10 @@ from purifiers.nets.checkpoints.safe_pickle import read_pickle
 from purifiers.nets.checkpoints.state import Checkpoint, some
 from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.denoisers import MEAN_LABEL, LevelledDenoiser
-from purifiers.nets.hub.cards import Card, WeightsError, fingerprint, read_card, verify
+from purifiers.nets.hub import files
+from purifiers.nets.hub.cards import Card, WeightsError, fingerprint
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.files import assemble, save
-from purifiers.nets.hub.files import load as load_card
 from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
@@ -104,9 +104,9 @@ def load(
     source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"
 ) -> LevelledDenoiser:
     """As `purifiers.nets.load`."""
-    found = settle(source, kind)
-    denoiser = load_card(found.path) if found.is_card else read(found)[1]
-    denoiser.label = label_number(found.label if label is None else str(label), denoiser.classes)
+    place = locate(source, kind)
+    _, denoiser = read(place)
+    denoiser.label = label_number(place.label if label is None else str(label), denoiser.classes)
     return denoiser.to(device)
 
 
@@ -115,44 +115,41 @@ def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Pa
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} must end in .safetensors")
-    found = settle(source, kind)
-    card, denoiser = read(found)
-    origin = {"name": found.name, "sha256": {file.name: fingerprint(file) for file in found.files()}}
-    made = replace(card, training={**card.training, "converted from": origin})
-    return save(path, denoiser.network, made, precision=torch.float32)
+    place = locate(source, kind)
+    card, denoiser = read(place)
+    origin = {"name": place.name, "sha256": {file.name: fingerprint(file) for file in place.files()}}
+    return save(path, denoiser.network, replace(card, training={"converted from": origin}), precision=torch.float32)
 
 
-def settle(source: str | Path, kind: str | None) -> Source:
-    """Where a network is, downloaded if need be; raises WeightsError for a kind that there is none of."""
-    found = obtain(source)
+def locate(source: str | Path, kind: str | None) -> Source:
+    """The source of a network, downloaded if it is absent; raises WeightsError for an unknown kind."""
+    place = obtain(source)
     if kind is not None and kind not in KINDS and kind not in words():
         kinds = "; ".join(f"{name}: {about}" for name, about in KINDS.items())
         raise WeightsError(f"unknown kind {kind!r}. Known: {kinds}")
-    return replace(found, kind=kind or found.kind)
+    return replace(place, kind=kind or place.kind)
 
 
-def read(found: Source) -> tuple[Card, LevelledDenoiser]:
-    """A network and the card that describes it; raises WeightsError that names the file."""
+def read(place: Source) -> tuple[Card, LevelledDenoiser]:
+    """A network and its description; raises WeightsError that names the file."""
     try:
-        checkpoint = read_own(found.path) if found.is_card else read_path(found.path, found.kind)
+        if place.path.is_dir() and not repository.is_one(place.path):
+            place = replace(place, path=only_weights(place.path))
+        if place.is_card:
+            return files.read(place.path)
+        checkpoint = read_published(place.path, place.kind)
         return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
     except WeightsError as error:
-        raise WeightsError(f"{found.path} cannot be loaded: {error}") from error
+        if str(place.path) in str(error):
+            raise
+        raise WeightsError(f"{place.path} cannot be loaded: {error}") from error
 
 
-def read_own(path: Path) -> Checkpoint:
-    return Checkpoint(read_card(verify(path)), read_safetensors(path))
-
-
-def read_path(path: Path, kind: str | None) -> Checkpoint:
-    """What a file or folder holds, read as the kind that it is."""
+def read_published(path: Path, kind: str | None) -> Checkpoint:
+    """A file or a diffusers folder of another project, read as the kind of network that it holds."""
     if path.is_dir():
-        if repository.is_one(path):
-            choose(["diffusers"], kind, None)
-            return repository.read(path)
-        path = only_weights(path)
-        if path.suffix == ".safetensors" and not (path.parent / CONFIG).is_file():
-            return read_own(path)
+        choose(["diffusers"], kind, None)
+        return repository.read(path)
     beside = path.parent / CONFIG
     state, inside = open_file(path)
     config = {"constructor_kwargs": inside} if inside is not None else None

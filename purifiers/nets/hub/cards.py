@@ -1,13 +1,29 @@
-"""Weight cards: what a file of weights holds and how it was made. Reads no tensor and needs no torch."""
+"""Weight files of this project: identity, checksum and record, read without torch and without the tensors.
+
+A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of everything besides the
+weights that decides the computation, and `sha256`, a checksum over that text, the table of tensors and their bytes. The
+JSON card beside the file is a record for people: how the network was trained. Files written before there were such
+entries have these facts in their card alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 BUNDLED = Path(__file__).parents[2] / "weights"
+FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
+DECISIVE = ("kind", "architecture", "denoiser", "network")  # fields of a card that decide the computation
+LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+# Time stamps of file systems are coarse (2 s on FAT): a file written this recently can change and keep its time stamp.
+SETTLED_NS = 2_000_000_000
+REMEDY = "restore it from the repository, or train the network again"
 
 
 class WeightsError(Exception):
@@ -16,15 +32,15 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class Card:
-    """What a weight file holds: enough to rebuild the network, and the record of its making.
+    """Description of a network: the facts that rebuild it, and the record of its training.
 
     Attributes:
-        kind: a key of `purifiers.nets.hub.files.KINDS`, how the network becomes a denoiser.
+        kind: a key of `purifiers.nets.hub.files.KINDS`, the class of the denoiser.
         architecture: constructor arguments of the network.
-        denoiser: constructor arguments of the denoiser besides the network (levels in units of `u`).
+        denoiser: constructor arguments of the denoiser, except the network (levels in units of `u`).
         training: recipe, seed, steps, seconds, device, losses and validation figures.
         sha256: of the weight file.
-        network: a key of `purifiers.nets.hub.files.NETWORKS`, the network's class.
+        network: a key of `purifiers.nets.hub.files.NETWORKS`, the class of the network.
     """
 
     kind: str
@@ -34,51 +50,132 @@ class Card:
     sha256: str = ""
     network: str = "PixelUNet"
 
+    def facts(self) -> str:
+        """Canonical JSON of the fields that decide the computation."""
+        return canonical({name: getattr(self, name) for name in DECISIVE})
+
+
+class Header(NamedTuple):
+    """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data."""
+
+    metadata: Mapping[str, str]
+    table: str
+    offset: int
+
+
+def canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
 
 def bundled() -> list[str]:
-    """The names of the networks that come with the project."""
+    """Names of the networks that come with the project."""
     return sorted(str(path.relative_to(BUNDLED).with_suffix("")) for path in BUNDLED.rglob("*.safetensors"))
 
 
-def resolve(source: str | Path) -> Path:
-    """The weight file that `source` names: a path, or a bundled one such as `mnist5k/edm`."""
-    for path in (Path(source), BUNDLED / f"{source}.safetensors"):
-        if path.suffix == ".safetensors" and path.is_file():
-            return path
-    raise WeightsError(
-        f"no weights at {source!r}: give a .safetensors file with its .json card beside it, or one of the bundled "
-        f"networks ({', '.join(bundled()) or 'none here'}); `python -m bench train` makes them"
+def missing(name: str | Path) -> WeightsError:
+    """The error for weights that do not exist."""
+    return WeightsError(
+        f"no weights at {str(name)!r}: give a .safetensors file of this project, or one of the bundled networks "
+        f"({', '.join(bundled()) or 'none here'}); `python -m bench train` makes them"
     )
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file."""
+def fingerprint(path: Path, prefix: str = "", offset: int = 0) -> str:
+    """SHA-256 of `prefix` and the content of a file from `offset` on; each file is read once until it changes."""
+    status = path.stat()
+    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
+        return digest(path, prefix, offset)
+    return remembered(path.resolve(), prefix, offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@cache
+def remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
+    return digest(path, prefix, offset)
+
+
+def digest(path: Path, prefix: str, offset: int) -> str:
+    """As `fingerprint`, always computed from the file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(offset)
+        return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()
+
+
+def read_header(path: Path) -> Header:
+    """The header of a safetensors file.
+
+    Raises:
+        ValueError: the file does not begin with one.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= LARGEST_HEADER:
+            raise ValueError("it is cut off or damaged: no safetensors header")
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        raise ValueError("it is cut off or damaged: its header is no table of tensors")
+    return Header(metadata, canonical(header), 8 + length)
+
+
+def has_facts(path: Path) -> bool:
+    """Whether a file carries the metadata of this project; False for an unreadable one."""
+    try:
+        return FACTS in read_header(path).metadata
+    except (OSError, ValueError):
+        return False
 
 
 def read_card(path: Path) -> Card:
-    """The card beside a weight file; raises WeightsError where it is missing or unreadable."""
+    """The card beside a weight file; raises WeightsError if it is missing or unreadable."""
     card = path.with_suffix(".json")
     try:
         return Card(**json.loads(card.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(
-            f"{card} cannot be read ({error}); restore it from the repository, or train the network again (networks of "
-            "others have a config.json beside them instead)"
+            f"{card} cannot be read ({error}); {REMEDY} (published networks have a config.json instead of a card)"
         ) from error
 
 
-def verify(source: str | Path) -> Path:
-    """The weight file that `source` names, once its content is what its card says.
+def read_facts(path: Path) -> tuple[Card, str]:
+    """The facts that rebuild the network of a weight file, and its verified checksum.
+
+    The checksum covers the facts and the tensors: two files with the same checksum compute the same.
 
     Raises:
-        WeightsError: file or card is missing or damaged.
+        WeightsError: the file is missing or damaged, or has neither metadata nor a card that describes it.
     """
-    path = resolve(source)
-    if fingerprint(path) != read_card(path).sha256:
-        raise WeightsError(
-            f"{path} is not the file that its card describes (SHA-256 differs); restore it from the repository, "
-            "or train the network again"
-        )
-    return path
+    try:
+        metadata, table, offset = read_header(path)
+        if FACTS not in metadata:
+            return read_legacy(path)
+        facts = metadata[FACTS]
+        checksum = fingerprint(path, facts + table, offset)
+        if checksum != metadata.get(CHECKSUM):
+            raise WeightsError(f"{path} is damaged (the SHA-256 in its header differs from its content); {REMEDY}")
+        return Card(**json.loads(facts)), checksum
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
+
+
+def read_legacy(path: Path) -> tuple[Card, str]:
+    """As `read_facts`, for a file without metadata, whose card has the facts."""
+    card = read_card(path)
+    if fingerprint(path) != card.sha256:
+        raise WeightsError(f"{path} is not the file that its card describes (SHA-256 differs); {REMEDY}")
+    return card, hashlib.sha256(f"{card.sha256} {card.facts()}".encode()).hexdigest()
+
+
+def with_facts(content: bytes, facts: str) -> bytes:
+    """A safetensors file with `facts` and the checksum in its header, and the same tensors.
+
+    Parameters:
+        content: a whole safetensors file; other metadata is dropped.
+    """
+    length = int.from_bytes(content[:8], "little")
+    table, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    table.pop("__metadata__", None)
+    checksum = hashlib.sha256((facts + canonical(table)).encode() + data).hexdigest()
+    header = canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()
+    header += b" " * (-len(header) % 8)  # the format aligns the data to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data

@@ -1,4 +1,4 @@
-"""Weight files of our own: safetensors beside a JSON card. Nothing that is loaded here can run code."""
+"""Weight files of this project as denoisers: safetensors with a JSON card. Loading them cannot run code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from purifiers.nets.architectures.songunet import SongUNet
 from purifiers.nets.architectures.unet import PixelUNet
 from purifiers.nets.architectures.unet2d import UNet2D
 from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, LevelledDenoiser, VPDenoiser
-from purifiers.nets.hub.cards import Card, WeightsError, fingerprint, read_card, verify
+from purifiers.nets.hub.cards import REMEDY, Card, WeightsError, fingerprint, missing, read_facts, with_facts
 
 KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
 NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
@@ -63,27 +64,31 @@ def assemble(card: Card, state: Mapping[str, Tensor]) -> LevelledDenoiser:
     return denoiser.eval().requires_grad_(False)
 
 
-def load(source: str | Path, device: str = "cpu") -> LevelledDenoiser:
-    """The denoiser that a weight file of ours holds, in float32, without gradients.
+def read(path: Path) -> tuple[Card, LevelledDenoiser]:
+    """The network of a weight file of this project, in float32, without gradients, and the facts that describe it.
 
     Raises:
-        WeightsError: the file is missing, damaged, not the one its card describes, or of another architecture.
+        WeightsError: the file is missing, damaged or of another architecture.
     """
-    path = verify(source)
+    if not path.is_file():
+        raise missing(path)
+    card, _ = read_facts(path)
     try:
-        return assemble(read_card(path), load_file(path)).to(device)
+        return card, assemble(card, load_file(path))
     except (WeightsError, SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be loaded as its card says ({error}); restore both from the repository, or train the "
-            "network again"
-        ) from error
+        raise WeightsError(f"{path} cannot be loaded ({error}); {REMEDY}") from error
+
+
+def load(path: Path, device: str = "cpu") -> LevelledDenoiser:
+    """As `read`, the denoiser alone, on a device."""
+    return read(path)[1].to(device)
 
 
 def save(path: Path, network: nn.Module, card: Card, precision: torch.dtype = torch.float16) -> Path:
-    """Write a network's weights and its card; returns the weight file's path."""
+    """Write the weights of a network, with the facts of its card in the header, and the card; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().to("cpu", precision).contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, path)
+    path.write_bytes(with_facts(to_bytes(state), card.facts()))
     complete = {**asdict(card), "sha256": fingerprint(path)}
     path.with_suffix(".json").write_text(json.dumps(complete, indent=1) + "\n")
     return path

@@ -19,6 +19,7 @@ FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: where downloads go, ins
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
+DIGITS = 16  # of an identity
 PARTS = ("", "unet", "scheduler")  # folders of a repository that say what a network is
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack")
 
@@ -47,10 +48,11 @@ class Source:
 
     @property
     def is_card(self) -> bool:
-        """Whether this is a weight file of ours, which a card describes (or ought to)."""
+        """Whether this is a weight file of this project: by its metadata, or by a card in place of metadata."""
         if self.path.suffix != ".safetensors" or self.path.is_dir() or self.kind not in (None, "card"):
             return False
-        return self.path.with_suffix(".json").exists() or not (self.path.parent / CONFIG).exists()
+        beside = self.path.parent / CONFIG
+        return cards.has_facts(self.path) or self.path.with_suffix(".json").exists() or not beside.exists()
 
     def __str__(self) -> str:
         """A name that finds the same network on this machine, whatever the working directory."""
@@ -67,10 +69,22 @@ class Source:
         return [file for file in found if file.suffix in (*WEIGHTS, ".json", "")]
 
     def identity(self) -> str:
-        """A hash of those files, and of what their content is taken for."""
-        facts, root = [f"{self.kind} {self.label}"], self.path if self.path.is_dir() else self.path.parent
-        facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
-        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+        """16 hex digits that change with the weights and with everything else that decides the computation.
+
+        Raises:
+            WeightsError: a weight file of this project is missing or damaged.
+            OSError: another file cannot be read.
+        """
+        if self.is_card:
+            facts = [cards.read_facts(self.path)[1]]
+            if self.label is None:
+                return facts[0][:DIGITS]
+            facts.append(self.label)
+        else:
+            root = self.path if self.path.is_dir() else self.path.parent
+            facts = [f"{self.kind} {self.label}"]
+            facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:DIGITS]
 
 
 def networks_folder() -> Path:
@@ -103,7 +117,7 @@ def find(text: str | Path) -> Source:
         path = kept if kept.exists() or not known.repository else hub_cache(known) or kept
         return Source(name, kind or known.kind, label, path, known)
     if Path(name).suffix == ".safetensors" or name.startswith(tuple(f"{p.name}/" for p in cards.BUNDLED.glob("*"))):
-        cards.resolve(name)  # which says what there is, and how it is made
+        raise cards.missing(name)
     close = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.5)
     raise WeightsError(
         f"no network {name!r}: it is no file, no folder and no name that is known."

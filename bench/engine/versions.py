@@ -1,0 +1,8 @@
+"""Version numbers of the parts of the harness that decide counts; they are part of every cell's identity.
+
+Raise a number in the change that makes the part give other counts from the same cell. tests/engine/test_golden.py
+fails when counts change and no number does. Moving or rewording code changes no number.
+"""
+
+NOISE_VERSION = 1  # the generator of smoothing and purifier noise
+ENGINE_VERSION = 1  # from images and noise to votes: conversion, padding to fixed rows, precision, voting
