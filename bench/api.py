@@ -72,20 +72,12 @@ class Run:
         Raises:
             ValueError: alpha is not between 0 and 1, the run holds no counts, or its rule is sequential.
         """
-        from bench.certify.rules import SEQUENTIAL
         from bench.errors import InputError
+        from bench.summary.summary import preset_at
 
-        preset = self.stored.manifest.get("preset", {})
-        if not 0 < alpha < 1:
-            raise InputError(f"alpha must lie between 0 and 1, got {alpha:g}")
         if not self.stored.cells:
             raise InputError("the run holds no counts, so its certificates cannot be read at another alpha")
-        if (rule := preset.get("certifier")) in SEQUENTIAL:
-            raise InputError(
-                f"the certifier {rule!r} fixes alpha before the first draw, because alpha decides when it stops; to "
-                "choose alpha afterwards, run with certifier='anytime' (or another rule of fixed N)"
-            )
-        manifest = {**self.stored.manifest, "preset": {**preset, "alpha": alpha}}
+        manifest = {**self.stored.manifest, "preset": preset_at(self.stored, alpha)}
         return Run(replace(self.stored, manifest=manifest), self.folder)
 
     def __repr__(self) -> str:

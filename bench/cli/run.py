@@ -33,12 +33,14 @@ def run(
     chosen = load(preset, fields)
     # Networks are replaced role by role, so files that the preset names for the other roles are still announced.
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None} - {"networks"})
-    resolve(chosen)
-    from bench.cli.progress import ProgressDisplay, results_table
+    purifiers, *_ = resolve(chosen)
+    families = {purifier.name: purifier.family for _, purifier in purifiers}
+    from bench.cli.progress import ProgressDisplay
+    from bench.cli.results_table import results_table
 
     folder = out or api.RUNS / chosen.name
     try:
-        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console), say)
+        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say)
     except KeyboardInterrupt:
         say(f"interrupted: the finished counts are stored in {folder}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
