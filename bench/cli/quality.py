@@ -42,6 +42,7 @@ def metrics(
     from bench.quality.replay import chosen_images, planned, preset_of
     from bench.store.quality import KINDS, Metrics, read_metrics, write_metrics
     from bench.store.run import MANIFEST, read_run
+    from bench.summary.names import display_names
     from bench.sweep.run import start
 
     found, before = read_run(run), read_metrics(run)
@@ -75,5 +76,5 @@ def metrics(
     finally:
         executor.close()
     assert record is not None
-    console.print(metrics_table(record))
+    console.print(metrics_table(record, display_names(found.cells.values(), found.manifest.get("families", {}))))
     say(f"metrics in {run / 'metrics.json'}; `bench report {run}` shows them against certified accuracy")

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records import COUNTED
+from bench.summary.format import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 def results_table(summary: Summary) -> Table:
     """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
-    rows = summary.table
+    from bench.summary.rows import named
+
+    rows = named(summary)
     table = Table(
         title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
         caption=Text("\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *summary.notes])),
@@ -35,17 +38,17 @@ def results_table(summary: Summary) -> Table:
     for sigma, group in rows.groupby("sigma", sort=True):
         table.add_section()
         for _, row in group.iterrows():
-            table.add_row(f"{sigma:g}", escape(row["name"]), *_figures(row, summary.radii))
+            table.add_row(f"{sigma:g}", escape(row["series"]), *_figures(row, summary.radii))
     return table
 
 
 def _figures(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """The figures of one row as text; unknown ones are empty, such as radii that the draws cannot certify."""
-    if row["error"] or not row["images"]:
-        return ["" for _ in radii] + ["", "", "", "", "failed" if row["error"] else "0"]
+    if not row["images"]:
+        return ["" for _ in radii] + ["", "", "", "", "failed" if isinstance(row["error"], str) else "0"]
     accuracies = [_text(100 * row[f"acc@{radius:g}"], ".1f") for radius in radii]
     ms = _text(row["ms_purify"], ".2f") if row["source"] == COUNTED else ""
-    abstained = _text(row["abstained"], ".1%")
+    abstained = percent(row["abstained"])
     return [*accuracies, _text(row["acr"], ".3f"), abstained, _text(row["nfe"], ".3g"), ms, f"{row['images']:.0f}"]
 
 
