@@ -69,14 +69,14 @@ class Run:
     def at(self, *, alpha: float) -> Run:
         """The same counts, read at another alpha: the probability that a certificate is wrong.
 
+        Certificates of imported logs stay as they are.
+
         Raises:
-            ValueError: alpha is not between 0 and 1, the run holds no counts, or its rule is sequential.
+            ValueError: alpha is not between 0 and 1, or the rule is sequential, which fixes alpha before it counts;
+                certify with the rule `anytime` to choose alpha afterwards.
         """
-        from bench.errors import InputError
         from bench.summary.summary import preset_at
 
-        if not self.stored.cells:
-            raise InputError("the run holds no counts, so its certificates cannot be read at another alpha")
         manifest = {**self.stored.manifest, "preset": preset_at(self.stored, alpha)}
         return Run(replace(self.stored, manifest=manifest), self.folder)
 

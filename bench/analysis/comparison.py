@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
+from bench.errors import PurifyBenchError
 from bench.records import Cell
 from bench.summary.format import listed, number_of
 from bench.summary.notes import BIASED

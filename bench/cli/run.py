@@ -48,6 +48,6 @@ def run(
     if plots:
         from bench.cli.results import draw
 
-        draw([folder], folder)
+        draw([finished], folder)
     if finished.errors:
         raise typer.Exit(FAILED)
