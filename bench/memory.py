@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.certify import rules
@@ -27,7 +28,7 @@ from bench.store.database import DATABASE
 from bench.store.run import MANIFEST, Run, export, read_run
 from bench.store.store import Store
 from bench.sweep.plan import Plan, manifest
-from bench.sweep.preset import Plugin, Preset
+from bench.sweep.preset import Plugin, Preset, explain
 from bench.sweep.scheduler import Observer, sweep
 from bench.sweep.settle import settle
 from purifiers.base import Purifier
@@ -214,8 +215,8 @@ def preset_of(
             workers=1,
             **fields,
         )
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    except ValidationError as error:
+        raise InputError("; ".join(map(explain, error.errors()))) from error
 
 
 def split_of(pixels: np.ndarray, labels: np.ndarray, numbers: Sequence[int]) -> Split:
