@@ -1,8 +1,9 @@
-"""What every purifier must keep, as checks that a test can call. Without independent rows no certificate is sound."""
+"""The contracts of purifiers and classifiers as checks that a test calls; certificates need independent rows."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from bench.engine.meter import CountedNetwork
 from bench.engine.noise import RowRng
+from classifiers.base import Classifier
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import SIGMA_DATA, karras_levels
 
@@ -98,4 +100,43 @@ PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
     treats_rows_independently,
     costs_what_it_documents,
     leaves_no_state,
+)
+
+
+def logits_are_finite_and_repeatable(classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    """Images `[B,C,H,W]` of the given shape `(C,H,W)`, also noisy ones outside [0,1] -> logits `[B,K]`."""
+    x, vote = _images(shape), classifier.load()
+    first, second = vote(x.clone()), vote(x.clone())
+    assert first.ndim == 2 and len(first) == len(x), f"got {tuple(first.shape)}, expected [{len(x)}, classes]"
+    assert bool(first.isfinite().all()) and torch.equal(first, second)
+
+
+def logits_treat_rows_independently(classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    x, vote = _images(shape), classifier.load()
+    batch = vote(x.clone())
+    for i in range(len(x)):
+        alone = vote(x[i : i + 1].clone())[0]
+        assert torch.allclose(batch[i], alone, atol=CLOSE, rtol=CLOSE), f"row {i} depends on the rows beside it"
+
+
+def logits_leave_no_state(classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    """No gradients, no use of the global random state, no change of the input."""
+    x, vote = _images(shape), classifier.load()
+    before, seeds = x.clone(), torch.get_rng_state()
+    logits = vote(x)
+    assert not logits.requires_grad, "the logits carry gradients"
+    assert torch.equal(x, before), "the input was changed"
+    assert torch.equal(torch.get_rng_state(), seeds), "the global random state was used"
+
+
+def _images(shape: tuple[int, int, int]) -> Tensor:
+    rows = torch.arange(SHAPE[0])
+    clean = torch.linspace(0, 1, math.prod(shape)).view(1, *shape).expand(len(rows), *shape)
+    return clean + SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
+
+
+CLASSIFIER_CHECKS: tuple[Callable[[Classifier, tuple[int, int, int]], None], ...] = (
+    logits_are_finite_and_repeatable,
+    logits_treat_rows_independently,
+    logits_leave_no_state,
 )

@@ -65,8 +65,48 @@ def test_the_module_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == OK
     reading = ("plot", "summary", "recommend", "compare", "tables")
-    for command in ("run", *reading, "import", "list", "train", "doctor", "new-purifier"):
+    for command in ("run", *reading, "import", "list", "train", "doctor", "new-purifier", "new-classifier"):
         assert f" {command} " in done.stdout
+
+
+def test_the_version_is_printed(cli):
+    import bench
+
+    result = cli("--version")
+    assert result.exit_code == OK and result.stdout == f"purifybench {bench.__version__}\n"
+
+
+def test_a_run_has_an_option_with_a_help_text_for_every_field_of_a_preset(cli):
+    from bench.sweep.preset import Preset
+
+    told = "".join(character for character in cli("run", "--help").stdout if character not in " │\n")
+    for name, field in Preset.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in told
+        assert field.description.replace(" ", "") in told, name
+
+
+def test_options_reach_every_kind_of_field(cli, tiny_preset, tiny_zoo, tmp_path):
+    from bench.store.run import read_run
+
+    given = ["--block", 5, "--timeout", 99.5, "--radius-digits", 3, "--every", 7, "--title", "Other", "--images", 2]
+    given += ["--networks", f"edm={tiny_zoo / 'edm-ft.safetensors'}", "--networks", "cm=mnist5k/cm"]
+    assert run(cli, tiny_preset(), *given, "--out", tmp_path / "out").exit_code == OK
+    recorded = read_run(tmp_path / "out").manifest["preset"]
+    assert (recorded["block"], recorded["timeout"], recorded["radius_digits"], recorded["every"]) == (5, 99.5, 3, 7)
+    assert (recorded["title"], recorded["networks"]["edm"]) == ("Other", str(tiny_zoo / "edm-ft.safetensors"))
+    assert recorded["networks"]["ddpm"] == str(tiny_zoo / "ddpm.safetensors")  # roles that are not named stay
+    assert set(read_run(tmp_path / "out").blocks["image"]) == {0, 7}
+
+
+def test_an_error_of_the_program_keeps_its_traceback(cli, monkeypatch):
+    from bench.sweep import preset
+
+    def broken(*_):
+        raise ValueError("a mistake in the code")
+
+    monkeypatch.setattr(preset, "load", broken)
+    with pytest.raises(ValueError, match="a mistake in the code"):
+        cli("run")
 
 
 def test_list_names_every_purifier_network_classifier_data_set_and_preset(cli):
@@ -111,6 +151,8 @@ def test_list_names_every_purifier_network_classifier_data_set_and_preset(cli):
         (("--device", "tpu"), ("device", "'tpu'")),
         (("--precision", "int8"), ("precision", "'fp32'", "'bf16'")),
         (("--purifiers", "none,none"), ("same purifier", "twice")),
+        (("--networks", "edm"), ("networks", "ROLE=NETWORK", "'edm'")),
+        (("--block", "0"), ("block", "greater than or equal to 1")),
     ],
 )
 def test_a_refusal_names_what_is_wrong_and_the_remedy_and_makes_no_folder(cli, tiny_preset, tmp_path, arguments, parts):

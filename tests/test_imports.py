@@ -26,11 +26,26 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
 }
-FREE = {"cli", "__main__", "__init__"}  # the command line and the public API import everything
+FREE = {
+    "cli",
+    "__main__",
+    "__init__",
+    "api",
+    "memory",
+    "reading",
+}  # the command line and the public API import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
 LIGHT = ("bench.data", "bench.cli", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset")
-LIGHT += ("bench.sweep.plan", "bench.doctor", "purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")
+LIGHT += (
+    "bench.api",
+    "bench.reading",
+    "bench.sweep.plan",
+    "bench.doctor",
+    "purifiers.base",
+    "classifiers.base",
+    "purifiers.nets.hub.sources",
+)
 
 
 def module_name(path: Path) -> str:

@@ -10,9 +10,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench.cli.scaffold import ScaffoldError, write_purifier
+from bench.cli.scaffold import ScaffoldError, write_classifier, write_purifier
 from bench.plugins import registry as plugins
-from bench.testing import PURIFIER_CHECKS
+from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
 
 OK, REFUSED = 0, 2
 
@@ -30,19 +30,45 @@ def new(cli, name, folders):
     return cli("new-purifier", name, "--folder", folders[0], "--tests", folders[1])
 
 
-def test_the_written_test_passes_and_covers_every_check(cli, folders):
-    result = new(cli, "my-purifier", folders)
+@pytest.mark.parametrize(
+    ("command", "checks"), [("new-purifier", PURIFIER_CHECKS), ("new-classifier", CLASSIFIER_CHECKS)]
+)
+def test_the_written_test_passes_and_covers_every_check(cli, folders, command, checks):
+    result = cli(command, "my-plugin", "--folder", folders[0], "--tests", folders[1])
     assert result.exit_code == OK, result.output
-    assert str(folders[0] / "my_purifier.py") in result.stdout
+    assert str(folders[0] / "my_plugin.py") in result.stdout
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folders[1] / "test_my_purifier.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folders[1] / "test_my_plugin.py"],
         cwd=folders[0],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert f"{len(PURIFIER_CHECKS)} passed" in done.stdout
+    assert f"{len(checks)} passed" in done.stdout
+
+
+def test_the_written_test_fails_when_the_classifier_mixes_rows(folders):
+    plugin, test = write_classifier("my-classifier", *folders)
+    scope: dict = {"__file__": str(test)}
+    exec(compile(test.read_text(), test, "exec"), scope)
+    check = next(check for check in CLASSIFIER_CHECKS if check.__name__ == "logits_treat_rows_independently")
+    scope["test_my_classifier_conforms"](check)
+    plugin.write_text(
+        plugin.read_text().replace(
+            "network(x.mean(1, keepdim=True))", "network(x.mean((0, 1))[None, None].expand(len(x), -1, -1, -1))"
+        )
+    )
+    with pytest.raises(AssertionError, match="depends on the rows beside it"):
+        scope["test_my_classifier_conforms"](check)
+
+
+def test_the_written_classifier_votes_in_a_sweep(cli, tiny_preset, tmp_path, folders):
+    plugin, _ = write_classifier("my-classifier", *folders)
+    result = cli("run", tiny_preset(), "--classifier", plugin, "--out", tmp_path / "out", "--no-plots")
+    assert result.exit_code == OK, result.output
+    assert f"runs code of {plugin}" in result.stderr
+    assert {row["images"] for row in json.loads(cli("summary", tmp_path / "out", "--json").stdout)["rows"]} == {3}
 
 
 def test_the_written_test_fails_when_the_plugin_breaks_its_contract(folders):
@@ -74,10 +100,10 @@ def test_the_written_plugin_runs_in_a_sweep_by_path(cli, tiny_preset, tmp_path, 
     result = cli("run", tiny_preset(), *given)
     assert result.exit_code == OK, result.output
     rows = json.loads(cli("summary", tmp_path / "out", "--json").stdout)["rows"]
-    assert [(row["label"], row["nfe"], row["images"]) for row in rows] == [
-        ("none", 0, 3),
-        ("my-purifier(draws=2)", 2, 3),
-        ("my-purifier(draws=3)", 3, 3),
+    assert [(row["purifier"], row["parameters"], row["nfe"], row["images"]) for row in rows] == [
+        ("none", "", 0, 3),
+        ("my-purifier", "draws=2", 2, 3),
+        ("my-purifier", "draws=3", 3, 3),
     ]
 
 

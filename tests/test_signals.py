@@ -40,7 +40,7 @@ def test_a_signal_to_all_processes_stores_what_is_under_way_and_the_same_command
         running.wait_until(lambda: "stopping: running batches" in running.said)
         gate.open()
         assert running.ended() == INTERRUPTED, running.said
-        assert "interrupted: what was counted is stored" in running.said
+        assert "interrupted: the finished counts are stored" in running.said
         assert "Traceback" not in running.said and "died" not in running.said
     stopped = counts_of(folder)
     resumed = run(cli, *arguments)

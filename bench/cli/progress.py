@@ -1,29 +1,25 @@
-"""What a person sees in the terminal: progress while a sweep runs, its table afterwards."""
+"""The progress display of a sweep in the terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from bench.records import Cell, Counts
-from bench.summary.names import short_names
-from bench.summary.summary import COUNTED, Summary
+from bench.summary.names import display_names
 from bench.sweep.scheduler import Observer
 
 
 class ProgressDisplay(Observer):
-    """A bar over the images of all cells, with samples per second; a line for each cell that ends."""
+    """A bar over the images of all cells, with samples per second, and a line for each cell that ends."""
 
-    def __init__(self, console: Console, cells: Sequence[Cell], images: int):
+    def __init__(self, console: Console, families: Mapping[str, str], cells: Sequence[Cell], images: int):
         self.console, self.cells, self.images = console, len(cells), images
-        self.names = short_names(pd.DataFrame({"label": [cell.label for cell in cells]}))
+        self.names = display_names(cells, families)
         self.ended = 0
         self.samples: dict[str, int] = {}
         self.busy: dict[str, float] = {}
@@ -49,7 +45,7 @@ class ProgressDisplay(Observer):
 
     def cell_started(self, cell: Cell, decided: int) -> None:
         self.samples[cell.key], self.busy[cell.key] = 0, 0.0
-        self.bar.update(self.task, advance=decided, description=self.describe(cell))
+        self.bar.update(self.task, advance=decided, description=self._description(cell))
 
     def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
         self.samples[cell.key] += sum(c.block.draws for c in counts)
@@ -61,49 +57,14 @@ class ProgressDisplay(Observer):
         self.ended += 1
         seconds = max(self.busy[cell.key], 1e-9)
         samples = self.samples[cell.key]
+        subject = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
         if error:
-            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}: {escape(error)}"
-            self.console.print(f"[red]failed[/]  {where}", highlight=False, soft_wrap=True)
+            self.console.print(f"[red]failed[/]  {subject}: {escape(error)}", highlight=False, soft_wrap=True)
         elif samples:
             rate = f"{samples:>9,} samples in {seconds:6.1f} worker-seconds, {samples / seconds:>7,.0f}/s"
-            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
-            self.console.print(f"[green]done[/]  {rate}  {where}", highlight=False)
+            self.console.print(f"[green]done[/]  {rate}  {subject}", highlight=False)
         else:
-            where = f"sigma {cell.sigma:<4g}  {escape(self.names[cell.label])}"
-            self.console.print(f"[green]kept[/]  already counted  {where}", highlight=False)
+            self.console.print(f"[green]kept[/]  already counted  {subject}", highlight=False)
 
-    def describe(self, cell: Cell) -> str:
+    def _description(self, cell: Cell) -> str:
         return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {self.names[cell.label]}"
-
-
-def results_table(summary: Summary) -> Table:
-    """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
-    rules = () if summary.table.empty else summary.table["rule"].drop_duplicates()
-    table = Table(
-        title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
-        caption=Text("\n".join([*(f"by {rule}" for rule in rules), *summary.notes])),
-        caption_justify="left",
-        pad_edge=False,
-    )
-    table.add_column("σ", justify="right")
-    table.add_column("purifier", no_wrap=False, overflow="fold")
-    for radius in summary.radii:
-        table.add_column(f"≥{radius:g}", justify="right")
-    for name in ("ACR", "abst.", "NFE", "ms", "images"):
-        table.add_column(name, justify="right")
-    names = short_names(summary.table)
-    for sigma, rows in () if summary.table.empty else summary.table.groupby("sigma", sort=True):
-        table.add_section()
-        for _, row in rows.iterrows():
-            table.add_row(f"{sigma:g}", escape(names[row["label"]]), *cells_of(row, summary.radii))
-    return table
-
-
-def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
-    """One row's figures as text; a radius beyond what its draws could certify is left blank."""
-    if not row["images"]:
-        return ["" for _ in radii] + ["", "", "", "", "0" if pd.isna(row["error"]) else "failed"]
-    at = [f"{100 * row[f'acc@{r:g}']:.1f}" if r <= row["largest"] else "" for r in radii]
-    ms = f"{row['ms_purify']:.2f}" if row["source"] == COUNTED else ""
-    nfe = "" if pd.isna(row.get("nfe")) else f"{row['nfe']:.3g}"
-    return [*at, f"{row['acr']:.3f}", f"{row['abstained']:.1%}", nfe, ms, f"{row['images']:.0f}"]

@@ -1,4 +1,4 @@
-"""Measure what certificates do not say of a run: `bench metrics`."""
+"""Measure the quality of purified images: `bench metrics`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.shell import INTERRUPTED, announce, app, console, refuse, say
+from bench.cli.shell import INTERRUPTED, announce, app, console, say
+from bench.errors import RunError
 
 
 @app.command()
 def metrics(
     run: Annotated[Path, typer.Argument(help="Results folder.")],
-    images: Annotated[int, typer.Option(help="How many of its images, balanced over the classes.", min=2)] = 500,
-    draws: Annotated[int, typer.Option(help="How many of the first estimation draws of each.", min=1)] = 1,
+    images: Annotated[int, typer.Option(help="Number of its images, balanced over the classes.", min=2)] = 500,
+    draws: Annotated[int, typer.Option(help="Number of estimation draws of each.", min=1)] = 1,
     only: Annotated[
         str | None, typer.Option(help="Comma-separated: perceptual, l2, transport, frechet, fid (all).")
     ] = None,
@@ -31,35 +32,29 @@ def metrics(
         str | None,
         typer.Option(help="Comma-separated Python files of the run's purifiers: results run no code by themselves."),
     ] = None,
-    classifier: Annotated[str | None, typer.Option(help="The Python file of its classifier, likewise.")] = None,
+    classifier: Annotated[str | None, typer.Option(help="The Python file of its classifier.")] = None,
 ) -> None:
-    """Measure how near purified images come to clean ones, on the very draws that a run certified."""
+    """Measure the distance of purified to clean images, on the draws that a run certified."""
     from bench.cli.quality_table import metrics_table
-    from bench.data import DataError
     from bench.engine.devices import choose_devices, prepare_device
-    from bench.plugins.registry import PluginError
     from bench.quality.judges import judges
     from bench.quality.measurement import made_on, measure, setting
-    from bench.quality.replay import MetricsError, chosen_images, planned, preset_of
-    from bench.store.database import StoreError
+    from bench.quality.replay import chosen_images, planned, preset_of
     from bench.store.quality import KINDS, Metrics, read_metrics, write_metrics
     from bench.store.run import MANIFEST, read_run
-    from bench.sweep.plan import PlanError
+    from bench.summary.names import display_names
     from bench.sweep.run import start
 
-    try:
-        found, before = read_run(run), read_metrics(run)
-        code = {"purifiers": purifiers, "classifier": classifier}
-        preset = preset_of(found, code, device=device, workers=workers, data=data)
-        announce(run / MANIFEST, preset, {"data"} if data else ())
-        devices = choose_devices(preset.device, preset.workers)
-        prepare_device(devices[0])
-        made, pairs = planned(found, preset, devices[0].split(":")[0])
-        chosen = chosen_images(made, images)
-        wanted = [name.strip() for name in only.split(",")] if only else list(KINDS)
-        at_hand, missing = judges(setting(made, chosen, perceptual, devices[0]), wanted)
-    except (StoreError, MetricsError, PlanError, PluginError, DataError, ValueError) as error:
-        raise refuse(error) from error
+    found, before = read_run(run), read_metrics(run)
+    code = {"purifiers": purifiers, "classifier": classifier}
+    preset = preset_of(found, code, device=device, workers=workers, data=data)
+    announce(run / MANIFEST, preset, {"data"} if data else ())
+    devices = choose_devices(preset.device, preset.workers)
+    prepare_device(devices[0])
+    made, pairs = planned(found, preset, devices[0].split(":")[0])
+    chosen = chosen_images(made, images)
+    wanted = [name.strip() for name in only.split(",")] if only else list(KINDS)
+    at_hand, missing = judges(setting(made, chosen, perceptual, devices[0]), wanted)
     for name, why in missing.items():
         console.print(f"[yellow]not measured:[/] {name}: {escape(why)}", highlight=False, soft_wrap=True)
     for name, judge in at_hand.items():
@@ -73,13 +68,13 @@ def metrics(
             for record in measure(found, pairs, made, executor, at_hand, asked, chosen, before, say):
                 write_metrics(run, record)
                 status.update(f"measured {len(record.cells)} of {len(pairs)} cells")
-    except (MetricsError, BrokenExecutor) as error:
-        raise refuse(error) from error
+    except BrokenExecutor as error:
+        raise RunError(str(error)) from error
     except KeyboardInterrupt:
-        say(f"interrupted: what was measured is stored in {run}; the same command continues")
+        say(f"interrupted: the measured cells are stored in {run}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         executor.close()
     assert record is not None
-    console.print(metrics_table(record))
+    console.print(metrics_table(record, display_names(found.cells.values(), found.manifest.get("families", {}))))
     say(f"metrics in {run / 'metrics.json'}; `bench report {run}` shows them against certified accuracy")

@@ -1,4 +1,4 @@
-"""A working purifier to start from, and its test."""
+"""Write a working purifier or classifier to start from, and its test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import os
 import re
 from pathlib import Path
 
-PLUGIN = '''"""{title}: say here what the method does and why."""
+from bench.errors import PurifyBenchError
+from bench.plugins.registry import CLASSIFIER, PURIFIER, Kind, discover
+
+PURIFIER_FILE = '''"""{title}: the idea of the method, and why it works."""
 
 from dataclasses import dataclass
 
@@ -20,7 +23,7 @@ class {class_name}(Purifier):
     """Average several denoised re-noisings of the image; replace this by your method.
 
     Parameters:
-        draws: how many are averaged.
+        draws: number of denoised images in the average.
     """
 
     name = "{name}"
@@ -44,14 +47,57 @@ class {class_name}(Purifier):
         return total / self.draws
 '''
 
-TEST = '''"""{title} keeps the contract that every purifier keeps."""
+CLASSIFIER_FILE = '''"""{title}: the network and its training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from classifiers.base import Classifier, ClassifierError
+
+
+@dataclass(frozen=True)
+class {class_name}(Classifier):
+    """A linear function of the image's brightness at 7x7 points; replace the network by yours.
+
+    Parameters:
+        path: a safetensors file with the network's weights; without one they are random.
+        classes: number of classes.
+    """
+
+    name = "{name}"
+    source = "your paper"
+
+    path: str = ""
+    classes: int = 10
+
+    def weights(self):
+        return Path(self.path) if self.path else None
+
+    def load(self, device="cpu"):
+        import torch  # inside the function, so that `bench list` loads no torch
+        from safetensors.torch import load_file
+        from torch import nn
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(49, self.classes))
+        if self.path:
+            try:
+                network.load_state_dict(load_file(self.path))
+            except (OSError, RuntimeError) as error:
+                raise ClassifierError(f"{{self.path}} cannot be loaded: {{error}}") from error
+        network = network.to(device).eval().requires_grad_(False)
+        return lambda x: network(x.mean(1, keepdim=True))  # images [B,C,H,W] in [0,1] -> logits [B,classes]
+'''
+
+PURIFIER_TEST = '''"""{title} keeps the contract of purifiers."""
 
 from pathlib import Path
 
 import pytest
 
-from bench.conformance import PURIFIER_CHECKS
-from bench.plugins import PURIFIER, from_path
+from bench.plugins.registry import PURIFIER, from_path
+from bench.testing import PURIFIER_CHECKS
 
 PLUGIN = Path(__file__).parent / {path}
 
@@ -61,27 +107,50 @@ def test_{module}_conforms(check):
     check(from_path(PURIFIER, PLUGIN)())
 '''
 
+CLASSIFIER_TEST = '''"""{title} keeps the contract of classifiers."""
 
-class ScaffoldError(Exception):
-    """The files cannot be written; the message says why."""
+from pathlib import Path
+
+import pytest
+
+from bench.plugins.registry import CLASSIFIER, from_path
+from bench.testing import CLASSIFIER_CHECKS
+
+PLUGIN = Path(__file__).parent / {path}
+SHAPE = (3, 32, 32)  # channels, height and width of the images
+
+
+@pytest.mark.parametrize("check", CLASSIFIER_CHECKS, ids=lambda check: check.__name__)
+def test_{module}_conforms(check):
+    check(from_path(CLASSIFIER, PLUGIN)(), SHAPE)
+'''
+
+
+class ScaffoldError(PurifyBenchError):
+    """The files cannot be written; the message names the reason and the remedy."""
 
 
 def write_purifier(name: str, folder: Path, tests: Path) -> tuple[Path, Path]:
     """Write `folder/NAME.py` and `tests/test_NAME.py`; returns their paths.
 
     Raises:
-        ScaffoldError: the name is no name, is taken, a file is there already, or cannot be written.
+        ScaffoldError: the name is invalid or taken, a file exists already, or a folder cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        raise ScaffoldError(f"{name!r} is no plugin name; use lower-case words joined by hyphens, such as my-purifier")
-    from bench.plugins.registry import PURIFIER, PluginError, discover
+    return _write(PURIFIER, name, folder, tests, PURIFIER_FILE, PURIFIER_TEST)
 
-    try:
-        known = discover(PURIFIER)
-    except PluginError as error:
-        raise ScaffoldError(str(error)) from error
-    if name in known:
-        raise ScaffoldError(f"a purifier {name!r} exists already; choose another name")
+
+def write_classifier(name: str, folder: Path, tests: Path) -> tuple[Path, Path]:
+    """The same for a classifier; raises as `write_purifier`."""
+    return _write(CLASSIFIER, name, folder, tests, CLASSIFIER_FILE, CLASSIFIER_TEST)
+
+
+def _write(kind: Kind, name: str, folder: Path, tests: Path, plugin_text: str, test_text: str) -> tuple[Path, Path]:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise ScaffoldError(
+            f"{name!r} is no plugin name; use lower-case words joined by hyphens, such as my-{kind.name}"
+        )
+    if name in discover(kind):
+        raise ScaffoldError(f"a {kind.name} {name!r} exists already; choose another name")
     module = name.replace("-", "_")
     plugin, test = folder / f"{module}.py", tests / f"test_{module}.py"
     if (folder / module).is_dir():
@@ -96,8 +165,8 @@ def write_purifier(name: str, folder: Path, tests: Path) -> tuple[Path, Path]:
     words = {"name": name, "module": module, "title": name.replace("-", " ").capitalize()}
     class_name = "".join(word.capitalize() for word in name.split("-"))
     try:
-        plugin.write_text(PLUGIN.format(class_name=class_name, **words))
-        test.write_text(TEST.format(path=json.dumps(os.path.relpath(plugin, tests)), **words))
+        plugin.write_text(plugin_text.format(class_name=class_name, **words))
+        test.write_text(test_text.format(path=json.dumps(os.path.relpath(plugin, tests)), **words))
     except OSError as error:
         raise ScaffoldError(f"{plugin} and {test} cannot be written ({error}); give --folder and --tests") from error
     return plugin, test

@@ -1,61 +1,106 @@
-"""What all commands share: the application, the console, refusals, where runs lie."""
+"""The application, its console and its error messages: shared by all commands."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
+
+from bench.api import RUNS
+from bench.errors import InputError, PurifyBenchError
+from classifiers.base import ClassifierError
+from purifiers.nets.hub.cards import WeightsError
 
 if TYPE_CHECKING:
     from bench.sweep.preset import Preset
 
+__all__ = ["RUNS"]
+
+REFERENCE = Path("results") / "embedded"
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
+
+
+class Commands(TyperGroup):
+    """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EXPECTED as error:
+            raise refuse(error) from error
+
+
 app = typer.Typer(
     name="bench",
+    cls=Commands,
     help="Which diffusion purifier for this radius and this budget, and how sure are we?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 120)  # a log is not cut at 80 columns
-RUNS = Path("results") / "runs"
-REFERENCE = Path("results") / "embedded"
+console = Console(width=None if sys.stdout.isatty() else 120)  # 80 columns would cut the lines of a log
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        import bench
+
+        say(f"purifybench {bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Which diffusion purifier for this radius and this budget, and how sure are we?"""
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """Comma-separated numbers of an option; raises InputError."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name} must be comma-separated numbers, got {text!r}") from None
 
 
 def refuse(message: object) -> typer.Exit:
-    """Print an error and what to do; the exit status to raise."""
+    """Print an error message; returns the exit to raise."""
     Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(str(message))}", highlight=False)
     return typer.Exit(REFUSED)
 
 
 def notice(*words: object) -> None:
-    """Print a line that is no result, beside the results."""
+    """Print a line on stderr, apart from the results on stdout."""
     Console(stderr=True).print(*words, markup=False, highlight=False, soft_wrap=True)
 
 
 def say(*words: object) -> None:
-    """Print a line as it is: names and paths may look like markup."""
+    """Print a line without interpreting markup, which names and paths may resemble."""
     console.print(*words, markup=False, highlight=False, soft_wrap=True)
 
 
-def announce(file: Path, chosen: Preset, overridden: Collection[str]) -> None:
-    """Say what code of files is about to run, and which files a preset reads from outside of its folder.
+def announce(file: Path, preset: Preset, overridden: Collection[str]) -> None:
+    """Name the Python files that are about to run, and the files that a preset reads from outside its folder.
 
     Parameters:
-        file: where the preset stands: its own, or the manifest of a run. One that comes with the project has none.
-        overridden: its fields that the user named instead.
+        file: the file that holds the preset: a TOML file or the manifest of a run. A bundled preset has no suffix.
+        overridden: fields that the user gave on the command line.
     """
     from bench.plugins.trust import files_outside
 
-    for plugin in (chosen.classifier, *chosen.purifiers):
+    for plugin in (preset.classifier, *preset.purifiers):
         if plugin.name.endswith(".py"):
             notice(f"runs code of {plugin.name}")
-    outside = list(files_outside(file, chosen.model_dump(), overridden)) if file.suffix else []
+    outside = list(files_outside(file, preset.model_dump(), overridden)) if file.suffix else []
     if outside:
         notice(f"{file} reads files outside of its folder: {', '.join(map(str, outside))}")

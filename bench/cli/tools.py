@@ -1,4 +1,4 @@
-"""What is beside the sweep: logs of others, rules to check, lists, training, health, new plugins."""
+"""Imported logs, boundaries of sequential rules, lists, training, checks of this machine, new plugins."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.shell import FAILED, RUNS, app, console, refuse, say
+from bench.cli.shell import FAILED, RUNS, app, console, numbers, refuse, say
+from bench.errors import InputError
 
 
 @app.command("import")
 def import_(
     log: Annotated[Path, typer.Argument(help="A log in the format of locuslab/smoothing.")],
     sigma: Annotated[float, typer.Option(help="Noise level that the log was made with.")],
-    name: Annotated[str, typer.Option(help="How tables and plots name it.")],
+    name: Annotated[str, typer.Option(help="Its name in tables and plots.")],
     nfe: Annotated[float | None, typer.Option(help="Network evaluations per image, for the plots.")] = None,
     n: Annotated[int, typer.Option(help="Estimation draws of the log.")] = 100_000,
-    alpha: Annotated[float, typer.Option(help="Of the log's bound.")] = 0.001,
+    alpha: Annotated[float, typer.Option(help="Alpha of the log's bound.")] = 0.001,
     out: Annotated[Path, typer.Option(help="Results folder to add it to.")] = RUNS / "published",
 ) -> None:
-    """Store a published log (radii only) so that it stands in tables and plots beside measured runs."""
+    """Store a published log (radii only), so that tables and plots show it beside measured runs."""
     if not 0 < sigma < math.inf or n < 1 or not 0 < alpha < 1 or (nfe is not None and not 0 <= nfe < math.inf):
-        raise refuse("sigma must be positive, n at least 1, alpha between 0 and 1 and nfe at least 0")
-    from bench.store.imported import PublishedError, import_log
+        raise InputError("sigma must be positive, n at least 1, alpha between 0 and 1 and nfe at least 0")
+    from bench.store.imported import import_log
 
-    try:
-        repaired = import_log(log, out, name, sigma, nfe, n, alpha)
-    except PublishedError as error:
-        raise refuse(error) from error
-    for line in repaired:
+    for line in import_log(log, out, name, sigma, nfe, n, alpha):
         console.print(f"[yellow]repaired:[/] {line}")
     say(f"stored {name!r} in {out}; `bench summary {out}` shows it")
 
@@ -57,14 +54,11 @@ def boundaries(
     from bench.names import nearest
 
     if certifier not in rules.SEQUENTIAL:
-        raise refuse(nearest("certifier", certifier, rules.SEQUENTIAL))
-    try:
-        asked = {"radii": [float(r) for r in radii.split(",")], "n0": 100, "block": 100, "alpha": alpha, "n_max": n_max}
-        rule = rules.of_sweep({"certifier": certifier, **asked}, sigma)
-        assert isinstance(rule, Sequential)
-        found = rule.boundaries
-    except ValueError as error:
-        raise refuse(error) from error
+        raise InputError(nearest("certifier", certifier, rules.SEQUENTIAL))
+    constants = {"n0": 100, "block": 100, "alpha": alpha, "n_max": n_max}  # n0 and block do not move boundaries
+    rule = rules.of_sweep({"certifier": certifier, "radii": numbers("radii", radii), **constants}, sigma)
+    assert isinstance(rule, Sequential)
+    found = rule.boundaries
     if as_json:
         record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(rule.constants)}
         sys.stdout.write(json.dumps({**record, **found.as_dict()}) + "\n")
@@ -92,20 +86,15 @@ def list_() -> None:
 
     from rich.table import Table
 
-    from bench import data
-    from bench.plugins import registry as plugins
+    from bench import data, reading
     from bench.sweep import preset
     from purifiers.nets.hub.cards import bundled
     from purifiers.nets.hub.known import NETWORKS
 
-    try:
-        purifiers, classifiers = plugins.discover(plugins.PURIFIER), plugins.discover(plugins.CLASSIFIER)
-    except plugins.PluginError as error:
-        raise refuse(error) from error
     table = Table(title="Purifiers", pad_edge=False)
     for column in ("name", "family", "networks", "parameters", "NFE", "source"):
         table.add_column(column, overflow="fold")
-    for name, plugin in sorted(purifiers.items()):
+    for name, plugin in sorted(reading.purifiers().items()):
         purifier = plugin()
         parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
         nfe = purifier.nfe()
@@ -121,7 +110,7 @@ def list_() -> None:
     for title, names in (
         ("Networks, bundled", bundled()),
         ("Networks, published (docs/networks.md)", list(NETWORKS)),
-        ("Classifiers", sorted(classifiers)),
+        ("Classifiers", sorted(reading.classifiers())),
         ("Data sets", sorted(data.DATASETS)),
         ("Presets", preset.names()),
     ):
@@ -133,70 +122,63 @@ def train(
     dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
     stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 (recipe).")
+        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 (the recipe's).")
     ] = None,
     scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipes'.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipes'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
-    jobs: Annotated[int | None, typer.Option(help="Stages that train side by side (one per core).")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Stages that train in parallel (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop each stage after so long and save it as it is; the same command goes on.")
+        float | None, typer.Option(help="Stop and save each stage after this time; the same command continues.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a checkpoint is found.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again; ignore checkpoints.")] = False,
     onward: Annotated[
-        bool, typer.Option("--from-weights", help="Begin with the weights of the stages' files, not with random ones.")
+        bool, typer.Option("--from-weights", help="Begin with the weights in the stages' files.")
     ] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings.
 
-    A training that was stopped goes on with the same command; its checkpoints and curves are in results/training, or
-    in OUT/training.
+    The same command continues an interrupted training. Checkpoints and curves are in results/training, or in
+    OUT/training.
     """
     if scale <= 0:
-        raise refuse(f"scale must be positive, got {scale}")
-    from bench.data import DataError
+        raise InputError(f"scale must be positive, got {scale}")
     from bench.training import zoo
     from bench.training.jobs import Job
 
-    where = str(out) if out else None
-    job = Job(dataset, where, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward)
+    folder = str(out) if out else None
+    job = Job(dataset, folder, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, console.print)
-    except KeyError as error:
-        raise refuse(error.args[0]) from error
-    except (DataError, OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:  # the plugin packages do not import bench.errors
         raise refuse(error) from error
 
 
 @app.command()
 def doctor(
     repair: Annotated[
-        Path | None, typer.Option(help="A results folder: check its counts, and save those that are whole.")
+        Path | None, typer.Option(help="A results folder: check its counts and keep the intact ones.")
     ] = None,
 ) -> None:
     """Check this machine: versions, devices, bundled weights, data sets, presets; or a results folder."""
     if repair is not None:
-        from bench.store.database import StoreError
         from bench.store.repair import repair as repair_run
         from bench.store.repair import verdict
 
-        try:
-            for line in verdict(repair_run(repair)):
-                say(line)
-        except StoreError as error:
-            raise refuse(error) from error
+        for line in verdict(repair_run(repair)):
+            say(line)
         return
     from bench.doctor.checks import examine
 
     problems = 0
-    for what, finding, healthy in examine():
+    for subject, finding, healthy in examine():
         problems += not healthy
-        line = escape(f"{what}: {finding}")
+        line = escape(f"{subject}: {finding}")
         console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {line}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
@@ -205,15 +187,26 @@ def doctor(
 @app.command("new-purifier")
 def new_purifier(
     name: Annotated[str, typer.Argument(help="Such as `my-purifier`.")],
-    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path("purifiers"),
-    tests: Annotated[Path, typer.Option(help="Where its test goes.")] = Path("tests"),
+    folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path("purifiers"),
+    tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
 ) -> None:
-    """Write a working purifier to start from, and its test."""
-    from bench.cli.scaffold import ScaffoldError, write_purifier
+    """Write a working purifier plugin to start from, and its test."""
+    from bench.cli.scaffold import write_purifier
 
-    try:
-        plugin, test = write_purifier(name, folder, tests)
-    except ScaffoldError as error:
-        raise refuse(error) from error
+    plugin, test = write_purifier(name, folder, tests)
     say(f"wrote {plugin} and {test}")
     say(f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")
+
+
+@app.command("new-classifier")
+def new_classifier(
+    name: Annotated[str, typer.Argument(help="Such as `my-classifier`.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path("classifiers"),
+    tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
+) -> None:
+    """Write a working classifier plugin to start from, and its test."""
+    from bench.cli.scaffold import write_classifier
+
+    plugin, test = write_classifier(name, folder, tests)
+    say(f"wrote {plugin} and {test}")
+    say(f"try it:  python -m bench run --classifier {plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")

@@ -12,8 +12,10 @@ from typing import overload
 
 import numpy as np
 
+from bench.errors import PurifyBenchError
 
-class PixelError(ValueError):
+
+class PixelError(PurifyBenchError, ValueError):
     """An image cannot be read, or is not of the size of the others; the message names it."""
 
 

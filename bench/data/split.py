@@ -11,6 +11,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from bench.data.pixels import Encoded
+from bench.errors import PurifyBenchError
 
 DATA_FOLDER = "PURIFYBENCH_DATA"  # environment variable: where data sets are, instead of the user's cache
 TITLES = {
@@ -24,7 +25,7 @@ TITLES = {
 }
 
 
-class DataError(Exception):
+class DataError(PurifyBenchError):
     """A data set cannot be had; the message says what was tried and what works offline."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.doctor.cost import Load, rate
 from bench.doctor.requirements import most_evaluations, needs
+from bench.errors import PurifyBenchError
 from bench.sweep.preset import DEFAULT_BATCH, Preset
 
 SHAPES = {  # images of data sets that need not be here: values of one image, and classes
@@ -21,7 +22,7 @@ SHAPES = {  # images of data sets that need not be here: values of one image, an
 FLOAT = 4  # bytes of a pixel's value as it travels
 
 
-class CostError(Exception):
+class CostError(PurifyBenchError):
     """A projection lacks an input; the message says which, and how to give it."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.engine.loader import Loaded
+from bench.errors import PurifyBenchError
 
 SLACK = 0.05  # how far outside [0,1] the values of a bounded purifier may lie by rounding
 OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CPU and of CUDA's libraries
@@ -21,7 +22,7 @@ OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CP
 )
 
 
-class PluginFault(Exception):
+class PluginFault(PurifyBenchError):
     """A plugin raised, or returned a wrong value; its cell fails with this message.
 
     Attributes:

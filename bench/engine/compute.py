@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.errors import PurifyBenchError
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
@@ -22,7 +23,7 @@ DEFAULT_ROWS = {"cpu": 100, "cuda": 500}  # as fast as larger ones on the embedd
 GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 
 
-class CompileError(RuntimeError):
+class CompileError(PurifyBenchError, RuntimeError):
     """A network cannot be compiled here; the message names the remedy."""
 
 

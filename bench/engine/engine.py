@@ -31,19 +31,22 @@ class Engine:
         weights: role -> network, as `purifiers.nets.load` takes it.
         device: where the networks run.
         plugin_files: kind -> plugin name -> path, of plugins that are given by path.
+        loader: loads plugins and networks otherwise than from `weights` and `plugin_files`.
     """
 
     images: Mapping[int, np.ndarray]
     weights: Mapping[str, str]
     device: torch.device
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    loader: Loader | None = None
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _most: dict[str, int] = field(default_factory=dict)  # purifier -> draws that fit into memory, if not all did
 
     def __post_init__(self) -> None:
         self._rows = {image: row for row, image in enumerate(self.images)}
         self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
-        self._loader = Loader(self.weights, self.device, tuple(self._clean.shape[1:]), self.plugin_files)
+        shape = tuple(self._clean.shape[1:])
+        self._loader = self.loader or Loader(self.weights, self.device, shape, self.plugin_files)
 
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.

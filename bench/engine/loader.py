@@ -16,12 +16,13 @@ from torch import nn
 
 from bench.engine.compute import PRECISIONS, CompileError, FixedRows, compile_now, prepare_network
 from bench.engine.meter import CountedNetwork
+from bench.errors import PurifyBenchError
 from bench.plugins import registry as plugins
 from bench.plugins.fingerprint import plugin_hash
 from bench.records import Cell
 
 
-class LoadError(RuntimeError):
+class LoadError(PurifyBenchError, RuntimeError):
     """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
 
 
@@ -91,16 +92,7 @@ class Loader:
         """The network of a role, computing as the cell asks."""
         key = role, cell.precision, _text(cell.compute)
         if key not in self._denoisers:
-            from purifiers.nets import load
-            from purifiers.nets.hub.cards import WeightsError
-            from purifiers.nets.hub.sources import find
-
-            network = self.weights[role]
-            try:
-                denoiser = _in_own_memory(load(network, device=str(self.device)))
-                _refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", find(network).identity())
-            except (WeightsError, OSError) as error:
-                raise LoadError(f"network {role!r}: {error}") from error
+            denoiser = self._read_network(role, cell)
             denoiser.compute_in(PRECISIONS[cell.precision])
             denoiser.network = prepare_network(denoiser.network, cell.compute, self.device)
             self._compile(f"network {role!r}", cell, lambda x: denoiser(x, denoiser.t_max))
@@ -109,22 +101,38 @@ class Loader:
 
     def classifier(self, cell: Cell) -> tuple[Any, FixedRows]:
         """The classifier's logits function and the network in it, whose rows are counted; the last one stays loaded."""
-        parameters = dict(cell.classifier_parameters)
-        key = cell.classifier, _text(parameters), _text(cell.compute)
+        key = cell.classifier, _text(cell.classifier_parameters), _text(cell.compute)
         if key not in self._classifiers:
-            classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, parameters)
-            try:
-                loaded = _in_own_memory(classifier.load(str(self.device)))
-                _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", classifier.identity())
-            except LoadError:
-                raise
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+            loaded = self._read_classifier(cell)
             prepared = _prepare_classifier(loaded, cell.compute, self.device)
             self._compile(f"classifier {cell.classifier!r}", cell, prepared[0])
             self._classifiers = {key: prepared}
         return self._classifiers[key]
+
+    def _read_network(self, role: str, cell: Cell) -> Any:
+        from purifiers.nets import load
+        from purifiers.nets.hub.cards import WeightsError
+        from purifiers.nets.hub.sources import find
+
+        network = self.weights[role]
+        try:
+            denoiser = _in_own_memory(load(network, device=str(self.device)))
+            _refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", find(network).identity())
+        except (WeightsError, OSError) as error:
+            raise LoadError(f"network {role!r}: {error}") from error
+        return denoiser
+
+    def _read_classifier(self, cell: Cell) -> Any:
+        classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
+        try:
+            loaded = _in_own_memory(classifier.load(str(self.device)))
+            _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", classifier.identity())
+        except LoadError:
+            raise
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+        return loaded
 
     def _compile(self, subject: str, cell: Cell, call: Any) -> None:
         if "compile" not in cell.compute:

@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import TuningRequest
+from bench.errors import PurifyBenchError
 from bench.executors.base import describe
 from bench.executors.files import Bundle
 from bench.executors.ray_connection import Cluster
@@ -33,7 +34,7 @@ JOBS_PER_WORKER = 2  # one running and one queued
 MAX_DEATHS = 3  # deaths of workers on one job, or during their start, before the driver gives up
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(PurifyBenchError, RuntimeError):
     """Workers died repeatedly; counts so far are stored."""
 
 

@@ -14,6 +14,7 @@ from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
+from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
 from bench.provenance import code_digest
 from bench.records import Cell, Counts, Shown, Task
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")
 
 
-class WorkerMismatch(RuntimeError):
+class WorkerMismatch(PurifyBenchError, RuntimeError):
     """A machine has other code, libraries or files than the driver; the message names it and the remedy."""
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins.fingerprint import source
 from classifiers.base import Classifier
 from purifiers.base import Purifier
 
 
-class PluginError(Exception):
+class PluginError(PurifyBenchError):
     """A plugin is unknown, cannot be imported, or refuses its parameters; the message says which and why."""
 
 

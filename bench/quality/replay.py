@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import PurifyBenchError
 from bench.executors.base import Executor
 from bench.plugins.trust import PLUGINS, code_named_by_user, name_of
 from bench.records import Block, Cell, Task
@@ -21,7 +22,7 @@ RECOUNTED = 4  # images of each cell whose first block is counted again where th
 MOST_MOVED = 0.05  # of the votes there: other noise moves far more, another processor's rounding far less
 
 
-class MetricsError(Exception):
+class MetricsError(PurifyBenchError):
     """The metrics of a run cannot be measured; the message says why and the remedy."""
 
 

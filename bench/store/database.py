@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.errors import PurifyBenchError
 from bench.records import key_of
 from bench.store.journal import read_journal
 from bench.store.votes import decode_all
@@ -52,7 +53,7 @@ REMEDIES = {  # by SQLite's primary error code; what is not here is damage
 }
 
 
-class StoreError(Exception):
+class StoreError(PurifyBenchError):
     """A results folder cannot be read or written; the message names the file and the remedy."""
 
 

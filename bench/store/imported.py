@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.certify.bounds import largest_radius
+from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.store.database import StoreError
 from bench.store.run import PUBLISHED, read_published
@@ -20,7 +21,7 @@ from bench.store.run import PUBLISHED, read_published
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
 
 
-class PublishedError(Exception):
+class PublishedError(PurifyBenchError):
     """A log is not what it should be; the message names the file, the row and the remedy."""
 
 

@@ -11,22 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.summary.statistics import FEWEST, resampled_means
-
-
-def best_probability(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """By option, the share of resamples in which its mean is the highest; those that tie share one. NaN: too few.
-
-    Parameters:
-        values: `[images, options]`.
-    """
-    if len(values) < FEWEST:
-        return np.full(values.shape[1], np.nan)
-    return best_shares(resampled_means(values, seed=seed))
-
 
 def best_shares(means: np.ndarray) -> np.ndarray:
-    """By option, the share of resamples (`means`, `[resamples, options]`) in which it is the highest."""
+    """By option, the share of resamples in which it is the highest; options that tie share one.
+
+    Parameters:
+        means: `[resamples, options]`.
+    """
     highest = means >= means.max(axis=1, keepdims=True) - 1e-12  # sums in another order differ in the last bits
     return (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
 
@@ -42,25 +33,15 @@ def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     return kept
 
 
-def front_probability(costs: Sequence[float], values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """By option, the share of resamples in which it lies on the front: nothing as cheap is better, nor cheaper as good.
+def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
+    """By option, the share of resamples in which it lies on the front: none as cheap is better, none cheaper as good.
 
-    Costs are taken as they are: an NFE has no error, and the spread of milliseconds is not in it.
+    Costs are exact: an NFE has no error, and the spread of milliseconds is not considered.
 
     Parameters:
-        costs: `[options]`; an option whose cost is not finite is never on the front.
-        values: `[images, options]`.
-
-    Returns:
-        `[options]`; NaN where there are too few images.
+        costs: `[options]`; an option without a finite cost is never on the front.
+        means: `[resamples, options]`.
     """
-    if len(values) < FEWEST:
-        return np.full(len(costs), np.nan)
-    return front_shares(costs, resampled_means(values, seed=seed))
-
-
-def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
-    """By option, the share of resamples (`means`, `[resamples, options]`) in which it lies on the front."""
     cost = np.asarray(costs, float)
     share = np.zeros(len(cost))
     beaten = np.full(len(means), -np.inf)  # the best of all that is cheaper

@@ -1,4 +1,4 @@
-"""The sigma and the radii at which purifiers are shown."""
+"""The sigma and the radii at which purifiers are shown. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from bench.summary.notes import rule_name, rules_of
+from bench.summary.cells import accuracy_columns
+from bench.summary.notes import certifier_names, rules_of
 
 
 class Metric(NamedTuple):
-    """What the height of a panel shows: a column, its interval, and the radius at which it is read."""
+    """The quantity on a vertical axis: its column, the columns of its interval, and the radius at which it is read."""
 
     column: str
     low: str
@@ -30,18 +31,19 @@ def accuracy(radius: float, sigma: float) -> Metric:
     """Certified accuracy at a radius, as a metric."""
     meaning = "correct, not abstained" if radius == 0 else "= σ" if radius == sigma else f"= {radius / sigma:.3g} σ"
     heading = f"Certified accuracy at radius {radius:g} ({meaning})"
-    return Metric(f"acc@{radius:g}", f"acc_low@{radius:g}", f"acc_high@{radius:g}", heading, True, radius)
+    return Metric(*accuracy_columns(radius), heading, True, radius)
 
 
 def average_radius(rows: pd.DataFrame) -> Metric:
     """The average certified radius as a metric, named after its certifier: those of different ones do not compare."""
-    rules = rules_of(rows)
-    made_by = f"by {rule_name(rules[0])}" if len(rules) == 1 else "by several certifiers, which do not compare"
+    counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
+    one = len(rules_of(rows)) == 1
+    made_by = f"by {certifier_names(counted)[0]}" if one else "by several certifiers, which do not compare"
     return Metric("acr", "acr_low", "acr_high", f"Average certified radius (ACR) {made_by}", False)
 
 
 def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Metric]:
-    """Accuracy at radius 0, near half of sigma and near sigma, where some row can reach them; and the ACR."""
+    """Accuracy at radius 0, near half of sigma and near sigma, if some row can certify them; and the ACR."""
     reach = rows["largest"].max()
     reachable = [r for r in radii if r <= reach or not math.isfinite(reach)]
     positive = [r for r in reachable if r > 0]
@@ -51,7 +53,7 @@ def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Me
 
 
 def separation(rows: pd.DataFrame, metric: Metric) -> float:
-    """The share of pairs of purifiers whose intervals do not meet."""
+    """The share of pairs of purifiers whose intervals do not overlap."""
     compared = rows[(rows["family"] != "none") & ~rows["imported"]]
     spans = list(zip(compared[metric.low], compared[metric.high], strict=True))
     apart = [a[0] > b[1] or b[0] > a[1] for a, b in combinations(spans, 2)]
@@ -59,10 +61,17 @@ def separation(rows: pd.DataFrame, metric: Metric) -> float:
 
 
 def headline(rows: pd.DataFrame, radii: Sequence[float]) -> tuple[float, list[Metric]]:
-    """The sigma and the radius that tell the purifiers apart best; of equals, the largest sigma and radius."""
+    """The sigma and the metrics that separate the purifiers best: accuracy at one radius, and the ACR.
+
+    Of equally good ones, the largest sigma and the largest radius.
+
+    Parameters:
+        rows: of `bench.summary.rows.drawable`.
+    """
     acr = average_radius(rows)
     sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], acr))
     here = rows[rows["sigma"] == sigma]
     accuracies = metrics(here, radii, sigma)[:-1]
-    away = [m for m in reversed(accuracies) if m.radius > 0] or accuracies
-    return float(sigma), [*([max(away, key=lambda m: separation(here, m))] if away else []), average_radius(here)]
+    positive = [m for m in reversed(accuracies) if m.radius > 0] or accuracies
+    best = [max(positive, key=lambda m: separation(here, m))] if positive else []
+    return float(sigma), [*best, average_radius(here)]

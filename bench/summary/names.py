@@ -1,64 +1,97 @@
-"""Display names: what tells purifiers apart, in a few words."""
+"""Display names of purifiers, made from their parameters, and the lookup of a purifier by any of its names."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
-LONGEST = 34
-IDENTITY = ("solver", "steps")  # parameters that people name a sampler by; shown by value, without their key
+from bench.records import Cell
 
-
-def parse_label(label: str) -> tuple[str, dict[str, str]]:
-    """`sde(steps=6, churn=2.0)` -> `("sde", {"steps": "6", "churn": "2"})`; a label without parameters is a name."""
-    match = re.fullmatch(r"([^(\s]+)\((\w+=.*)\)", label, re.DOTALL)
-    if not match:
-        return label, {}
-    pairs = (part.split("=", 1) for part in re.split(r", (?=\w+=)", match[2]))
-    return match[1], {key: plain(value) for key, value in pairs}
+LONGEST = 34  # characters
+BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
 
 
-def plain(value: str) -> str:
-    """`2.0` -> `2`; what is not a number stays as it is."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return value
+def parameters_text(parameters: Mapping[str, object]) -> str:
+    """`steps=3, solver=heun3`; empty without parameters."""
+    return ", ".join(f"{key}={value}" for key, value in parameters.items())
 
 
-def short_names(table: pd.DataFrame) -> dict[str, str]:
-    """A display name for each label of a table (columns label and, where known, purifier and family).
+def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[str, str]:
+    """A unique display name for each purifier with its parameters, by `Cell.label`.
 
-    `steps` (more than one) and `solver` stay, other parameters only where they tell cells of one purifier apart, and
-    a family that a name begins with goes, because the colour says it: `pf-ode-torchdiffeq(solver=midpoint, steps=2,
-    rtol=0.01)` becomes `torchdiffeq midpoint 2`. Two labels never share a name.
+    `solver` and `steps` (if more than one) are always shown, other parameters only if purifiers of one plugin differ in
+    them. A plugin's name loses its family as a prefix, because colours show the family: `pf-ode-torchdiffeq` with
+    `solver=midpoint, steps=2, rtol=0.01` becomes `torchdiffeq midpoint 2`. Names that would be equal become labels.
+
+    Parameters:
+        families: by the plugin's name; a plugin without one keeps its full name.
     """
-    if table.empty:
-        return {}
-    families = dict(zip(table["label"], table["family"], strict=True)) if "family" in table else {}
-    parsed = {
-        label: (label, {}) if families.get(label) == "imported" else parse_label(label)
-        for label in dict.fromkeys(table["label"])
+    purifiers = {cell.label: cell for cell in cells}
+    siblings: dict[str, list[Mapping[str, object]]] = {}
+    for cell in purifiers.values():
+        siblings.setdefault(cell.purifier, []).append(cell.parameters)
+    names = {
+        label: display_name(cell.purifier, cell.parameters, siblings[cell.purifier], families.get(cell.purifier, ""))
+        for label, cell in purifiers.items()
     }
-    names: dict[str, str] = {}
-    for label, (purifier, parameters) in parsed.items():
-        siblings = [given for name, given in parsed.values() if name == purifier]
-        name, prefix = purifier, f"{families.get(label, '')}-"
-        if name.startswith(prefix) and len(name) > 2 * len(prefix):
-            name = name.removeprefix(prefix)
-        words = [parameters[key] for key in IDENTITY if key in parameters and (key, parameters[key]) != ("steps", "1")]
-        words += [
-            f"{key}={value}"
-            for key, value in parameters.items()
-            if key not in IDENTITY and any(given.get(key) != value for given in siblings)
-        ]
-        names[label] = shorten(" ".join([name, *words]))
     taken = list(names.values())
     return {label: label if taken.count(name) > 1 else name for label, name in names.items()}
 
 
-def shorten(words: str, most: int = LONGEST) -> str:
-    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+def display_name(
+    purifier: str, parameters: Mapping[str, object], siblings: Iterable[Mapping[str, object]], family: str
+) -> str:
+    """The name of one purifier among the `siblings` that the same plugin has; at most `LONGEST` characters."""
+    prefix = f"{family}-"
+    short = purifier.startswith(prefix) and len(purifier) > 2 * len(prefix)
+    words = [purifier.removeprefix(prefix) if short else purifier]
+    words += [value_text(parameters[key]) for key in BY_VALUE if parameters.get(key, 1) != 1]
+    words += [
+        f"{key}={value_text(value)}"
+        for key, value in parameters.items()
+        if key not in BY_VALUE and any(other.get(key) != value for other in siblings)
+    ]
+    name = " ".join(words)
+    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+
+
+def value_text(value: object) -> str:
+    """`2.0` -> `2`; other types as Python writes them."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def label_of(purifier: str, parameters: str) -> str:
+    """`pf-ode(steps=3)`, as `Cell.label` and earlier versions write a purifier and its parameters."""
+    return f"{purifier}({parameters})" if parameters else purifier
+
+
+def labels(table: pd.DataFrame) -> pd.Series:
+    """The label of each row of a summary's table."""
+    pairs = zip(table["purifier"], table["parameters"], strict=True)
+    return pd.Series([label_of(*pair) for pair in pairs], table.index, dtype=object)
+
+
+def names_of_labels(table: pd.DataFrame) -> dict[str, str]:
+    """Display name by label, for records that are stored under labels: example images and metrics."""
+    return {} if table.empty else dict(zip(labels(table), table["name"], strict=True))
+
+
+def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of the one purifier that a user names by its display name, its label, or its plugin's name.
+
+    Raises:
+        ValueError: no purifier, or several, have this name; the message lists them.
+    """
+    if table.empty:
+        raise ValueError("nothing is certified yet in these runs; make them with `bench run`")
+    for known in (table["name"], labels(table), table["purifier"]):
+        rows = table[known == name]
+        if len(rows):
+            break
+    else:
+        raise ValueError(f"no purifier {name!r} in these runs; there are: {', '.join(dict.fromkeys(table['name']))}")
+    names = list(dict.fromkeys(rows["name"]))
+    if len(names) > 1:
+        raise ValueError(f"{name!r} could be any of: {', '.join(names)}; give one of them")
+    return rows

@@ -1,97 +1,133 @@
-"""What a reader must know before trusting a table: failures, gaps, and what was not measured alike. Pure."""
+"""Notes of a summary: failures, gaps, memory leaks, and rows that were not measured alike. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.records import IMPORTED
 from bench.store.run import Run
-from bench.summary.leaks import leak_notes
+
+BIASED = "a sequential rule decides easy images first, so these figures are biased"
+PARTS = 10  # of the upper half of a cell's blocks
+LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
+FEWEST_BLOCKS = 4 * PARTS
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
-    """What a reader must know before trusting the table."""
-    said = []
+    """The notes of a summary's table."""
     if table.empty:
         return ["nothing is certified yet"]
+    lines = []
     failed = table[table["error"].notna()]
     if len(failed):
-        said.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['label'])))}")
-    partial = table[(table["images"] < table["wanted"]) & table["error"].isna()]
+        lines.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['name'])))}")
+    partial = table[table["error"].isna() & ~table["complete"]]
     if len(partial):
-        biased = "; a sequential rule decides easy images first, so these figures are biased"
-        sequential = partial["rule"].str.startswith("sequential").any()
-        said.append(
-            f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for"
-            + (biased if sequential else "")
-        )
-    if "device" in table and table["device"].dropna().nunique() > 1:
-        said.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
+        biased = f"; {BIASED}" if partial["sequential"].any() else ""
+        lines.append(f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for{biased}")
+    if table["device"].dropna().nunique() > 1:
+        lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
-        said += [*session_notes(run), *leak_notes(run)]
+        lines += [*session_notes(run), *leak_notes(run)]
         stale = set(run.blocks["cell"].unique()) - set(run.cells)
         if stale:
-            said.append(f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown")
+            lines.append(
+                f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown"
+            )
     if len(runs) > 1 and (differing := versions([run.manifest for run in runs])):
-        said.append(f"the runs were counted with {differing}")
-    said += acr_notes(table)
+        lines.append(f"the runs were counted with {differing}")
+    lines += acr_notes(table)
     if (table["source"] == IMPORTED).any():
-        said.append("imported rows come from published logs: radii only, cost not measured here")
-    return said
+        lines.append("imported rows come from published logs: radii only, cost not measured here")
+    return lines
 
 
 def session_notes(run: Run) -> list[str]:
-    """What changed between the parts of a run that was continued, and GPUs that several processes shared."""
-    said, name = [], run.folder.name
-    parts = run.manifest.get("sessions") or [run.manifest]
-    for what, facts in (("code revisions", "git"), ("Python versions", "python")):
-        values = {json.dumps(part.get(facts), sort_keys=True) for part in parts}
+    """Differences between the sessions of a run that was continued, and GPUs that several processes shared."""
+    lines, name = [], run.folder.name
+    sessions = run.manifest.get("sessions") or [run.manifest]
+    for kind, field in (("code revisions", "git"), ("Python versions", "python")):
+        values = {json.dumps(session.get(field), sort_keys=True) for session in sessions}
         if len(values) > 1:
-            said.append(f"{name}: counted with {len(values)} different {what}; the manifest lists them")
-    if differing := versions(parts):
-        said.append(f"{name}: counted in parts with {differing}")
-    shared = [Counter(device for device in part.get("devices") or () if device.startswith("cuda")) for part in parts]
+            lines.append(f"{name}: counted with {len(values)} different {kind}; the manifest lists them")
+    if differing := versions(sessions):
+        lines.append(f"{name}: counted in parts with {differing}")
+    shared = [Counter(d for d in session.get("devices") or () if d.startswith("cuda")) for session in sessions]
     most = max((count for devices in shared for count in devices.values()), default=1)
     if most > 1:
-        said.append(f"{name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
-    return said
+        lines.append(f"{name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
+    return lines
 
 
 def versions(parts: Sequence[Mapping[str, Any]]) -> str:
-    """The libraries that parts of a run, or runs, differ in: `torch 2.11.0 and 2.12.0`; empty where in none."""
+    """Libraries whose versions differ between sessions, or runs: `torch 2.11.0 and 2.12.0`; empty if none does."""
     libraries = [part.get("libraries") or {} for part in parts]
-    found = {
-        name: dict.fromkeys(str(known[name]) for known in libraries if name in known) for name in chain(*libraries)
+    by_library = {
+        name: dict.fromkeys(str(versions[name]) for versions in libraries if name in versions)
+        for name in chain(*libraries)
     }
-    return ", ".join(f"{name} {' and '.join(values)}" for name, values in found.items() if len(values) > 1)
+    return ", ".join(f"{name} {' and '.join(values)}" for name, values in by_library.items() if len(values) > 1)
 
 
-def rule_name(rule: str) -> str:
-    """A rule without its constants."""
-    return rule.split(" (")[0]
+def certifier_names(table: pd.DataFrame) -> list[str]:
+    """The certifiers of rows without their constants: `cohen`, `sequential tight`."""
+    pairs = zip(table["certifier"], table["sequential"], strict=True)
+    return sorted({f"sequential {name}" if sequential else name for name, sequential in pairs})
 
 
 def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules that made the rows, with their constants: those of counts, of published logs where there are none."""
+    """The rules of the rows with counts, with their constants; of the published logs if there are no counts."""
     counted = table[table["source"] != IMPORTED]
     return sorted(set((counted if len(counted) else table)["rule"].dropna()))
 
 
 def acr_notes(table: pd.DataFrame) -> list[str]:
-    """What the rules' ways of stopping mean for average certified radii and for abstention."""
-    rules = rules_of(table)
-    on_grid = sorted({rule_name(r) for r in rules if r.startswith("sequential")} - {"sequential acr"})
-    said = []
-    if on_grid:
-        said.append(f"the ACR of {' and '.join(on_grid)} counts radii of the decided grid only, and so is lower")
-    if len(rules) > 1:
-        said.append(f"rows have different certifiers: never compare their ACRs ({'; '.join(rules)})")
-    if any("label-aware" in rule for rule in rules):
-        said.append("label-aware: images whose selected class is wrong were not drawn on, and count as abstained")
-    return said
+    """Effects of the certifiers on average certified radii and on abstention."""
+    lines = []
+    if on_grid := certifier_names(table[table["sequential"] & (table["certifier"] != "acr")]):
+        lines.append(f"the ACR of {' and '.join(on_grid)} counts radii of the decided grid only, and so is lower")
+    if len(rules := rules_of(table)) > 1:
+        lines.append(f"rows have different certifiers: never compare their ACRs ({'; '.join(rules)})")
+    if table["label_aware"].any():
+        lines.append("label-aware: images whose selected class is wrong were not drawn on, and count as abstained")
+    return lines
+
+
+def leak_notes(run: Run) -> Iterator[str]:
+    """The purifiers whose memory kept growing, each with its growth."""
+    if run.blocks.empty:
+        return
+    for key, peaks in run.blocks.groupby("cell", sort=False)["peak_bytes"]:
+        rise = memory_growth(peaks) if key in run.cells else None
+        if rise:
+            cell = run.cells[str(key)]
+            low, high = (peak / 2**30 for peak in rise)
+            yield (
+                f"{run.folder.name}: memory kept growing while {cell.label} at sigma = {cell.sigma:g} was counted, "
+                f"from {low:.1f} to {high:.1f} GiB: it may leak, and end a long run; the same command continues it"
+            )
+
+
+def memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
+    """The lowest and the highest peak of memory of a cell, if memory kept growing over its later blocks; else None.
+
+    Without a leak, each process reaches its peak within a few batches, so that whole parts of the upper half of the
+    sorted blocks have one peak. With a leak, each batch has a higher one.
+
+    Parameters:
+        peaks: of every block, in any order, bytes.
+    """
+    ascending = np.sort(np.asarray(peaks, float))
+    if len(ascending) < FEWEST_BLOCKS:
+        return None
+    low, high = float(ascending[0]), float(ascending[-1])
+    parts = np.array_split(ascending[len(ascending) // 2 :], PARTS)
+    rising = all(part[0] < part[-1] for part in parts)
+    return (low, high) if rising and high - low >= max(LEAK, low / 4) else None

@@ -1,4 +1,4 @@
-"""One display frame for all readers: names, colours and markers, a row for each purifier and sigma."""
+"""The display frame of pictures, tables, report and terminal: a summary's rows with their names and looks. Pure."""
 
 from __future__ import annotations
 
@@ -8,59 +8,50 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.summary.names import short_names
+from bench.records import IMPORTED
+from bench.summary.format import images_text
 from bench.summary.palette import DASHES, FAMILIES, MARKERS
-from bench.summary.summary import IMPORTED, Summary
+from bench.summary.summary import Summary
 
-FIGURES = ("acr", "acr_low", "acr_high", "nfe", "ms_purify", "largest")
+
+def named(summary: Summary) -> pd.DataFrame:
+    """The table of a summary as it is displayed, with all of its rows.
+
+    Adds imported (bool) and series: the row's name, with its run if several runs have the purifier, the same at every
+    sigma. In the column name, an incomplete row has its number of images added, and a failed one says so.
+    """
+    table = summary.table
+    runs = table.groupby("name")["run"].transform("nunique")
+    series = table["name"].where(runs <= 1, table["name"] + " · " + table["run"])
+    remark = (" (" + table["images"].astype(str) + " images)").where(~table["complete"], "")
+    remark = remark.where(table["error"].isna(), " (failed)")
+    return table.assign(imported=table["source"] == IMPORTED, series=series, name=series + remark)
 
 
 def drawable(summary: Summary) -> pd.DataFrame:
-    """The rows of a summary that have figures, in the order of the palette, every column that a picture reads present.
+    """The rows of `named` that have figures, in the order of the palette.
 
-    Adds: imported (bool), series (the purifier's name, the same at every sigma), name (the same, with what is peculiar
-    to the row), family (one of the palette's), marker, dash.
+    Adds family (one of the palette's), marker and dash.
     """
-    table = summary.table.copy()
-    if table.empty or "images" not in table:
-        return pd.DataFrame()
-    for column in (*FIGURES, *(f"{part}@{r:g}" for r in summary.radii for part in ("acc", "acc_low", "acc_high"))):
-        table[column] = pd.to_numeric(table[column]) if column in table else np.nan
-    for column in ("run", "wanted", "rule", "device"):
-        if column not in table:
-            table[column] = np.nan
-    short = short_names(table)
-    table = table[(table["images"].fillna(0) > 0) & table["acr"].notna()]
+    table = named(summary)
+    table = table[table["acr"].notna()]
     if table.empty:
         return pd.DataFrame()
-    table["imported"] = table["source"] == IMPORTED
-    table["family"] = [f if f in FAMILIES else "other" for f in table["family"]]
-    runs_of = table.groupby(["label", "imported"])["run"].transform("nunique")
-    table["series"] = [
-        short[label] + (" (imported)" if imported else "") + (f" · {run}" if runs > 1 else "")
-        for label, imported, run, runs in zip(table["label"], table["imported"], table["run"], runs_of, strict=True)
-    ]
-    table["name"] = [
-        f"{series} ({int(images)} images)" if images < wanted else series
-        for series, images, wanted in zip(table["series"], table["images"], table["wanted"], strict=True)
-    ]
     order = {name: i for i, name in enumerate(FAMILIES)}
-    table["rank"] = table["family"].map(order)
-    table = table.sort_values("rank", kind="stable").reset_index(drop=True)
-    table["marker"] = cycle(table, "purifier", MARKERS)
-    table["dash"] = cycle(table, "series", DASHES)
-    return table
+    table["family"] = [family if family in FAMILIES else "other" for family in table["family"]]
+    table = table.sort_values("family", key=lambda family: family.map(order), kind="stable").reset_index(drop=True)
+    return table.assign(marker=cycle(table, "purifier", MARKERS), dash=cycle(table, "series", DASHES))
 
 
 def cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Series:
-    """A look for each row: within a family, every value of a column has its own, until they are used up."""
+    """A look for each row: within a family, each value of a column has its own, until they are used up."""
     seen: dict[str, list[str]] = {}
     out = []
-    for kin, value in zip(table["family"], table[column], strict=True):
-        known = seen.setdefault(kin, [])
-        if value not in known:
-            known.append(value)
-        out.append(looks[known.index(value) % len(looks)])
+    for family, value in zip(table["family"], table[column], strict=True):
+        values = seen.setdefault(family, [])
+        if value not in values:
+            values.append(value)
+        out.append(looks[values.index(value) % len(looks)])
     return pd.Series(out, table.index, dtype=object)
 
 
@@ -69,18 +60,19 @@ def conditions(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
-    images = sorted({int(i) for i in counted["images"]})
-    span = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
-    parts = [f"{span} image{'s' if images[-1] > 1 else ''}"]
+    parts = [images_text(int(images) for images in counted["images"])]
     parts += sorted({str(rule) for rule in counted["rule"].dropna()})
     parts += sorted({str(device) for device in counted["device"].dropna()})
     return " · ".join(parts)
 
 
 def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the sorted radii reach `x`, at every `x` where that changes (to be drawn as steps-pre).
+    """The curve of certified images against radius, to be drawn as `steps-pre`: radii, and images that reach each.
 
-    The line ends at the largest radius that can be certified; where the images end before, it falls to zero there.
+    It ends at the largest radius that can be certified, or falls to zero at the last certified one.
+
+    Parameters:
+        radii: certified, sorted, ascending.
     """
     if not len(radii):
         return np.array([0.0, largest if math.isfinite(largest) else 1.0]), np.array([0.0, 0.0])

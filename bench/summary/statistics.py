@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import bdtr, ndtri
+from scipy.special import ndtri
+from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -22,14 +23,13 @@ POWER = 0.8
 FEWEST = 10  # images: with fewer, images drawn again from the sample say nothing of others
 
 
-def wilson_interval(hits: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of a proportion (Wilson 1927); (0, 1) for no trials."""
+@lru_cache(maxsize=2**14)
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """Two-sided 95 % interval of a proportion (Wilson 1927); (0, 1) for no trials."""
     if total == 0:
         return 0.0, 1.0
-    z = float(ndtri((1 + confidence) / 2))
-    p, q = hits / total, z * z / total
-    centre, half = (p + q / 2) / (1 + q), z / (1 + q) * math.sqrt(p * (1 - p) / total + q / (4 * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -85,12 +85,12 @@ def kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]
     return tuple(times_drawn(images, resamples, seed))
 
 
-def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over images."""
+def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval (95 %) of a mean over images; NaN for fewer than two."""
     if len(values) < 2:
         return (float("nan"), float("nan"))
     means = resampled_means(np.asarray(values, float)[:, None], seed=seed)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -114,16 +114,15 @@ class Difference:
     only_second: float = 0.0
 
 
+@lru_cache(maxsize=2**14)
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """McNemar's exact test (1947), two-sided: the discordant images fall to either side like a fair coin."""
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    return min(1.0, 2 * float(bdtr(fewer, total, 0.5))) if total else 1.0
+    total = only_first + only_second
+    return float(binomtest(only_first, total, 0.5).pvalue) if total else 1.0
 
 
-def newcombe_interval(
-    both: int, only_first: int, only_second: int, neither: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Interval of a difference of paired proportions (Newcombe 1998, Statist. Med. 17:2635, method 10).
+def newcombe_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
+    """95 % interval of a difference of paired proportions (Newcombe 1998, Statist. Med. 17:2635, method 10).
 
     Wilson's intervals of the two proportions, combined by their correlation, which is corrected for continuity.
     """
@@ -131,7 +130,7 @@ def newcombe_interval(
     if n == 0:
         return -1.0, 1.0
     hits = both + only_first, both + only_second
-    (p1, p2), (l1, u1), (l2, u2) = (h / n for h in hits), *(wilson_interval(h, n, confidence) for h in hits)
+    (p1, p2), (l1, u1), (l2, u2) = (h / n for h in hits), *(wilson_interval(h, n) for h in hits)
     margins = hits[0] * hits[1] * (n - hits[0]) * (n - hits[1])
     cross = both * neither - only_first * only_second
     correlation = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(margins) if margins else 0.0

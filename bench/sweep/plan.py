@@ -14,6 +14,7 @@ from bench import data
 from bench.certify import rules
 from bench.certify.base import Certifier
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
+from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins import registry as plugins
 from bench.plugins.fingerprint import plugin_hash, source
@@ -30,7 +31,7 @@ from purifiers.nets.hub.sources import find
 PART = "test"  # of a data set: what a sweep certifies
 
 
-class PlanError(Exception):
+class PlanError(PurifyBenchError):
     """A plugin, network or data set of a preset is missing; the message names it and the remedy."""
 
 

@@ -1,9 +1,9 @@
-"""Sweeps as data: a TOML file says what is measured; every field can be overridden."""
+"""Presets: sweeps as TOML files, each field of which can be overridden."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from bench.certify import rules
+from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins.trust import with_code_beside
 
@@ -28,8 +29,8 @@ DEFAULT_CERTIFIER = "tight"
 DEFAULT_BATCH = 500
 
 
-class PresetError(Exception):
-    """A preset cannot be read or a field of it is wrong; the message names the field and what it may be."""
+class PresetError(PurifyBenchError):
+    """A preset cannot be read, or a field is wrong; the message names the field and its possible values."""
 
 
 class Plugin(BaseModel):
@@ -54,7 +55,7 @@ class Plugin(BaseModel):
 
 
 def known_certifier(name: str) -> str:
-    """A rule's name; `sequential` is short for its preset `tight`."""
+    """The full name of a rule; `sequential` is short for `tight`."""
     name = "tight" if name == "sequential" else name
     if name not in rules.NAMES:
         raise ValueError(nearest("certifier", name, rules.NAMES))
@@ -78,80 +79,84 @@ Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Preset(BaseModel):
-    """What a sweep measures, and on what.
+    """A sweep: images, plugins, noise levels, the certifier and how the networks compute.
 
-    Attributes:
-        name, title: of the sweep; the results folder is named after it.
-        dataset, data: a data set and, where it is not to come from the hub, the folder of its files. The data sets
-            `folder` (a subfolder of images for each class) and `parquet` (a table of images) are read from there only.
-        size: side of the square to which images of these two are cut and scaled; by default they stay as they are.
-        images: how many test images, balanced over the classes.
-        every: take the images 0, `every`, 2 `every`, ... instead (`images` of them), as published protocols do.
-        classifier: the plugin that votes.
-        purifiers: the plugins that are compared.
-        networks: role -> network: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub
-            id; `KIND:NAME` where its content does not say what it is (docs/networks.md).
-        sigmas: standard deviations of the smoothing noise, in [0,1] pixel units.
-        certifier: `cohen`, or another bound on as many draws: `two-sided`, `multi-class`, `randomised`, `anytime`; or a
-            sequential rule: `tight` (also called `sequential`), `parity`, `half-point`, `fast`; `acr` where average
-            certified radii matter.
-        label_aware: a sequential rule draws no more for images whose selected class is wrong.
-        n0, alpha: draws of the selection, probability that a certificate is wrong.
-        n: draws of the estimation, under rules that draw as many for every image.
-        n_max: most draws of the estimation, instead of the sequential rule's own.
-        radii: L2 radii at which tables and fronts read certified accuracy; a sequential rule decides these only (and
-            `acr` every multiple of 0.01 besides).
-        radius_digits: significant digits of radii, under rules that draw as many for every image (others take radii
-            from the preset); by default all. Published logs have three.
-        seed: of the noise.
-        precision: in which the purifiers' networks compute: `fp32`, `tf32` (NVIDIA GPUs), `bf16` or `fp16`.
-        channels_last: networks see images with their channels innermost.
-        compile: networks are compiled: a mode of torch.compile (`default`, `max-autotune`, and `reduce-overhead`, which
-            records CUDA graphs), or `no`.
-        rows: that a compiled network always sees at once; part of a cell's identity, while `batch` is not.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        workers: processes (0: one per core, or per GPU).
-        executor: where they are, `local` (on this machine) or `ray`; address: of the Ray cluster (`auto`: the one that
-            this machine belongs to), or `local` to start one here.
-        batch: draws that travel together; block: draws of an image that are stored together.
-        timeout: seconds after which a batch that does not come back ends the run.
-
-    `auto` for precision, channels_last, compile, rows and batch is what is measured to be fastest on the device, once,
-    among those that keep purified images as they are in fp32 (`bench.sweep.settle`, docs/speed.md).
+    `bench run` has an option for every field; the descriptions of the fields are its help texts. `auto` for precision,
+    channels_last, compile, rows and batch selects the fastest setting, measured once on the device, among those that
+    keep purified images as they are in fp32 (`bench.sweep.settle`, docs/speed.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(pattern=r"^\w[\w.-]*$")
-    title: str = ""
-    dataset: str
-    data: str | None = None
-    size: int | None = Field(None, ge=1)
-    images: int = Field(500, ge=1)
-    every: int | None = Field(None, ge=1)
-    classifier: Plugin
-    purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated), Field(min_length=1)]
-    networks: dict[str, str] = {}
-    sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated), Field(min_length=1)]
-    certifier: Annotated[str, AfterValidator(known_certifier)] = DEFAULT_CERTIFIER
-    label_aware: bool = False
-    n0: int = Field(100, ge=1)
-    n: int = Field(10_000, ge=1)
-    n_max: int | None = Field(None, ge=1)
-    alpha: float = Field(0.001, gt=0, lt=1)
-    radii: Annotated[list[Radius], BeforeValidator(comma_separated), Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
-    radius_digits: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
-    channels_last: bool | Literal["auto"] = False
-    compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = "no"
-    rows: CountOrAuto = "auto"
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    workers: int = Field(0, ge=0)
-    executor: Literal["local", "ray"] = "local"
-    address: str = "local"
-    batch: CountOrAuto = DEFAULT_BATCH
-    block: int = Field(100, ge=1)
-    timeout: float = Field(1800, gt=0, le=1e6)
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of the sweep; its results folder is named after it.")
+    title: str = Field("", description="Title of tables and pictures.")
+    dataset: str = Field(description="A data set from `bench list`; `folder` and `parquet` read images from --data.")
+    data: str | None = Field(None, description="Folder of the data set's files, instead of the hub.")
+    size: int | None = Field(
+        None, ge=1, description="Side in pixels to which images of `folder` and `parquet` are cut and scaled."
+    )
+    images: int = Field(500, ge=1, description="Number of test images, balanced over the classes.")
+    every: int | None = Field(
+        None, ge=1, description="Take the images 0, EVERY, 2 EVERY, ... instead, as published protocols do."
+    )
+    classifier: Plugin = Field(description="The classifier that votes: a name (`cnn:path=FILE`) or a Python file.")
+    purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated)] = Field(
+        min_length=1, description="Comma-separated names (`pf-ode:steps=8`) or paths of Python files."
+    )
+    networks: dict[str, str] = Field(
+        {},
+        description="ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a "
+        "folder or a hub id; KIND:NAME for files that do not name their kind (docs/networks.md).",
+    )
+    sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated)] = Field(
+        min_length=1, description="Comma-separated standard deviations of the noise, in [0,1] pixel units."
+    )
+    certifier: Annotated[str, AfterValidator(known_certifier)] = Field(
+        DEFAULT_CERTIFIER,
+        description="A rule of fixed N: cohen, two-sided, multi-class, randomised or anytime. Or a sequential rule: "
+        "tight, parity, half-point, fast, or acr for average certified radii.",
+    )
+    label_aware: bool = Field(
+        False, description="Stop drawing for images whose selected class is wrong (sequential rules)."
+    )
+    n0: int = Field(100, ge=1, description="Draws that select the class.")
+    n: int = Field(10_000, ge=1, description="Draws that bound the probability of the class (rules of fixed N).")
+    n_max: int | None = Field(None, ge=1, description="Most draws of a sequential rule, instead of its own maximum.")
+    alpha: float = Field(0.001, gt=0, lt=1, description="Probability that a certificate is wrong.")
+    radii: Annotated[list[Radius], BeforeValidator(comma_separated)] = Field(
+        [0.0, 0.25, 0.5, 0.75, 1.0],
+        min_length=1,
+        description="Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also "
+        "every multiple of 0.01).",
+    )
+    radius_digits: int | None = Field(
+        None, ge=1, description="Significant digits of radii (rules of fixed N; all by default). Published logs have 3."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the noise.")
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32", description="Precision of the purifiers' networks: fp32, tf32 (NVIDIA GPUs), bf16, fp16 or auto."
+    )
+    channels_last: bool | Literal["auto"] = Field(
+        False, description="Memory format of the networks' input: true (channels innermost), false or auto."
+    )
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = Field(
+        "no", description="Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."
+    )
+    rows: CountOrAuto = Field(
+        "auto",
+        description="Rows that a compiled network always sees at once, or auto. Unlike the batch, they are "
+        "part of a cell's identity.",
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    workers: int = Field(0, ge=0, description="Number of processes; 0 is one per core, or per GPU.")
+    executor: Literal["local", "ray"] = Field(
+        "local", description="local (this machine) or ray (several machines: docs/cluster.md)."
+    )
+    address: str = Field(
+        "local", description="Address of a running Ray cluster, or auto; `local` starts Ray on this machine."
+    )
+    batch: CountOrAuto = Field(DEFAULT_BATCH, description="Draws that go through the networks together, or auto.")
+    block: int = Field(100, ge=1, description="Draws of an image that are stored together.")
+    timeout: float = Field(1800, gt=0, le=1e6, description="Seconds after which a batch without a result ends the run.")
 
     @field_validator("radii")
     @classmethod
@@ -185,7 +190,7 @@ def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] =
     """The fields of a preset file, on top of those of the preset that it `extends` (by name, or path beside it).
 
     Parameters:
-        overridden: fields that the user gives instead, of which nothing is refused.
+        overridden: fields that the user replaces; their values in the file are not checked.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
@@ -219,11 +224,17 @@ def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] =
 def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     """Read a preset, by name or path of a TOML file, with some fields replaced.
 
+    Parameters:
+        overrides: field -> value, or its text as on the command line; None keeps the preset's value. `networks` (a
+            dictionary, or a list of ROLE=NETWORK) replaces the roles that it names and keeps the others.
+
     Raises:
         PresetError: unknown preset or field, or a value that is refused.
     """
     given = {k: v for k, v in overrides.items() if v is not None}
     fields = read(name, given)
+    if "networks" in given:
+        given["networks"] = {**fields.get("networks", {}), **by_role(given["networks"])}
     try:
         preset = Preset(**{**fields, **given})
     except ValidationError as error:
@@ -232,6 +243,16 @@ def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     if refused in given:
         raise PresetError(f"{refused}: the certifier {preset.certifier!r} does not take it; {instead} bounds its draws")
     return preset
+
+
+def by_role(networks: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Networks by role, from a dictionary or from texts of the form ROLE=NETWORK."""
+    if isinstance(networks, Mapping):
+        return dict(networks)
+    pairs = [text.partition("=") for text in networks]
+    if not all(role and equals and network for role, equals, network in pairs):
+        raise PresetError(f"networks: each must be of the form ROLE=NETWORK, got {' '.join(networks)!r}")
+    return {role: network for role, _, network in pairs}
 
 
 def explain(error: Mapping[str, Any]) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from bench.errors import PurifyBenchError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(PurifyBenchError, ValueError):
     """A checkpoint is damaged or of another recipe; the message names the file and the remedy."""
 
 

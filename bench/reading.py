@@ -1,0 +1,169 @@
+"""Answers from runs, and the lists of plugins and presets, for the public API. Importing it loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.api import Run
+
+if TYPE_CHECKING:
+    from bench.analysis.comparison import Comparison
+    from bench.analysis.recommendation import Recommendation
+    from bench.store.examples import Examples
+    from bench.store.quality import Metrics
+    from bench.summary.summary import Summary
+    from bench.sweep.preset import Preset
+    from classifiers.base import Classifier
+    from purifiers.base import Purifier
+
+Runs = Run | Sequence[Run]
+
+
+def listed(runs: Runs) -> list[Run]:
+    return [runs] if isinstance(runs, Run) else list(runs)
+
+
+def summary_of(runs: Runs) -> Summary:
+    """The summary of one run or several."""
+    from bench.summary.summary import summarise
+
+    return runs.summary if isinstance(runs, Run) else summarise([run.stored for run in runs])
+
+
+def names_of(runs: Runs) -> list[str]:
+    """The names of the runs in the summary, in the same order."""
+    from bench.summary.summary import run_names
+
+    return run_names([run.stored for run in listed(runs)])
+
+
+def examples_of(runs: Runs) -> dict[str, Examples]:
+    """Example images by run, for the runs that have some."""
+    from bench.store.examples import read_examples
+
+    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
+    return {name: found for name, folder in folders.items() if (found := read_examples(folder)) is not None}
+
+
+def metrics_of(runs: Runs) -> dict[str, Metrics]:
+    """Metrics of purification quality by run, for the runs that have some."""
+    from bench.store import quality
+
+    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
+    return quality.metrics_of(folders)
+
+
+def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
+    """The purifier to use at a radius and within a budget, and how sure that is. It prints as the command does.
+
+    Parameters:
+        radius: L2, in [0,1] pixel units.
+        max_nfe, max_ms: most network evaluations and most milliseconds per purified image.
+
+    Raises:
+        ValueError: the radius or a budget is negative or not finite.
+
+    Example:
+        >>> print(pb.recommend(run, radius=0.5, max_nfe=2))
+    """
+    from bench.analysis import recommendation
+    from bench.cli.answers import PrintedRecommendation
+
+    found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms)
+    return PrintedRecommendation(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+
+def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
+    """The changes between two runs of the same purifiers, image by image. It prints as the command does.
+
+    Parameters:
+        radius: L2, in [0,1] pixel units; a radius near half of each sigma by default.
+
+    Raises:
+        ValueError: the runs have nothing in common, or the radius is negative or not finite.
+
+    Example:
+        >>> print(pb.compare(pb.load("results/runs/before"), pb.load("results/runs/after")))
+    """
+    from bench.analysis import comparison
+    from bench.cli.answers import PrintedComparison
+    from bench.errors import InputError
+
+    if radius is not None and not 0 <= radius < float("inf"):
+        raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
+    both = [before, after]
+    first, second = names_of(both)
+    found = comparison.compare(summary_of(both), first, second, radius)
+    return PrintedComparison(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+
+def plot(
+    runs: Runs,
+    out: str | Path,
+    formats: Sequence[str] = ("png", "svg"),
+    against: str | None = None,
+    radius: float | None = None,
+) -> list[Path]:
+    """Draw the fronts, curves and image grids of runs; or, with `against`, the paired gains over that purifier.
+
+    Parameters:
+        out: folder of the pictures, made if it is missing.
+        formats: of png, svg and pdf.
+        radius: with `against`: gains of certified accuracy at this L2 radius, instead of average certified radius.
+
+    Returns:
+        the files, in the order in which to look at them.
+
+    Raises:
+        ValueError: an unknown format or purifier.
+
+    Example:
+        >>> pb.plot(run, "out")
+    """
+    from bench import plots
+
+    kinds, folder = plots.formats_of(",".join(formats)), Path(out)
+    if against is not None:
+        return plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
+    examples = next(iter(examples_of(runs).values()), None)
+    return plots.draw_all(summary_of(runs), examples, folder, kinds, metrics_of(runs))
+
+
+def report(runs: Runs, path: str | Path) -> Path:
+    """Write one self-contained HTML page about runs; returns its path.
+
+    Example:
+        >>> pb.report([run], "report.html")
+    """
+    from bench.report import write_report
+
+    manifests = {name: run.stored.manifest for name, run in zip(names_of(runs), listed(runs), strict=True)}
+    return write_report(summary_of(runs), manifests, examples_of(runs), Path(path), metrics_of(runs))
+
+
+def purifiers() -> dict[str, type[Purifier]]:
+    """The purifiers by name: those of the project and those of installed packages.
+
+    Raises:
+        PluginError: a plugin cannot be imported, or two have the same name.
+    """
+    from bench.plugins.registry import PURIFIER, discover
+
+    return discover(PURIFIER)
+
+
+def classifiers() -> dict[str, type[Classifier]]:
+    """The classifier plugins by name; raises as `purifiers`."""
+    from bench.plugins.registry import CLASSIFIER, discover
+
+    return discover(CLASSIFIER)
+
+
+def presets() -> dict[str, Preset]:
+    """The presets of the project by name."""
+    from bench.sweep import preset
+
+    return {name: preset.load(name, {}) for name in preset.names()}

@@ -1,0 +1,193 @@
+"""The rows of a summary: facts, certificates, figures and costs of a run's cells, and of imported logs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.certify.base import Certifier, Tally
+from bench.certify.rules import SEQUENTIAL
+from bench.records import COUNTED, IMPORTED, Cell
+from bench.store.run import Run
+from bench.summary.names import label_of, parameters_text
+from bench.summary.statistics import mean_interval, wilson_interval
+
+FOREIGN_RULE = "another stopping rule asked for these counts; read them with the preset and the version that made them"
+CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
+
+
+def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
+    """A row for each image of each cell that its certifier has decided.
+
+    Columns: cell, image, label (true class), predicted (-1: abstained), draws, p_lower, p_upper, radius (L2, [0,1]
+    pixel units), correct, rule.
+    """
+    labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
+    b = run.blocks
+    if b.empty:
+        return pd.DataFrame(columns=CERTIFICATE)
+    cell, words = pd.factorize(b["cell"])  # integers: a million strings would need much memory
+    keys = words.tolist()
+    image = b["image"].to_numpy(np.int64)
+    group = pd.factorize(cell * (image.max() + 1) + image)[0]
+    order = np.argsort(group, kind="stable")  # the blocks of an image stand together, images as they first appear
+    selecting = (b["stage"] == "select").to_numpy()[order].tolist()
+    first, votes = (b[name].to_numpy()[order].tolist() for name in ("first", "votes"))
+    bounds = np.flatnonzero(np.diff(group[order], prepend=-1, append=-1))
+    cells, images = (column[order[bounds[:-1]]].tolist() for column in (cell, image))
+    rows: list[tuple[Any, ...]] = []
+    for which, number, (start, end) in zip(cells, images, pairwise(bounds.tolist()), strict=True):
+        key = keys[which]
+        if key not in cell_certifier or number not in labels:
+            continue
+        select: dict[int, Any] = {}
+        estimate: dict[int, Any] = {}
+        for i in range(start, end):
+            (select if selecting[i] else estimate)[first[i]] = votes[i]
+        tally = Tally(select, estimate, number, labels[number])
+        c = cell_certifier[key].certify(tally)
+        if c is None:
+            continue
+        predicted, label = -1 if c.predicted is None else c.predicted, labels[number]
+        proved = (c.p_lower, c.p_upper, c.radius)
+        rows.append((key, number, label, predicted, c.draws, *proved, predicted == label, c.rule))
+    return pd.DataFrame(rows, columns=CERTIFICATE)
+
+
+def costs(run: Run) -> pd.DataFrame:
+    """By cell: draws, nfe and classifier rows per draw, milliseconds per draw of each stage, devices, peak memory."""
+    b = run.blocks
+    if b.empty:
+        return pd.DataFrame()
+    sums = b.groupby("cell")[["draws", "nfe", "classifier_rows", "noise_s", "purify_s", "classify_s"]].sum()
+    per_draw = sums.div(sums["draws"], axis=0)
+    return pd.DataFrame(
+        {
+            "counted_draws": sums["draws"],
+            "nfe": per_draw["nfe"],
+            "classifier_rows": per_draw["classifier_rows"],
+            "ms_noise": per_draw["noise_s"] * 1e3,
+            "ms_purify": per_draw["purify_s"] * 1e3,
+            "ms_classify": per_draw["classify_s"] * 1e3,
+            "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(d.unique()))),
+            "peak_bytes": b.groupby("cell")["peak_bytes"].max(),
+        }
+    )
+
+
+def describe_row(rows: pd.DataFrame, radii: Sequence[float], largest: float = np.inf) -> dict[str, Any]:
+    """Accuracy at the radii with intervals, average certified radius with its interval, abstention.
+
+    Parameters:
+        rows: certificates of one cell, at least one.
+        largest: radius that the draws can certify; accuracy beyond it is NaN.
+    """
+    total = len(rows)
+    certified = np.where(rows["correct"], rows["radius"], -1.0)
+    out: dict[str, Any] = {"images": total}
+    for radius in radii:
+        hits = int((certified >= radius).sum())
+        figures = (np.nan,) * 3 if radius > largest else (hits / total, *wilson_interval(hits, total))
+        out |= dict(zip(accuracy_columns(radius), figures, strict=True))
+    gained = np.maximum(certified, 0.0)
+    out["acr"] = float(gained.mean())
+    out["acr_low"], out["acr_high"] = mean_interval(gained)
+    out["abstained"] = float((rows["predicted"] == -1).mean())
+    return out
+
+
+def accuracy_columns(radius: float) -> tuple[str, str, str]:
+    """The columns of certified accuracy at a radius, and of both ends of its interval."""
+    return f"acc@{radius:g}", f"acc_low@{radius:g}", f"acc_high@{radius:g}"
+
+
+def counted_rows(
+    run: Run, name: str, rules: Mapping[str, Certifier], radii: Sequence[float]
+) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Rows and certificates of the cells of a run, by the rule of each cell; of failed cells without figures."""
+    preset = run.manifest.get("preset", {})
+    certifier = preset.get("certifier", "cohen")
+    foreign = {key for key, cell in run.cells.items() if cell.hashes.get("rule", "") != rules[key].identity}
+    failed = {**dict.fromkeys(foreign, FOREIGN_RULE), **run.errors}
+    decided = certificates(run, {key: rule for key, rule in rules.items() if key not in failed})
+    by_cell = dict(tuple(decided.groupby("cell", sort=False)))
+    cost = costs(run)
+    rows = []
+    for key, cell in run.cells.items():
+        row: dict[str, Any] = {
+            "run": name,
+            "cell": key,
+            "purifier": cell.purifier,
+            "parameters": parameters_text(cell.parameters),
+            "networks": ", ".join(k.removeprefix("network ") for k in cell.hashes if k.startswith("network ")),
+            "classifier": classifier_text(cell),
+            "family": run.manifest.get("families", {}).get(cell.purifier, "other"),
+            "dataset": cell.dataset,
+            "sigma": cell.sigma,
+            "source": COUNTED,
+            "certifier": certifier,
+            "sequential": certifier in SEQUENTIAL,
+            "label_aware": bool(getattr(rules[key], "label_aware", False)),
+            "rule": rule_text(certifier, rules[key]),
+            "images": 0,
+            "wanted": len(run.manifest["labels"]),
+            "error": failed.get(key),
+            "largest": rules[key].largest,
+        }
+        if key in by_cell:
+            row |= describe_row(by_cell[key], radii, row["largest"])
+        if key in cost.index and key not in failed:
+            row |= cost.loc[key].to_dict()
+        rows.append(row)
+    return rows, decided
+
+
+def rule_text(certifier: str, rule: Certifier) -> str:
+    """The rule with its constants, equal for rows whose average certified radii compare.
+
+    The rule `acr` decides a grid that is fine everywhere and ends at a multiple of sigma: the grid is left out.
+    """
+    return replace(rule, radii=()).rule.replace(", radii ", "") if certifier == "acr" else rule.rule  # type: ignore[type-var]
+
+
+def classifier_text(cell: Cell) -> str:
+    """`cnn(path=cifar10/classifier)`."""
+    return label_of(cell.classifier, parameters_text(cell.classifier_parameters))
+
+
+def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Rows and certificates of the published logs that were imported into a run's folder."""
+    if not len(run.published):
+        return [], pd.DataFrame()
+    logs = run.published
+    cell = logs["name"] + "@" + logs["sigma"].map("{:g}".format)
+    rows = []
+    for (log, sigma), part in logs.groupby(["name", "sigma"]):
+        first = part.iloc[0]
+        row = {
+            "run": name,
+            "cell": f"{log}@{sigma:g}",
+            "purifier": log,
+            "parameters": "",
+            "networks": "",
+            "classifier": "",
+            "family": "imported",
+            "dataset": "",
+            "sigma": sigma,
+            "source": IMPORTED,
+            "certifier": first["rule"].partition(" (")[0],
+            "sequential": False,
+            "label_aware": False,
+            "rule": first["rule"],
+            "wanted": len(part),
+            "error": None,
+            "largest": first["largest"],
+            "nfe": first["nfe"],
+        }
+        rows.append(row | describe_row(part, radii, first["largest"]))
+    return rows, logs.assign(cell=cell, p_lower=np.nan, p_upper=np.nan)[CERTIFICATE]

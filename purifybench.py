@@ -1,0 +1,54 @@
+"""The public API of PurifyBench: load or make runs, read them, choose a purifier.
+
+    import purifybench as pb
+
+    run = pb.load("results/embedded")
+    print(pb.recommend(run, radius=0.5, max_nfe=2))
+
+Importing this module loads no torch and no pandas: each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bench import __version__
+
+if TYPE_CHECKING:
+    from bench.api import Run, certify, load, run
+    from bench.errors import PurifyBenchError
+    from bench.reading import classifiers, compare, plot, presets, purifiers, recommend, report
+
+__all__ = [
+    "PurifyBenchError",
+    "Run",
+    "__version__",
+    "certify",
+    "classifiers",
+    "compare",
+    "load",
+    "plot",
+    "presets",
+    "purifiers",
+    "recommend",
+    "report",
+    "run",
+]
+
+_MODULES = {
+    "bench.api": ("Run", "certify", "load", "run"),
+    "bench.errors": ("PurifyBenchError",),
+    "bench.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
