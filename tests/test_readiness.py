@@ -1,11 +1,16 @@
-"""What a preset needs, whether it fits, how long it takes: said before anything is loaded or downloaded."""
+"""The needs of a preset, its memory, draws and time, before anything is loaded or downloaded."""
 
 from __future__ import annotations
 
 import pytest
 
+from bench.certify import rules
+from bench.certify.base import Tally
+from bench.doctor import duration as timing
 from bench.doctor import requirements as readiness
-from bench.doctor.requirements import Need, describe, draws, duration, fits, needs, span
+from bench.doctor.dry_run import BYTES_PER_BLOCK, describe_dry_run, most_blocks
+from bench.doctor.duration import draw_bounds, duration, span, sweep_bounds
+from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
 from bench.sweep.plan import resolve
 
@@ -40,7 +45,7 @@ def test_a_published_preset_says_what_is_missing_and_downloads_nothing(name, mon
     assert not any(need.present for need in found)
     said = describe(found)
     for need in found:
-        assert need.what in said
+        assert need.name in said
     assert "would be downloaded: " in said and "together about" in said
     assert duration(chosen, purifiers, found, ["cpu"])  # without loading anything
 
@@ -48,7 +53,7 @@ def test_a_published_preset_says_what_is_missing_and_downloads_nothing(name, mon
 def test_the_papers_fine_tuned_network_would_be_downloaded_like_the_others():
     """All five purifiers of the paper are there from the name of the preset, as far as a connection goes."""
     chosen, purifiers, classifier = asked("cifar10-paper")
-    found = {need.what: need for need in needs(chosen, purifiers, classifier)}
+    found = {need.name: need for need in needs(chosen, purifiers, classifier)}
     assert {purifier.name for purifier in purifiers} >= {"consistency", "consistency-ft"}
     assert found["network cm-ft"] == Need("network cm-ft", False, 902_000_000)
     assert "by hand" not in describe(list(found.values()))
@@ -56,7 +61,10 @@ def test_the_papers_fine_tuned_network_would_be_downloaded_like_the_others():
 
 def test_what_has_no_address_is_to_be_put_in_its_place_by_hand(tmp_path):
     said = describe(list(needs(*asked("cifar10-diffsmooth"))))
-    assert f"by hand: classifier resnet-cifar {tmp_path / 'classifiers' / 'cohen2019--resnet110-noise_0.25'}" in said
+    assert (
+        f"not ready, by hand: classifier resnet-cifar {tmp_path / 'classifiers' / 'cohen2019--resnet110-noise_0.25'}"
+        in said
+    )
 
 
 def test_the_sizes_of_downloads_are_added_up():
@@ -68,8 +76,8 @@ def test_the_sizes_of_downloads_are_added_up():
         Need("network e", False, None, "at /place"),
     ]
     assert describe(found) == (
-        "here: data a; would be downloaded: network b (2.5 GB), network c (210 MB), network d (size unknown); "
-        "together about 2.7 GB; by hand: network e at /place"
+        "not ready, by hand: network e at /place; here: data a; would be downloaded: network b (2.5 GB), "
+        "network c (210 MB), network d (size unknown); together about 2.7 GB"
     )
     assert describe(found[:1]) == "ready"
 
@@ -77,10 +85,13 @@ def test_the_sizes_of_downloads_are_added_up():
 def test_local_data_are_looked_for_where_a_run_would_look(tiny_preset, tmp_path, monkeypatch):
     chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10", data=str(tmp_path / "absent")))
     need = next(needs(chosen, purifiers, classifier))
-    assert (need.present, need.where) == (False, f"at {tmp_path / 'absent'}")
+    assert not need.present and str(tmp_path / "absent") in need.by_hand
     (tmp_path / "cifar10").mkdir()
     monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
     chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10"))
+    need = next(needs(chosen, purifiers, classifier))
+    assert not need.present and "test.parquet is missing" in need.by_hand
+    (tmp_path / "cifar10" / "test.parquet").touch()
     assert next(needs(chosen, purifiers, classifier)).present
 
 
@@ -90,7 +101,7 @@ def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_l
     chosen, _, _ = asked("cifar10-paper")
     assert readiness.data_need(chosen) == Need("data cifar10", False, 144_000_000)
     monkeypatch.setattr("bench.data.installed", lambda: False)
-    assert "purifybench[hub]" in readiness.data_need(chosen).where
+    assert "purifybench[hub]" in readiness.data_need(chosen).by_hand
     kept = tmp_path / "cifar10-test.arrow"
     kept.write_bytes(bytes(7))
     monkeypatch.setattr("bench.data.cached", lambda dataset: [kept])
@@ -113,7 +124,7 @@ def test_memory_is_the_machines_or_less():
 
 def test_the_draws_of_the_published_protocols():
     """500 images, N0 + N, 3 sigmas; 336 A100-hours for a sigma of CIFAR-10's whole test set at N = 100,000."""
-    assert draws(asked("cifar10-paper")[0]) == 500 * 10_100
+    assert sweep_bounds(asked("cifar10-paper")[0]) == (3 * 500 * 10_100,) * 2
     chosen, purifiers, _ = asked("cifar10-dds", sigmas="0.5")
     said = duration(chosen, purifiers, [Need("x", False)], ["cpu"])
     assert said.startswith("1,001,000,000 draws, at most 14 days (stated: 825 draws/s")  # 337 hours
@@ -123,33 +134,33 @@ def test_the_draws_of_the_published_protocols():
 
 def test_every_evaluation_of_a_published_grid_counts():
     chosen, purifiers, _ = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
-    seconds = sum((13, 15, 17)) * 500 * 10_100 / readiness.STATED
+    seconds = sum((13, 15, 17)) * 500 * 10_100 / timing.STATED
     assert span(seconds) in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
 
 
 def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
     chosen, purifiers, classifier = asked(tiny_preset(images=5, n0=10, n=90, sigmas=[0.25, 0.5]))
     found = list(needs(chosen, purifiers, classifier))
-    assert describe(found) == "ready" and {need.what for need in found} == {
+    assert describe(found) == "ready" and {need.name for need in found} == {
         "data mnist5k",
         "classifier cnn",
         "network edm",
     }
     said = duration(chosen, purifiers, found, ["cpu", "cpu"])
     assert said.startswith("2,000 draws, about ") and "(measured: 32 draws of each purifier here, 2 workers)" in said
-    fast, slow = readiness.measure(chosen, "cpu")  # none, onestep-edm
+    fast, slow = timing.measure(chosen, "cpu")  # none, onestep-edm
     assert 0 < fast < slow < 1
 
 
 def test_networks_that_are_large_for_a_cpu_are_not_measured_there(tiny_preset, monkeypatch):
     chosen, purifiers, _ = asked(tiny_preset())
-    monkeypatch.setattr(readiness, "measure", lambda *_: pytest.fail("they were measured"))
+    monkeypatch.setattr(timing, "measure", lambda *_: pytest.fail("they were measured"))
     assert "time unknown" in duration(chosen, purifiers, [Need("network edm", True, 10**9)], ["cpu"])
 
 
 def test_a_rule_that_stops_early_bounds_the_time(tiny_preset):
     chosen, purifiers, classifier = asked(tiny_preset(certifier="tight", n=None, n_max=5000, images=2, n0=10))
-    assert draws(chosen) == 2 * 5010
+    assert sweep_bounds(chosen)[1] == 2 * 5010 * len(chosen.sigmas)
     found = list(needs(chosen, purifiers, classifier))
     assert "at most" in duration(chosen, purifiers, found, ["cpu"])
 
@@ -157,3 +168,45 @@ def test_a_rule_that_stops_early_bounds_the_time(tiny_preset):
 @pytest.mark.parametrize(("seconds", "said"), [(3, "3 s"), (130, "2 min"), (7300, "2 h"), (200_000, "2 days")])
 def test_durations_are_said_as_a_person_says_them(seconds, said):
     assert span(seconds) == said
+
+
+@pytest.mark.parametrize("certifier", rules.SEQUENTIAL)
+@pytest.mark.parametrize("label_aware", [False, True])
+def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(tiny_preset, certifier, label_aware):
+    chosen, _, _ = asked(
+        tiny_preset(certifier=certifier, n=None, n_max=2000, n0=10, radii=[0.0], label_aware=label_aware)
+    )
+    rule = rules.of_sweep(chosen.model_dump(), 0.5)
+    fewest, most = draw_bounds(chosen, 0.5)
+    drawn = {}
+    for share in (0.0, 0.5, 0.6, 1.0):  # of the votes for the selected class
+        tally, blocks = Tally({}, {}, 0, 0 if share else 1), 0
+        while requests := rule.missing(tally):
+            for request in requests:
+                blocks += 1
+                hits = request.draws if request.stage == "select" else round(share * request.draws)
+                getattr(tally, request.stage)[request.first] = (hits, request.draws - hits)
+        drawn[share] = sum(map(sum, (*tally.select.values(), *tally.estimate.values())))
+        assert blocks <= most_blocks(chosen, 0.5)
+    assert fewest <= min(drawn.values()) <= max(drawn.values()) <= most == 2010
+    assert fewest == 10 if label_aware else fewest > 10
+    if label_aware:
+        assert drawn[0.0] == fewest
+
+
+def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
+    chosen, _, _ = asked(tiny_preset(images=5, n0=10, n=90, block=20, sigmas=[0.25, 0.5]))
+    lines = describe_dry_run(chosen, tmp_path / "new" / "run")
+    assert lines[0] == "4 cells: 2 purifiers at 2 noise levels, 5 images each"
+    assert lines[1] == "draws: 2,000"
+    assert most_blocks(chosen, 0.5) == 1 + 5
+    assert BYTES_PER_BLOCK * 2 * 5 * 12 == 30_000 and "about 0 MB" in lines[2] and str(tmp_path) in lines[2]
+    assert lines[3] == "needs: ready" and "(measured: 32 draws of each purifier here" in lines[4] and len(lines) == 5
+    (tmp_path / "run.sqlite").touch()
+    assert "not counted again" in describe_dry_run(chosen, tmp_path)[-1]
+
+
+def test_a_dry_run_of_networks_that_are_not_here_downloads_nothing_and_gives_bounds():
+    lines = describe_dry_run(asked("cifar10-paper", certifier="tight")[0], readiness.Path("nowhere"))
+    assert " to " in lines[1] and "(the rule tight stops early)" in lines[1]
+    assert "at most about" in lines[2] and "would be downloaded" in lines[3] and "(stated: 825" in lines[4]

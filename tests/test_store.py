@@ -171,27 +171,6 @@ def test_a_run_that_meets_damaged_pages_names_the_database(run_folder):
         go_on()
 
 
-def test_a_database_without_checksums_is_read_and_goes_on_with_them(run_folder):
-    """As format 1 wrote them."""
-    before = read_run(run_folder).blocks
-    db = sqlite3.connect(run_folder / DATABASE)
-    for table in ("blocks", "manifest"):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN crc")
-    db.execute("PRAGMA user_version = 1")
-    db.commit()
-    db.close()
-    assert read_run(run_folder).blocks.equals(before)
-    cell = make_cell("none")
-    with Store(run_folder) as store:
-        assert store.tallies(cell.key)[0].estimate == {0: (0, 10), 10: (0, 10)}
-        store.add([make_counts(cell, 5)])
-    assert len(read_run(run_folder).blocks) == len(before) + 1
-    db = sqlite3.connect(run_folder / DATABASE)
-    assert db.execute("SELECT count(*), count(crc) FROM blocks").fetchone() == (len(before) + 1, 1)
-    assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
-    db.close()
-
-
 def test_a_value_that_changed_on_the_disk_is_noticed_by_readers_and_writers(run_folder):
     db = sqlite3.connect(run_folder / DATABASE)
     db.execute("UPDATE blocks SET votes = '[9, 1]' WHERE image = 83 AND first = 10")

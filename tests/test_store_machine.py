@@ -103,7 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.store is None and self.stored and (self.folder / DATABASE).is_file())
     @rule(cell=st.integers(0, 10**6))
     def flip_and_repair(self, cell: int) -> None:
-        """Votes that changed on the disk: noticed, and only their own block is lost, to be counted again."""
+        """Votes that changed on the disk: noticed; their block alone is lost, unless exports hold it."""
         place = sorted(self.stored)[cell % len(self.stored)]
         db = sqlite3.connect(self.folder / DATABASE)
         where = (CELLS[place[0]].key, *place[1:])
@@ -112,9 +112,11 @@ class StoreMachine(RuleBasedStateMachine):
         db.close()
         with pytest.raises(StoreError, match="bench doctor --repair"):
             read_run(self.folder)
-        found = repair(self.folder)
-        assert (found.kept, found.damaged) == (len(self.stored) - 1, 1)
-        del self.stored[place]
+        repaired = repair(self.folder)
+        assert repaired.damaged == 1
+        if repaired.kept < len(self.stored) or not (self.folder / MANIFEST).is_file():  # not in the exports
+            assert repaired.kept == len(self.stored) - 1
+            del self.stored[place]
 
     @precondition(lambda self: self.store is None and (self.folder / DATABASE).is_file())
     @rule()

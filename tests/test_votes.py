@@ -15,7 +15,7 @@ from stored import closed_run, make_cell, make_counts, make_manifest
 
 from bench.certify.base import Tally
 from bench.records import Counts
-from bench.store.database import DATABASE, FORMAT, INSERT, SELECTED, VOTES, StoreError, checked
+from bench.store.database import DATABASE, SELECTED, VOTES, StoreError, checked
 from bench.store.repair import repair
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
@@ -142,35 +142,16 @@ def test_a_thousand_classes_come_back_from_the_store_the_reader_the_exports_and_
     assert found(folder) == EXPECTED
 
 
-def test_a_database_of_lists_is_read_and_continued(folder):
-    """As format 2 wrote them, a number for each of a thousand classes."""
-    db = sqlite3.connect(folder / DATABASE)
-    with db:
-        rows = db.execute(f"SELECT {SELECTED} FROM blocks").fetchall()
-        db.execute("DELETE FROM blocks")
-        lists = ((*row[:VOTES], json.dumps(decode(row[VOTES])), *row[VOTES + 1 : -1]) for row in rows)
-        db.executemany(INSERT, map(checked, lists))
-    db.execute("PRAGMA user_version = 2")
-    db.close()
-    assert found(folder) == EXPECTED
-    assert repair(folder).backup is None
-    with Store(folder) as store:
-        assert store.tally(CELL.key, 3).estimate[100] == EXPECTED[3, 100]
-        fill(store)  # changes nothing
-        store.add([block(IMAGES, 0)])
-    assert found(folder) == EXPECTED | {(IMAGES, 0): block(IMAGES, 0).votes}
-    db = sqlite3.connect(folder / DATABASE)
-    assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
-    assert db.execute("SELECT count(*) FROM blocks WHERE votes LIKE '{%'").fetchone() == (1,)
-    db.close()
-
-
-@pytest.mark.parametrize("crc", ["crc", "NULL"])
+@pytest.mark.parametrize("checksum", ["old", "new"])
 @pytest.mark.parametrize("text", ['{"classes":1000,"17":99,"402"', '{"classes":1000000000000}', "[" * 100_000])
-def test_damaged_votes_are_named_by_readers_and_writers_and_a_repair_saves_the_others(folder, text, crc):
+def test_damaged_votes_are_named_by_readers_and_writers_and_a_repair_keeps_the_others(folder, text, checksum):
     db = sqlite3.connect(folder / DATABASE)
     with db:
-        db.execute(f"UPDATE blocks SET votes = ?, crc = {crc} WHERE image = 3 AND first = 100", (text,))
+        place = "WHERE image = 3 AND first = 100"
+        *row, crc = db.execute(f"SELECT {SELECTED} FROM blocks {place}").fetchone()
+        if checksum == "new":  # as somebody who edits a file may write it
+            crc = checked((*row[:VOTES], text, *row[VOTES + 1 :]))[-1]
+        db.execute(f"UPDATE blocks SET votes = ?, crc = ? {place}", (text, crc))
     db.close()
     with pytest.raises(StoreError, match="bench doctor --repair"):
         read_run(folder)
@@ -198,9 +179,9 @@ def test_flipped_bits_are_noticed_or_harmless_and_what_is_lost_can_be_counted_ag
     assert found(folder) == EXPECTED
 
 
-def test_what_is_left_of_a_torn_file_is_saved(folder):
+def test_what_is_left_of_a_torn_file_is_kept(folder):
     content = (folder / DATABASE).read_bytes()
     (folder / DATABASE).write_bytes(content[: len(content) // 2])
     saved = repair(folder)
-    assert saved.unreadable and 0.4 * len(EXPECTED) < saved.kept < len(EXPECTED)
+    assert saved.unreadable and 0.2 * len(EXPECTED) < saved.kept < len(EXPECTED)
     assert found(folder).items() < EXPECTED.items()

@@ -177,9 +177,9 @@ def doctor(
 
     problems = 0
     for subject, finding, healthy in examine():
-        problems += not healthy
-        line = escape(f"{subject}: {finding}")
-        console.print(f"{'[green]ok[/]  ' if healthy else '[red]bad[/] '} {line}", highlight=False, soft_wrap=True)
+        problems += healthy is False
+        mark = {True: "[green]ok[/]  ", False: "[red]bad[/] ", None: "[yellow]todo[/]"}[healthy]
+        console.print(f"{mark} {escape(f'{subject}: {finding}')}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
 

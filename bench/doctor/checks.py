@@ -1,4 +1,4 @@
-"""Is this machine fit to run? Versions, devices, weights, data, presets; each with what to do where it is not."""
+"""Check this machine: versions, devices, weights, data, presets. Each finding of a problem names the remedy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-Finding = tuple[str, str, bool]  # what was looked at, what was found, whether it is well
-DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # data that are absent, cut off or overwritten
+Finding = tuple[str, str, bool | None]  # subject, finding, and True (good), False (a problem) or None (work by hand)
+DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # raised by data that are missing or damaged
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything in turn."""
+    """Run all checks."""
     import sys
 
     healthy = (3, 11) <= sys.version_info[:2] <= (3, 13)
@@ -63,7 +63,10 @@ def weights() -> Iterator[Finding]:
     from purifiers.nets.hub.files import load
 
     for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
-        halves = [*folder.rglob("*.safetensors"), *folder.rglob("*.json")]  # either may lack the other
+        halves = [
+            *folder.rglob("*.safetensors"),
+            *folder.rglob("*.json"),
+        ]  # either may be missing
         for path in sorted({half.with_suffix(".safetensors") for half in halves}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
@@ -96,9 +99,10 @@ def data_sets() -> Iterator[Finding]:
 
 
 def presets() -> Iterator[Finding]:
-    """What each preset needs, and whether it is here: a preset that is yet to be downloaded is well."""
+    """The needs of each preset. Downloads are no problem, since a run makes them; files to fetch by hand are marked."""
     from bench.data import DataError
-    from bench.doctor.requirements import describe, duration, fits, needs
+    from bench.doctor.duration import duration
+    from bench.doctor.requirements import describe, fits, needs
     from bench.engine.checks import PluginFault
     from bench.engine.devices import choose_devices
     from bench.engine.engine import LoadError
@@ -111,10 +115,10 @@ def presets() -> Iterator[Finding]:
             chosen = preset.load(name, {})
             named, classifier, _ = resolve(chosen)
             purifiers = [purifier for _, purifier in named]
-            found = list(needs(chosen, purifiers, classifier))
+            required = list(needs(chosen, purifiers, classifier))
             devices = choose_devices(chosen.device, chosen.workers)
-            said = describe(found), fits(found, devices), duration(chosen, purifiers, found, devices)
+            findings = describe(required), fits(required, devices), duration(chosen, purifiers, required, devices)
         except (preset.PresetError, PlanError, PluginError, DataError, LoadError, PluginFault, *DAMAGED) as error:
             yield f"preset {name}", str(error), False
         else:
-            yield f"preset {name}", "; ".join(said), True
+            yield f"preset {name}", "; ".join(findings), None if any(need.by_hand for need in required) else True

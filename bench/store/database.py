@@ -1,4 +1,4 @@
-"""The database file of a run: its tables, its checksums, and what to say where it cannot be used."""
+"""The database file of a run: its tables, its checksums, and the messages for a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from typing import Any
 
 from bench.errors import PurifyBenchError
 from bench.records import key_of
-from bench.store.journal import read_journal
 from bench.store.votes import decode_all
 
-FORMAT = 3  # 1: without checksums; 2: a number for every class, however many there are
-LATER = 3  # formats after this one that are believed: one flipped bit makes 7, 11, 19, ... of 3
+FORMAT = 3  # formats 1 and 2 were never released
+LATER = 3  # formats 4 to 6 may be later ones; a single flipped bit turns 3 into 1, 2, 7, 11, 19, ... and is damage
 DATABASE = "run.sqlite"
-WAL = 2  # what the header says of who may read and write; 1 is without a journal of this kind
+JOURNALED = 2  # read and write version in the header of a database with a write-ahead log, the highest that exists
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 VOTES = COLUMNS.index("votes")
@@ -38,18 +37,17 @@ CREATE TABLE IF NOT EXISTS blocks (
 PRAGMA user_version = {FORMAT};
 """
 SELECTED = ", ".join((*COLUMNS, "crc"))
-READ = {"manifest": "json", "cells": "key, cell, error", "blocks": ", ".join(COLUMNS)}  # of every format
-ROOTS = {"manifest": 2, "cells": 3, "blocks": 4}  # the pages where SQLite begins the tables of SCHEMA
+TABLES = {"manifest": "json, crc", "cells": "key, cell, error", "blocks": SELECTED}
 INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
-DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # names in a damaged schema may be no text
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # a damaged schema may hold names that are not UTF-8
 UNWRITABLE = "cannot be written ({error}); make it writable, or give another --out"
-REMEDIES = {  # by SQLite's primary error code; what is not here is damage
+REMEDIES = {  # by SQLite's primary error code; every other code means damage
     sqlite3.SQLITE_FULL: "cannot be written ({error}); make room, and the same command continues",
-    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see to its disk, and the same command continues",
+    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); check its disk, and the same command continues",
     sqlite3.SQLITE_READONLY: UNWRITABLE,
     sqlite3.SQLITE_PERM: UNWRITABLE,
     sqlite3.SQLITE_CANTOPEN: "cannot be opened ({error}); allow reading its folder and its files",
-    sqlite3.SQLITE_BUSY: "is held by another program ({error}); close that, and the same command continues",
+    sqlite3.SQLITE_BUSY: "is in use by another program ({error}); close that, and the same command continues",
 }
 
 
@@ -58,30 +56,55 @@ class StoreError(PurifyBenchError):
 
 
 def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
-    """Open a database; raises StoreError where it is of a later format, one of DAMAGE where its tables are not ours."""
+    """Open a database that is empty or a whole one of this format.
+
+    A damaged write-ahead log is no damage of the database: SQLite silently ignores its transactions from the first
+    damaged page on (https://www.sqlite.org/fileformat2.html, section 4). Counts are deterministic, so the run counts
+    those blocks again.
+
+    Raises:
+        StoreError: it is of a later format.
+        sqlite3.DatabaseError, UnicodeDecodeError: its structure is damaged, or its tables are not those of a run.
+    """
+    refuse_header(path)
     db = sqlite3.connect(uri or path, timeout=30, uri=uri is not None)
     try:
-        db.execute("PRAGMA trusted_schema = OFF")  # the file may be anybody's: its schema calls no functions
-        refuse_later(db, path)
-        refuse_others(db)
+        db.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's: its schema must call no functions
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if FORMAT < version <= FORMAT + LATER:
+            raise later_format(path, version, FORMAT)
+        if (problem := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(problem.replace("\n", " "))
+        if names or version:
+            if version != FORMAT:
+                raise sqlite3.DatabaseError(f"its format is {version}, this version reads {FORMAT}")
+            for table, columns in TABLES.items():
+                db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
     except BaseException:
         db.close()
         raise
     return db
 
 
+def refuse_header(path: Path) -> None:
+    """Raise sqlite3.DatabaseError for damage in the header that SQLite takes for a read-only file."""
+    with suppress(OSError), path.open("rb") as file:  # SQLite itself reports a file that cannot be opened
+        if any(version > JOURNALED for version in file.read(20)[18:]):
+            raise sqlite3.DatabaseError("its header is not one of SQLite's")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A database to read from, in a read-only folder or medium, too.
+    """A connection for reading that also works in a read-only folder or on a read-only medium.
 
-    SQLite keeps an index of its journal in the folder and can make none there. A closed database has no journal and is
-    read as what cannot change; one that a killed run left with a journal is read from a copy of both.
+    SQLite needs an index of the write-ahead log and cannot create one there. A database that was closed has no log and
+    is opened as immutable; a database that a killed run left with a log is read from a copy of both.
 
     Raises:
-        StoreError: it is damaged, of a later format, or cannot be opened.
+        StoreError: the database is damaged, of a later format, or cannot be opened.
     """
     try:
-        refuse_damage(path)
         with ExitStack() as opened:
             db = readable(path, opened)
             opened.callback(db.close)
@@ -91,7 +114,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """A connection that can read; raises sqlite3.OperationalError or OSError where nothing can."""
+    """A connection that can read; raises sqlite3.OperationalError or OSError if there is no way to read."""
     try:
         return connect(path)
     except sqlite3.OperationalError as error:
@@ -107,18 +130,18 @@ def readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row of blocks as it comes back from the database, with the checksum of its values."""
+    """A row of blocks (`COLUMNS`) as the database returns it, followed by the CRC-32 of its values."""
     values = tuple(kind(value) for kind, value in zip(TYPES, row, strict=True))
     return *values, zlib.crc32(repr(values).encode())
 
 
 def holds(row: tuple[Any, ...]) -> bool:
-    """Whether the checksum of a row of blocks (its last column) holds, where it has one."""
-    return row[-1] is None or zlib.crc32(repr(row[:-1]).encode()) == row[-1]
+    """Whether the checksum of a row of blocks, its last column, holds."""
+    return zlib.crc32(repr(row[:-1]).encode()) == row[-1]
 
 
 def is_cell(row: tuple[Any, ...]) -> bool:
-    """Whether a row of cells has the key that its cell has."""
+    """Whether the key of a row of cells is the key of its cell."""
     try:
         return key_of(json.loads(row[1])) == row[0]
     except (ValueError, TypeError, AttributeError):
@@ -126,111 +149,58 @@ def is_cell(row: tuple[Any, ...]) -> bool:
 
 
 def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
-    """Rows of blocks whose checksums (the last column) hold; raises StoreError where one does not.
+    """Rows of blocks; raises StoreError if the checksum of one does not hold.
 
-    SQLite notices damage to its own structure, not to the values that it holds.
+    SQLite notices damage to the structure of its file, not to the values in it.
     """
     for row in rows:
         if not holds(row):
             raise StoreError(
-                f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` saves the others"
+                f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` keeps the others"
             )
     return rows
 
 
 def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
-    """Votes of all classes of every row of blocks (`COLUMNS`); raises StoreError where some cannot be read.
+    """Votes of all classes for each row of blocks; raises StoreError if a text is not one that `encode` writes.
 
-    Checksums do not hold them all: those of format 1 have none.
+    Only a file that somebody edited and gave new checksums holds such a text.
     """
     try:
         return decode_all([row[VOTES] for row in rows])
     except ValueError as error:
         raise StoreError(
-            f"{path}: a block's votes are damaged ({error}); `bench doctor --repair {path.parent}` saves the others"
+            f"{path}: a block's votes are damaged ({error}); `bench doctor --repair {path.parent}` keeps the others"
         ) from error
 
 
 def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """The manifest of a database, empty where nothing has begun; raises StoreError where its checksum does not hold."""
-    crc = "crc" if has_checksums(db) else "NULL"
-    rows = db.execute(f"SELECT json, {crc} FROM manifest").fetchall()
+    """The manifest of a database, empty if no run has begun; raises StoreError if its checksum does not hold."""
+    rows = db.execute("SELECT json, crc FROM manifest").fetchall()
     if not rows:
         return {}
     try:
         manifest = json.loads(rows[0][0])
-        if rows[0][1] in (None, zlib.crc32(rows[0][0].encode())) and isinstance(manifest, dict):
+        if rows[0][1] == zlib.crc32(rows[0][0].encode()) and isinstance(manifest, dict):
             return manifest
     except (ValueError, TypeError, AttributeError):
         pass
-    raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` saves what is whole")
-
-
-def has_checksums(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM pragma_table_info('blocks') WHERE name = 'crc'").fetchone()[0])
-
-
-def add_checksums(db: sqlite3.Connection) -> None:
-    """Bring a database of format 1 to this one: its blocks are trusted as they are, later ones are checked.
-
-    One of format 2 has the same columns, and how it writes votes is read still: whoever writes gives it the number.
-    """
-    if db.execute("PRAGMA user_version").fetchone()[0] == 1 and not has_checksums(db):
-        with db:
-            for table in ("manifest", "blocks"):
-                db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER")
-
-
-def refuse_later(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError where a database is of a later format, sqlite3.DatabaseError where its format is damage."""
-    db.execute("SELECT count(*) FROM sqlite_master").fetchall()  # what cannot be opened is not of a later format
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if FORMAT < version <= FORMAT + LATER:
-        raise later_format(path, version, FORMAT)
-    if version not in range(FORMAT + 1):
-        raise sqlite3.DatabaseError(f"its format is {version}")
-
-
-def refuse_damage(path: Path) -> None:
-    """Raise sqlite3.DatabaseError where a file is damaged in a way of which SQLite says nothing, or something else.
-
-    Behind a damaged page of the journal it leaves out all transactions. A run may be writing, and a journal that begins
-    anew while it is read looks damaged, but not twice.
-    """
-    with suppress(OSError):  # SQLite says so itself
-        with path.open("rb") as file:
-            if any(version > WAL for version in file.read(20)[18:]):  # for SQLite the file may then be read only
-                raise sqlite3.DatabaseError("its header is not one of SQLite's")
-        if all(read_journal(path).damaged for _ in range(2)):
-            raise sqlite3.DatabaseError("a page of its journal is damaged, and what follows is not read")
-
-
-def refuse_others(db: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError where a database has tables, and not ours.
-
-    Whoever writes would make those that are missing anew. And a table that begins elsewhere may be a part of itself.
-    """
-    roots = dict(db.execute("SELECT name, rootpage FROM sqlite_master"))
-    if not roots:
-        return
-    for table, columns in READ.items():
-        db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
-    if roots != ROOTS and db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-        raise sqlite3.DatabaseError("its tables begin where they should not")
+    raise StoreError(f"{path}: the manifest is damaged; `bench doctor --repair {path.parent}` keeps the blocks")
 
 
 def later_format(path: Path, version: int, known: int) -> StoreError:
-    return StoreError(f"{path} is of format {version}, this version knows up to {known}; update purifybench")
+    """The refusal of a file of a later version."""
+    return StoreError(f"{path} is of format {version}, this version reads format {known}; update purifybench")
 
 
 def primary(error: Exception) -> int:
-    """SQLite's primary error code, 0 where it gives none."""
+    """SQLite's primary error code; 0 if the error has none."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def damaged(path: Path, error: Exception) -> StoreError:
-    """What to say of an error of SQLite's: what the system refuses is no damage."""
+    """The refusal that fits an error of SQLite: a refusal by the operating system is not called damage."""
     remedy = REMEDIES.get(primary(error), "is damaged or no results database ({error})")
     if primary(error) not in REMEDIES:
-        remedy += f"; `bench doctor --repair {path.parent}` saves what is whole"
+        remedy += f"; `bench doctor --repair {path.parent}` keeps the blocks that are whole"
     return StoreError(f"{path} {remedy.format(error=error)}")

@@ -1,7 +1,7 @@
-"""A results folder as it is read back, and what is exported into it.
+"""Reading a results folder, and exporting a run into it.
 
-The facts of a run lie in its database, `run.sqlite`, and, once it has ended, in `manifest.json` and `counts.parquet`
-besides, small enough to commit. `read_run` takes whichever there is.
+The counts and the manifest of a run are in its database, `run.sqlite`. A run that has ended is also exported to
+`manifest.json` and `counts.parquet`, which are small enough to commit. `read_run` reads the database if there is one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bench.store.database import (
     COLUMNS,
     COSTS,
     DATABASE,
+    SELECTED,
     StoreError,
-    has_checksums,
     intact,
     is_cell,
     later_format,
@@ -35,16 +35,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
-UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-    OverflowError,
-)  # damaged exports
-CHUNK = 50_000  # blocks that are read at a time: a million rows as Python objects take more than a GiB
+# The errors that damaged exports raise in json, pandas and pyarrow.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
+CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
 PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
     *("name", "sigma", "draws", "nfe", "largest", "rule"),
@@ -53,15 +46,15 @@ PUBLISHED_COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that is known of a run, as read back.
+    """The contents of a results folder.
 
     Attributes:
-        folder: where it lies.
-        manifest: versions, device, the sweep as it was asked for, labels of the images, class names.
-        cells: of the latest sweep, by key.
-        errors: why cells failed, by key.
-        blocks: a table with a row a block, columns `COLUMNS`, votes as lists (also of cells that are not in `cells`).
-        published: per-image certificates imported from published logs, a row each (radii only, no counts).
+        folder: its path.
+        manifest: versions, device, preset, keys of the sweep's cells, labels of the images, class names.
+        cells: key -> cell, for the latest sweep, in its order.
+        errors: key -> message, for the cells that failed.
+        blocks: one row per block, columns `COLUMNS`, votes as lists; blocks of earlier sweeps included.
+        published: one row per certificate imported from a published log, columns `PUBLISHED_COLUMNS`.
     """
 
     folder: Path
@@ -73,10 +66,10 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run from its database, or from what it exported.
+    """Read a run from its database, or from its exports if there is no database.
 
     Raises:
-        StoreError: there is no run in the folder, or its files are damaged.
+        StoreError: there is no run in the folder, or its files are damaged or of another format.
     """
     try:
         from_database = (folder / DATABASE).is_file()
@@ -86,9 +79,9 @@ def read_run(folder: Path) -> Run:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
     path = folder / (DATABASE if from_database else MANIFEST)
     known = {row[0]: row for row in registered}
-    current = [key for key in manifest.get("sweep", ()) if key in known]  # in the order in which they were asked for
-    if not all(is_cell(known[key]) for key in current):
-        remedy = f"`bench doctor --repair {folder}` saves the others" if from_database else f"export it from {DATABASE}"
+    current = [key for key in manifest.get("sweep", ()) if key in known]
+    if not all(map(is_cell, registered)):
+        remedy = f"`bench doctor --repair {folder}` keeps the others" if from_database else f"export it from {DATABASE}"
         raise StoreError(f"{path}: a cell is damaged; {remedy}")
     try:
         cells = {key: Cell.from_json(known[key][1]) for key in current}
@@ -102,30 +95,31 @@ def read_run(folder: Path) -> Run:
 
 
 def read_published(folder: Path) -> pd.DataFrame:
-    """The imported logs of a folder, columns `PUBLISHED_COLUMNS`; empty where there are none."""
+    """The imported logs of a folder, columns `PUBLISHED_COLUMNS`; empty if there are none."""
     import pandas as pd
 
     path = folder / PUBLISHED
     if not path.is_file():
         return pd.DataFrame(columns=PUBLISHED_COLUMNS)
     try:
-        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})  # "NA" is a name
+        # A log may be named "NA", so only an empty NFE is missing.
+        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
         return table[list(PUBLISHED_COLUMNS)]
     except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
 
 
 def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
+    """Manifest, rows of cells and blocks of a database; raises StoreError if it is damaged."""
     import pandas as pd
 
     path = folder / DATABASE
     parts = [pd.DataFrame(columns=COLUMNS)]
     with reading(path) as db:
-        crc = "crc" if has_checksums(db) else "NULL"
         manifest = stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        stored = db.execute(f"SELECT {', '.join(COLUMNS)}, {crc} FROM blocks")
-        with uncollected():
+        stored = db.execute(f"SELECT {SELECTED} FROM blocks")
+        with without_garbage_collection():
             while part := stored.fetchmany(CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*intact(part, path), strict=True)), strict=False))
                 columns["votes"] = votes_of(part, path)
@@ -135,8 +129,8 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector of cycles: it would walk a million rows again and again, and they hold none."""
+def without_garbage_collection() -> Iterator[None]:
+    """Switch the collector of cycles off: it would traverse a million rows again and again, and they hold no cycle."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -147,6 +141,7 @@ def uncollected() -> Iterator[None]:
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
+    """Manifest, rows of cells and blocks of exports; raises StoreError if they are missing or damaged."""
     import pandas as pd
     import pyarrow
 
@@ -171,10 +166,10 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
 
 
 def check(manifest: dict[str, Any]) -> None:
-    """Take the checksum out of an exported manifest; raises ValueError or KeyError where it does not hold.
+    """Remove the checksum from an exported manifest; raises ValueError or KeyError if it does not hold.
 
-    It is the last key. Exports of earlier versions end with the cells and have none, so a name that changed on the disk
-    does not pass for one of those.
+    It is the last key. Exports of earlier versions have none and end with `cells`, so a manifest with a damaged name of
+    the checksum does not pass for one of those.
     """
     *_, last = manifest
     if last != "cells" and manifest.pop("crc") != checksum(manifest):
@@ -182,7 +177,7 @@ def check(manifest: dict[str, Any]) -> None:
 
 
 def checksum(manifest: dict[str, Any]) -> int:
-    """Of an exported manifest without its checksum: of what it says, however it is spaced."""
+    """CRC-32 of an exported manifest without its checksum, independent of white space."""
     return zlib.crc32(json.dumps(manifest).encode())
 
 
@@ -192,9 +187,9 @@ def export(run: Run) -> list[Path]:
 
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
-    part = run.folder / "export.part"  # a reader never meets half a file
-    said = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as it will be read: names are text
-    part.write_text(json.dumps({**said, "crc": checksum(said)}, indent=1) + "\n")
+    part = run.folder / "export.part"  # renamed when complete, so that no reader sees half a file
+    record = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as a reader gets it: every key is text
+    part.write_text(json.dumps({**record, "crc": checksum(record)}, indent=1) + "\n")
     part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     seconds = [name for name in COSTS if name.endswith("_s")]

@@ -1,4 +1,4 @@
-"""The database of a run in the making: counts in, counts out. One process writes it, block by block."""
+"""The database of a run in progress. One process writes it, block by block."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from bench.store.database import (
     SCHEMA,
     SELECTED,
     StoreError,
-    add_checksums,
     checked,
     connect,
     damaged,
     intact,
-    refuse_damage,
     stored_manifest,
     votes_of,
 )
 from bench.store.run import MANIFEST, read_export
 from bench.store.votes import encode
 
-SYNC_S = 1.0  # the journal is synced no more often
+SYNC_S = 1.0  # shortest time between two syncs of the write-ahead log
 
 
 class Store:
-    """The database of a run in the making: one process, one writer.
+    """The database of a run in progress, with a lock against a second writer.
 
-    What was added is safe from the process's death at once, and from a power cut once the journal is synced. That takes
-    milliseconds, longer than a fast network's batch, so it is done with the first batch after a second without.
+    Stored blocks survive the death of the process at once, and a power cut once the write-ahead log is synced. A sync
+    takes milliseconds, longer than a batch of a fast network, so at most one batch per second is synced.
+
+    A folder with exports and an empty or missing database is continued from the exports.
 
     Raises:
-        StoreError: another run holds the folder, or the database is damaged or of a later format.
+        StoreError: another run holds the folder, or the database is damaged or of another format.
     """
 
     def __init__(self, folder: Path):
@@ -63,13 +63,10 @@ class Store:
         except OSError as error:
             raise StoreError(f"{folder} cannot be written ({error}); give another --out") from error
         try:
-            known = path.is_file()
-            refuse_damage(path)
             self._db = connect(path)
-            add_checksums(self._db)
-            self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + SCHEMA)
-            if not known and (folder / MANIFEST).is_file():
-                self._restore()
+            self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN; {SCHEMA} COMMIT;")
+            if (folder / MANIFEST).is_file() and not self.manifest():
+                self.restore(folder)
         except (*DAMAGE, StoreError) as error:
             self._lock.release()
             raise error if isinstance(error, StoreError) else damaged(path, error) from error
@@ -81,24 +78,24 @@ class Store:
         self._db.close()
         self._lock.release()
 
-    def _restore(self) -> None:
-        """Continue a run of which only the exports are there."""
-        manifest, registered, blocks = read_export(self.folder)
+    def restore(self, folder: Path) -> None:
+        """Add the exports of a folder: all blocks and cells that are missing here, and a missing manifest."""
+        manifest, registered, blocks = read_export(folder)
         votes = blocks["votes"].map(lambda v: encode([int(k) for k in v]))
         seconds = {name: float for name in COSTS if name.endswith("_s")}
         rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
-        self.take_over(manifest, registered, rows.astype(object).itertuples(index=False, name=None))
+        self.fill(registered, rows.astype(object).itertuples(index=False, name=None))
+        self.describe(self.manifest() or manifest)
 
-    def take_over(self, manifest: dict[str, Any], registered: Iterable[tuple], rows: Iterable[tuple]) -> None:
-        """Fill an empty database with what is known of a run: rows of cells, and of blocks (`COLUMNS`)."""
+    def fill(self, cells: Iterable[tuple], blocks: Iterable[tuple]) -> None:
+        """Add rows of cells and of blocks (`COLUMNS`) that are missing here."""
         with self._transaction() as db:
-            db.executemany("INSERT INTO cells VALUES (?, ?, ?)", registered)
-            db.executemany(INSERT, map(checked, rows))
-        self.describe(manifest)
+            db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?, ?)", cells)
+            db.executemany(INSERT, map(checked, blocks))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The database, in a transaction; raises StoreError where it is damaged or the disk is full."""
+        """The database in a transaction; raises StoreError if it is damaged or the disk is full."""
         try:
             with self._db:
                 yield self._db
@@ -106,7 +103,7 @@ class Store:
             raise damaged(self.folder / DATABASE, error) from error
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
-        """Register the cells of a sweep and what it runs on; failures of earlier attempts are forgotten."""
+        """Register the cells of a sweep and its manifest, and forget the errors of earlier attempts."""
         with self._transaction() as db:
             for cell in cells:
                 db.execute(
@@ -123,7 +120,7 @@ class Store:
             db.execute("INSERT INTO manifest VALUES (?, ?)", (text, zlib.crc32(text.encode())))
 
     def add(self, counts: Iterable[Counts]) -> None:
-        """Store blocks in one transaction; a block that is already there stays as it was."""
+        """Store blocks in one transaction; a block that is already stored stays unchanged."""
         rows = [
             (b.cell, b.image, b.stage, b.first, b.draws, encode(c.votes), *(getattr(c.cost, k) for k in COSTS))
             for c in counts
@@ -138,43 +135,43 @@ class Store:
             self._synced = now
 
     def fail(self, cell: str, message: str) -> None:
-        """Record why a cell could not be finished."""
+        """Record the error that ended a cell."""
         with self._transaction() as db:
             db.execute("UPDATE cells SET error = ? WHERE key = ?", (message, cell))
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it was last described; empty where nothing has begun."""
+        """The manifest; empty before a run has begun."""
         with self._transaction() as db:
             return stored_manifest(db, self.folder / DATABASE)
 
     def size(self) -> int:
-        """How many blocks are stored."""
+        """Number of stored blocks."""
         with self._transaction() as db:
             return int(db.execute("SELECT count(*) FROM blocks").fetchone()[0])
 
     def cells(self) -> list[Cell]:
-        """Every cell of which something is counted, of this sweep and of earlier ones; none that cannot be read."""
+        """Every readable cell with stored blocks, of this sweep and of earlier ones."""
         with self._transaction() as db:
             rows = db.execute("SELECT cell FROM cells WHERE key IN (SELECT DISTINCT cell FROM blocks)").fetchall()
-        known = []
+        cells = []
         for (text,) in rows:
             try:
-                known.append(Cell.from_json(text))
+                cells.append(Cell.from_json(text))
             except (TypeError, ValueError):
-                continue  # of another version, so it cannot be one that is asked for now
-        return known
+                continue  # a cell of another version cannot be part of this sweep
+        return cells
 
     def tallies(self, cell: str) -> Mapping[int, Tally]:
-        """What has been counted of each image of a cell, read when it is asked for."""
+        """The counts of each image of a cell, read from the database at each access."""
         return StoredTallies(self, cell)
 
     def images(self, cell: str) -> list[int]:
-        """The images of which something is counted."""
+        """The images of a cell with stored blocks."""
         with self._transaction() as db:
             return [row[0] for row in db.execute("SELECT DISTINCT image FROM blocks WHERE cell = ?", (cell,))]
 
     def tally(self, cell: str, image: int) -> Tally:
-        """What has been counted of an image; empty where there is nothing."""
+        """The counts of an image of a cell; empty if no block is stored."""
         tally: Tally = Tally({}, {})
         with self._transaction() as db:
             rows = db.execute(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", (cell, image)).fetchall()
@@ -186,7 +183,7 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class StoredTallies(Mapping[int, Tally]):
-    """What a store holds of a cell, by image. Nothing is kept: the votes of all images together may be gigabytes."""
+    """The stored counts of a cell by image. Nothing is cached: the votes of all images may take gigabytes."""
 
     store: Store
     cell: str

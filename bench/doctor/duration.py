@@ -1,0 +1,109 @@
+"""How many draws a sweep needs, and how long they take, by a measurement on this machine or by a published rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.certify import rules
+from bench.certify.bounds import largest_radius
+from bench.doctor.requirements import Need, weights_of
+from bench.sweep.preset import Preset
+
+# Users of diffusion_denoised_smoothing (its issue 1) report this number of draws per second on one A100, with one
+# evaluation of a network of 50 million parameters at 32x32 and one of ViT-B/16 at 224. No other size is reported.
+STATED = 825.0
+STATED_SOURCE = f"stated: {STATED:g} draws/s of one evaluation and ViT-B/16 on one A100, by users of its code"
+STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
+SAMPLE = 32  # draws that are measured for each purifier
+QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
+_measured: dict[str, float] = {}  # key of a cell -> seconds per draw, since presets share cells
+
+
+def draw_bounds(preset: Preset, sigma: float) -> tuple[int, int]:
+    """Fewest and most draws of one image at one sigma; equal under rules that draw equally often for every image."""
+    rule: Any = rules.of_sweep(preset.model_dump(), sigma)
+    if preset.certifier not in rules.SEQUENTIAL:
+        return preset.n0 + preset.n, preset.n0 + preset.n
+    looks = rule.constants.looks
+    # A label-aware rule stops misclassified images after the selection, and no rule tests radii that it cannot prove.
+    stops_at_once = preset.label_aware or rule.radii[0] > largest_radius(looks[-1], preset.alpha, sigma)
+    return preset.n0 + (0 if stops_at_once else looks[0]), preset.n0 + looks[-1]
+
+
+def sweep_bounds(preset: Preset) -> tuple[int, int]:
+    """Fewest and most draws of one purifier over all images and sigmas."""
+    fewest, most = zip(*(draw_bounds(preset, sigma) for sigma in preset.sigmas), strict=True)
+    return preset.images * sum(fewest), preset.images * sum(most)
+
+
+def seconds_per_draw(
+    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]
+) -> tuple[float, str] | None:
+    """Seconds for one draw of every purifier, all devices together, and the source; None if no source is known.
+
+    The source is a small measurement if everything that the preset needs is present, and a published rate otherwise.
+    Networks that are large for a CPU are not measured on one.
+    """
+    quick = devices[0].startswith("cuda") or weights_of(needs) < QUICK
+    if quick and all(need.present for need in needs):
+        source = f"measured: {SAMPLE} draws of each purifier here, {len(devices)} workers"
+        return sum(measure(preset, devices[0])) / len(devices), source
+    if preset.dataset not in STATED_FOR:
+        return None
+    evaluations = sum(max(1, most_evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
+    return evaluations / len(preset.sigmas) / STATED, STATED_SOURCE
+
+
+def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]) -> str:
+    """The most draws of a sweep and the time that they take, in words."""
+    _, most = sweep_bounds(preset)
+    total = f"{most * len(purifiers):,} draws"
+    rate = seconds_per_draw(preset, purifiers, needs, devices)
+    if rate is None:
+        return f"{total}, time unknown (no rate is stated for such networks; `bench run --images 1` shows one)"
+    seconds, source = rate
+    about = preset.certifier not in rules.SEQUENTIAL and source != STATED_SOURCE
+    return f"{total}, {'about' if about else 'at most'} {span(most * seconds)} ({source})"
+
+
+def most_evaluations(purifier: Any, sigma: float) -> int:
+    """The documented number of network evaluations, or the number on the published grid of noise levels."""
+    from purifiers.conditioning import grid_from
+
+    documented = purifier.nfe()
+    return 2 * len(grid_from(2 * sigma)) - 1 if documented is None else documented
+
+
+def measure(preset: Preset, device: str) -> list[float]:
+    """Seconds per draw of every purifier at the middle sigma, on one worker, without its start-up."""
+    from bench.engine.devices import prepare_device
+    from bench.engine.engine import Engine
+    from bench.records import Block, Task
+    from bench.sweep.plan import plan
+    from bench.sweep.settle import settle
+
+    middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
+    planned = plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
+    planned = settle(planned, device)
+    clean = {image: planned.split.images[image] for image in planned.images}
+    engine = Engine(clean, planned.weights, prepare_device(device), planned.plugin_files)
+    seconds = []
+    for cell in planned.cells:
+        key = replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"}).key
+        if key not in _measured:
+            block = Block(cell.key, planned.images[0], "estimate", 0, SAMPLE)
+            (counts,) = engine.run(Task(cell, (block,)))
+            cost = counts.cost
+            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / SAMPLE
+        seconds.append(_measured[key])
+    return seconds
+
+
+def span(seconds: float) -> str:
+    """A duration in the largest unit of which it has two or more."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
