@@ -1,1 +1,1 @@
-"""Classifiers: the same shape as purifiers. One file per source; drop a file in and the harness finds it."""
+"""Classifiers, one file per source of models. The harness discovers every file in this folder."""

@@ -1,4 +1,4 @@
-"""What the harness asks of a classifier. Nothing here imports torch at run time."""
+"""The interface of a classifier. Nothing here imports torch at run time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 Logits = Callable[["Tensor"], "Tensor"]  # images [B,C,H,W] in [0,1] -> logits [B,K]
 
 
-# Metadata of a parameter that is left out of a cell's identity while it has its default, so that cells stay what they
-# were before there was such a parameter: `field(default=..., kw_only=True, metadata=OPTION)`.
+# Metadata of an optional parameter: `field(default=..., kw_only=True, metadata=OPTION)`. A cell's identity omits it at
+# its default, so that adding the parameter leaves the identity of existing cells unchanged.
 OPTION = {"option": True}
 
 
 class ClassifierError(Exception):
-    """A classifier cannot be had: a file or a library is missing, or a file is not what it should be.
+    """A classifier is not available: a file or a library is missing, or a file is damaged or unsuitable.
 
     The message names it and the remedy.
 
     Attributes:
-        obtainable: whether it can still be had: downloaded when a run asks for it, installed, or put in its place.
-        size: bytes to download, where they are known.
+        obtainable: whether it can become available by a download, an installation, or a file put in place by hand.
+        size: bytes to download, if known.
     """
 
     def __init__(self, message: str, obtainable: bool = False, size: int | None = None):
@@ -37,7 +37,7 @@ class ClassifierError(Exception):
 
 
 def settled(precision: str) -> str:
-    """A precision that a network can be loaded in; raises ClassifierError for `auto`, which a run settles first."""
+    """`precision`, if a network can be loaded in it; raises ClassifierError for `auto`, which only a run resolves."""
     if precision == "auto":
         raise ClassifierError("precision auto is settled by `bench run`; to load a classifier alone, give fp32 or bf16")
     return precision
@@ -45,28 +45,29 @@ def settled(precision: str) -> str:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A source of one kind of classifier; fields are its parameters.
+    """A source of one kind of classifier; the fields are its parameters.
 
-    Any preprocessing (resizing, normalisation) belongs inside what `load` returns: the harness hands it images in
-    [0,1], noisy ones unclipped where no purifier bounds them. Where that calls its network more than once per image,
-    it counts the rows in an attribute `rows`; the harness reads it. Where it is a module that holds its network as
-    `network`, the harness lays out and compiles that one alone, and otherwise the module, if a run asks for it.
+    `load` returns a function of images in [0,1]; noisy images are not clipped unless a purifier bounds them. Any
+    preprocessing (resizing, normalisation) belongs inside that function. If it calls its network more than once per
+    image, it counts the rows in an attribute `rows`, which the harness reads. If it is a module with an attribute
+    `network`, the harness compiles that network alone and changes its memory layout; otherwise it does so with the
+    whole module.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
 
     def weights(self) -> Path | None:
-        """The file whose content is part of a result's identity; None where there are no weights."""
+        """The weight file, whose content is part of a result's identity; None for a classifier without weights."""
         return None
 
     def files(self, download: bool = True) -> tuple[Path, ...]:
-        """All files whose content is part of a result's identity: the weights and what describes them.
+        """All files whose content is part of a result's identity: weights and configuration.
 
-        Those that are missing are downloaded, where they can be and `download` allows it.
+        Missing files are downloaded if possible and if `download` is true.
 
         Raises:
-            ClassifierError: they cannot be had.
+            ClassifierError: a file is missing and cannot be downloaded.
         """
         weights = self.weights()
         return () if weights is None else (weights,)
@@ -75,7 +76,7 @@ class Classifier:
         """16 hex digits that change with the content of `files`.
 
         Raises:
-            ClassifierError: a file is missing, or is damaged and says so.
+            ClassifierError: a file is missing or damaged.
         """
         try:
             hashes = [fingerprint(file) for file in self.files(download=False)]
@@ -84,9 +85,9 @@ class Classifier:
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:DIGITS]
 
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to an image before the network sees it, as a run's manifest records it; empty for nothing."""
+        """The preprocessing of an image before the network, for the manifest of a run; empty if there is none."""
         return {}
 
     def load(self, device: str = "cpu") -> Logits:
-        """The classifier, ready to be called: images `[B,C,H,W]` -> logits `[B,K]`, rows independent."""
+        """The classifier on a device: images `[B,C,H,W]` -> logits `[B,K]`, rows independent."""
         raise NotImplementedError

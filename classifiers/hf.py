@@ -16,7 +16,7 @@ SIZES = {  # bytes of the weights: four for each parameter
     "google/vit-base-patch16-224": 4 * 86_567_656,
 }
 PROBLEMS = ("missing_keys", "mismatched_keys", "unexpected_keys")  # that transformers reports
-POOLER = ".pooler."  # of the parameters: what many models are published with, and their logits have no use for
+POOLER = ".pooler."  # in names of parameters that many models are published with and that the logits do not use
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class HuggingFace(HubModel):
         from classifiers.nets.logits import LogitsOf
         from classifiers.nets.probe import check_processor
 
-        logging.disable_progress_bar()  # it would break into the sweep's own
+        logging.disable_progress_bar()  # it would interrupt the progress bar of the sweep
         folder = self.files()[0].parent
         try:
             model, report = AutoModelForImageClassification.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
-        except Exception as error:  # a damaged file, an unknown architecture: each library has errors of its own
+        except Exception as error:  # a damaged file, an unknown architecture: each library raises its own errors
             problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise ClassifierError(f"{folder} cannot be loaded by transformers ({problem})") from error
-        found = {kind: sorted(key for key in map(str, report[kind]) if POOLER not in key) for kind in PROBLEMS}
-        if wrong := {kind: keys for kind, keys in found.items() if keys}:
+        reported = {kind: sorted(key for key in map(str, report[kind]) if POOLER not in key) for kind in PROBLEMS}
+        if wrong := {kind: keys for kind, keys in reported.items() if keys}:
             raise ClassifierError(f"the weights in {folder} are not of the model in its config.json: {wrong}")
         check_processor(folder, self.configured())
         return LogitsOf(model.float())

@@ -11,38 +11,36 @@ from platformdirs import user_cache_path
 
 from classifiers.base import ClassifierError
 
-FOLDER = (
-    "PURIFYBENCH_CLASSIFIERS"  # environment variable: where files put there by hand are, instead of the user's cache
-)
+FOLDER = "PURIFYBENCH_CLASSIFIERS"  # environment variable: folder of manual downloads, instead of the user's cache
 
 
 def by_hand(name: str) -> Path:
-    """Where a classifier of this name is put by hand, a file or a folder."""
-    given = os.environ.get(FOLDER)
-    root = Path(given) if given else user_cache_path("purifybench", appauthor=False) / "classifiers"
+    """Path of the manual download of a classifier, a file or a folder."""
+    folder = os.environ.get(FOLDER)
+    root = Path(folder) if folder else user_cache_path("purifybench", appauthor=False) / "classifiers"
     return root / name.replace("/", "--")
 
 
 def model_files(source: str, wanted: Sequence[Sequence[str]], download: bool = True, size: int | None = None):
-    """The files of a model, one of each group of names: the first that there is.
+    """The files of a model: of each group of names the first that exists.
 
-    `source` is a folder, or a hub id such as `google/vit-base-patch16-224` (`id@revision` for one that is not the
-    newest): then it is looked for where it is put by hand (see `by_hand`), then in the hub's cache, then on the hub.
+    `source` is a folder, or a hub id such as `google/vit-base-patch16-224` (`id@revision` for another revision than the
+    newest). A hub id is searched for among manual downloads (see `by_hand`), then in the hub's cache, then on the hub.
 
     Parameters:
-        wanted: groups of names; what is first in a group is preferred.
-        size: bytes of the weights, where they are known.
+        wanted: groups of alternative names, in order of preference.
+        size: bytes of the weights, if known.
 
     Raises:
-        ClassifierError: files are missing and cannot be downloaded; the message says which, and where to put them.
+        ClassifierError: files are missing and cannot be downloaded; the message names them and their folder.
     """
     for folder in (Path(source).expanduser(), by_hand(source)):
         if folder.is_dir():
-            found = pick(folder, wanted)
-            lacking = [" or ".join(group) for group, file in zip(wanted, found, strict=True) if file is None]
+            files = pick(folder, wanted)
+            lacking = [" or ".join(group) for group, file in zip(wanted, files, strict=True) if file is None]
             if lacking:
                 raise ClassifierError(f"{folder} lacks {', '.join(lacking)}; put the files of {source} there")
-            return complete(found)
+            return complete(files)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClassifierError(f"{source} is not a folder; give one that holds {names(wanted)}, or a hub id")
     cached = fetch(source, wanted, local=True)
@@ -51,24 +49,24 @@ def model_files(source: str, wanted: Sequence[Sequence[str]], download: bool = T
     if not download:
         raise ClassifierError(advice(source, wanted, size), True, size)
     try:
-        found = fetch(source, wanted) or []
-    except Exception as error:  # the library raises many kinds of its own; all mean the same here
+        files = fetch(source, wanted) or []
+    except Exception as error:  # the library raises many types of errors, all with the same remedy
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ClassifierError(f"{advice(source, wanted, size)} (the hub said {problem})", True, size) from error
-    if not found or None in found:
+    if not files or None in files:
         raise ClassifierError(f"{source} on the hub lacks one of {names(wanted)}; choose another model")
-    return complete(found)
+    return complete(files)
 
 
 def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> list[Path | None]:
-    """What the hub has of a model, or its cache (`local`); names that come later in a group only where needed."""
+    """Files of a model from the hub, or from its cache (`local`); later names of a group only if earlier ones lack."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     repository, _, revision = source.partition("@")
-    found: list[Path | None] = [None] * len(wanted)
+    files: list[Path | None] = [None] * len(wanted)
     for depth in range(max(map(len, wanted))):
-        missing = [group[depth] for group, file in zip(wanted, found, strict=True) if not file and depth < len(group)]
+        missing = [group[depth] for group, file in zip(wanted, files, strict=True) if not file and depth < len(group)]
         if not missing:
             break
         try:
@@ -77,18 +75,18 @@ def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> 
             )
         except LocalEntryNotFoundError:
             if local:
-                return found
+                return files
             raise
-        found = pick(Path(folder), wanted)
-    return found
+        files = pick(Path(folder), wanted)
+    return files
 
 
 def pick(folder: Path, wanted: Sequence[Sequence[str]]) -> list[Path | None]:
     return [next((folder / name for name in group if (folder / name).is_file()), None) for group in wanted]
 
 
-def complete(found: Sequence[Path | None]) -> tuple[Path, ...]:
-    return tuple(file for file in found if file is not None)
+def complete(files: Sequence[Path | None]) -> tuple[Path, ...]:
+    return tuple(file for file in files if file is not None)
 
 
 def names(wanted: Sequence[Sequence[str]]) -> str:
@@ -96,19 +94,19 @@ def names(wanted: Sequence[Sequence[str]]) -> str:
 
 
 def advice(source: str, wanted: Sequence[Sequence[str]], size: int | None) -> str:
-    """What to do where a model is neither here nor can be downloaded."""
+    """Instructions for the manual download of a model."""
     repository, _, revision = source.partition("@")
     how_much = f" (about {size / 1e6:.0f} MB)" if size else ""
     at = f" --revision {revision}" if revision else ""
     files = " ".join(group[0] for group in wanted)
     return (
-        f"{source} is not here{how_much}. Where there is a connection, `hf download {repository}{at} {files} "
+        f"{source} is missing{how_much}. On a machine with a connection, `hf download {repository}{at} {files} "
         f"--local-dir FOLDER` fetches {names(wanted)}; put FOLDER at {by_hand(source)}, or give its path instead of "
         "the id. The hub shows each file's SHA-256 on its page"
     )
 
 
 def require(library: str) -> None:
-    """Raise ClassifierError where an optional library, whose extra is called like it, is not installed."""
+    """Raise ClassifierError if an optional library is not installed; the extra of the same name installs it."""
     if find_spec(library) is None:
         raise ClassifierError(f"{library} is not installed; pip install purifybench[{library}]", True)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageClassifier(Classifier):
-    """What the classifiers of other projects share: preprocessing, and what published codes do to it.
+    """Base class for models of other projects: preprocessing, with options that reproduce published codes.
 
-    A subclass says what its model's configuration asks for (`configured`) and makes the network (`network`).
+    A subclass reads the preprocessing of its model (`configured`) and builds the network (`network`).
 
     Parameters:
-        pixels: `exact`: images as they come; `round`: to the nearest of the 256 levels of an image file; `truncate`: to
-            the level below, nothing clipped, as Consistency Purification's code does (63 of the 256 levels of a clean
-            image lose one step).
-        interpolation: `model` as the model's configuration says, or another one.
-        antialias: low-pass before making smaller, as PIL does.
-        local_votes, local_noise: mean confidence over so many copies of each image with Gaussian noise of this
+        pixels: `exact`: images unchanged; `round`: to the nearest of the 256 levels of an image file; `truncate`: to
+            the level below without clipping, as in the code of Consistency Purification (63 of the 256 levels of a
+            clean image lose one step).
+        interpolation: `model`: as in the model's configuration; otherwise this one.
+        antialias: low-pass filter before downsampling, as in PIL.
+        local_votes, local_noise: mean confidence over this number of copies of each image with Gaussian noise of this
             standard deviation ([0,1] pixel units), the same noise for all images: the local smoothing of DiffSmooth
-            (Zhang et al. 2023), as its code does it. Every copy is a row through the network, and is counted.
-        precision: in which the network computes; its logits are float32. `auto` is settled by a run (docs/speed.md).
+            (Zhang et al. 2023), as in its code. Every copy counts as one row through the network.
+        precision: floating-point type of the network; logits are float32. A run resolves `auto` (docs/speed.md).
     """
 
     pixels: Literal["exact", "round", "truncate"] = field(default="exact", kw_only=True, metadata=OPTION)
@@ -49,13 +49,13 @@ class ImageClassifier(Classifier):
         if not 0 <= self.local_noise < math.inf:
             raise ValueError(f"local_noise must be at least 0, got {self.local_noise}")
         if self.local_votes > 1 and not self.local_noise:
-            raise ValueError(f"local_votes = {self.local_votes} copies would be the same; give local_noise as well")
+            raise ValueError(f"local_votes = {self.local_votes} copies would be identical; set local_noise as well")
 
     def configured(self) -> Preprocessing:
-        """What the model's own configuration asks for.
+        """The preprocessing in the model's configuration.
 
         Raises:
-            ClassifierError: it is missing, or asks for what is not known here.
+            ClassifierError: the configuration is missing or has an unsupported step.
         """
         raise NotImplementedError
 
@@ -63,15 +63,15 @@ class ImageClassifier(Classifier):
         """The network alone, in float32 on the CPU: normalised images `[B,C,H,W]` -> logits `[B,K]`.
 
         Raises:
-            ClassifierError: it cannot be made.
+            ClassifierError: the network cannot be built.
         """
         raise NotImplementedError
 
     def steps(self) -> Preprocessing:
-        """The configuration with what the parameters change."""
-        asked = self.configured()
-        mode = asked.mode if self.interpolation == "model" else self.interpolation
-        return replace(asked, mode=mode, antialias=self.antialias and mode != "nearest")
+        """The configured preprocessing, changed by the parameters."""
+        configured = self.configured()
+        mode = configured.mode if self.interpolation == "model" else self.interpolation
+        return replace(configured, mode=mode, antialias=self.antialias and mode != "nearest")
 
     def preprocessing(self) -> dict[str, Any]:
         return {"pixels": self.pixels, **asdict(self.steps())}
@@ -85,24 +85,24 @@ class ImageClassifier(Classifier):
 
 @dataclass(frozen=True)
 class HubModel(ImageClassifier):
-    """What classifiers of the Hugging Face hub share: a name or a folder, and files that say how images are prepared.
+    """Base class for models of the Hugging Face hub: a name or a folder, and a file that describes the preprocessing.
 
-    A subclass names its files, the one that describes the preprocessing last, and reads that (`understood`).
+    A subclass lists its files, that file last, and reads it (`understood`).
 
     Parameters:
         path: a folder with the model's files, or a hub id.
-        pixels: as for all; a model of the hub expects the pixels of image files, so they are rounded.
+        pixels: as in `ImageClassifier`; `round` by default, because models of the hub expect pixels of image files.
     """
 
     path: str
     pixels: Literal["exact", "round", "truncate"] = field(default="round", kw_only=True, metadata=OPTION)
 
     def settings(self) -> dict[str, Any]:
-        """The table that describes the preprocessing."""
+        """Content of the file that describes the preprocessing."""
         return read_json(self.files()[-1], "restore it from the model's repository")
 
     def understood(self, settings: Mapping[str, Any]) -> Preprocessing:
-        """What this table asks for; raises ClassifierError for a step that is not known."""
+        """The preprocessing that `settings` describe; raises ClassifierError for an unsupported step."""
         raise NotImplementedError
 
     def configured(self) -> Preprocessing:
@@ -114,11 +114,11 @@ class HubModel(ImageClassifier):
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON file that holds a table; raises ClassifierError that names it and the remedy."""
+    """Content of a JSON file, an object; raises ClassifierError that names the file and the remedy."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ClassifierError(f"{path} cannot be read ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise ClassifierError(f"{path} holds no table of settings; {remedy}")
+        raise ClassifierError(f"{path} holds no JSON object; {remedy}")
     return content

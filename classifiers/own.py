@@ -1,4 +1,4 @@
-"""The classifiers that `python -m bench train` makes and that are bundled with the project."""
+"""The bundled classifiers, trained by `python -m bench train`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class OwnCNN(Classifier):
     """A small convolutional network trained on clean images.
 
     Parameters:
-        path: the weight file; a name such as `mnist5k/classifier` means the bundled one.
-        precision: in which the network computes; `auto` is settled by a run (docs/speed.md).
+        path: the weight file, or the name of a bundled one (`mnist5k/classifier`).
+        precision: floating-point type of the network; logits are float32. A run resolves `auto` (docs/speed.md).
     """
 
     name = "cnn"

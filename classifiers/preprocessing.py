@@ -1,4 +1,4 @@
-"""How a classifier wants its images, read from the configuration that comes with its weights. Needs no torch."""
+"""Preprocessing of images for a classifier, and its description in published configurations. Needs no torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TIMM_MODES = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop, normalise, in this order.
+    """Resizing, cropping and normalisation, in this order.
 
     Attributes:
-        mean, std: of each channel, for images in [0,1]; none where the network takes [0,1] itself.
-        resize: height and width, or the length of the shorter edge; None where the network takes any size.
+        mean, std: of each channel, for images in [0,1]; empty for a network that takes images in [0,1].
+        resize: height and width, or the length of the shorter edge; None: no resizing.
         mode: `nearest`, `bilinear` or `bicubic`.
-        antialias: low-pass before making smaller, as PIL does; without effect where images only grow.
+        antialias: low-pass filter before downsampling, as in PIL; no effect on upsampling.
         crop: height and width of the central crop.
     """
 
@@ -42,10 +42,10 @@ class Preprocessing:
 
 
 def from_transformers(settings: Mapping[str, Any]) -> Preprocessing:
-    """What a `preprocessor_config.json` of transformers asks for.
+    """The preprocessing in a `preprocessor_config.json` of transformers.
 
     Raises:
-        ClassifierError: a step that is not known here.
+        ClassifierError: an unsupported step.
     """
     if settings.get("do_rescale", True) and not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255):
         raise ClassifierError(f"rescale_factor {settings['rescale_factor']} is not 1/255: not supported")
@@ -65,21 +65,21 @@ def from_transformers(settings: Mapping[str, Any]) -> Preprocessing:
     if isinstance(resize, int) and not cropped:
         if settings.get("crop_pct"):
             resize, crop = convnext(resize, settings["crop_pct"])
-        elif isinstance(settings["size"], int):  # a number alone is a square, where nothing is cut off later
+        elif isinstance(settings["size"], int):  # transformers takes a single number as a square
             resize = resize, resize
     resize = resize if settings.get("do_resize", True) else None
     return Preprocessing(mean, std, resize, PIL_MODES.get(resample, "bilinear"), crop=crop)
 
 
 def convnext(edge: int, share: float) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:
-    """Size and crop of ConvNeXt's processor: a smaller centre of a larger image, or from 384 pixels on all of it."""
+    """Size and crop of ConvNeXt's processor: the centre of a larger image; from 384 pixels on, the whole image."""
     if edge >= 384:
         return (edge, edge), None
     return int(edge / share), (edge, edge)
 
 
 def extent(size: Any) -> tuple[int, int] | int | None:
-    """A size as transformers writes it: height and width, or the shorter edge."""
+    """A size in the notation of transformers: height and width, or the shorter edge."""
     if isinstance(size, Mapping):
         if "shortest_edge" in size:
             return int(size["shortest_edge"])
@@ -94,10 +94,10 @@ def sides(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
 
 
 def from_timm(settings: Mapping[str, Any]) -> Preprocessing:
-    """What the `pretrained_cfg` of a timm model asks for; its defaults are timm's.
+    """The preprocessing in the `pretrained_cfg` of a timm model, with the defaults of timm.
 
     Raises:
-        ClassifierError: a step that is not known here.
+        ClassifierError: an unsupported step.
     """
     _, height, width = settings.get("input_size") or (3, 224, 224)
     mode = settings.get("interpolation") or "bicubic"

@@ -1,4 +1,4 @@
-"""The ResNets of CIFAR that other projects publish."""
+"""ResNets for CIFAR, as published by other projects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from classifiers.hub import by_hand
 from classifiers.image_models import ImageClassifier
 from classifiers.preprocessing import IMAGENET, Preprocessing
 
-# The files do not say how their images were normalised; these are the ways of the two common sources.
+# The weight files do not record the normalisation; these are the ones of the two common sources.
 NORMALISATIONS = {
     "imagenet": IMAGENET,  # akamaster/pytorch_resnet_cifar10
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # locuslab/smoothing
 }
-KNOWN = {  # name -> where it is to be had from; none has an address of its own
+KNOWN = {  # name -> source; none of them has a direct address
     "cohen2019/resnet110-noise_0.25": "models/cifar10/resnet110/noise_0.25/checkpoint.pth.tar of the models that "
     "github.com/locuslab/smoothing links",
 }
@@ -27,8 +27,8 @@ class ResNetCIFAR(ImageClassifier):
     """A ResNet of any depth for 32x32 images, shortcuts of option A or B.
 
     Parameters:
-        path: a .safetensors file, a checkpoint of torch (`.pth.tar` of locuslab/smoothing) that holds tensors only, or
-            the name of a known one, which is put in its place by hand.
+        path: a .safetensors file, a torch checkpoint with tensors only (`.pth.tar` of locuslab/smoothing), or a name in
+            KNOWN, whose file is downloaded by hand.
         normalisation: `imagenet` (akamaster/pytorch_resnet_cifar10) or `cifar10` (locuslab/smoothing).
     """
 

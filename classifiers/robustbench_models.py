@@ -17,13 +17,13 @@ FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 @dataclass(frozen=True)
 class RobustBench(ImageClassifier):
-    """A model of RobustBench's zoo, which takes images in [0,1] and normalises them itself.
+    """A model of RobustBench's zoo. These models take images in [0,1] and normalise them.
 
     Parameters:
-        path: its name there, such as `Standard` or `Rebuffi2021Fixing_R18_cutmix_ddpm`.
-        dataset, threat_model: as RobustBench names them.
-        folder: where its files are and go: `FOLDER/cifar10/L2/NAME.pt`.
-        size: height and width to which images are resized; 0 leaves them as they are (its ImageNet models want 224).
+        path: name in RobustBench, such as `Standard` or `Rebuffi2021Fixing_R18_cutmix_ddpm`.
+        dataset, threat_model: names in RobustBench.
+        folder: folder of the weight files, `FOLDER/cifar10/L2/NAME.pt`.
+        size: height and width after resizing; 0: no resizing (the ImageNet models need 224).
     """
 
     name = "robustbench"
@@ -44,7 +44,7 @@ class RobustBench(ImageClassifier):
             if not download:
                 raise ClassifierError(
                     f"{self.weights()} is missing; RobustBench would download it (github.com/RobustBench/robustbench "
-                    "links every model, and states no checksums); put it there by hand where there is no connection",
+                    "links every model, and states no checksums); put it there by hand if there is no connection",
                     True,
                 )
             self.network()
@@ -57,10 +57,10 @@ class RobustBench(ImageClassifier):
         from robustbench.utils import load_model
 
         before = os.environ.get(FORCE)
-        os.environ[FORCE] = "1"  # its checkpoints are read as tensors only, whatever its code asks torch for
+        os.environ[FORCE] = "1"  # RobustBench asks torch to unpickle anything; this admits tensors only
         try:
             return load_model(self.path, self.folder, self.dataset, self.threat_model).float()
-        except Exception as error:  # unknown names, no connection, damaged files: all of other libraries
+        except Exception as error:  # unknown names, no connection, damaged files: errors of several libraries
             problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise ClassifierError(
                 f"RobustBench has no model {self.path!r} for {self.dataset}, {self.threat_model}, or its file cannot "

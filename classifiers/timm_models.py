@@ -15,11 +15,11 @@ WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
 
 @dataclass(frozen=True)
 class Timm(HubModel):
-    """Any model of timm, by its name there, by hub id, or from a folder.
+    """Any model of timm, by name, by hub id, or from a folder.
 
     Parameters:
-        path: a name such as `resnet18.a1_in1k` (the hub's `timm/resnet18.a1_in1k`), another hub id, or a folder that
-            `timm.models.save_for_hf` wrote.
+        path: a name in timm such as `resnet18.a1_in1k` (`timm/resnet18.a1_in1k` on the hub), another hub id, or a
+            folder written by `timm.models.save_for_hf`.
     """
 
     name = "timm"

@@ -1,1 +1,1 @@
-"""Purifiers: one file per method. Drop a file in and the harness finds it."""
+"""Purifiers, one file per method. The harness discovers every file in this folder."""

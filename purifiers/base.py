@@ -1,7 +1,7 @@
-"""The two contracts of this package: what a network offers, and what a purifier does with it.
+"""The interfaces of this package: `Denoiser`, a network, and `Purifier`, a method that calls networks.
 
-Nothing here imports torch at run time: a purifier file is arithmetic on tensors that it is given, so the harness
-can list and refuse purifiers within a second.
+Nothing here imports torch at run time: a purifier file is arithmetic on its input tensors, so the harness can list and
+refuse purifiers within a second.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Denoiser(Protocol):
     """A network as a function of a noisy image and its noise level.
 
-    Call it with `u [B,C,H,W]`, images in [-1,1] plus Gaussian noise of level `t` (a float or `[B]`, in the same
-    units), and it returns an estimate of the clean images, `[B,C,H,W]`. A posterior mean `E[u0 | u]` and a
-    consistency function `f(u, t)` are both of this form.
+    A call maps `u [B,C,H,W]`, images in [-1,1] plus Gaussian noise of level `t` (a float or `[B]`, in the same units),
+    to an estimate of the clean images, `[B,C,H,W]`. The posterior mean `E[u0 | u]` and a consistency function `f(u, t)`
+    are both of this form.
 
     Raises:
-        ValueError: `t` lies above `t_max`, the highest level that the network was trained for.
+        ValueError: `t` is above `t_max`, the highest level in the training of the network.
     """
 
     t_min: float
@@ -33,35 +33,35 @@ class Denoiser(Protocol):
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """`steps` levels on the network's own time grid, decreasing from `t`, above 0.
 
-        `t_end` is where an EDM grid ends instead of at `t_min`; a discrete chain, which spaces its timesteps
-        evenly down to 0, has no use for it. Fewer levels come back where `t` is already below the end.
+        `t_end` replaces `t_min` as the end of an EDM grid; a discrete chain ignores it, because its timesteps are
+        evenly spaced down to 0. If `t` is already below the end, fewer levels are returned.
         """
         ...
 
 
 class Rng(Protocol):
-    """The purifier's own stream of randomness: fixed for each row by (seed, image, draw), whatever the batch."""
+    """The random numbers of a purifier: fixed for each row by (seed, image, draw), independent of the batch."""
 
     def normal(self, like: Tensor) -> Tensor:
         """Fresh standard normal noise, of the shape, dtype and device of `like`."""
         ...
 
 
-# Metadata of a parameter that is left out of a cell's identity while it has its default, so that cells stay what they
-# were before there was such a parameter: `field(default=..., kw_only=True, metadata=OPTION)`.
+# Metadata of an optional parameter: `field(default=..., kw_only=True, metadata=OPTION)`. A cell's identity omits it at
+# its default, so that adding the parameter leaves the identity of existing cells unchanged.
 OPTION = {"option": True}
 
 
 @dataclass(frozen=True)
 class Purifier:
-    """Takes the noise out of images that randomized smoothing has made noisy.
+    """A method that removes the noise of randomized smoothing from images.
 
-    A subclass is a frozen dataclass whose fields are its parameters. It says its `name`, its `family` (methods of
-    one family share a colour), the `source` it follows and the roles of the `networks` that it calls, and it
-    defines `restore`. It holds no network: it is handed counted ones, so its NFE cannot be misreported.
+    A subclass is a frozen dataclass whose fields are its parameters. It sets its `name`, its `family` (methods of one
+    family share a colour), its `source` (the paper) and the roles of the `networks` that it calls, and it defines
+    `restore`. It holds no network: the harness passes counted networks, so the NFE is measured, not claimed.
 
-    `restore` works in the networks' units, where an image lies in [-1,1] and the noise level is `t = 2 sigma`;
-    `purify` is the only place where the two units meet. A method without networks may define `purify` instead.
+    `restore` works in the networks' units: an image lies in [-1,1] and the noise level is `t = 2 sigma`. Only `purify`
+    converts between these and the images' units. A method without networks may define `purify` instead.
     """
 
     name: ClassVar[str]
@@ -71,11 +71,11 @@ class Purifier:
 
     @property
     def bounded(self) -> bool:
-        """Whether purified images lie in [0,1], where `purify` clips them; only plain smoothing declares otherwise."""
+        """Whether `purify` clips purified images to [0,1]; only plain smoothing does not."""
         return True
 
     def nfe(self) -> int | None:
-        """Network evaluations per image, as documented; None where the method measures them as it goes."""
+        """Network evaluations per image, as documented; None if they are not known beforehand."""
         return len(self.networks)
 
     def restore(self, u: Tensor, t: float, networks: Mapping[str, Denoiser], rng: Rng) -> Tensor:
@@ -85,7 +85,7 @@ class Purifier:
     def purify(self, x: Tensor, sigma: float, networks: Mapping[str, Denoiser], rng: Rng) -> Tensor:
         """Purify images `x [B,C,H,W]`, in [0,1] plus noise of standard deviation `sigma`; returns the same shape.
 
-        Rows must be independent of one another: the certificate of randomized smoothing rests on it.
+        Rows must be independent of one another; otherwise the certificate of randomized smoothing is unsound.
         """
         x0 = (self.restore(2 * x - 1, 2 * sigma, networks, rng) + 1) / 2
         return x0.clamp(0, 1) if self.bounded else x0

@@ -1,7 +1,7 @@
-"""How published codes tell a network the level of its noise: options that reproduce them, off by default.
+"""Options that reproduce how published codes round the noise level for a network; off by default.
 
-Networks take a level `t` exactly. Published samplers know a grid of levels, or whole timesteps, and use what is near.
-Nothing here imports torch: it is arithmetic on levels.
+The networks here take a level `t` exactly. Published samplers have a grid of levels, or whole timesteps, and use a
+nearby one. This module is arithmetic on levels and does not import torch.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Literal
 
 from purifiers.base import OPTION, Purifier
 
-KARRAS18 = 18, 0.002, 80.0  # points, t_min, t_max: sampling of OpenAI's and NVIDIA's CIFAR-10 models
+KARRAS18 = 18, 0.002, 80.0  # points, t_min, t_max: the sampling grid of OpenAI's and NVIDIA's CIFAR-10 models
 CHAIN = 4000  # timesteps of improved-diffusion's cosine chain
 
 
@@ -42,16 +42,16 @@ def chain_levels() -> tuple[float, ...]:
 
 
 def nearest_timestep(t: float) -> int:
-    """The timestep that Consistency Purification and DensePure take: the cosine inverted, then rounded."""
+    """The timestep in Consistency Purification and DensePure: the cosine schedule inverted, then rounded."""
     start = math.pi / (2 * 1.008)
     return round(CHAIN * (1 - 2 * 1.008 / math.pi * math.asin(math.sin(start) / math.sqrt(1 + t * t))))
 
 
 def timestep_above(t: float) -> int:
-    """The first timestep whose level is at least `t`: what diffusion_denoised_smoothing and DiffSmooth take.
+    """The first timestep whose level is at least `t`, as in diffusion_denoised_smoothing and DiffSmooth.
 
     Raises:
-        ValueError: the chain has no level as high.
+        ValueError: `t` is above the highest level of the chain.
     """
     levels = chain_levels()
     if t > levels[-1]:
@@ -61,12 +61,12 @@ def timestep_above(t: float) -> int:
 
 @dataclass(frozen=True)
 class Conditioned(Purifier):
-    """A method that tells its network the level of the noise.
+    """A method that passes the noise level to its network.
 
     Parameters:
-        conditioning: `exact`: the level itself; `karras18`: the nearest of 18 grid points, as Consistency Purification
-            does (0.5853, 1.0882, 1.9233 for sigma = 0.25, 0.5, 1).
-        clip: purified images are clipped to [0,1]; Consistency Purification does not.
+        conditioning: `exact`: the level itself; `karras18`: the nearest of 18 grid points, as in Consistency
+            Purification (0.5853, 1.0882, 1.9233 for sigma = 0.25, 0.5, 1).
+        clip: clip purified images to [0,1]; Consistency Purification does not.
     """
 
     conditioning: Literal["exact", "karras18"] = field(default="exact", kw_only=True, metadata=OPTION)
@@ -77,5 +77,5 @@ class Conditioned(Purifier):
         return self.clip
 
     def level(self, t: float) -> float:
-        """The level that the network is told for noise of level `t`."""
+        """The network's input for noise of level `t`."""
         return t if self.conditioning == "exact" else grid_from(t)[0]

@@ -1,4 +1,4 @@
-"""Consistency models: from noise to the data manifold in one evaluation, or a few."""
+"""Consistency models: from a noisy image to a clean one in one evaluation, or in a few."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from purifiers.conditioning import Conditioned
 
 @dataclass(frozen=True)
 class Consistency(Conditioned):
-    """`f(u, 2 sigma)`; with more steps, noise of a lower level is added and removed again.
+    """`f(u, 2 sigma)`; every further step adds noise of a lower level and removes it.
 
     Parameters:
-        steps: evaluations, at the levels of the network's own grid but the last, where `f` changes nothing.
+        steps: evaluations, at all levels of the network's own grid except the last (`f` is the identity there).
     """
 
     name = "consistency"

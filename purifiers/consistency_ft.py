@@ -1,4 +1,4 @@
-"""Consistency Purification: the consistency model fine-tuned to keep an image's meaning."""
+"""Consistency Purification: a consistency model fine-tuned with a perceptual loss."""
 
 from dataclasses import dataclass
 

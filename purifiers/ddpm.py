@@ -1,4 +1,4 @@
-"""DDPM ancestral sampling, started at the noise of smoothing."""
+"""DDPM ancestral sampling from the noise level of smoothing."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,8 +10,8 @@ from purifiers.base import Purifier, at_least
 class AncestralDDPM(Purifier):
     """The reverse chain of Ho et al. (2020) from `t = 2 sigma` to 0.
 
-    The posterior `q(x_s | x_t, x0)` is written for images scaled to unit signal (`u = x_t / sqrt(abar_t)`), where
-    its mean is a blend of `u` and `u0` by the ratio of the noise variances.
+    The posterior `q(x_s | x_t, x0)` is written for images scaled to unit signal, `u = x_t / sqrt(abar_t)`: its mean is
+    then `u0 + (s/t)^2 (u - u0)`, its variance `s^2 (1 - (s/t)^2)`.
 
     Parameters:
         steps: evaluations; timesteps are evenly spaced on the network's chain.

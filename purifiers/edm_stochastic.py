@@ -9,13 +9,13 @@ from purifiers.base import Purifier, at_least
 
 @dataclass(frozen=True)
 class EDMStochastic(Purifier):
-    """Karras et al. (2022), Algorithm 2: a little noise in, a larger Heun step out.
+    """Karras et al. (2022), Algorithm 2: each step adds some noise, then takes a larger Heun step.
 
-    The first step adds no noise, because the noise of smoothing is already there and its level is known.
+    The first step adds no noise: the image already has the noise of smoothing, and its level is known.
 
     Parameters:
         steps: Heun steps; the last one is an Euler step to 0, so `nfe = 2 steps - 1`.
-        churn: `S_churn`, how much noise is added in all.
+        churn: `S_churn`, the total amount of added noise.
         noise_scale: `S_noise`, the standard deviation of the added noise.
     """
 

@@ -1,4 +1,4 @@
-"""No purification: plain randomized smoothing, the floor of every comparison."""
+"""No purification: plain randomized smoothing, the baseline of every comparison."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from purifiers.base import Purifier
 
 @dataclass(frozen=True)
 class NoPurifier(Purifier):
-    """The noisy image itself, not clipped: what the certificate of Cohen et al. (2019) smooths."""
+    """The noisy image itself, not clipped, as in the certificate of Cohen et al. (2019)."""
 
     name = "none"
     family = "none"

@@ -12,11 +12,11 @@ class OneStepDDPM(Purifier):
     """`u0 = (u_t - sqrt(1 - abar) eps(u_t, t)) / sqrt(abar)` at the timestep whose `(1 - abar)/abar = (2 sigma)^2`.
 
     Parameters:
-        timestep: `exact`: between two timesteps, where the level is `2 sigma`. The others are whole timesteps of
-            improved-diffusion's chain (4000, cosine), as published codes take them: `nearest` (Consistency
-            Purification: 1159, 1984, 2810 for sigma = 0.25, 0.5, 1), scaled as if it were exact; `above` (DiffSmooth:
-            1158, 1984, 2809), the first whose level is as high; `above-noised` (diffusion_denoised_smoothing), the
-            same with the missing noise added.
+        timestep: `exact`: the fractional timestep of level `2 sigma`. The others are whole timesteps of
+            improved-diffusion's chain (4000, cosine), as in published codes: `nearest` (Consistency Purification: 1159,
+            1984, 2810 for sigma = 0.25, 0.5, 1), scaled as if it were exact; `above` (DiffSmooth: 1158, 1984, 2809),
+            the first of at least this level; `above-noised` (diffusion_denoised_smoothing), the same with the missing
+            noise added.
     """
 
     name = "onestep-ddpm"

@@ -7,7 +7,7 @@ from purifiers.conditioning import Conditioned
 
 @dataclass(frozen=True)
 class OneStepEDM(Conditioned):
-    """`D(u, 2 sigma)`, the mean of all clean images that could have given this noisy one."""
+    """`D(u, 2 sigma) = E[u0 | u]`, the mean of the clean images given the noisy one."""
 
     name = "onestep-edm"
     family = "one-step"

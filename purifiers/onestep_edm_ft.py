@@ -1,4 +1,4 @@
-"""The control that Consistency Purification lacks: its fine-tuning on the plain denoiser, no distillation."""
+"""A control for Consistency Purification: its fine-tuning applied to the plain denoiser, without distillation."""
 
 from dataclasses import dataclass
 

@@ -12,8 +12,9 @@ class HeunPFODE(Conditioned):
     """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_min`, then one Euler step to 0.
 
     Parameters:
-        steps: steps in all, the last one Euler's, so `nfe = 2 steps - 1`. Under `conditioning = "karras18"` the grid of
-            18 points decides instead, from the one nearest to `t`: 13, 15, 17 evaluations for sigma = 0.25, 0.5, 1.
+        steps: number of steps, of which the last is an Euler step, so `nfe = 2 steps - 1`. With `conditioning =
+            "karras18"` the grid of 18 points decides instead, from its point nearest to `t`: 13, 15, 17 evaluations for
+            sigma = 0.25, 0.5, 1.
     """
 
     name = "pf-ode"

@@ -17,16 +17,16 @@ ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 class TorchdiffeqPFODE(Purifier):
     """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_end`, then one Euler step to 0.
 
-    Fixed solvers take `steps` steps on the network's own grid. The others work in `lambda = ln t`, where
-    `du/dlambda = u - D(u, t)` stays bounded near 0: multistep solvers of torchdiffeq take even steps for granted, and
-    adaptive ones overstep into negative levels otherwise. They also solve each image on its own: a step size or a
-    stopping rule shared by a batch would make an image's result depend on its neighbours, and the certificate unsound.
+    Fixed solvers take `steps` steps on the network's own grid. The others solve `du/dlambda = u - D(u, t)` in
+    `lambda = ln t`, which is bounded near 0: in `t`, the multistep solvers of torchdiffeq would need even steps, and
+    adaptive ones would step to negative levels. They also solve each image on its own: with a step size or a stopping
+    rule shared by a batch, an image's result would depend on the other images, and the certificate would be unsound.
 
     Parameters:
         solver: a name of torchdiffeq, one of FIXED, MULTISTEP or ADAPTIVE above.
         steps: steps of a fixed or multistep solver (adaptive solvers ignore it).
         rtol, atol: tolerances in units of `u` (fixed solvers ignore them).
-        t_end: the level at which the solver stops; the denoiser takes the rest in one evaluation.
+        t_end: the level at which the solver stops; one evaluation of the denoiser does the rest.
     """
 
     name = "pf-ode-torchdiffeq"

@@ -1,4 +1,4 @@
-"""Solve each row of a batch on its own terms, with the network calls of all rows gathered into one batch."""
+"""Solve each row of a batch with its own steps; network calls of all rows are gathered into one batch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ RightHandSide = Callable[["Tensor", "Tensor"], "Tensor"]  # (level [B], u [B,...
 
 
 def solve_rows(f: RightHandSide, u: Tensor, solve: Callable[[RightHandSide, Tensor], Tensor]) -> Tensor:
-    """Return `solve(f, u[i])` for every row of `u [B,...]`, each with steps of its own.
+    """Return `solve(f, u[i])` for every row of `u [B,...]`, each with its own steps.
 
-    An adaptive solver given a whole batch picks one step size for all of its rows, which couples them. Here each
-    row's solver runs in a greenlet that pauses where it needs `f`; `f` is then evaluated once for all rows that
-    wait, at each row's own level. Rows that are done drop out, so nothing is evaluated in vain.
+    An adaptive solver chooses one step size for a whole batch, which makes its rows dependent. Here each row's solver
+    runs in a greenlet, which pauses at every call of `f`; `f` is then evaluated once for all waiting rows, at each
+    row's own level. Finished rows leave the batch.
     """
     import torch
     from greenlet import getcurrent, greenlet

@@ -14,7 +14,8 @@ class ReverseSDE(Purifier):
 
     Parameters:
         steps: evaluations, on the Karras grid.
-        t_end: where the SDE ends; Euler-Maruyama adds too much noise, so few steps do better to stop early.
+        t_end: the level at which the SDE ends. Euler-Maruyama adds too much noise near 0, so with few steps an early
+            end is better.
     """
 
     name = "sde"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+from collections import Counter
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from bench.store.run import read_run
+from classifiers import hashing
+from classifiers.base import ClassifierError
+from classifiers.nets.files import load_cnn
+from classifiers.own import OwnCNN
+from purifiers.nets import load
+from purifiers.nets.hub import cards
+from purifiers.nets.hub.cards import WeightsError, canonical, read_header, with_facts
+from purifiers.nets.hub.sources import find
 
 OK, REFUSED = 0, 2
 
@@ -35,70 +48,186 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip_a_bit(path, after):
+    """Change one bit in the text after `after`; without a text, in the last byte of the tensors."""
+    content = bytearray(path.read_bytes())
+    content[content.index(after) + len(after) if after else -1] ^= 1
+    path.write_bytes(content)
+
+
+def describe(path, **fields):
+    """Other facts in the header, with a checksum that fits."""
+    header = read_header(path)
+    facts = {**json.loads(header.metadata["purifybench"]), **fields}
+    path.write_bytes(with_facts(path.read_bytes(), canonical(facts)))
+
+
+def make_legacy(path):
+    """A file without metadata, whose card has the facts."""
+    save_file(load_file(path), path)
+    rewrite_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 def rewrite_card(path, **fields):
-    """Change a card and leave its fingerprint right."""
     card = path.with_suffix(".json")
     card.write_text(json.dumps({**json.loads(card.read_text()), **fields}))
 
 
+def legacy(damage):
+    """Damage done to a file without metadata."""
+
+    def harm(path):
+        make_legacy(path)
+        damage(path)
+
+    return harm
+
+
 def cut_with_its_card(path):
     """Half a file whose card was made for the half."""
-    import hashlib
-
     truncate(path)
     rewrite_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
-NETWORK_DAMAGE = {
+DAMAGE = {
     "missing": lambda path: path.unlink(),
     "truncated": truncate,
     "empty": lambda path: path.write_bytes(b""),
-    "without a card": lambda path: path.with_suffix(".json").unlink(),
-    "with the card of another file": lambda path: shutil.copy(path.with_name("ddpm.json"), path.with_suffix(".json")),
-    "with half a card": lambda path: truncate(path.with_suffix(".json")),
-    "with a card that is a list": lambda path: path.with_suffix(".json").write_text("[]"),
-    "with an unknown field": lambda path: rewrite_card(path, colour="blue"),
-    "truncated with its card": cut_with_its_card,
-    "of another width": lambda path: rewrite_card(path, architecture={**UNET, "widths": [16, 16]}),
-    "of a width that groups refuse": lambda path: rewrite_card(path, architecture={**UNET, "widths": [9, 16]}),
-    "of a size that does not divide": lambda path: rewrite_card(path, architecture={**UNET, "image_size": 27}),
-    "of an unknown architecture": lambda path: rewrite_card(path, architecture={"hidden": 3}),
-    "of an unknown kind": lambda path: rewrite_card(path, kind="flow"),
-    "of a kind with other levels": lambda path: rewrite_card(path, kind="vp"),
+    "with another fact": lambda path: flip_a_bit(path, b'\\"widths\\":['),
+    "with another name of its metadata": lambda path: flip_a_bit(path, b'"purifybenc'),
+    "with another checksum": lambda path: flip_a_bit(path, b'"sha256":"'),
+    "with another shape": lambda path: flip_a_bit(path, b'"shape":['),
+    "with another weight": lambda path: flip_a_bit(path, b""),
+    "truncated with its card": legacy(cut_with_its_card),
+    "without metadata and card": legacy(lambda path: path.with_suffix(".json").unlink()),
+    "without metadata, with a damaged card": legacy(lambda path: truncate(path.with_suffix(".json"))),
+    "without metadata, with a card that is a list": legacy(lambda path: path.with_suffix(".json").write_text("[]")),
+}
+NETWORK_DAMAGE = DAMAGE | {
+    "with the card of another file": legacy(
+        lambda path: shutil.copy(path.with_name("ddpm.json"), path.with_suffix(".json"))
+    ),
+    "with an unknown field": lambda path: describe(path, colour="blue"),
+    "of another width": lambda path: describe(path, architecture={**UNET, "widths": [16, 16]}),
+    "of a width that groups refuse": lambda path: describe(path, architecture={**UNET, "widths": [9, 16]}),
+    "of a size that does not divide": lambda path: describe(path, architecture={**UNET, "image_size": 27}),
+    "of an unknown architecture": lambda path: describe(path, architecture={"hidden": 3}),
+    "of an unknown kind": lambda path: describe(path, kind="flow"),
+    "of a kind with other levels": lambda path: describe(path, kind="vp"),
 }
 
 
 @pytest.mark.parametrize("damage", NETWORK_DAMAGE)
-def test_a_network_that_is_damaged_is_refused_by_its_file_with_the_remedy(run_zoo, zoo, damage):
-    NETWORK_DAMAGE[damage](zoo / "edm.safetensors")
+def test_a_network_that_is_damaged_is_refused_by_its_file_with_the_remedy(zoo, damage):
+    path = zoo / "edm.safetensors"
+    NETWORK_DAMAGE[damage](path)
+    with pytest.raises(WeightsError) as refusal:
+        load(path)
+    assert str(zoo / "edm.") in str(refusal.value)
+    assert any(remedy in str(refusal.value) for remedy in ("restore it", "train the network again", "bench train"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "with another fact", "with another weight", "of another width"])
+@pytest.mark.parametrize("name", ["edm", "classifier"])
+def test_a_run_refuses_damaged_weights_and_names_the_file(run_zoo, zoo, name, damage):
+    (NETWORK_DAMAGE if name == "edm" else CLASSIFIER_DAMAGE)[damage](zoo / f"{name}.safetensors")
     result = run_zoo()
     assert result.exit_code == REFUSED, result.output
-    assert str(zoo / "edm.") in result.stderr
-    assert any(remedy in result.stderr for remedy in ("restore it", "train the network again", "bench train"))
+    assert str(zoo / f"{name}.") in result.stderr
 
 
-CLASSIFIER_DAMAGE = {
-    "missing": lambda path: path.unlink(),
-    "truncated": truncate,
-    "without a card": lambda path: path.with_suffix(".json").unlink(),
-    "with the card of another file": lambda path: shutil.copy(path.with_name("edm.json"), path.with_suffix(".json")),
-    "with a card that is a list": lambda path: path.with_suffix(".json").write_text("[]"),
-    "truncated with its card": cut_with_its_card,
-    "of another width": lambda path: rewrite_card(
+def identities(zoo):
+    return find(zoo / "edm.safetensors").identity(), OwnCNN(str(zoo / "classifier.safetensors")).identity()
+
+
+@pytest.mark.parametrize("cards", [("ddpm.json", "edm.json"), (None, None)], ids=["other cards", "no cards"])
+def test_cards_change_nothing_that_is_computed(zoo, cards):
+    x, before = torch.rand(1, 1, 28, 28), identities(zoo)
+
+    def outputs():
+        return load(zoo / "edm.safetensors")(x, 1.0), load_cnn(zoo / "classifier.safetensors")(x)
+
+    first = outputs()
+    for name, other in zip(("edm", "classifier"), cards, strict=True):
+        card = zoo / f"{name}.json"
+        shutil.copy(zoo / other, card) if other else card.unlink()
+    assert all(torch.equal(a, b) for a, b in zip(outputs(), first, strict=True))
+    assert identities(zoo) == before
+
+
+def test_the_same_facts_and_weights_have_the_same_identity_and_others_another(zoo):
+    path, before = zoo / "edm.safetensors", identities(zoo)[0]
+    assert find(f"{path}?label=1").identity() != before
+    shutil.copy(path, zoo / "copy.safetensors")
+    assert find(zoo / "copy.safetensors").identity() == before
+    facts = json.loads(read_header(path).metadata["purifybench"])
+    describe(path, denoiser={**facts["denoiser"], "t_max": 5.0})
+    assert find(path).identity() not in (before, find(zoo / "edm-ft.safetensors").identity())
+
+
+def test_a_legacy_file_computes_the_same_and_is_known_by_its_weights_and_card(zoo):
+    path, x = zoo / "edm.safetensors", torch.rand(1, 1, 28, 28)
+    first = load(path)(x, 1.0)
+    make_legacy(path)
+    assert torch.equal(load(path)(x, 1.0), first)
+    before = find(path).identity()
+    rewrite_card(path, training={"seed": 1})
+    assert find(path).identity() == before
+    rewrite_card(path, denoiser={"t_min": 0.002, "t_max": 5.0})
+    assert find(path).identity() != before
+
+
+def test_a_plan_hashes_each_file_once_and_a_changed_file_again(zoo, tiny_preset, monkeypatch):
+    from bench.sweep import plan, preset
+
+    for path in zoo.glob("*.safetensors"):
+        os.utime(path, (0, 0))  # as old as a file of the repository, not of this second
+    counts = Counter()
+
+    def counted(digest):
+        def count(path, *rest):
+            counts[path.name] += 1
+            return digest(path, *rest)
+
+        return count
+
+    monkeypatch.setattr(cards, "digest", counted(cards.digest))
+    networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
+    names = ["onestep-edm", "pf-ode", "onestep-ddpm"]
+    path = tiny_preset(networks=networks, purifiers=names, sigmas=[0.25, 0.5])
+    plan.plan(preset.load(str(path), {}), "cpu")
+    assert (counts["edm.safetensors"], counts["ddpm.safetensors"]) == (1, 1)
+    counts.clear()
+    monkeypatch.setattr(hashing, "digest", counted(hashing.digest))
+    first = identities(zoo)
+    assert identities(zoo) == first and load_cnn(zoo / "classifier.safetensors")
+    assert counts == {"classifier.safetensors": 1} or not counts  # none if the plan has hashed it
+    content = (zoo / "edm-ft.safetensors").read_bytes()
+    (zoo / "edm.safetensors").write_bytes(content)
+    os.utime(zoo / "edm.safetensors", (0, 0))  # the time stamp of the content before
+    assert identities(zoo)[0] != first[0] and identities(zoo)[1] == first[1]
+
+
+CLASSIFIER_DAMAGE = DAMAGE | {
+    "with the card of another file": legacy(
+        lambda path: shutil.copy(path.with_name("edm.json"), path.with_suffix(".json"))
+    ),
+    "of another width": lambda path: describe(
         path, architecture={"channels": 1, "classes": 10, "widths": [8, 8], "depths": [1, 1]}
     ),
-    "of an unknown architecture": lambda path: rewrite_card(path, architecture={"hidden": 3}),
+    "of an unknown architecture": lambda path: describe(path, architecture={"hidden": 3}),
 }
 
 
 @pytest.mark.parametrize("damage", CLASSIFIER_DAMAGE)
-def test_a_classifier_that_is_damaged_is_refused_by_its_file_with_the_remedy(run_zoo, zoo, damage):
-    CLASSIFIER_DAMAGE[damage](zoo / "classifier.safetensors")
-    result = run_zoo()
-    assert result.exit_code == REFUSED, result.output
-    assert str(zoo / "classifier.") in result.stderr
-    assert any(remedy in result.stderr for remedy in ("restore it", "bench train"))
+def test_a_classifier_that_is_damaged_is_refused_by_its_file_with_the_remedy(zoo, damage):
+    path = zoo / "classifier.safetensors"
+    CLASSIFIER_DAMAGE[damage](path)
+    with pytest.raises(ClassifierError) as refusal:
+        load_cnn(path)
+    assert str(zoo / "classifier.") in str(refusal.value)
+    assert any(remedy in str(refusal.value) for remedy in ("restore it", "bench train"))
 
 
 def test_other_weights_are_another_cell_and_never_mixed_in(run_zoo, zoo, tmp_path):

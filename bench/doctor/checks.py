@@ -74,7 +74,7 @@ def weights() -> Iterator[Finding]:
             except (WeightsError, ClassifierWeightsError) as error:
                 yield name, str(error), False
             else:
-                yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as their card says", True
+                yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as its checksum says", True
 
 
 def data_sets() -> Iterator[Finding]:

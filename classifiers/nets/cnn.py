@@ -1,4 +1,4 @@
-"""A small convolutional network that is also a source of perceptual features."""
+"""A small convolutional network; its feature maps also serve perceptual distances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def stage(inputs: int, outputs: int, convolutions: int, early: bool = False) -> nn.Sequential:
-    """Convolutions with batch normalisation, and a halving of the resolution: after the last, or after the first."""
+    """Convolutions with batch normalisation; the last one, or the first (`early`), is followed by max pooling."""
     layers: list[nn.Module] = []
     for i in range(convolutions):
         layers += [
@@ -32,7 +32,7 @@ class CNN(nn.Module):
         widths: channels of each stage; every stage halves the resolution.
         depths: convolutions of each stage.
         unshuffle: side of the pixel blocks that become channels before the first stage.
-        early: halve after the first convolution of a stage, so that the others cost a quarter.
+        early: halve after the first convolution of a stage; the others then cost a quarter.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CNN(nn.Module):
         self.linear = nn.Linear(widths[-1], classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The output of every stage, finest first."""
+        """The feature maps of every stage, highest resolution first."""
         maps = []
         x = F.pixel_unshuffle(2 * x - 1, self.unshuffle)
         for stage in self.stages:
@@ -63,7 +63,7 @@ class CNN(nn.Module):
         return self.linear(self.features(x)[-1].mean((2, 3)))
 
     def fused(self) -> CNN:
-        """This network for inference, in place: normalisations folded into their convolutions, the same function."""
+        """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
         for number, stage in enumerate(self.stages):
             folded: list[nn.Module] = []
             for layer, after in zip_longest(layers := list(stage.children()), layers[1:]):

@@ -1,4 +1,4 @@
-"""Models that return more than logits."""
+"""Adapter for models of transformers, which return more than logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LogitsOf(nn.Module):
-    """A model of transformers as a function of its pixels alone: `[B,C,H,W]` -> logits `[B,K]`."""
+    """A model of transformers as a function `[B,C,H,W]` -> logits `[B,K]`."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A network with its preprocessing: images in [0,1] in, logits out."""
+"""A network with its preprocessing: images in [0,1] -> logits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from classifiers.nets.precision import PRECISIONS
 from classifiers.preprocessing import Preprocessing
 
-LOCAL_SEED = 42  # of DiffSmooth's noise, as in its code
+LOCAL_SEED = 42  # of the local noise, from the code of DiffSmooth
 LEVELS = 255  # steps between 0 and 1 in an image file
 
 
 def as_stored(x: Tensor, pixels: str) -> Tensor:
-    """Images as a file holds them: `round` to the nearest of its levels, `truncate` towards 0, `exact` as they are."""
+    """Images on the 256 levels of an image file: `round` to the nearest, `truncate` towards 0, `exact`: unchanged."""
     if pixels == "exact":
         return x
     levels = x * LEVELS
@@ -22,7 +22,7 @@ def as_stored(x: Tensor, pixels: str) -> Tensor:
 
 
 def resized(x: Tensor, steps: Preprocessing) -> Tensor:
-    """Resize and crop `x [B,C,H,W]`; raises ValueError where an image is smaller than its crop."""
+    """Resize and crop `x [B,C,H,W]`; raises ValueError for an image smaller than the crop."""
     height, width = steps.size(x.shape[2], x.shape[3])
     if (height, width) != tuple(x.shape[2:]):
         corners = None if steps.mode == "nearest" else False
@@ -36,10 +36,10 @@ def resized(x: Tensor, steps: Preprocessing) -> Tensor:
 
 
 class Pipeline(nn.Module):
-    """`x [B,C,H,W]` in [0,1] -> logits `[B,K]`, or their mean confidence over copies with local noise.
+    """`x [B,C,H,W]` in [0,1] -> logits `[B,K]`; with local noise, the mean confidence over noisy copies.
 
     Attributes:
-        rows: how many rows went through the network so far.
+        rows: number of rows evaluated by the network so far.
     """
 
     mean: Tensor
@@ -62,7 +62,7 @@ class Pipeline(nn.Module):
             self.register_buffer(name, torch.tensor(values).reshape(1, len(values), 1, 1), persistent=False)
 
     def ready(self, device: str) -> Pipeline:
-        """On its device, for inference, weights laid out as convolutions like them."""
+        """Move to a device, for inference, with weights in the memory layout that convolutions prefer."""
         self.network.to(memory_format=torch.channels_last)
         return self.to(device).eval().requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""A network in another floating-point type than what goes in and comes out of it."""
+"""A network that computes in another floating-point type than its input and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether our preprocessing of a model is that of its own library, seen on one image."""
+"""Compare the preprocessing of a model with that of its own library, on one image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from classifiers.nets.pipeline import LEVELS, Pipeline
 from classifiers.preprocessing import Preprocessing
 
 SIDE = 32
-TOLERANCE = 2.0  # levels of an image file: libraries round what they have resized, by a level or less
+TOLERANCE = 2.0  # levels of an image file: libraries round resized images, by one level at most
 
 
 def check_processor(folder: Path, steps: Preprocessing) -> None:
-    """Compare `steps` with the image processor that transformers makes of a folder.
+    """Compare `steps` with the image processor of transformers for a folder.
 
-    A configuration does not say all that a processor does: some cut, flip or normalise by rules of their own.
+    The configuration does not determine a processor: some classes crop, flip or normalise by rules of their own.
 
     Raises:
-        ClassifierError: there is no such processor, or it does something else.
+        ClassifierError: transformers cannot build the processor, or its output differs.
     """
     from transformers import AutoImageProcessor
 
@@ -29,7 +29,7 @@ def check_processor(folder: Path, steps: Preprocessing) -> None:
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         wanted = processor(image.permute(1, 2, 0).numpy(), return_tensors="pt")["pixel_values"]
-    except Exception as error:  # a damaged file, an unknown processor: each library has errors of its own
+    except Exception as error:  # a damaged file, an unknown processor: each library raises its own errors
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ClassifierError(f"{folder}: transformers cannot make its image processor ({problem})") from error
     got = Pipeline(nn.Identity(), steps).ready("cpu")(image[None].float() / LEVELS)
@@ -42,6 +42,6 @@ def check_processor(folder: Path, steps: Preprocessing) -> None:
 
 
 def probe() -> torch.Tensor:
-    """An 8-bit image `[3,H,W]` without edges, whose channels and sides are told apart and stay within 0 and 255."""
+    """A smooth 8-bit image `[3,H,W]`; its channels and sides differ, so that a swap or a flip is detected."""
     y, x = torch.meshgrid(*(torch.linspace(0, 1, SIDE) for _ in range(2)), indexing="ij")
     return (64 + 127 * torch.stack([x, y, (x * x + y) / 2])).round().byte()

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from classifiers.base import ClassifierError
 
 STAGES = ("layer1", "layer2", "layer3")
-ALIASES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # how pytorch-classification names them
+ALIASES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # names in pytorch-classification -> ours
 
 
 class Block(nn.Module):
@@ -32,7 +32,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def around(self, x: Tensor) -> Tensor:
-        """Option A: every second pixel, zeros for the new channels, half of them on either side."""
+        """Option A: every second pixel, and zeros for the new channels, half of them on either side."""
         if self.stride > 1 or self.added:
             half = self.added // 2
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.added - half))
@@ -70,7 +70,7 @@ class CIFARResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
     def fused(self) -> CIFARResNet:
-        """This network for inference, in place: normalisations folded into their convolutions, the same function."""
+        """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
         self.eval()
         for module in (self, *(m for m in self.modules() if isinstance(m, Block))):
             for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2")):
@@ -82,16 +82,16 @@ class CIFARResNet(nn.Module):
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of one that `torch.save` wrote; nothing in it is executed.
+    """The tensors of a .safetensors file or of a file of `torch.save`; no code in it is executed.
 
     Raises:
-        ClassifierError: missing, damaged, or it holds more than tensors and plain containers.
+        ClassifierError: the file is missing or damaged, or holds more than tensors and plain containers.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever a damaged file makes zipfile, pickle or struct raise
+    except Exception as error:  # for a damaged file, errors of zipfile, pickle or struct
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ClassifierError(
             f"{path} cannot be read ({reason}); it must be a .safetensors file, or tensors that torch.save wrote"
@@ -103,7 +103,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state with our names: wrappers (`module.`, `1.`) taken off, synonyms replaced."""
+    """A state with our names: prefixes of wrappers (`module.`, `1.`) removed, synonyms replaced."""
     lead = next((name.removesuffix("conv1.weight") for name in state if name.endswith("conv1.weight")), "")
     named = {}
     for name, tensor in state.items():
@@ -115,10 +115,10 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_resnet(path: Path) -> CIFARResNet:
-    """The network that a file of weights holds, float32, for inference; its depth and shortcuts are read from it.
+    """The network of a weight file, float32, for inference; the tensors determine its depth and shortcuts.
 
     Raises:
-        ClassifierError: the file cannot be read, or is of another architecture; the message names the keys.
+        ClassifierError: the file cannot be read, or has another architecture; the message names the keys.
     """
     state = plain_names(read_state(path))
     blocks = len({name.split(".")[1] for name in state if name.startswith("layer1.")})
@@ -131,10 +131,10 @@ def load_resnet(path: Path) -> CIFARResNet:
     widths = tuple(len(state[name]) for name in firsts[:3])
     model = CIFARResNet(blocks, len(state["linear.weight"]), "layer2.0.shortcut.0.weight" in state, widths)
     wanted = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
-    given = {name for name in state if not name.endswith("num_batches_tracked")}
-    if wanted != given:
-        lacks, extra = sorted(wanted - given), sorted(given - wanted)
-        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {shown(lacks)}; it has besides {shown(extra)}")
+    present = {name for name in state if not name.endswith("num_batches_tracked")}
+    if wanted != present:
+        lacks, extra = sorted(wanted - present), sorted(present - wanted)
+        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {shown(lacks)}; it also has {shown(extra)}")
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in state.items() if name in wanted}, strict=False)
     except RuntimeError as error:

@@ -1,1 +1,1 @@
-"""How our own classifiers are made: one seeded loop, recipes as data."""
+"""Training of the bundled classifiers: one seeded loop, recipes as data."""

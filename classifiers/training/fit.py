@@ -1,4 +1,4 @@
-"""How our own classifiers are trained: AdamW, one cycle, small random affine maps, label smoothing."""
+"""Training of the bundled classifiers: AdamW, one cycle, small random affine maps, label smoothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class Keeper(Protocol):
-    """Keeps the state of a training, and says when to stop; `bench.training` has one."""
+    """Saves the state of a training and limits its time; implemented in `bench.training`."""
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
     def left(self) -> float: ...
@@ -28,7 +28,7 @@ class Keeper(Protocol):
 
 
 def read_recipe(dataset: str) -> dict:
-    """The recipe for a dataset; raises FileNotFoundError that lists those there are."""
+    """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
     path = RECIPES / f"{dataset}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
@@ -52,22 +52,22 @@ def train_classifier(
     Parameters:
         autocast: run the forward pass in bfloat16.
         report: called after every epoch with steps done, mean loss, images per second and seconds left.
-        validate: figures of the network, asked for after every epoch.
-        keeper: where the state is kept after an epoch; one that has a state is continued.
-        before: network and card of an earlier training, to begin another cycle with.
+        validate: called after every epoch; returns figures of the network.
+        keeper: saves the state after every epoch; a saved state is continued.
+        before: network and card of an earlier training, the start of another cycle.
 
     Raises:
-        ValueError: the network of the earlier training is of another architecture.
+        ValueError: the network of the earlier training has another architecture.
     """
     earlier = before[1]["training"] if before else {}
     seen = earlier.get("epochs", 0)
     torch.manual_seed(recipe["seed"])
-    generator = Generator(images.device).manual_seed(recipe["seed"] + seen)  # not the same draws a second time
+    generator = Generator(images.device).manual_seed(recipe["seed"] + seen)  # other draws than in the earlier training
     architecture = {"channels": images.shape[1], "classes": classes, **recipe["architecture"]}
     model = CNN(**architecture)
     if before:
         if before[1]["architecture"] != architecture:
-            raise ValueError("the weights to begin with are of another architecture than the recipe's")
+            raise ValueError("the initial weights have another architecture than the recipe")
         model.load_state_dict(before[0].state_dict())
     model = model.to(images.device).to(memory_format=torch.channels_last)
     batches = len(images) // recipe["batch"]
@@ -126,7 +126,7 @@ def train_classifier(
 
 
 def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
-    """Rotate (degrees), scale (fraction), shift (pixels) and mirror images `x [B,C,H,W]` at random, and blur half."""
+    """Random rotation (degrees), scale (fraction), shift (pixels) and mirroring of `x [B,C,H,W]`; half are blurred."""
     n, device = len(x), x.device
 
     def uniform(span: float) -> Tensor:
@@ -143,10 +143,10 @@ def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
 
 
 def blurred(x: Tensor, generator: Generator, widest: float) -> Tensor:
-    """Every other eighth of `x [B,C,H,W]` blurred, each by a Gaussian of up to `widest` pixels.
+    """Blur every other eighth of `x [B,C,H,W]` by a Gaussian of up to `widest` pixels.
 
-    One of the three augmentations of DeiT III (Touvron et al. 2022): a classifier that never saw a soft image relies on
-    detail that any denoiser loses.
+    One of the three augmentations of DeiT III (Touvron et al. 2022). Without it a classifier relies on fine detail that
+    every denoiser removes.
     """
     if not widest:
         return x

@@ -1,4 +1,4 @@
-"""Networks as denoisers: the only place that knows preconditioning, schedules and weight files."""
+"""Networks as denoisers: preconditioning, schedules, weight files and published checkpoints."""
 
 from __future__ import annotations
 
@@ -16,24 +16,22 @@ NETS_VERSION = 1
 def load(
     source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"
 ) -> LevelledDenoiser:
-    """The network that `source` names, in float32, without gradients; nothing of it is executed.
+    """Load a network in float32, without gradients; no code in its files is executed.
 
-    The result has `denoise(u, t, labels=None)`; where the weights are a consistency model also
-    `consistency(u, t, labels=None)`; and `network`, the raw module: `network(v, time, labels)`. Called itself, it is
-    what purifiers are given: the consistency function of a consistency model, the denoiser of any other (clipped to
-    [-1,1] where the network predicts the noise of a discrete chain).
+    The result has `denoise(u, t, labels=None)`, for a consistency model also `consistency(u, t, labels=None)`, and the
+    raw module as `network(v, time, labels)`. Calling it evaluates the function for purifiers: the consistency function
+    of a consistency model, otherwise the denoiser, clipped to [-1,1] if it is on a discrete chain.
 
     Parameters:
-        source: a file, a folder, a bundled network, a known name or a hub id, as `sources.find` takes it.
-        kind: what it is to be taken for, a key of `known.KINDS` or a word of one (`consistency`); None: what its
-            content says.
-        label: of a class-conditional network, the class of calls that give none: a number, or `mean`, which favours
-            no class. It is the same for all images; a label that depends on the clean image would void a certificate.
-        device: where it is loaded.
+        source: a file, a folder, a bundled network, a known name or a hub id, in the notation of `sources.find`.
+        kind: a key of `known.KINDS`, or a word of one (`consistency`); None: as the content says.
+        label: default class of a class-conditional network: a number, or `mean`, which favours no class. It is the same
+            for all images: a label that depended on the clean image would make a certificate unsound.
+        device: of the weights.
 
     Raises:
-        WeightsError: it cannot be had, is damaged, would run code, is of another architecture, or what it is is in
-            doubt; the message says which, and lists what it could be.
+        WeightsError: the network is not available, is damaged, would run code, has another architecture, or is of
+            ambiguous kind; the message says which, and lists the possible kinds.
     """
     from purifiers.nets.checkpoints.loading import load
 
@@ -41,11 +39,11 @@ def load(
 
 
 def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Path:
-    """Write a network as safetensors with a card, which `load` takes from then on; returns the weight file's path.
+    """Write a network as a weight file of this project, with a card; returns the path of the weight file.
 
     Parameters:
         source, kind: as `load`.
-        path: of the new file, ending in `.safetensors`; the card lies beside it.
+        path: of the new file, ending in `.safetensors`; the card is written beside it.
 
     Raises:
         WeightsError: as `load`.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 SIGMA_DATA = 0.5  # Karras et al. 2022, Table 1
-EPS = 0.002  # where the consistency function is the identity: Song et al. 2023, App. C
-RHO = 7.0
-TIME_SCALE = 250.0  # our UNets take 250 ln t, so that the sinusoidal embedding sees a range like DDPM's 0..1000
+EPS = 0.002  # level at which the consistency function is the identity: Song et al. 2023, App. C
+RHO = 7.0  # Karras et al. 2022, Table 1
+TIME_SCALE = 250.0  # our UNets take 250 ln t: a range like the timesteps 0..1000 of DDPM for the sinusoidal embedding
 MEAN_LABEL = -1  # the mean of all class embeddings, see `labels.LabelEmbedding`
 
 
@@ -30,13 +30,14 @@ def level_like(t: float | Tensor, u: Tensor) -> Tensor:
 
 
 class LevelledDenoiser(nn.Module):
-    """What all denoisers share: the network, the range of levels, and the refusal of levels outside it.
+    """Base class of denoisers: a network, and the range of levels outside of which calls are refused.
 
     `network(v, time)` maps `[B,C,H,W]` and `[B]` to the raw output, `[B,C,H,W]` or more channels, of which the first C
-    are the mean; a class-conditional one says how many `classes` it has and takes `network(v, time, labels)`.
+    are the mean. A class-conditional network has the attribute `classes`, their number, and is called as
+    `network(v, time, labels)`.
 
     Attributes:
-        label: the class (or MEAN_LABEL) of calls that give none; None refuses such calls.
+        label: default class (or MEAN_LABEL) of calls without labels; None: such calls are refused.
     """
 
     def __init__(self, network: nn.Module, t_min: float, t_max: float):
@@ -47,7 +48,7 @@ class LevelledDenoiser(nn.Module):
         self.label: int | None = None
 
     def compute_in(self, precision: torch.dtype) -> LevelledDenoiser:
-        """Run the network in another floating-point type, in place; what goes in and comes out stays as it is."""
+        """Run the network in another floating-point type, in place; input and output keep their types."""
         self.network.to(precision)
         self.precision = precision
         return self
@@ -58,47 +59,47 @@ class LevelledDenoiser(nn.Module):
         Parameters:
             u: `[B,C,H,W]`, images in [-1,1] plus noise of level `t`.
             t: a level, or one for each row, `[B]`.
-            labels: a class, or one for each row, `[B]`; of class-conditional networks only, which need it.
+            labels: a class, or one for each row, `[B]`; required by class-conditional networks without a default label.
 
         Raises:
-            ValueError: a level above `t_max`; labels of another range, missing, or of an unconditional network.
+            ValueError: a level is above `t_max`; labels are missing, out of range, or for an unconditional network.
         """
         raise NotImplementedError
 
     def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
-        """What purifiers call: the best estimate that this kind of network gives in one evaluation."""
+        """The estimate for purifiers: the best one of this kind of network in one evaluation."""
         return self.denoise(u, t, labels)
 
     def inner(self, v: Tensor, time: Tensor, labels: int | Tensor | None = None) -> Tensor:
-        """The network itself: `v [B,C,H,W]` and the time embedding's input `[B]` -> `[B,C,H,W]`."""
+        """Evaluate the network: `v [B,C,H,W]` and the time embedding's input `[B]` -> `[B,C,H,W]`."""
         conditions = () if self.classes is None and labels is None else (self.checked_labels(labels, v),)
         return self.network(v.to(self.precision), time, *conditions)[:, : v.shape[1]].to(v.dtype)
 
     def checked(self, t: float | Tensor, u: Tensor) -> Tensor:
-        """`t` as `[B,1,1,1]`; raises ValueError above `t_max` (not looked at on a GPU, where it would wait)."""
+        """`t` as `[B,1,1,1]`; raises ValueError above `t_max` (unchecked on a GPU, to avoid synchronising)."""
         highest = t if isinstance(t, float | int) else float(t.max()) if t.device.type == "cpu" else 0.0
         if highest > self.t_max * (1 + 1e-4):
             raise ValueError(
                 f"noise level t = {highest:.4g} (sigma = {highest / 2:.4g}) is above t_max = {self.t_max:.4g}, "
-                "the highest that this network was trained for; use a smaller sigma or another network"
+                "the highest level in the training of this network; use a smaller sigma or another network"
             )
         return level_like(t, u).view(-1, 1, 1, 1)
 
     def checked_labels(self, labels: int | Tensor | None, u: Tensor) -> Tensor:
-        """Labels as int64 `[B]` on `u`'s device; raises ValueError as `denoise` (a GPU's tensors are not looked at)."""
+        """Labels as int64 `[B]` on `u`'s device; raises ValueError as `denoise` (tensors on a GPU are not checked)."""
         if self.classes is None:
             raise ValueError("this network is unconditional and takes no labels")
         if labels is None:
             if self.label is None:
                 raise ValueError(
-                    f"this network is class-conditional ({self.classes} classes) and was given no label; pass labels, "
-                    "or fix one for all images where it is named: NAME?label=mean, or NAME?label=207"
+                    f"this network is class-conditional ({self.classes} classes) and needs a label; pass labels, or "
+                    "name the network with one for all images: NAME?label=mean, or NAME?label=207"
                 )
             return torch.full((len(u),), self.label, device=u.device)
-        given = torch.as_tensor(labels)
-        if given.device.type == "cpu" and not bool(((given >= 0) & (given < self.classes)).all()):
-            raise ValueError(f"labels must lie between 0 and {self.classes - 1}, got {given.tolist()}")
-        return given.to(u.device, torch.int64).expand(len(u))
+        classes = torch.as_tensor(labels)
+        if classes.device.type == "cpu" and not bool(((classes >= 0) & (classes < self.classes)).all()):
+            raise ValueError(f"labels must lie between 0 and {self.classes - 1}, got {classes.tolist()}")
+        return classes.to(u.device, torch.int64).expand(len(u))
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
@@ -109,7 +110,7 @@ class EDMDenoiser(LevelledDenoiser):
 
     Parameters:
         sigma_data: standard deviation of the training images.
-        time_scale: the network is told the level as `c_noise = time_scale ln t`; EDM's own networks take 1/4.
+        time_scale: factor in the network's time input, `c_noise = time_scale ln t`; 1/4 for EDM's own networks.
         out_sign: -1 for networks that predict the negative of F (diffusers' `v_prediction`).
     """
 
@@ -140,8 +141,9 @@ class EDMDenoiser(LevelledDenoiser):
 class ConsistencyFunction(EDMDenoiser):
     """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C).
 
-    Purifiers get `f`. `denoise` reads the same network with EDM's scalings, as its teacher was: a posterior mean only
-    as far as the weights are still the teacher's, which is what a published checkpoint of unknown training may be.
+    Purifiers call `f`. `denoise` evaluates the same network with EDM's scalings, those of its teacher; that is a
+    posterior mean only for weights that are still the teacher's. (The tensors of a checkpoint do not tell which of the
+    two it is.)
     """
 
     def __init__(self, network: nn.Module, t_min: float, t_max: float, eps: float = EPS, **scalings: Any):
@@ -174,13 +176,13 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # (u, t,
 
 
 def alphas_cumprod(timesteps: int, schedule: Mapping[str, Any] | None) -> Tensor:
-    """`abar_t` of a chain, float64 `[timesteps]`: the cosine schedule, or what diffusers' `DDPMScheduler` is given."""
+    """`abar_t` of a chain, float64 `[timesteps]`: the cosine schedule, or that of diffusers' `DDPMScheduler`."""
     if schedule is None:
         return cosine_alphas_cumprod(timesteps)
     from diffusers import DDPMScheduler
 
     make: Any = DDPMScheduler
-    with torch.device("cpu"):  # not where a network is being laid out without memory
+    with torch.device("cpu"):  # not on the meta device, which may be the current one
         betas = make(num_train_timesteps=timesteps, **schedule).betas
     return torch.cumprod(1 - betas.to(torch.float64), dim=0)
 
@@ -188,14 +190,14 @@ def alphas_cumprod(timesteps: int, schedule: Mapping[str, Any] | None) -> Tensor
 class VPDenoiser(LevelledDenoiser):
     """A network on the variance-preserving chain, `u_t = sqrt(abar) u = u / sqrt(1 + t^2)`.
 
-    A level falls between two timesteps of a discrete schedule. The network's time embedding is continuous, so it is
-    given the fractional timestep, interpolated in `ln t`: no level is rounded and no noise is added.
+    A level lies between two timesteps of a discrete schedule. The network's time embedding is continuous, so its input
+    is the fractional timestep, interpolated in `ln t`: no level is rounded and no noise is added.
 
     Parameters:
-        timesteps: of the chain.
-        t_max: the highest level; the chain's own last one where it is None.
-        schedule: arguments of diffusers' `DDPMScheduler` that give the betas; the cosine schedule where it is None.
-        time_scale: the network is told `time_scale * timestep`.
+        timesteps: number of timesteps of the chain.
+        t_max: the highest level; None: the last level of the chain.
+        schedule: arguments of diffusers' `DDPMScheduler` for the betas; None: the cosine schedule.
+        time_scale: factor in the network's time input, `time_scale * timestep`.
         prediction: `epsilon` (the noise), `sample` (the clean image) or `v_prediction`.
     """
 
@@ -214,7 +216,7 @@ class VPDenoiser(LevelledDenoiser):
             raise ValueError(f"prediction {prediction!r} is not one of {', '.join(PREDICTIONS)}")
         abar = alphas_cumprod(timesteps, schedule)
         log_t = ((1 - abar) / abar).log() / 2
-        log_t = log_t[log_t.isfinite()]  # a chain with no signal at its end has no level there
+        log_t = log_t[log_t.isfinite()]  # the level is infinite at a last timestep without signal
         super().__init__(network, float(log_t[0].exp()), float(log_t[-1].exp()) if t_max is None else t_max)
         self.register_buffer("log_t", log_t, persistent=False)
         self.time_scale, self.prediction = time_scale, prediction
@@ -227,7 +229,7 @@ class VPDenoiser(LevelledDenoiser):
         return (above - 1 + (log_t - low) / (high - low)).clamp(min=0)
 
     def eps(self, u: Tensor, t: Tensor, labels: int | Tensor | None = None) -> Tensor:
-        """What the network predicts (the noise, as a rule) for `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
+        """The network's prediction (by default, of the noise) for `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
         time = self.time_scale * self.timestep(t.flatten())
         return self.inner(u / (1 + t**2).sqrt(), time.to(u.dtype), labels)
 
@@ -240,7 +242,7 @@ class VPDenoiser(LevelledDenoiser):
         return self.denoise(u, t, labels).clamp(-1, 1)
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
-        """Even steps of the chain's timestep, from `t` down to above 0."""
+        """`steps` levels, evenly spaced in the chain's timestep, from `t` down to above 0."""
         start = float(self.timestep(torch.tensor([t], dtype=torch.float64, device=self.log_t.device)))
         log_t = self.log_t.cpu()
         fractions = [start * (1 - i / steps) for i in range(1, steps)]

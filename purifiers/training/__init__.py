@@ -1,1 +1,1 @@
-"""How our own networks are made: one seeded loop, one loss per stage, recipes as data."""
+"""Training of the bundled networks: one seeded loop, one loss per stage, recipes as data."""

@@ -14,16 +14,16 @@ from torch import Generator, Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[nn.Module, nn.Module, Tensor, Generator, float], Tensor]
-"""`(model, ema, batch u0, generator, progress)` -> scalar; progress is the share of the steps that are done."""
+"""`(model, ema, batch u0, generator, progress)` -> scalar; progress is the completed share of the steps."""
 Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figures
 
 REPORTS = 100  # points of a loss curve
 VALIDATIONS = 20  # points of a validation curve
-SPARSE = 20  # steps between them at the least, so that short trials do little else
+SPARSE = 20  # least number of steps between them: short trials would mostly validate otherwise
 
 
 class Keeper(Protocol):
-    """Keeps the state of a training, and says when to write it and when to stop; `bench.training` has one."""
+    """Saves the state of a training, decides when to save, and limits its time; implemented in `bench.training`."""
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
     def due(self) -> bool: ...
@@ -33,15 +33,15 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a stage trains.
+    """Length and learning rate of a training.
 
     Attributes:
-        steps: in all.
+        steps: total number.
         batch: images of a step.
         lr: peak learning rate.
         ema: decay of the moving average.
         warmup: steps of linear warm-up.
-        plateau: steps at the peak, then the rate falls with the inverse root of the step (Karras et al. 2024, eq. 67),
+        plateau: steps at the peak, followed by a decay with the inverse root of the step (Karras et al. 2024, eq. 67),
             so that a longer training continues a shorter one; 0: a cosine to 0 over `steps`.
         flip: mirror half of the images.
         optimizer: of `torch.optim`.
@@ -59,7 +59,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Report:
-    """Where a training stands: steps done and in all, the loss since the last report, the pace, the time left."""
+    """Progress of a training: completed and total steps, mean loss since the last report, pace, remaining time."""
 
     step: int
     steps: int
@@ -74,7 +74,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Trained(Generic[Model]):
-    """The averaged network, what its training took, and its curves: `(step, loss)` and `(step, figures)`."""
+    """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`."""
 
     model: Model
     steps: int
@@ -101,12 +101,12 @@ def fit(
 
     Parameters:
         autocast: run the forward pass in bfloat16.
-        validate: figures of the averaged network, asked for some `VALIDATIONS` times.
-        keeper: where the training's state is kept; one that has a state is continued.
-        earlier: steps that the model has already taken in another training, from which the rate goes on.
+        validate: called about `VALIDATIONS` times; returns figures of the averaged network.
+        keeper: saves the state of the training; a saved state is continued.
+        earlier: steps of the model in an earlier training; the learning rate continues from there.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss is not finite.
     """
     device = images.device
     generator = Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The loss of each stage, as the papers write it. All take `u0 [B,C,H,W]` in [-1,1] and a seeded generator."""
+"""The loss of each stage, in the papers' notation. All take `u0 [B,C,H,W]` in [-1,1] and a seeded generator."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
     """Consistency distillation (Song et al. 2023, Algorithm 2): `f(u, t)` matches the average's `f(u_hat, s)`.
 
     `u_hat` is one Heun step of the teacher's PF-ODE from `t` to the next lower level `s`. The distance is divided by
-    `t - s`: unweighted, small levels drift.
+    `t - s`: without this weight the network drifts at small levels.
     """
     grid = torch.tensor(karras_levels(t_max, teacher.t_min, scales))
 

@@ -1,4 +1,4 @@
-"""Distances for training: L1, L2, LPIPS, and LPIPS' arithmetic on the features of a network of ours."""
+"""Distances for training: L1, L2, LPIPS, and the formula of LPIPS on the features of a bundled network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from purifiers.training.losses import Distance, l1, l2
 
 Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
 
-TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}  # as torchvision calls their files
+TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}  # names of torchvision's files
 
 
 class TrunkUnavailable(Exception):
-    """LPIPS' trunk network is neither in torchvision's cache nor reachable."""
+    """The trunk network of LPIPS is not in torchvision's cache and cannot be downloaded."""
 
 
 def feature_distance(features: Features) -> Distance:
     """LPIPS without learned weights: squared differences of channel-normalised feature maps, averaged over space.
 
-    Zhang et al. 2018, eq. 1 with `w_l = 1`, on the maps that `features` returns instead of VGG's.
+    Zhang et al. 2018, eq. 1 with `w_l = 1`, on the maps of `features` instead of VGG's.
     """
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def lpips_distance(device: str = "cpu", net: str = "vgg") -> Distance:
 
     try:
         metric = lpips.LPIPS(net=net, verbose=False).to(device).requires_grad_(False)
-    except OSError as error:  # URLError is one
+    except OSError as error:  # includes URLError
         raise TrunkUnavailable(
             f"torchvision could not fetch LPIPS' trunk ({error}); put {TRUNKS[net]} into "
             f"{torch.hub.get_dir()}/checkpoints, or ask for the distance on `features`"
@@ -62,11 +62,11 @@ def lpips_distance(device: str = "cpu", net: str = "vgg") -> Distance:
 def choose_distance(name: str, features: Features, features_of: str, device: str = "cpu") -> tuple[str, Distance]:
     """A distance by name, and the name to record in the card.
 
-    `perceptual` is LPIPS where its trunk can be had and otherwise its arithmetic on `features`, which belong to
-    `features_of`; `lpips`, `features`, `l1` and `l2` are just that.
+    `perceptual` is LPIPS if its trunk is available, otherwise the formula of LPIPS on `features`, the feature maps of
+    the network named `features_of`. The other names are `lpips`, `features`, `l1` and `l2`.
 
     Raises:
-        TrunkUnavailable: `lpips` was asked for and its trunk cannot be had.
+        TrunkUnavailable: the name is `lpips` and its trunk is not available.
         ValueError: unknown name.
     """
     on_features = (f"LPIPS' arithmetic on the features of {features_of}", feature_distance(features))

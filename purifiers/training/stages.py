@@ -1,4 +1,4 @@
-"""The stages that make a zoo of networks, in the order in which they need one another."""
+"""The training stages of a zoo of networks; a stage may start from an earlier one."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ VALIDATION_LEVELS = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Stage:
-    """One network of the zoo: its kind of denoiser, the stage whose weights it starts from, and what it is."""
+    """One network of the zoo: its kind of denoiser, the stage of its initial weights, and a title."""
 
     kind: str
     start: str | None
     title: str
 
 
-METHODS = {  # of making a consistency model from a denoiser
+METHODS = {  # of training a consistency model from a denoiser
     "distillation": "distilled from the EDM denoiser's PF-ODE",
     "tuning": "tuned from the EDM denoiser without a teacher (ECT)",
 }
@@ -54,7 +54,7 @@ STAGES = {
 
 
 def read_recipe(dataset: str) -> dict:
-    """The recipe for a dataset; raises FileNotFoundError that lists those there are."""
+    """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
     path = RECIPES / f"{dataset}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
@@ -76,22 +76,22 @@ def train_stage(
     keeper: Keeper | None = None,
     before: tuple[LevelledDenoiser, Card] | None = None,
 ) -> tuple[LevelledDenoiser, Card]:
-    """Train one network on `images [N,C,H,W]` in [0,1]; returns it with its card (validation figures not yet in it).
+    """Train one network on `images [N,C,H,W]` in [0,1]; returns it with its card, without validation figures.
 
     Parameters:
-        start: the denoiser of the stage that this one starts from (`STAGES[name].start`).
-        distance: the distance of distillation or fine-tuning, with the name to record.
-        method: a key of `METHODS`, of the stage `cm` only.
+        start: the denoiser of stage `STAGES[name].start`.
+        distance: name (for the record) and function of the distance in distillation or fine-tuning.
+        method: a key of `METHODS`, for the stage `cm` only.
         autocast, report, validate, keeper: as `purifiers.training.loop.fit`.
         compiled: run the network through `torch.compile`.
-        before: this stage's network of an earlier training and its card, to begin with.
+        before: network and card of an earlier training of this stage, the start of this one.
     """
     stage, settings, seed = STAGES[name], recipe[name], recipe["seed"]
     card = Card(stage.kind, architecture_of(recipe, images), denoiser_arguments(name, recipe, start))
-    torch.manual_seed(seed)  # only for the initial weights; batches and noise have a generator of their own
+    torch.manual_seed(seed)  # only for the initial weights; batches and noise have their own generator
     model = build(card).to(images.device)
     on_cpu = images.device.type == "cpu"
-    if compiled or not on_cpu:  # in eager mode group normalisation is slow on a CPU with the channels innermost
+    if compiled or not on_cpu:  # eager group normalisation is slow on a CPU in channels-last layout
         model.network.to(memory_format=torch.channels_last)
     if first := before[0] if before else start:
         model.network.load_state_dict(first.network.state_dict())
@@ -101,7 +101,7 @@ def train_stage(
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
     seen = earlier.get("images_seen", 0)
-    draws = seed + seen  # not the same draws a second time
+    draws = seed + seen  # other draws than in the earlier training
     trained = fit(
         model, loss, images, schedule, draws, autocast, report, validate, keeper, earlier=seen // schedule.batch
     )
@@ -130,10 +130,10 @@ def architecture_of(recipe: dict, images: Tensor) -> dict:
 
 
 def denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) -> dict:
-    """Constructor arguments of a stage's denoiser besides the network: its range of levels, or its chain."""
+    """Constructor arguments of a stage's denoiser, except the network: its range of levels, or its chain."""
     if STAGES[name].kind == "vp":
         return {"timesteps": recipe["timesteps"], "t_max": recipe["t_max"]}
-    if name == "cm":  # the consistency function is only taught below the top of its grid
+    if name == "cm":  # the consistency function is only trained below the top of its grid
         return {"t_min": T_MIN, "t_max": recipe["cm"]["distil_t_max"]}
     inherited = start is not None and STAGES[name].kind == "consistency"
     return {"t_min": T_MIN, "t_max": start.t_max if start is not None and inherited else recipe["t_max"]}
@@ -147,7 +147,7 @@ def loss_of(
     distance: Distance,
     method: str | None,
 ) -> Loss:
-    """The loss of a stage, as its recipe sets it."""
+    """The loss of a stage with the settings of its recipe."""
     settings = recipe[name]
     if isinstance(model, VPDenoiser):
         return ddpm_loss(model)
@@ -162,7 +162,7 @@ def loss_of(
 
 
 def tenths(history: list[float]) -> list[float]:
-    """A loss history averaged over ten equal spans (fewer where it is shorter)."""
+    """A loss history averaged over ten equal spans, or fewer for a short history."""
     size = max(1, math.ceil(len(history) / 10))
     return [round(sum(part) / len(part), 6) for part in (history[i : i + size] for i in range(0, len(history), size))]
 

@@ -1,1 +1,1 @@
-"""Networks as torch modules."""
+"""Architectures of networks, as torch modules."""

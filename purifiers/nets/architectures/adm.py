@@ -1,7 +1,7 @@
 """The ADM architecture (Nichol and Dhariwal 2021; Dhariwal and Nichol 2021) in terms of diffusers' UNet2DModel.
 
-improved-diffusion, guided-diffusion, consistency_models and EDM's DhariwalUNet share it and differ in how they name
-their layers; here is what they share.
+improved-diffusion, guided-diffusion, consistency_models and EDM's DhariwalUNet share it and differ in the names of
+their layers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from purifiers.nets.hub.cards import WeightsError
 
 
 class Slot(NamedTuple):
-    """A place in the network that holds a residual block or a plain resampling, in the order of computation.
+    """A residual block or a plain resampling of the network; slots are in the order of computation.
 
     Attributes:
         role: `down`, `downsample`, `middle`, `up` or `upsample`.
         level: 0 is the full resolution.
         number: of the block within its level.
-        name: ours.
-        attention: our name of the attention that follows; None where there is none.
+        name: of the module in `UNet2DModel`.
+        attention: name of the attention that follows the block, or None.
     """
 
     role: str
@@ -33,14 +33,14 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class ADM:
-    """The numbers that make an ADM network.
+    """Hyperparameters of an ADM network.
 
     Attributes:
         width, multiples: channels of level i are `width * multiples[i]`.
         blocks: residual blocks per level (one more on the way up).
-        attends: for each level, whether its blocks are followed by attention; `middle`: whether the middle's is.
-        updown: residual blocks resample, instead of convolutions.
-        heads: how attention splits its channels, arguments of `UNet2D`.
+        attends: for each level, whether attention follows its blocks; `middle`: the same for the middle block.
+        updown: resampling by residual blocks instead of convolutions.
+        heads: arguments of `UNet2D` for the heads of attention.
     """
 
     image_size: int

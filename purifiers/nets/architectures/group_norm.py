@@ -1,4 +1,4 @@
-"""Group normalisation for compiled networks on a CPU, whose images lie with their channels innermost."""
+"""Group normalisation for compiled networks on a CPU, in channels-last layout."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class ChannelsLastGroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm`, written so that torch.compile makes vector loops of it where channels lie innermost.
+    """`nn.GroupNorm`, written so that torch.compile vectorises it in channels-last layout.
 
-    torch's own kernel for that layout is slow on a CPU where groups are few channels wide, and compiled code that
-    reduces over some of the innermost values cannot be vectorised. Here the loops run over whole channels: one takes
-    their first two moments, a small matrix product adds up those of a group, and the other one scales and shifts.
-    In eager mode it is slower than `nn.GroupNorm`.
+    On a CPU, torch's own kernel for that layout is slow for narrow groups, and a compiled reduction over a part of the
+    innermost dimension cannot be vectorised. Here the loops run over all channels: one computes their first two
+    moments, a small matrix product sums them over each group, and the other loop scales and shifts. In eager mode it is
+    slower than `nn.GroupNorm`.
     """
 
-    members: Tensor  # 1 where two channels are of one group, [C,C]
+    members: Tensor  # 1 for two channels of one group, else 0, [C,C]
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5):
         super().__init__(num_groups, num_channels, eps)
@@ -25,7 +25,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
     @classmethod
     def of(cls, norm: nn.GroupNorm) -> ChannelsLastGroupNorm:
-        """The same normalisation, with the parameters of another one."""
+        """The same function as `norm`, with its parameters."""
         made = cls(norm.num_groups, norm.num_channels, norm.eps)
         made.weight, made.bias = norm.weight, norm.bias
         return made.to(norm.weight.device).train(norm.training)
@@ -37,7 +37,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         moments = torch.cat([wide.mean(space), wide.square().mean(space)])
         mean, square = (moments @ self.members.float() * (self.num_groups / self.num_channels)).split(rows)
         variance = (square - mean.square()).clamp(min=0)
-        # The inverse root as an exponential: one costly enough for Inductor to keep, not to repeat at every position.
+        # The inverse root as an exponential: Inductor repeats cheap operations at every position, and keeps this one.
         scale = self.weight.float() * torch.exp(-0.5 * torch.log(variance + self.eps))
         shift = self.bias.float() - scale * mean
         shape = [rows, -1, *(1 for _ in space)]
@@ -45,7 +45,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def with_channels_last_norms(network: nn.Module) -> nn.Module:
-    """A network whose group normalisations are of the kind above, in place; parameters and their names stay."""
+    """Replace the group normalisations of a network, in place; parameters keep their names."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.GroupNorm and child.affine:

@@ -1,4 +1,4 @@
-"""Class embeddings that also know the mean of all classes."""
+"""Class embeddings with an extra label for the mean of all classes."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ class LabelEmbedding(nn.Embedding):
     """`[B]` labels -> `[B,D]`; a negative label is the mean over all classes, which favours none of them."""
 
     def forward(self, labels: Tensor) -> Tensor:
-        given = super().forward(labels.clamp(min=0))
-        return torch.where(labels[:, None] < 0, self.weight.mean(0), given)
+        embeddings = super().forward(labels.clamp(min=0))
+        return torch.where(labels[:, None] < 0, self.weight.mean(0), embeddings)

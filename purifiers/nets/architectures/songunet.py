@@ -26,11 +26,11 @@ class FIR(nn.Module):
     """Resampling by 2 with a separable filter, zeros outside the image.
 
     diffusers' `upsample_2d` and `downsample_2d` compute the same numbers, channel by channel and at full resolution;
-    one depthwise convolution is some 30 times faster on a CPU, and copies no filter to a GPU.
+    one depthwise convolution is about 30 times faster on a CPU, and copies no filter to a GPU.
 
     Parameters:
         taps: the filter, of even length; it is normalised.
-        mode: `down`, `up`, or `blur`: the filter alone with full padding, for a strided convolution that follows.
+        mode: `down`, `up`, or `blur` (the filter alone, with full padding, before a strided convolution).
     """
 
     filter: Tensor  # [1,1,K,K]
@@ -52,7 +52,7 @@ class FIR(nn.Module):
 
 
 class Fourier(nn.Module):
-    """`[sin, cos]` of the time's projections on fixed random frequencies, which stay in float32."""
+    """`[sin, cos]` of the time's projections on fixed random frequencies, always in float32."""
 
     frequencies: Tensor
 
@@ -61,7 +61,7 @@ class Fourier(nn.Module):
         self.register_buffer("frequencies", torch.zeros(channels // 2))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fourier:
-        """Move with the network, but never to half precision: phases reach a hundred radians."""
+        """As `nn.Module._apply`, but without half precision: phases reach a hundred radians."""
         exact = self.frequencies
         super()._apply(fn, recurse)
         self.frequencies = exact.to(self.frequencies.device)
@@ -87,7 +87,7 @@ EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {"fourier": Fourier, "positi
 
 
 class Block(nn.Module):
-    """A residual block, resampling where asked, and self-attention of one head; both scaled by `sqrt(1/2)`."""
+    """A residual block, with or without resampling and self-attention of one head; both scaled by `sqrt(1/2)`."""
 
     def __init__(
         self,
@@ -138,15 +138,15 @@ class Block(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """`(v, time, labels) -> Tensor`; the parameters are those of EDM's class of this name, of which not all are here.
+    """`(v, time, labels) -> Tensor`; parameters are a subset of those of EDM's class of the same name.
 
     Parameters:
         embedding_type: `positional` (DDPM++) or `fourier` (NCSN++).
-        encoder_type: `standard` (DDPM++) or `residual` (NCSN++: the image itself, resampled, joins every level).
+        encoder_type: `standard` (DDPM++) or `residual` (NCSN++: the resampled image is added at every level).
         resample_filter: taps of the resampling filter, `[1,1]` (DDPM++) or `[1,3,3,1]` (NCSN++).
 
     Attributes:
-        classes: how many the network is conditional on; None where it is not.
+        classes: number of classes; None for an unconditional network.
     """
 
     def __init__(
@@ -166,12 +166,12 @@ class SongUNet(nn.Module):
         resample_filter: Sequence[int] = BOX,
     ):
         super().__init__()
-        for name, given, known in (
+        for name, value, known in (
             ("embedding_type", embedding_type, tuple(EMBEDDINGS)),
             ("encoder_type", encoder_type, ("standard", "residual")),
         ):
-            if given not in known:
-                raise ValueError(f"{name} {given!r} is not supported; known: {', '.join(known)}")
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is not supported; known: {', '.join(known)}")
         self.classes = label_dim or None
         noise, embedding = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self.embed = EMBEDDINGS[embedding_type](noise)
@@ -183,7 +183,7 @@ class SongUNet(nn.Module):
 
         self.stem = nn.Conv2d(in_channels, model_channels, 3, padding=1)
         self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleList()
-        widths = [model_channels]  # of what the decoder joins again
+        widths = [model_channels]  # of the skip connections to the decoder
         pyramid = in_channels
         for level, multiple in enumerate(channel_mult):
             attends = img_resolution >> level in attn_resolutions

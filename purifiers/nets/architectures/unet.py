@@ -1,4 +1,4 @@
-"""The architecture of our own networks: a small diffusers UNet over space-to-depth patches."""
+"""The architecture of the bundled networks: a small diffusers UNet over space-to-depth patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stock diffusers UNets: what OpenAI's networks, EDM's ADM and diffusers repositories are rebuilt in."""
+"""Standard diffusers UNets, for OpenAI's networks, EDM's ADM and diffusers repositories."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class UNet2D(nn.Module):
 
     Parameters:
         config: constructor arguments of `UNet2DModel`.
-        heads: attention heads of every level; None leaves it to `attention_head_dim`, a width per head.
-        head_channels: channels per head, at least one head: EDM's rule, for widths that they do not divide.
-        channels_per_group: smallest group of the group normalisation, `min(32, C // it)` groups: EDM's rule for narrow
-            networks; None leaves it to `norm_num_groups`.
+        heads: attention heads of every level; None: by `attention_head_dim`, the channels per head.
+        head_channels: channels per head, but at least one head: EDM's rule, for any width.
+        channels_per_group: smallest group of the group normalisation, `min(32, C // channels_per_group)` groups: EDM's
+            rule for narrow networks; None: `norm_num_groups` groups.
 
     Attributes:
-        classes: how many the network is conditional on; None where it is not.
+        classes: number of classes; None for an unconditional network.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class UNet2D(nn.Module):
                 f"class_embed_type {config['class_embed_type']!r} is not supported, only class indices are"
             )
         if config.get("time_embedding_type") == "learned":
-            raise ValueError("a learned time embedding takes whole timesteps only, and noise levels lie between them")
+            raise ValueError("a learned time embedding is not supported: it takes whole timesteps only")
         make: Any = UNet2DModel  # whose attributes diffusers does not declare
         self.unet = make(**config)
         self.classes: int | None = config.get("num_class_embeds")

@@ -1,4 +1,4 @@
-"""diffusers repositories: a UNet2DModel and the scheduler that says what its output means."""
+"""diffusers repositories: a UNet2DModel, and a scheduler that defines the meaning of its output."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_o
 
 
 def read(folder: Path) -> Checkpoint:
-    """The network of a repository's folder, whether or not its parts have folders of their own.
+    """The network in the folder of a repository; its parts may be in subfolders.
 
     Raises:
-        WeightsError: a part is missing or not supported, or the weights are not those of the configuration.
+        WeightsError: a part is missing or not supported, or weights and configuration do not fit.
     """
     model, scheduler = part(folder, "unet", "config.json"), part(folder, "scheduler", "scheduler_config.json")
     config, schedule = read_json(model), read_json(scheduler)
@@ -50,7 +50,7 @@ def read(folder: Path) -> Checkpoint:
 
 
 def is_one(folder: Path) -> bool:
-    """Whether a folder is a repository rather than a checkpoint beside its arguments."""
+    """Whether a folder is a diffusers repository, and not another checkpoint with a config.json."""
     signs = ("model_index.json", "unet/config.json", "scheduler_config.json", "scheduler/scheduler_config.json")
     if any((folder / sign).is_file() for sign in signs):
         return True
@@ -59,7 +59,7 @@ def is_one(folder: Path) -> bool:
 
 
 def part(folder: Path, name: str, file: str) -> Path:
-    """A part's configuration, in a folder of its own or beside the others."""
+    """Path of the configuration of a part, in its subfolder or in the main folder."""
     for path in (folder / name / file, folder / file):
         if path.is_file():
             return path
@@ -77,14 +77,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def modern(name: str) -> str:
-    """A parameter's name in today's diffusers."""
+    """Name of a parameter in current versions of diffusers."""
     return re.sub(
         r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{OLD_NAMES[m[2]]}.", name, count=1
     )
 
 
 def conditioning(schedule: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The kind of denoiser that a scheduler's configuration stands for, and its arguments."""
+    """Kind and arguments of the denoiser for the configuration of a scheduler."""
     name, prediction = schedule.get("_class_name"), schedule.get("prediction_type", "epsilon")
     if name in ("DDPMScheduler", "DDIMScheduler"):
         betas = {key: schedule[key] for key in BETAS if key in schedule}

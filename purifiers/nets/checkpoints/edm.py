@@ -16,7 +16,7 @@ from purifiers.nets.checkpoints.state import PLAIN, POINTWISE, Checkpoint, Origi
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
-LEVELS = {"t_min": 0.002, "t_max": 80.0}  # the range of Karras et al. 2022; the networks themselves say 0 to infinity
+LEVELS = {"t_min": 0.002, "t_max": 80.0}  # the range of Karras et al. 2022; the files have 0 to infinity
 UNUSED = {"use_fp16", "sigma_min", "sigma_max", "augment_dim", "dropout", "label_dropout"}  # no effect on inference
 HEAD = 64  # channels per head of a DhariwalUNet
 FILTER = ".resample_filter"
@@ -33,23 +33,25 @@ def read(state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Ch
         WeightsError: arguments that are not supported, or a state of another architecture.
     """
     if arguments is None:
-        raise WeightsError("nothing says how it is built: put a config.json with EDMPrecond's arguments beside it")
-    given = {name: value for name, value in arguments.items() if name not in UNUSED}
-    model, sigma_data = given.pop("model_type", "DhariwalUNet"), given.pop("sigma_data", 0.5)
+        raise WeightsError(
+            "its architecture is not known: put a config.json with the arguments of EDMPrecond beside it"
+        )
+    used = {name: value for name, value in arguments.items() if name not in UNUSED}
+    model, sigma_data = used.pop("model_type", "DhariwalUNet"), used.pop("sigma_data", 0.5)
     if model not in MODELS:
         raise WeightsError(f"its network is a {model!r}; known: {', '.join(MODELS)}")
-    if "img_resolution" not in given:
-        raise WeightsError("its arguments do not say img_resolution")
-    channels = given.pop("img_channels", 3)
+    if "img_resolution" not in used:
+        raise WeightsError("its arguments lack img_resolution")
+    channels = used.pop("img_channels", 3)
     plain = {name.removeprefix("model."): tensor for name, tensor in state.items()}
-    made = MODELS[model]({**given, "in_channels": channels, "out_channels": channels}, plain)
+    plan = MODELS[model]({**used, "in_channels": channels, "out_channels": channels}, plain)
     denoiser = {**LEVELS, "sigma_data": sigma_data, "time_scale": 0.25}
-    card = Card("edm", made.architecture, denoiser, network=made.network)
-    return Checkpoint(card, gather(lay_out(card), plain, made.modules, made.exact, unused))
+    card = Card("edm", plan.architecture, denoiser, network=plan.network)
+    return Checkpoint(card, gather(lay_out(card), plain, plan.modules, plan.exact, unused))
 
 
-class Made(NamedTuple):
-    """One of our networks, and where each part of it is in an EDM state."""
+class Plan(NamedTuple):
+    """One of our networks, and the names of its modules and entries in an EDM state."""
 
     network: str
     architecture: dict[str, Any]
@@ -58,32 +60,32 @@ class Made(NamedTuple):
 
 
 def block(ours: str, theirs: str, attention: str | None, layout: str, heads: int) -> Iterator[tuple[str, tuple]]:
-    """The modules of a UNetBlock: a residual block and, where `attention` names ours, its attention."""
-    for mine, their in RESNET.items():
-        yield f"{ours}.{mine}", (f"{theirs}.{their}", PLAIN)
+    """Names of the modules of a UNetBlock: a residual block, and its attention if `attention` is not None."""
+    for layer, stored in RESNET.items():
+        yield f"{ours}.{layer}", (f"{theirs}.{stored}", PLAIN)
     if attention:
         yield f"{attention}.group_norm", (f"{theirs}.norm2", PLAIN)
         yield f"{attention}.to_out.0", (f"{theirs}.proj", POINTWISE)
-        for part, mine in enumerate(("to_q", "to_k", "to_v")):
-            yield f"{attention}.{mine}", (f"{theirs}.qkv", projection(layout, heads, part))
+        for part, layer in enumerate(("to_q", "to_k", "to_v")):
+            yield f"{attention}.{layer}", (f"{theirs}.qkv", projection(layout, heads, part))
 
 
 def unused(name: str) -> bool:
     return name == "map_augment.weight" or name.endswith(FILTER)
 
 
-def song(given: dict[str, Any], state: Mapping[str, Tensor]) -> Made:
+def song(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Plan:
     """A SongUNet; its resampling filters are checked against the arguments."""
-    if given.pop("decoder_type", "standard") != "standard":
+    if arguments.pop("decoder_type", "standard") != "standard":
         raise WeightsError("decoder_type other than 'standard' is not supported")
-    refuse_unknown(set(given) - set(inspect.signature(SongUNet).parameters))
-    taps = given.get("resample_filter", (1, 1))
+    refuse_unknown(set(arguments) - set(inspect.signature(SongUNet).parameters))
+    taps = arguments.get("resample_filter", (1, 1))
     expected = FIR(taps, "down").filter
     for name, tensor in state.items():
         if name.endswith(FILTER) and not (tensor.shape == expected.shape and torch.allclose(tensor.float(), expected)):
             raise WeightsError(f"{name} is not the filter {list(taps)} of its arguments")
-    resolution, levels = given["img_resolution"], len(given.get("channel_mult", (1, 2, 2, 2)))
-    blocks = given.get("num_blocks", 4)
+    resolution, levels = arguments["img_resolution"], len(arguments.get("channel_mult", (1, 2, 2, 2)))
+    blocks = arguments.get("num_blocks", 4)
     down, pyramid, middle, up = song_names(resolution, levels, blocks)
     outer = {"map0": "map_layer0", "map1": "map_layer1", "stem": f"enc.{resolution}x{resolution}_conv"}
     outer |= {"norm": f"dec.{resolution}x{resolution}_aux_norm", "out": f"dec.{resolution}x{resolution}_aux_conv"}
@@ -97,7 +99,7 @@ def song(given: dict[str, Any], state: Mapping[str, Tensor]) -> Made:
             modules.update(block(f"{part}.{i}.resnet", theirs, f"{part}.{i}.attention", "hcp", 1))
             for mode in ("downsample", "upsample"):
                 exact[f"{part}.{i}.resnet.{mode}.filter"] = Origin((f"{theirs}.conv0{FILTER}",), as_is)
-    return Made("SongUNet", given, modules, exact)
+    return Plan("SongUNet", arguments, modules, exact)
 
 
 def refuse_unknown(arguments: set[str]) -> None:
@@ -106,7 +108,7 @@ def refuse_unknown(arguments: set[str]) -> None:
 
 
 def song_names(resolution: int, levels: int, blocks: int) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Their names of encoder blocks, pyramid, middle and decoder blocks, each in the order of computation."""
+    """Names in EDM of encoder blocks, pyramid, middle and decoder blocks, each in the order of computation."""
     at = [f"{resolution >> level}x{resolution >> level}" for level in range(levels)]
     down, up = [f"enc.{at[0]}_block{i}" for i in range(blocks)], []
     for size in at[1:]:
@@ -121,31 +123,31 @@ def as_is(tensor: Tensor) -> Tensor:
 
 
 def one_hot(weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear map of one-hot labels, scaled as SongUNet does, as a table of its values."""
+    """The table of values of a linear map of one-hot labels, with the scaling of SongUNet."""
     return weight.t() * math.sqrt(weight.shape[1]) + bias
 
 
-def dhariwal(given: dict[str, Any], state: Mapping[str, Tensor]) -> Made:
-    """A DhariwalUNet, which is a stock UNet2DModel."""
-    resolution, width = given.pop("img_resolution"), given.pop("model_channels", 192)
-    multiples = tuple(given.pop("channel_mult", (1, 2, 3, 4)))
-    attention = given.pop("attn_resolutions", (32, 16, 8))
+def dhariwal(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Plan:
+    """A DhariwalUNet, which is a standard UNet2DModel."""
+    resolution, width = arguments.pop("img_resolution"), arguments.pop("model_channels", 192)
+    multiples = tuple(arguments.pop("channel_mult", (1, 2, 3, 4)))
+    attention = arguments.pop("attn_resolutions", (32, 16, 8))
     adm = ADM(
         image_size=resolution,
-        in_channels=given.pop("in_channels"),
-        out_channels=given.pop("out_channels"),
+        in_channels=arguments.pop("in_channels"),
+        out_channels=arguments.pop("out_channels"),
         width=width,
         multiples=multiples,
-        blocks=given.pop("num_blocks", 3),
+        blocks=arguments.pop("num_blocks", 3),
         attends=tuple(resolution >> i in attention and width * m >= HEAD for i, m in enumerate(multiples)),
         updown=True,
-        classes=given.pop("label_dim", 0) or None,
+        classes=arguments.pop("label_dim", 0) or None,
         heads={"head_channels": HEAD},
         middle=width * multiples[-1] >= HEAD,
-        embedding_multiple=given.pop("channel_mult_emb", 4),
+        embedding_multiple=arguments.pop("channel_mult_emb", 4),
         narrow=width < 128,
     )
-    refuse_unknown(set(given))
+    refuse_unknown(set(arguments))
     size = f"{resolution}x{resolution}"
     outer = {"time_embedding.linear_1": "map_layer0", "time_embedding.linear_2": "map_layer1"}
     outer |= {"conv_in": f"enc.{size}_conv", "conv_norm_out": "out_norm", "conv_out": "out_conv"}
@@ -159,7 +161,7 @@ def dhariwal(given: dict[str, Any], state: Mapping[str, Tensor]) -> Made:
         heads = max(1, width * multiples[slot.level] // HEAD)
         modules.update(block(f"unet.{slot.name}", theirs, slot.attention and f"unet.{slot.attention}", "hcp", heads))
     exact = {"unet.class_embedding.weight": Origin(("map_label.weight",), torch.t)}
-    return Made("UNet2D", adm.architecture(), modules, exact)
+    return Plan("UNet2D", adm.architecture(), modules, exact)
 
 
 MODELS = {"SongUNet": song, "DhariwalUNet": dhariwal}

@@ -1,4 +1,4 @@
-"""Checkpoints that flax wrote, read without flax: msgpack, which holds data and no code."""
+"""Checkpoints of flax, read without flax: msgpack, a format of data without code."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from torch import Tensor
 from purifiers.nets.hub.cards import WeightsError
 
 NDARRAY, SCALAR = 1, 3  # extension types of flax.serialization
-AVERAGED = "params_ema"  # the exponential moving average, by which every released network is used
+AVERAGED = "params_ema"  # the exponential moving average, the one used for evaluation
 
 
 def read_flax(path: Path) -> dict[str, Tensor]:
     """The averaged parameters of a training state, by path (`Conv_0/kernel`).
 
     Raises:
-        WeightsError: it is not such a state, is damaged, or holds something else than arrays.
+        WeightsError: the file is no such state, is damaged, or holds values other than arrays.
     """
     try:
         tree = msgpack.unpackb(path.read_bytes(), raw=False, strict_map_key=True)
-    except Exception as error:  # msgpack raises its own errors and several of Python's; all mean the same here
+    except Exception as error:  # msgpack raises its own errors and several of Python's
         raise WeightsError(
             f"it is no msgpack file, or it is cut off or damaged ({error or type(error).__name__})"
         ) from error
     if not isinstance(tree, dict) or not isinstance(tree.get(AVERAGED), dict):
-        found = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
+        content = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
         raise WeightsError(
-            f"it is a msgpack file, but no training state with {AVERAGED}: it holds {found or 'nothing'}"
+            f"it is a msgpack file, but no training state with {AVERAGED}: it holds {content or 'nothing'}"
         )
     return dict(leaves(tree[AVERAGED]))
 
@@ -47,7 +47,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Ten
 
 
 def array(value: Any, name: str) -> Tensor:
-    """An array as flax packs it: shape, name of the type, bytes in C order."""
+    """An array in the format of flax: shape, name of the type, bytes in C order."""
     if not isinstance(value, msgpack.ExtType) or value.code not in (NDARRAY, SCALAR):
         raise WeightsError(f"{name} is {type(value).__name__}, not an array")
     try:

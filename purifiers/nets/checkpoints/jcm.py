@@ -1,4 +1,4 @@
-"""OpenAI's JAX checkpoints of CIFAR-10 (consistency_models_cifar10): NCSN++ in the names that flax gives."""
+"""OpenAI's JAX checkpoints of CIFAR-10 (consistency_models_cifar10): NCSN++ with the names of flax."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ ATTENTION = {
     **{ours: (f"NIN_{i}", NIN) for i, ours in enumerate(("to_q", "to_k", "to_v", "to_out.0"))},
 }
 SIZE = 32  # of CIFAR-10
-# config.model of all released checkpoints, as far as it makes the network
+# the entries of `config.model` that define the network, equal for all released checkpoints
 RELEASED = {"nf": 128, "ch_mult": [2, 2, 2], "num_res_blocks": 4, "attn_resolutions": [16], "fir_kernel": [1, 3, 3, 1]}
-REQUIRED = {  # what the network here does, and no other
+REQUIRED = {  # options of the network that have one supported value
     "embedding_type": "fourier",
     "double_heads": False,
     "resamp_with_conv": True,
@@ -54,7 +54,7 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
         model: `config.model`; None for a released checkpoint.
 
     Raises:
-        WeightsError: another architecture.
+        WeightsError: an option is not supported, or the state has another architecture.
     """
     model = {**RELEASED, **(model or {})}
     for name, value in REQUIRED.items():
@@ -84,7 +84,7 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
 
 
 def names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Style]], dict[str, Origin]]:
-    """Our modules and theirs. flax numbers layers of a kind in the order of computation, which is ours too."""
+    """Our modules and their names in flax, which numbers layers of one kind in the order of computation, as here."""
     modules: dict[str, tuple[str, Style]] = {
         "map0": ("Dense_0", DENSE),
         "map1": ("Dense_1", DENSE),
@@ -106,6 +106,6 @@ def names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Styl
                 modules[f"{name}.attention.{ours}"] = (f"AttnBlockpp_{attentions}/{theirs}", style)
             attentions += 1
     exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",), lambda w: w)}
-    constant = FIR(taps, "down").filter  # of their code, in no checkpoint
+    constant = FIR(taps, "down").filter  # a constant in their code, absent from checkpoints
     exact |= {name: Origin((), lambda: constant) for name in network.state_dict() if name.endswith(".filter")}
     return modules, exact

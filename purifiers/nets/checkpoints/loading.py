@@ -1,4 +1,4 @@
-"""One way in for every checkpoint: see what a file is, read it as that, build the network, refuse the rest."""
+"""Load any checkpoint: detect the format and kind of a file, read it, build the network; refuse everything else."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
 MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
 SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
-# In published configurations that make the same network: only denoisers are trained with dropout, in JAX, and the loss
-# of consistency_models is weighted by Karras et al. for denoisers only.
+# Options of the training that differ between denoisers and consistency models in the published configurations: in JAX,
+# only denoisers are trained with dropout; in consistency_models, only denoisers have the loss weights of Karras et al.
 TELLING = {
     "dropout=0.13": "jcm-edm",
     "dropout=0.0": "jcm-consistency",
     "weight_schedule=karras": "cm-edm",
     "weight_schedule=uniform": "cm-consistency",
 }
-LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # what `torch.save` began with before it wrote zip files
+LEGACY_TORCH = (
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of files of `torch.save` before it wrote zip files
+)
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
-OTHER = {"README", "LICENSE", "NOTICE"}  # files without an ending that are no weights
+OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not weights
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a weight file holds, before it is known how it is built.
+    """Content of a weight file, before the network is built.
 
     Attributes:
-        state: its tensors.
-        config: the constructor arguments that lie beside it or in it; None where there are none.
+        state: the tensors.
+        config: the constructor arguments, from the file or the config.json beside it; None if there are none.
     """
 
     state: Mapping[str, Tensor]
@@ -53,29 +55,31 @@ class Content:
 
     @property
     def family(self) -> str:
-        """Whose names these are: a key of SECTIONS; raises WeightsError where they are nobody's."""
+        """The project of these names of tensors, a key of SECTIONS; raises WeightsError for unknown names."""
         for family, marks in MARKS.items():
             if any(name.startswith(marks) for name in self.state):
                 return family
         if any(name.startswith("down_blocks.") for name in self.state):
             raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
-        raise WeightsError(f"it is no network that is known here; it holds {some(sorted(self.state)) or 'nothing'}")
+        raise WeightsError(f"it is no known network; it holds {some(sorted(self.state)) or 'nothing'}")
 
     def arguments(self) -> Mapping[str, Any] | None:
-        """Constructor arguments; raises WeightsError where those that are given are another family's."""
+        """Constructor arguments; raises WeightsError if they belong to another family."""
         if self.config is None:
             return None
         own = SECTIONS[self.family]
-        given = [section for section in SECTIONS.values() if section in self.config]
-        if given and own not in given:
-            raise WeightsError(f"it is of another architecture: {CONFIG} has {given[0]}, and these weights want {own}")
-        arguments = self.config[own] if given else {k: v for k, v in self.config.items() if k != "kind"}
+        sections = [section for section in SECTIONS.values() if section in self.config]
+        if sections and own not in sections:
+            raise WeightsError(
+                f"it is of another architecture: {CONFIG} has {sections[0]}, and these weights need {own}"
+            )
+        arguments = self.config[own] if sections else {k: v for k, v in self.config.items() if k != "kind"}
         if not isinstance(arguments, Mapping):
             raise WeightsError(f"{own} of {CONFIG} holds {type(arguments).__name__}, not an object")
         return arguments
 
     def candidates(self) -> list[str]:
-        """The kinds that the tensors allow. An EDM denoiser and a consistency model have the same ones."""
+        """The kinds that fit the tensors. An EDM denoiser and a consistency model have the same tensors."""
         if self.family == "edm":
             return ["edm"]
         if self.family == "jcm":
@@ -83,14 +87,14 @@ class Content:
         return ["cm-edm", "cm-consistency"] if openai.convolves_queries(self.state) else ["iddpm"]
 
     def stated(self) -> str | None:
-        """The kind that the configuration says, or gives away by what the published configurations differ in."""
+        """The kind in the configuration, explicit or implied by an option of TELLING; None if it is not determined."""
         config, arguments = self.config or {}, self.arguments() or {}
-        told = [TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
-        return config.get("kind") or next((kind for kind in told if kind in self.candidates()), None)
+        implied = [TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
+        return config.get("kind") or next((kind for kind in implied if kind in self.candidates()), None)
 
 
 def build(kind: str, content: Content) -> Checkpoint:
-    """A content read as a kind."""
+    """The network of a content, read as a kind; raises WeightsError if its arguments do not define a network."""
     try:
         if kind == "edm":
             return edm.read(content.state, content.arguments())
@@ -160,32 +164,31 @@ def read_published(path: Path, kind: str | None) -> Checkpoint:
 
 
 def choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
-    """The one kind that the content allows and that was asked for, or else that its configuration states."""
-    asked = [c for c in candidates if kind is None or c == kind or kind in c.split("-")]
-    if not asked:
+    """The kind that fits the content and the request, or else the kind in its configuration; raises WeightsError."""
+    fitting = [c for c in candidates if kind is None or c == kind or kind in c.split("-")]
+    if not fitting:
         raise WeightsError(f"its content is that of {' or '.join(candidates)}, not of {kind}")
-    if len(asked) > 1 and stated in asked:
-        asked = [stated]
-    if len(asked) > 1:
-        names = " or ".join(f"kind={name!r} ({KINDS[name]})" for name in asked)
+    if len(fitting) > 1 and stated in fitting:
+        fitting = [stated]
+    if len(fitting) > 1:
+        names = " or ".join(f"kind={name!r} ({KINDS[name]})" for name in fitting)
         raise WeightsError(
-            f"its content does not say which of these it is, for they have the same tensors: give {names}; in a preset "
-            f'"{asked[0]}:PATH"'
+            f'its kind is ambiguous, because these have the same tensors: give {names}; in a preset "{fitting[0]}:PATH"'
         )
-    return asked[0]
+    return fitting[0]
 
 
 def only_weights(folder: Path) -> Path:
-    """The weight file of a folder that holds one."""
+    """The only weight file of a folder; raises WeightsError if there are none or several."""
     files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.suffix in (*WEIGHTS, "") and f.name not in OTHER]
     if len(files) != 1:
-        found = ", ".join(f.name for f in files) if files else "none"
-        raise WeightsError(f"a folder must hold one weight file, and there {'are' if files else 'is'} {found}")
+        names = ", ".join(f.name for f in files) or "none"
+        raise WeightsError(f"a folder must hold one weight file, and this one holds {names}")
     return files[0]
 
 
 def open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | None]:
-    """The tensors of a weight file, and the constructor arguments where it holds them; read by what it begins with."""
+    """The tensors of a weight file, and its constructor arguments or None; the first bytes determine the format."""
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
@@ -203,11 +206,11 @@ def open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | Non
 
 
 def label_number(label: str | None, classes: int | None) -> int | None:
-    """A label as a network takes it; raises WeightsError where it has no such class."""
+    """A label as the number of a class, or MEAN_LABEL; raises WeightsError if the network has no such class."""
     if label is None:
         return None
     if classes is None:
-        raise WeightsError(f"label {label} is given to a network that is unconditional")
+        raise WeightsError(f"an unconditional network takes no label, got {label}")
     if label == "mean":
         return MEAN_LABEL
     if not label.isdecimal() or int(label) >= classes:

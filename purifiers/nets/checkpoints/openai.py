@@ -30,7 +30,7 @@ OUTER = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
-DEFAULTS: dict[str, Any] = {  # what all three repositories assume of a flag that is not given
+DEFAULTS: dict[str, Any] = {  # values of absent flags, the same in all three repositories
     "num_heads": 4,
     "num_heads_upsample": -1,
     "num_head_channels": -1,
@@ -44,7 +44,7 @@ DEFAULTS: dict[str, Any] = {  # what all three repositories assume of a flag tha
     "noise_schedule": "linear",
     "predict_xstart": False,
 }
-# The flags under which the repositories' READMEs say that their checkpoints were made.
+# Flags of the released checkpoints, from the READMEs of the repositories.
 RELEASED: dict[str, dict[str, Any]] = {
     "improved-diffusion, CIFAR-10": {
         **{"image_size": 32, "num_channels": 128, "num_res_blocks": 3, "attention_resolutions": "16,8"},
@@ -67,12 +67,12 @@ RELEASED: dict[str, dict[str, Any]] = {
 
 
 def convolves_queries(state: Mapping[str, Tensor]) -> bool:
-    """Whether attention projects by 2-D convolutions: of the three repositories only consistency_models does."""
+    """Whether attention projects by 2-D convolutions, as only consistency_models does of the three repositories."""
     return any(tensor.ndim == 4 for name, tensor in state.items() if name.endswith(".qkv.weight"))
 
 
 def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The flags of the released checkpoint that a state looks like; raises WeightsError where it is none."""
+    """The flags of a released checkpoint, recognised by its tensors; raises WeightsError for another state."""
 
     def rows(name: str) -> int | None:
         return len(state[name]) if name in state else None
@@ -80,13 +80,13 @@ def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
     for name, flags in RELEASED.items():
         multiples = MULTIPLES[flags["image_size"]]
         last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
-        alike = (
+        matches = (
             rows("input_blocks.0.0.weight") == flags["num_channels"]
             and rows(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
             and rows("label_emb.weight") == (CLASSES if flags.get("class_cond") else None)
             and convolves_queries(state) == name.startswith("consistency_models")
         )
-        if alike:
+        if matches:
             return flags
     raise WeightsError(
         "it is a network of improved-diffusion, guided-diffusion or consistency_models, but of another architecture "
@@ -95,12 +95,12 @@ def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def architecture(flags: Mapping[str, Any]) -> ADM:
-    """The network that `create_model` of the three repositories makes of its flags."""
+    """The network of `create_model` of the three repositories for these flags."""
     size, width = flags["image_size"], flags["num_channels"]
-    given = flags["channel_mult"]
-    if given == "" and size not in MULTIPLES:
-        raise WeightsError(f"image_size {size} has no channel multipliers of its own; give channel_mult")
-    multiples = MULTIPLES[size] if given == "" else tuple(int(m) for m in given.split(","))
+    multipliers = flags["channel_mult"]
+    if multipliers == "" and size not in MULTIPLES:
+        raise WeightsError(f"image_size {size} has no default channel multipliers; give channel_mult")
+    multiples = MULTIPLES[size] if multipliers == "" else tuple(int(m) for m in multipliers.split(","))
     resolutions = {int(resolution) for resolution in flags["attention_resolutions"].split(",")}
     if flags["num_heads_upsample"] not in (-1, flags["num_heads"]):
         raise WeightsError("num_heads_upsample other than num_heads is not supported")
@@ -121,9 +121,9 @@ def architecture(flags: Mapping[str, Any]) -> ADM:
 
 
 def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
-    """Our modules and theirs; `layout` orders the rows of a fused projection (see `state.projection`)."""
+    """Our modules and their names there; `layout`: order of the rows of a fused projection (see `state.projection`)."""
     modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in OUTER.items()}
-    inputs, outputs = 0, -1  # the number of the last block, where input block 0 is the first convolution
+    inputs, outputs = 0, -1  # numbers of the last blocks; input block 0 is the first convolution
     for slot in adm.slots():
         if slot.role in ("down", "downsample"):
             inputs += 1
@@ -133,7 +133,7 @@ def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
         elif slot.role == "up":
             outputs += 1
             block, attention = f"output_blocks.{outputs}.0", f"output_blocks.{outputs}.1"
-        else:  # what upsamples is the last part of the block before
+        else:  # upsampling is the last part of the block before
             block = f"output_blocks.{outputs}.{2 if adm.attends[slot.level] else 1}"
         modules[f"{slot.name}.conv"] = (f"{block}.{'op' if slot.role == 'downsample' else 'conv'}", PLAIN)
         modules.update({f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in RESNET.items()})
@@ -154,16 +154,16 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
         flags: of the repository's `create_model_and_diffusion`; None for a released checkpoint.
 
     Raises:
-        WeightsError: flags that are not supported, or a state of another architecture.
+        WeightsError: a flag is not supported, or the state has another architecture.
     """
     flags = {**DEFAULTS, **(released_flags(state) if flags is None else flags)}
     lacking = [n for n in ("image_size", "num_channels", "num_res_blocks", "attention_resolutions") if n not in flags]
     if lacking:
-        raise WeightsError(f"its config.json does not say {', '.join(lacking)}")
+        raise WeightsError(f"its config.json lacks {', '.join(lacking)}")
     adm = architecture(flags)
     if kind == "iddpm":
         denoiser_kind, denoiser, layout = "vp", chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
-    else:  # the one that ignores `use_new_attention_order`
+    else:  # consistency_models ignores `use_new_attention_order`
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
         if denoiser_kind == "consistency":
@@ -175,16 +175,16 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
 
 
 def chain(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `VPDenoiser`: the schedule, and the number that stands for a timestep."""
+    """Arguments of `VPDenoiser`: the schedule, and the scale of timesteps."""
     steps, schedule = flags["diffusion_steps"], flags["noise_schedule"]
     if schedule not in ("cosine", "linear"):
         raise WeightsError(f"noise_schedule {schedule!r} is not supported; cosine and linear are")
     if steps != 1000 and "rescale_timesteps" not in flags:
         raise WeightsError(
-            "its flags do not say rescale_timesteps, which improved-diffusion takes for true and guided-diffusion for "
-            "false"
+            "its flags lack rescale_timesteps, which is true by default in improved-diffusion and false in "
+            "guided-diffusion"
         )
-    scale = 1000 / steps  # the linear schedule is scaled so that any number of steps ends at the same noise
+    scale = 1000 / steps  # the linear schedule ends at the same noise for any number of steps
     linear = {"beta_schedule": "linear", "beta_start": scale * 1e-4, "beta_end": scale * 0.02}
     return {
         "timesteps": steps,

@@ -1,7 +1,7 @@
-"""Pickles of NVlabs/edm, read for what they hold: tensors and plain containers. Nothing in them is imported or called.
+"""Tensors and plain containers of the pickles of NVlabs/edm. Nothing in a file is imported or called.
 
-EDM's files carry the source of their classes, which their own loader executes. Here every class and function that a
-file names is replaced by a `Record`, which keeps what it is given, and only names of the list below may appear at all.
+EDM's files contain the source of their classes, and their own loader executes it. Here a `Record`, which only stores
+its arguments, replaces every class and function in a file, and names outside the list below are refused.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from purifiers.nets.hub.cards import WeightsError
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
-STORAGE = "torch.storage._load_from_bytes"  # torch's, which would unpickle without a limit
+STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
 CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
 DICTIONARY = "dnnlib.util.EasyDict"
 INERT = {
     *(PERSISTENT, TENSOR, PARAMETER, STORAGE),
     *(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential")),
-    *("numpy.dtype", "numpy.ndarray"),  # constants such as sqrt(1/2), which nobody asks for
+    *("numpy.dtype", "numpy.ndarray"),  # constants such as sqrt(1/2), not used here
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 }
 
 
 class Record:
-    """What a file wanted to have made: the name, the arguments and the state. It does nothing."""
+    """Stand-in for an object in a file: its name, arguments and state, without behaviour."""
 
     __slots__ = ("args", "state")
     origin = ""
@@ -46,11 +46,11 @@ class Record:
 
 
 class Unpickler(pickle.Unpickler):
-    """Builds containers and records; refuses every other name before anything is done with it."""
+    """Builds containers and records; refuses every other name before its use."""
 
     def __init__(self, file: io.BufferedIOBase):
         super().__init__(file)
-        self.stand_ins: dict[str, type] = {}  # made anew for each file, which could change them
+        self.stand_ins: dict[str, type] = {}  # separate for each file, because a file can change them
 
     def find_class(self, module: str, name: str) -> type:
         full = f"{module}.{name}"
@@ -68,7 +68,7 @@ class Unpickler(pickle.Unpickler):
         return self.stand_ins[full]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise WeightsError("it refers to objects outside of itself: refused")
+        raise WeightsError("it refers to objects outside of the file: refused")
 
 
 def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
@@ -93,22 +93,22 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
         return None, {str(n): tensor(value, storages) for n, value in network.items()}
     except WeightsError:
         raise
-    except Exception as error:  # whatever a malformed stream leads to: it is data here, and none of it was called
+    except Exception as error:  # a malformed stream can raise any error; no code of the file has run
         raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {error})") from error
 
 
 def described(record: Record) -> tuple[str, Mapping[str, Any]]:
-    """The class of a module, and its attributes."""
+    """Name of the class of a module, and its attributes."""
     if record.origin == PERSISTENT:
         (meta,) = record.args
         return meta["class_name"], meta["state"]
     if not isinstance(record.state, Mapping):
-        raise WeightsError(f"it holds {record.origin or 'an object'} where a module should be")
+        raise WeightsError(f"it holds {record.origin or 'an object'} instead of a module")
     return type(record).__name__, record.state
 
 
 def entries(module: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Parameters and buffers of a module and of those within it, as `state_dict` names them."""
+    """Parameters and buffers of a module and its submodules, with the names of `state_dict`."""
     _, attributes = described(module)
     for kind in ("_parameters", "_buffers"):
         yield from ((f"{prefix}{n}", value) for n, value in attributes[kind].items() if value is not None)
@@ -118,22 +118,22 @@ def entries(module: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def tensor(value: Any, storages: dict[int, Tensor]) -> Tensor:
-    """A tensor from the record of it.
+    """The tensor that a record describes.
 
     Raises:
-        WeightsError: it is none.
-        ValueError: it reaches beyond its numbers.
+        WeightsError: the record describes no tensor.
+        ValueError: the tensor extends beyond its storage.
     """
     if isinstance(value, Record) and value.origin == PARAMETER:
         value = value.args[0]
     if not isinstance(value, Record) or value.origin != TENSOR:
-        raise WeightsError(f"it holds {getattr(value, 'origin', type(value).__name__)} where a tensor should be")
+        raise WeightsError(f"it holds {getattr(value, 'origin', type(value).__name__)} instead of a tensor")
     storage, offset, size, stride = value.args[:4]
     if not isinstance(storage, Record) or storage.origin != STORAGE:
-        raise WeightsError("it holds a tensor without numbers of its own")
+        raise WeightsError("it holds a tensor without storage")
     if id(storage) not in storages:
         stored = torch.load(io.BytesIO(storage.args[0]), map_location="cpu", weights_only=True)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that typed storages will go one day
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # deprecation of typed storages
             storages[id(storage)] = torch.empty(0, dtype=stored.dtype).set_(stored.untyped())
     flat = storages[id(storage)]
     reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0

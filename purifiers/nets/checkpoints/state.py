@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to the state of our module: each one named, shaped and used, or the file refused."""
+"""Convert the tensors of a checkpoint to the state of our module; refuse a file with missing or extra tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Convert = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network that has been read: how it is built, and what it holds.
+    """A network read from a file.
 
     Attributes:
-        card: the network's class and arguments, and how it becomes a denoiser.
-        state: of `card.network`, float32, in our names.
+        card: classes and arguments of network and denoiser.
+        state: of the network, float32, with our names.
     """
 
     card: Card
@@ -29,7 +29,7 @@ class Checkpoint:
 
 
 class Origin(NamedTuple):
-    """Where an entry of our state comes from: names in the checkpoint, and what makes ours of their tensors."""
+    """Origin of an entry of our state: names in the checkpoint, and the conversion of their tensors."""
 
     names: tuple[str, ...]
     convert: Callable[..., Tensor]
@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Style:
-    """How a kind of layer is stored: the names of its weight and bias, and what makes ours of each."""
+    """Storage of a kind of layer in a checkpoint: names of weight and bias, and their conversions."""
 
     weight: str = "weight"
     bias: str = "bias"
@@ -46,13 +46,14 @@ class Style:
 
 
 PLAIN = Style()
-POINTWISE = Style(convert=lambda w: w.flatten(1))  # a convolution over one pixel, which is a linear layer
+POINTWISE = Style(convert=lambda w: w.flatten(1))  # a 1x1 convolution, which is a linear layer
 
 
 def projection(layout: str, heads: int, part: int) -> Style:
-    """Query (part 0), key (1) or value (2) of a fused projection, whose rows are laid out as `layout` says.
+    """Query (part 0), key (1) or value (2) of a fused projection.
 
-    Ours are `[head][channel]`; `layout` orders `h` (head), `p` (query, key or value) and `c` (channel of the head).
+    `layout` is the order of its rows, by `h` (head), `p` (query, key or value) and `c` (channel of the head); ours is
+    `[head][channel]`.
     """
 
     def rows(tensor: Tensor) -> Tensor:
@@ -71,15 +72,15 @@ def gather(
     ignored: Callable[[str], bool] = lambda name: False,
     separator: str = ".",
 ) -> dict[str, Tensor]:
-    """The state of `network`, each entry from the tensors that it answers to.
+    """The state of `network`, from the tensors of a checkpoint.
 
     Parameters:
-        modules: our module -> theirs, and how it is stored.
-        exact: our entry -> origin, for what that rule does not cover.
-        ignored: entries of the checkpoint that inference has no use for.
+        modules: our module -> its name and style in the checkpoint.
+        exact: our entry -> origin, for entries outside of `modules`.
+        ignored: whether inference does not need an entry of the checkpoint.
 
     Raises:
-        WeightsError: an entry is missing, has another shape, or is one too many; the message names it.
+        WeightsError: an entry is missing, superfluous or of another shape; the message names it.
     """
     state: dict[str, Tensor] = {}
     used: set[str] = set()
@@ -94,17 +95,17 @@ def gather(
             continue
         try:
             tensor = origin.convert(*(source[n] for n in origin.names))
-        except (RuntimeError, IndexError):  # of a shape that cannot even be rearranged
+        except (RuntimeError, IndexError):  # a shape that the conversion does not admit
             tensor = torch.empty(0)
         if tensor.shape != slot.shape:
-            found = ", ".join(f"{n} {list(source[n].shape)}" for n in origin.names)
-            misshapen.append(f"{found} where {list(slot.shape)} is asked for")
+            shapes = ", ".join(f"{n} {list(source[n].shape)}" for n in origin.names)
+            misshapen.append(f"{shapes} instead of {list(slot.shape)}")
             continue
         state[name] = tensor.detach().to(torch.float32, copy=True).contiguous()
     extra = sorted(name for name in source if name not in used and not ignored(name))
     problems = [
-        f"{what} {some(names)}"
-        for what, names in (("it lacks", missing), ("it has shapes", misshapen), ("it has no use for", extra))
+        f"{problem} {some(names)}"
+        for problem, names in (("it lacks", missing), ("it has shapes", misshapen), ("it has unknown entries", extra))
         if names
     ]
     if problems:

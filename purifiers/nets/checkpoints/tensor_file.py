@@ -1,4 +1,4 @@
-"""Plain state dicts: what `torch.save` and safetensors write. Only tensors come out, whatever is inside."""
+"""Plain state dicts in files of `torch.save` and safetensors. Nothing but tensors is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from purifiers.nets.hub.cards import WeightsError
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises WeightsError where it is cut off or damaged."""
+    """The tensors of a safetensors file; raises WeightsError for a damaged file."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -27,23 +27,23 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     """The state dict in a file of `torch.save`, read with `weights_only=True`.
 
     Raises:
-        WeightsError: the file would run code (the message names what), is damaged, or holds something else.
+        WeightsError: the file would run code (the message names the function), is damaged, or holds other objects.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # what torch says of storages is no news to the reader
+        with warnings.catch_warnings(action="ignore"):  # deprecation of typed storages
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(refusal(path, error)) from error
-    except Exception as error:  # zip, I/O and index errors of damaged files are of many kinds
+    except Exception as error:  # damaged files raise many types of zip, I/O and index errors
         raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {first_line(error)})") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()) or not content:
-        found = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
-        raise WeightsError(f"it holds no plain state dict, but {found or 'nothing'}")
+        names = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
+        raise WeightsError(f"it holds no plain state dict, but {names or 'nothing'}")
     return {str(name): value for name, value in content.items()}
 
 
 def refusal(path: Path, error: Exception) -> str:
-    """Why torch would not unpickle a file."""
+    """The reason why torch does not unpickle a file."""
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (RuntimeError, ValueError, OSError, BadZipFile, pickle.UnpicklingError):

@@ -1,9 +1,9 @@
 """Weight files of this project: identity, checksum and record, read without torch and without the tensors.
 
-A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of everything besides the
-weights that decides the computation, and `sha256`, a checksum over that text, the table of tensors and their bytes. The
-JSON card beside the file is a record for people: how the network was trained. Files written before there were such
-entries have these facts in their card alone.
+A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of everything that
+decides the computation besides the weights, and `sha256`, a checksum over that text, the table of tensors and their
+bytes. The JSON card beside the file is a record for people: how the network was trained. Files written before there
+were such entries have these facts in their card alone.
 """
 
 from __future__ import annotations

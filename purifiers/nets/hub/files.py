@@ -24,22 +24,22 @@ NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": Song
 
 
 def build(card: Card) -> LevelledDenoiser:
-    """A denoiser with random weights, as a card describes it."""
+    """The denoiser of a card, with random weights; raises WeightsError for unknown classes."""
     refuse_unknown(card)
     return KINDS[card.kind](NETWORKS[card.network](**card.architecture), **card.denoiser)
 
 
 def refuse_unknown(card: Card) -> None:
-    for what, name, known in (("kind of network", card.kind, KINDS), ("network", card.network, NETWORKS)):
+    for term, name, known in (("kind of network", card.kind, KINDS), ("network", card.network, NETWORKS)):
         if name not in known:
-            raise WeightsError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+            raise WeightsError(f"unknown {term} {name!r}; known: {', '.join(known)}")
 
 
 def lay_out(card: Card) -> nn.Module:
-    """The network of a card without memory for its weights, for names and shapes.
+    """The network of a card on the meta device, for names and shapes of its state.
 
     Raises:
-        WeightsError: nothing can be built as the card says.
+        WeightsError: the arguments do not define a network.
     """
     refuse_unknown(card)
     try:
@@ -53,7 +53,7 @@ def assemble(card: Card, state: Mapping[str, Tensor]) -> LevelledDenoiser:
     """The denoiser of a card with these weights, in float32, without gradients.
 
     Raises:
-        WeightsError: the state is of another architecture; nothing is half-loaded.
+        WeightsError: the state has another architecture.
     """
     network = lay_out(card)
     try:

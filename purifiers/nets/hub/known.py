@@ -1,8 +1,8 @@
-"""The published networks that are known by name: where they are, what they are, where to put them by hand.
+"""Published networks with a name: kind, description and address.
 
-Sizes are estimates from the parameters (for planning; a download's own size decides). No checksum is made up here:
-the hub states the SHA-256 of its files, which a download is held to; OpenAI and NVIDIA state none, so that of a first
-download is recorded beside it and held to afterwards.
+Sizes are estimates from the number of parameters, for planning. Downloads from the hub are verified against the SHA-256
+in its metadata. OpenAI and NVIDIA publish no checksums: the SHA-256 of the first download is recorded beside the file,
+and the file is verified against it afterwards.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ OPENAI = "https://openaipublic.blob.core.windows.net"
 NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained"
 HUB = "https://huggingface.co"
 
-# What a checkpoint can be: how it is stored, and what its network computes.
+# Kinds of checkpoints: the format, and the function of the network.
 KINDS = {
-    "card": "a network of ours: safetensors beside a JSON card",
+    "card": "a network of this project: safetensors with metadata and a JSON card",
     "diffusers": "a diffusers repository: UNet2DModel with a DDPM, DDIM, EDM or consistency scheduler",
     "edm": "NVlabs/edm: SongUNet or DhariwalUNet under EDMPrecond",
     "iddpm": "eps-network of improved-diffusion or guided-diffusion",
@@ -32,11 +32,11 @@ class Known:
 
     Attributes:
         kind: a key of KINDS.
-        about: what it is, in a few words.
-        url: of the file; empty where it is a repository.
-        repository: on the Hugging Face hub, `organisation/name`; `revision` of it.
-        sha256: of the file, where its publisher states one.
-        megabytes: to download, estimated.
+        about: short description.
+        url: of the file; empty for a repository.
+        repository, revision: on the Hugging Face hub, `organisation/name`.
+        sha256: of the file, if published.
+        megabytes: estimated size of the download.
     """
 
     kind: str

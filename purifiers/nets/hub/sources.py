@@ -1,4 +1,4 @@
-"""What a preset may name as a network, and where it is on this machine. Reads no weights and needs no torch."""
+"""Names of networks in presets, and their files on this machine. Reads no tensors and needs no torch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from purifiers.nets.hub import cards
 from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.nets.hub.known import KINDS, NETWORKS, Known
 
-FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: where downloads go, instead of the user's cache
+FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: folder of downloads, instead of the user's cache
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
 DIGITS = 16  # of an identity
-PARTS = ("", "unet", "scheduler")  # folders of a repository that say what a network is
+PARTS = ("", "unet", "scheduler")  # folders of a repository that define its network
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network as it was named, and the file or folder that holds it.
+    """A network by name, and the file or folder that holds it.
 
     Attributes:
         name: without kind and label.
-        kind: what its content is to be taken for (a key of `known.KINDS`, or a word of one); None: what it is.
-        label: the class of calls that give none, of a class-conditional network: a number, or `mean`.
-        path: of the file or folder; where it is to be put, while it is not `present`.
-        known: where it can be had from, unless it is only here.
+        kind: a key of `known.KINDS`, or a word of one; None: as the content says.
+        label: default class of a class-conditional network: a number, or `mean`.
+        path: of the file or folder, also before its download (`present` is False then).
+        known: the published network to download; None for local files.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Source:
         return cards.has_facts(self.path) or self.path.with_suffix(".json").exists() or not beside.exists()
 
     def __str__(self) -> str:
-        """A name that finds the same network on this machine, whatever the working directory."""
+        """A name of the same network that does not depend on the working directory."""
         kind = f"{self.kind}:" if self.kind else ""
         return f"{kind}{self.path}" + (f"?label={self.label}" if self.label else "")
 
@@ -65,8 +65,8 @@ class Source:
             beside = self.path.parent / CONFIG
             return [self.path, *([beside] if beside.is_file() else [])]
         folders = [self.path / part for part in PARTS if (self.path / part).is_dir()]
-        found = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
-        return [file for file in found if file.suffix in (*WEIGHTS, ".json", "")]
+        files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+        return [file for file in files if file.suffix in (*WEIGHTS, ".json", "")]
 
     def identity(self) -> str:
         """16 hex digits that change with the weights and with everything else that decides the computation.
@@ -88,19 +88,19 @@ class Source:
 
 
 def networks_folder() -> Path:
-    """Where downloads go, and files that are put there by hand."""
-    given = os.environ.get(FOLDER)
-    return Path(given).absolute() if given else user_cache_path("purifybench", appauthor=False) / "networks"
+    """Folder of downloads and of files put there by hand."""
+    folder = os.environ.get(FOLDER)
+    return Path(folder).absolute() if folder else user_cache_path("purifybench", appauthor=False) / "networks"
 
 
 def find(text: str | Path) -> Source:
-    """The network that `[KIND:]NAME[?label=K]` names, whether or not it is here; downloads nothing.
+    """The network that `[KIND:]NAME[?label=K]` names, present or not; downloads nothing.
 
     NAME is a file, a folder, a bundled network (`mnist5k/edm`), a known one (`cd-lpips`) or a hub id, perhaps with a
     revision (`google/ddpm-cifar10-32@main`).
 
     Raises:
-        WeightsError: nothing of that name is known; the message has the nearest names.
+        WeightsError: the name is unknown; the message has the nearest names.
     """
     name, kind, label = parts_of(text)
     if Path(name).exists():
@@ -120,7 +120,7 @@ def find(text: str | Path) -> Source:
         raise cards.missing(name)
     close = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.5)
     raise WeightsError(
-        f"no network {name!r}: it is no file, no folder and no name that is known."
+        f"no network {name!r}: it is no file, no folder and no known name."
         + (f" Did you mean {close[0]!r}?" if close else "")
         + f" Known: {', '.join(NETWORKS)}; or a hub id, ORGANISATION/NAME"
     )
@@ -138,18 +138,18 @@ def parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
 
 
 def given_path(text: str) -> Path | None:
-    """The file or folder that a text names by its path; None where it is a name of another kind."""
+    """The file or folder whose path is in `text`; None for names of other kinds."""
     path = Path(parts_of(text)[0])
     return path if path.exists() else None
 
 
 def words() -> set[str]:
-    """The words of kinds, each of which narrows what a content can be: `jcm`, `consistency`."""
+    """The words of kinds, such as `jcm` and `consistency`; a word stands for all kinds that contain it."""
     return {word for kind in KINDS for word in kind.split("-")}
 
 
 def place(name: str, known: Known) -> Path:
-    """Where a known network is kept on this machine."""
+    """Path of a known network on this machine."""
     folder = networks_folder() / name.replace("/", "--")
     if known.repository:
         return folder
@@ -157,11 +157,11 @@ def place(name: str, known: Known) -> Path:
 
 
 def hub_cache(known: Known) -> Path | None:
-    """The folder of a repository that another program has fetched before, if it is whole."""
+    """The folder of a repository in the cache of the hub's library, if it is complete."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("unet/config.json", "config.json"):
-        found = try_to_load_from_cache(known.repository, file, revision=known.revision)
-        if isinstance(found, str) and any(Path(found).parent.glob("diffusion_pytorch_model.*")):
-            return Path(found).parents[file.count("/")]
+        config = try_to_load_from_cache(known.repository, file, revision=known.revision)
+        if isinstance(config, str) and any(Path(config).parent.glob("diffusion_pytorch_model.*")):
+            return Path(config).parents[file.count("/")]
     return None
