@@ -24,7 +24,8 @@ from bench.certify.sequential import Sequential
 from bench.engine.checks import PluginFault
 from bench.records import Block, Cell, Certificate, Cost, Counts, Task
 from bench.store.store import Store
-from bench.sweep.scheduler import CellProgress, Observer, Outcome, sweep
+from bench.sweep.bookkeeping import CellProgress
+from bench.sweep.scheduler import Observer, Outcome, sweep
 
 CLASSES = 3
 FREE = Cost(0, 0, 0, 0, 0, 0, "none")

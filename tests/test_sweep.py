@@ -25,8 +25,9 @@ from bench.store.run import export, read_run
 from bench.store.store import Store
 from bench.summary.summary import summarise
 from bench.sweep import preset
+from bench.sweep.bookkeeping import CellProgress
 from bench.sweep.plan import manifest, plan
-from bench.sweep.scheduler import CellProgress, Observer, sweep
+from bench.sweep.scheduler import Observer, sweep
 
 ROOT = Path(__file__).parent.parent
 

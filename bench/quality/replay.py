@@ -89,7 +89,7 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
     """
     made = plan(preset, device_type)
     pixels = run.manifest.get("pixels", {})  # absent in runs of earlier versions, whose votes are compared instead
-    if changed := [i for i in made.images if pixels.get(str(i), now := made.split.pixel_hash(i)) != now]:
+    if changed := [i for i in made.images if pixels.get(str(i), digest := made.split.pixel_hash(i)) != digest]:
         raise MetricsError(
             f"image {changed[0]} of {made.split.title} is not the image that {run.folder} counted: give the data of "
             "the run (--data), or certify it again with another --out"

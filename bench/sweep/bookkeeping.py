@@ -1,0 +1,109 @@
+"""The bookkeeping of one cell: counted blocks, blocks in flight, blocks to be made next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.certify.base import Certifier, Tally
+from bench.records import Block, Cell, Counts, Task
+
+AHEAD = 64  # blocks that are tried to fill the rest of a batch
+
+
+@dataclass
+class CellProgress:
+    """The state of one cell: counted blocks, blocks in flight, blocks that can be made next. Pure bookkeeping.
+
+    Votes are held only of images that are being worked on; those of all images would be millions.
+
+    Attributes:
+        labels: true class of every image that is certified.
+        counted: image -> stored tally.
+        tallies: of the images that are being worked on.
+        awaited: image -> number of requested blocks that are not counted yet.
+    """
+
+    cell: Cell
+    certifier: Certifier
+    labels: Mapping[int, int]
+    counted: Mapping[int, Tally]
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    unasked: deque[int] = field(default_factory=deque)
+    ready: deque[Block] = field(default_factory=deque)
+    awaited: dict[int, int] = field(default_factory=dict)
+    draws_ready: int = 0
+    flying: int = 0
+    decided: int = 0
+
+    @classmethod
+    def resume(
+        cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
+    ) -> CellProgress:
+        """Continue from stored counts; raises ValueError if the certifier cannot read them."""
+        progress, begun = cls(cell, certifier, labels, counted), set(counted)
+        for image, label in labels.items():
+            if image in begun and not certifier.missing(tally_of(image, label, counted)):
+                progress.decided += 1
+            else:
+                progress.unasked.append(image)
+        return progress
+
+    def fill(self, draws: int) -> int:
+        """Queue blocks until there are as many draws, if possible; returns the number of queued draws."""
+        while self.draws_ready < draws and self.unasked:
+            self.ask(self.unasked.popleft())
+        return self.draws_ready
+
+    def ask(self, image: int) -> bool:
+        """Queue the blocks that the certifier needs of an image; returns True if the image is decided."""
+        if image not in self.tallies:
+            self.tallies[image] = tally_of(image, self.labels[image], self.counted)
+        requests = self.certifier.missing(self.tallies[image])
+        for request in requests:
+            block = Block(self.cell.key, image, request.stage, request.first, request.draws)
+            self.ready.append(block)
+            self.draws_ready += block.draws
+        self.awaited[image] = len(requests)
+        if not requests:
+            del self.tallies[image], self.awaited[image]
+        return not requests
+
+    def take(self, draws: int) -> Task:
+        """Blocks for one batch of up to `draws` draws (one block at least), the first that fit."""
+        self.fill(draws)
+        taken: list[Block] = []
+        passed: list[Block] = []
+        total = 0
+        while self.ready and total < draws and len(passed) < AHEAD:
+            block = self.ready.popleft()
+            if taken and total + block.draws > draws:
+                passed.append(block)
+            else:
+                taken.append(block)
+                total += block.draws
+        self.ready.extendleft(reversed(passed))
+        self.flying += len(taken)
+        self.draws_ready -= total
+        return Task(self.cell, tuple(taken))
+
+    def give(self, counts: Sequence[Counts]) -> int:
+        """Add counts; returns the number of images that they decided.
+
+        The certifier is asked again once all requested blocks of an image are counted.
+        """
+        self.flying -= len(counts)
+        for c in counts:
+            getattr(self.tallies[c.block.image], c.block.stage)[c.block.first] = c.votes
+            self.awaited[c.block.image] -= 1
+        return sum(self.ask(image) for image in {c.block.image for c in counts} if not self.awaited[image])
+
+    @property
+    def done(self) -> bool:
+        return not self.ready and not self.flying and not self.unasked
+
+
+def tally_of(image: int, label: int, counted: Mapping[int, Tally]) -> Tally:
+    """The stored tally of an image, with its label; an empty one if nothing is stored."""
+    return replace(counted.get(image) or Tally({}, {}), image=image, label=label)
