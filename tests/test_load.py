@@ -50,7 +50,7 @@ def test_openais_networks_are_told_apart_by_content_and_flags(folder, flags, poi
 def test_a_kind_may_be_stated_by_the_configuration_or_by_the_caller(folder):
     state = foreign.openai_state(foreign.ADM_FLAGS, 2)
     path = folder(state, {"flags": foreign.ADM_FLAGS})
-    with pytest.raises(WeightsError, match=r"does not say.*cm-edm.*cm-consistency"):
+    with pytest.raises(WeightsError, match=r"is ambiguous.*cm-edm.*cm-consistency"):
         load(path)
     assert type(load(path, "cm-edm")) is type(load(path, "edm")) is type(load(f"edm:{path}")) is EDMDenoiser
     assert type(load(path, kind="consistency")) is ConsistencyFunction

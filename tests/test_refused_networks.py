@@ -31,8 +31,8 @@ SONG_DAMAGE = {
     "it lacks model.enc.8x8_conv.weight": lambda s: foreign.without(s, "model.enc.8x8_conv.weight"),
     "it lacks model.map_noise.freqs": lambda s: foreign.without(s, "model.map_noise.freqs"),
     "it lacks model.dec.4x4_in0.qkv.bias": lambda s: foreign.without(s, "model.dec.4x4_in0.qkv.bias"),
-    "it has no use for enc.8x8_extra.weight": lambda s: {**s, "model.enc.8x8_extra.weight": torch.ones(2)},
-    r"enc.8x8_conv.weight \[8, 3, 5, 5\] where \[8, 3, 3, 3\]": lambda s: {
+    "it has unknown entries enc.8x8_extra.weight": lambda s: {**s, "model.enc.8x8_extra.weight": torch.ones(2)},
+    r"enc.8x8_conv.weight \[8, 3, 5, 5\] instead of \[8, 3, 3, 3\]": lambda s: {
         **s,
         "model.enc.8x8_conv.weight": torch.ones(8, 3, 5, 5),
     },
@@ -61,7 +61,7 @@ def test_an_openai_state_with_a_missing_entry_is_refused_by_its_name(folder, nam
 def test_an_openai_state_with_an_extra_entry_is_refused_by_its_name(folder):
     flags = {**foreign.ADM_FLAGS, "weight_schedule": "uniform"}
     state = {**foreign.openai_state(flags, 2), "input_blocks.0.0.scale": torch.ones(1)}
-    with pytest.raises(WeightsError, match=r"no use for input_blocks\.0\.0\.scale"):
+    with pytest.raises(WeightsError, match=r"unknown entries input_blocks\.0\.0\.scale"):
         load(folder(state, {"flags": flags}))
 
 
@@ -95,13 +95,13 @@ def test_arguments_that_are_not_supported_are_refused_by_name(folder, change, na
 def test_a_flag_on_which_the_repositories_disagree_must_be_given(folder):
     flags = {**foreign.ADM_FLAGS, **foreign.without(foreign.CHAIN, "rescale_timesteps")}
     path = folder(foreign.openai_state(flags, 1), {"flags": flags})
-    with pytest.raises(WeightsError, match="do not say rescale_timesteps"):
+    with pytest.raises(WeightsError, match="lack rescale_timesteps"):
         load(path)
 
 
 def test_arguments_of_another_family_are_refused(folder):
     path = folder(foreign.song_state(), {"flags": foreign.FLAGS})
-    with pytest.raises(WeightsError, match=r"another architecture: config\.json has flags.*want constructor_kwargs"):
+    with pytest.raises(WeightsError, match=r"another architecture: config\.json has flags.*need constructor_kwargs"):
         load(path)
 
 
@@ -170,8 +170,8 @@ def test_a_flax_file_that_is_no_network_is_refused_with_the_reason(tmp_path, tre
 JCM_DAMAGE = {
     "it lacks Conv_0/kernel": lambda p: foreign.without(p, "Conv_0/kernel"),
     "it lacks GaussianFourierProjection_0/W": lambda p: foreign.without(p, "GaussianFourierProjection_0/W"),
-    "it has no use for Conv_9/kernel": lambda p: {**p, "Conv_9/kernel": np.ones((3, 3, 8, 8), np.float32)},
-    r"Conv_0/kernel \[5, 5, 3, 8\] where \[8, 3, 3, 3\]": lambda p: {
+    "it has unknown entries Conv_9/kernel": lambda p: {**p, "Conv_9/kernel": np.ones((3, 3, 8, 8), np.float32)},
+    r"Conv_0/kernel \[5, 5, 3, 8\] instead of \[8, 3, 3, 3\]": lambda p: {
         **p,
         "Conv_0/kernel": np.ones((5, 5, 3, 8), np.float32),
     },

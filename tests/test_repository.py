@@ -164,7 +164,7 @@ def edit(path, **fields):
         ("unet/config.json", {"class_embed_type": "identity"}, "class_embed_type 'identity'"),
         ("unet/config.json", {"block_out_channels": [16, 16]}, "of another architecture"),
         ("unet/config.json", {"layers_per_block": 2}, "it lacks "),
-        ("unet/config.json", {"add_attention": False}, "it has no use for mid_block"),
+        ("unet/config.json", {"add_attention": False}, "it has unknown entries mid_block"),
         ("unet/config.json", {"down_block_types": ["Nonsense", "DownBlock2D"]}, "no network can be built"),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_checkpoint_that_holds_more_than_tensors_is_refused_and_nothing_is_run
     ("change", "said"),
     [
         (lambda s: s.pop("layer2.0.bn2.weight"), r"lacks layer2\.0\.bn2\.weight"),
-        (lambda s: s.update({"head.weight": torch.zeros(1)}), r"besides head\.weight"),
+        (lambda s: s.update({"head.weight": torch.zeros(1)}), r"also has head\.weight"),
         (lambda s: s.pop("linear.weight"), r"lacks linear\.weight"),
         (lambda s: s.update({"layer3.0.conv2.weight": torch.zeros(64, 64, 1, 1)}), "size mismatch"),
     ],

@@ -134,7 +134,7 @@ def test_a_pickle_that_refers_outside_of_itself_is_refused(tmp_path):
     path = tmp_path / "network.pkl"
     with path.open("wb") as file:
         Refers(file).dump({"ema": 1j})
-    with pytest.raises(WeightsError, match="outside of itself"):
+    with pytest.raises(WeightsError, match="outside of the file"):
         load(path)
 
 

@@ -108,9 +108,9 @@ def load(
     source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"
 ) -> LevelledDenoiser:
     """As `purifiers.nets.load`."""
-    place = locate(source, kind)
-    _, denoiser = read(place)
-    denoiser.label = label_number(place.label if label is None else str(label), denoiser.classes)
+    resolved = locate(source, kind)
+    _, denoiser = read(resolved)
+    denoiser.label = label_number(resolved.label if label is None else str(label), denoiser.classes)
     return denoiser.to(device)
 
 
@@ -119,34 +119,34 @@ def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Pa
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} must end in .safetensors")
-    place = locate(source, kind)
-    card, denoiser = read(place)
-    origin = {"name": place.name, "sha256": {file.name: fingerprint(file) for file in place.files()}}
+    resolved = locate(source, kind)
+    card, denoiser = read(resolved)
+    origin = {"name": resolved.name, "sha256": {file.name: fingerprint(file) for file in resolved.files()}}
     return save(path, denoiser.network, replace(card, training={"converted from": origin}), precision=torch.float32)
 
 
 def locate(source: str | Path, kind: str | None) -> Source:
     """The source of a network, downloaded if it is absent; raises WeightsError for an unknown kind."""
-    place = obtain(source)
+    resolved = obtain(source)
     if kind is not None and kind not in KINDS and kind not in words():
         kinds = "; ".join(f"{name}: {about}" for name, about in KINDS.items())
         raise WeightsError(f"unknown kind {kind!r}. Known: {kinds}")
-    return replace(place, kind=kind or place.kind)
+    return replace(resolved, kind=kind or resolved.kind)
 
 
-def read(place: Source) -> tuple[Card, LevelledDenoiser]:
+def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
     """A network and its description; raises WeightsError that names the file."""
     try:
-        if place.path.is_dir() and not repository.is_one(place.path):
-            place = replace(place, path=only_weights(place.path))
-        if place.is_card:
-            return files.read(place.path)
-        checkpoint = read_published(place.path, place.kind)
+        if resolved.path.is_dir() and not repository.is_one(resolved.path):
+            resolved = replace(resolved, path=only_weights(resolved.path))
+        if resolved.is_card:
+            return files.read(resolved.path)
+        checkpoint = read_published(resolved.path, resolved.kind)
         return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
     except WeightsError as error:
-        if str(place.path) in str(error):
+        if str(resolved.path) in str(error):
             raise
-        raise WeightsError(f"{place.path} cannot be loaded: {error}") from error
+        raise WeightsError(f"{resolved.path} cannot be loaded: {error}") from error
 
 
 def read_published(path: Path, kind: str | None) -> Checkpoint:
