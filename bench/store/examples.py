@@ -1,4 +1,4 @@
-"""A few images as each cell leaves them, kept beside a run (`examples.npz`) so that the grid can be drawn from it."""
+"""Example images of each cell, noisy and purified, stored beside a run (`examples.npz`) for the image grid."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Panel:
-    """The example images as one cell leaves them.
+    """The example images of one cell.
 
     Attributes:
         cell: label of the cell (`Cell.label`).
         sigma: standard deviation of the noise, in [0,1] pixel units.
-        noisy, purified: before and after the purifier, uint8 `[M,C,H,W]` (values clipped to what a picture can show).
+        noisy, purified: before and after the purifier, uint8 `[M,C,H,W]` (clipped to [0,1] first).
         predicted: class that the classifier gives each purified image, `[M]`.
     """
 
@@ -34,7 +34,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Examples:
-    """Example images and what the cells of a run make of them.
+    """The clean example images of a run and one panel for each cell.
 
     Attributes:
         images: indices in the test split, `[M]`.
@@ -62,26 +62,28 @@ class Examples:
         check("labels", self.labels, (count,), np.integer)
         within("labels", self.labels, len(self.classes))
         for panel in self.panels:
-            where = f"{panel.cell} at sigma = {panel.sigma:g}"
-            check(f"noisy of {where}", panel.noisy, self.clean.shape, np.uint8)
-            check(f"purified of {where}", panel.purified, self.clean.shape, np.uint8)
-            check(f"predicted of {where}", panel.predicted, (count,), np.integer)
-            within(f"predicted of {where}", panel.predicted, len(self.classes))
+            place = f"{panel.cell} at sigma = {panel.sigma:g}"
+            check(f"noisy of {place}", panel.noisy, self.clean.shape, np.uint8)
+            check(f"purified of {place}", panel.purified, self.clean.shape, np.uint8)
+            check(f"predicted of {place}", panel.predicted, (count,), np.integer)
+            within(f"predicted of {place}", panel.predicted, len(self.classes))
 
 
 def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
+    """Raise ValueError for an array of another shape or type."""
     if array.shape != shape or not np.issubdtype(array.dtype, kind):
         wanted = f"{list(shape)} of {kind.__name__}"
         raise ValueError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
 
 
 def within(name: str, array: np.ndarray, classes: int) -> None:
+    """Raise ValueError for a class outside of 0 to `classes - 1`."""
     if array.size and (array.min() < 0 or array.max() >= classes):
         raise ValueError(f"{name}: {array.min()} to {array.max()} is outside the {classes} classes")
 
 
 def write_examples(folder: Path, examples: Examples) -> Path:
-    """Write `examples.npz` into a folder, in one go: a reader never meets half a file."""
+    """Write `examples.npz` under another name first, so that no reader sees half a file."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         "format": np.array(FORMAT),
@@ -101,7 +103,7 @@ def write_examples(folder: Path, examples: Examples) -> Path:
 
 
 def read_examples(folder: Path) -> Examples | None:
-    """Read `examples.npz` of a folder; None where there is none.
+    """Read `examples.npz` of a folder; None if there is none.
 
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
@@ -125,7 +127,7 @@ def read_examples(folder: Path) -> Examples | None:
                     for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
                 ),
             )
-    except Exception as error:  # a damaged archive fails in numpy, zipfile or zlib, each with errors of its own
+    except Exception as error:  # numpy, zipfile and zlib raise errors of many kinds
         raise ValueError(
             f"{path} cannot be read: {error}. Delete it to plot without examples, or let the run make it again"
         ) from error

@@ -1,6 +1,6 @@
-"""Published logs on the same axes: per-image certificates in the format of locuslab/smoothing.
+"""Import published logs of per-image certificates in the format of locuslab/smoothing.
 
-Such a log holds radii, not counts: it is stored beside a run as `published.csv`, never among its counts.
+A log holds radii and no counts, so it is stored beside a run, in `published.csv`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from bench.certify.bounds import largest_radius
 from bench.errors import PurifyBenchError
@@ -18,23 +18,28 @@ from bench.names import nearest
 from bench.store.database import StoreError
 from bench.store.run import PUBLISHED, read_published
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
 
 
 class PublishedError(PurifyBenchError):
-    """A log is not what it should be; the message names the file, the row and the remedy."""
+    """A log is refused; the message names the file, the row and the remedy."""
 
 
 def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
-    """Read a log; returns rows (image, label, predicted, radius, correct) and what was repaired.
+    """Read a log; returns rows (image, label, predicted, radius, correct) and a sentence for each repair.
 
     Raises:
         PublishedError: a column is missing, a row contradicts itself, or a radius is larger than `n` draws at level
             `alpha` can certify.
     """
+    import pandas as pd
+
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the header
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # for rows longer than the header
             table = pd.read_csv(path, sep=r"\s+", engine="python", index_col=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
         raise PublishedError(f"{path} cannot be read as a table ({error})") from error
@@ -68,16 +73,17 @@ def rounding(radius: float) -> float:
 
 
 def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
+    """Raise PublishedError for labels, classes and radii that contradict each other or the bound of `n` draws."""
     largest = largest_radius(n, alpha, sigma)
     abstained = table["predict"] == -1
-    for wrong, what in (
+    for wrong, problem in (
         (table["label"] < 0, "the label is negative"),
         (table["predict"] < -1, "the predicted class is negative (-1 is abstained)"),
         (table["radius"] < 0, "the radius is negative"),
         (abstained & (table["radius"] > 0), "an abstained image has a radius"),
     ):
         if wrong.any():
-            raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {what}; mend the log")
+            raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {problem}; correct the log")
     top = float(table["radius"].max())
     if top > largest + rounding(top):
         fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + rounding(top)]
@@ -89,9 +95,9 @@ def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: fl
 
 
 def check_correct(path: Path, table: pd.DataFrame) -> list[str]:
-    """Compare `correct` with `predict == label`; logs that keep a running count or share are understood.
+    """Compare the column `correct` with `predict == label`; a running count or share of correct images is accepted.
 
-    Returns what was repaired; raises PublishedError where the column is neither.
+    Returns a sentence for a repair; raises PublishedError for any other column.
     """
     truth = (table["predict"] == table["label"]).to_numpy(float)
     correct = table["correct"].to_numpy(float)
@@ -106,16 +112,18 @@ def check_correct(path: Path, table: pd.DataFrame) -> list[str]:
     row = int(np.flatnonzero(correct != truth)[0])
     raise PublishedError(
         f"{path}, row {row + 2}: correct is {correct[row]:g}, predict {table['predict'].iloc[row]} and label "
-        f"{table['label'].iloc[row]}, and the column is no running count or share either; mend the log"
+        f"{table['label'].iloc[row]}, and the column is no running count or share either; correct the log"
     )
 
 
 def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | None, n: int, alpha: float) -> list[str]:
-    """Store a log in a run's folder; returns what was repaired.
+    """Store a log in a run's folder; returns a sentence for each repair.
 
     Raises:
         PublishedError: the log is refused, the folder holds another log of this name and sigma, or cannot be written.
     """
+    import pandas as pd
+
     if not name.strip():
         raise PublishedError("the name is empty; give the --name that tables and plots are to show")
     rows, repaired = read_log(path, sigma, n, alpha)

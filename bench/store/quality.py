@@ -1,4 +1,4 @@
-"""What was measured of the quality of purification, kept beside a run (`metrics.json`) for whoever reads it."""
+"""Metrics of the quality of purification, stored beside a run (`metrics.json`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 class Kind(NamedTuple):
-    """A metric: how a table heads it, its name, what it is, and its unit (empty: none)."""
+    """A metric: its table heading, its name, its description, and its unit (empty if it has none)."""
 
     head: str
     title: str
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
 
 PIXELS = "pixels in [0, 1]"
-KINDS = {  # lower is better, in all of them
+KINDS = {  # lower is better for every metric
     "perceptual": Kind("perceptual", "perceptual distance", "Perceptual distance of the purified to the clean image"),
     "l2": Kind("L2", "L2 distance", "L2 distance of the purified to the clean image", PIXELS),
     "transport": Kind("transport", "transport cost", "Optimal-transport cost, purified to clean set", PIXELS),
@@ -35,7 +35,7 @@ KINDS = {  # lower is better, in all of them
 
 @dataclass(frozen=True)
 class Network:
-    """What judged: its name, and a hash of its weights (empty where there are none)."""
+    """The model or feature extractor of a metric: its name, and a hash of its weights (empty if it has none)."""
 
     name: str
     hash: str = ""
@@ -43,7 +43,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Value:
-    """A figure and its 95 % interval (bootstrap over images; None for metrics of whole sets, which have none)."""
+    """A figure and its 95 % bootstrap interval over images; None for metrics of whole sets, which have no interval."""
 
     value: float
     low: float | None = None
@@ -52,14 +52,16 @@ class Value:
 
 @dataclass(frozen=True)
 class Measured:
-    """One cell of a run.
+    """The metrics of one cell.
 
     Attributes:
-        cell: its key in the run; code: the key that the code has now, by which the figures were made.
-        label, sigma: of it.
-        recounted: draws that were counted again where the keys differ; moved: votes of them that came out differently.
-        trained_on: metrics that its network was trained to lower, so that they flatter it.
-        values: by metric, those that could be measured.
+        cell: key of the cell in the run.
+        code: key of the cell under the code that made the figures.
+        label, sigma: of the cell.
+        recounted: draws that were counted again because the keys differ.
+        moved: votes among the recounted draws that changed.
+        trained_on: metrics that the cell's network was trained to lower, which are biased in its favour.
+        values: metric -> value, for the metrics that could be measured.
     """
 
     cell: str
@@ -77,11 +79,11 @@ class Metrics:
     """The metrics of a run.
 
     Attributes:
-        images, draws: how many images of the run, and how many estimation draws of each (the first ones).
-        networks: by metric, what judged.
-        missing: by metric, why it could not be measured.
-        made: versions, device and precision.
-        cells: those that were measured.
+        images, draws: number of images, and of estimation draws of each, the first ones of the run.
+        networks: metric -> model or feature extractor.
+        missing: metric -> the reason why it could not be measured.
+        made: versions, device and precision of the measurement.
+        cells: the measured cells.
     """
 
     images: int
@@ -93,24 +95,24 @@ class Metrics:
 
     @property
     def looked_at(self) -> str:
-        """On what they were measured, in words."""
+        """The sample of the measurement, in words."""
         each = "one draw" if self.draws == 1 else f"{self.draws} draws"
         return f"{self.images:,} images, {each} of noise each, of those that were certified"
 
     def same_draws(self, other: Metrics) -> bool:
-        """Whether both look at the same draws, so that their figures stand side by side."""
+        """Whether both use the same draws, so that their figures are comparable."""
         return (self.images, self.draws) == (other.images, other.draws)
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> Path:
-    """Write `metrics.json` into a folder, in one go: a reader never meets half a file."""
+    """Write `metrics.json` under another name first, so that no reader sees half a file."""
     path, draft = folder / FILE, folder / f".{FILE}.partial"
     draft.write_text(json.dumps({"format": FORMAT, **asdict(metrics)}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return draft.replace(path)
 
 
 def read_metrics(folder: Path) -> Metrics | None:
-    """Read `metrics.json` of a folder; None where there is none.
+    """Read `metrics.json` of a folder; None if there is none.
 
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
@@ -120,23 +122,23 @@ def read_metrics(folder: Path) -> Metrics | None:
         return None
     try:
         record = json.loads(path.read_text("utf-8"))
-        if (found := record.pop("format")) != FORMAT:
-            raise ValueError(f"its format is {found}, this version reads {FORMAT}")
+        if (version := record.pop("format")) != FORMAT:
+            raise ValueError(f"its format is {version}, this version reads {FORMAT}")
         record["networks"] = {name: Network(**network) for name, network in record["networks"].items()}
         record["cells"] = tuple(measured(cell) for cell in record["cells"])
         if unknown := {*record["networks"], *(name for c in record["cells"] for name in c.values)} - set(KINDS):
-            raise ValueError(f"it holds metrics that are not known: {', '.join(sorted(unknown))}")
+            raise ValueError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
         return Metrics(**record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Delete it, and `bench metrics` makes it again") from error
 
 
 def metrics_of(folders: Mapping[str, Path]) -> dict[str, Metrics]:
-    """The metrics of those folders (by name) that have some; raises ValueError as `read_metrics`."""
-    return {name: found for name, folder in folders.items() if (found := read_metrics(folder)) is not None}
+    """Name -> metrics, for the folders that have metrics; raises ValueError as `read_metrics`."""
+    return {name: metrics for name, folder in folders.items() if (metrics := read_metrics(folder)) is not None}
 
 
 def measured(record: dict[str, Any]) -> Measured:
-    """A cell as it was written."""
+    """A cell from its JSON record."""
     values = {name: Value(**value) for name, value in record["values"].items()}
     return Measured(**{**record, "trained_on": tuple(record["trained_on"]), "values": values})
