@@ -1,4 +1,4 @@
-"""What changed of one purifier at one sigma between two runs, tested image by image, and of the fronts. Pure."""
+"""The change of one purifier at one sigma between two runs, tested image by image, and of the fronts. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from bench.summary.fronts import SCALES, hypervolume
-from bench.summary.names import short_names
 from bench.summary.pairs import certified, certifiers_of
 from bench.summary.statistics import (
     CONFIDENCE,
@@ -32,7 +31,7 @@ class Change:
     """A purifier at a sigma, in both runs, on the images that both have certified.
 
     Attributes:
-        label, name, sigma: of it; label and short name are those of the second run.
+        name, purifier, parameters, sigma: of the second run's row.
         radius: at which certified accuracy is read.
         images: in common.
         differing: images whose certified radius is not the same.
@@ -40,13 +39,14 @@ class Change:
         accuracy_change: second minus first; Newcombe's interval, McNemar's exact p.
         accuracy_p: that p, corrected by Holm over all tests of the comparison.
         acr: the first and the second run's average certified radius.
-        acr_change, acr_p: likewise (paired bootstrap); None where certifiers differ, whose ACRs do not compare.
+        acr_change, acr_p: of the ACR (paired bootstrap); None if certifiers differ, because ACRs do not compare then.
         nfe, ms: the first and the second run's, per purified image.
         complete: both runs have all the images that they were asked for.
     """
 
-    label: str
     name: str
+    purifier: str
+    parameters: str
     sigma: float
     radius: float
     images: int
@@ -87,7 +87,7 @@ class VolumeChange:
 
 
 def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Change, np.ndarray | None]:
-    """The change of one pair, its ACR not tested yet, and what each image gained (None where certifiers differ)."""
+    """The change of one pair, its ACR not tested yet, and the gain of each image (None if certifiers differ)."""
     a, b = pair
     images, radii = certified(summary, pd.DataFrame([a, b]))
     at = default_radius(summary, pair) if radius is None else radius
@@ -96,8 +96,9 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
     acr = gained.mean(axis=0) if len(images) else np.full(2, np.nan)
     change = accuracy_difference(hits[:, 1], hits[:, 0])
     made = Change(
-        label=b["label"],
-        name=short_names(summary.table)[b["label"]],
+        name=b["name"],
+        purifier=b["purifier"],
+        parameters=b["parameters"],
         sigma=float(b["sigma"]),
         radius=at,
         images=len(images),
@@ -116,12 +117,12 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
 
 
 def tested(changes: Sequence[tuple[Change, np.ndarray | None]]) -> list[Change]:
-    """The changes with their ACRs tested; pairs of as many images are resampled together, which takes no longer."""
-    found: dict[int, Difference] = {}
+    """The changes with their ACRs tested; pairs with equally many images are resampled together, which is faster."""
+    differences: dict[int, Difference] = {}
     for images in {len(gained) for _, gained in changes if gained is not None}:
-        mine = {i: gained for i, (_, gained) in enumerate(changes) if gained is not None and len(gained) == images}
-        found |= dict(zip(mine, mean_differences(np.stack(list(mine.values()), axis=1)), strict=True))
-    return [replace(change, acr_change=found.get(i)) for i, (change, _) in enumerate(changes)]
+        group = {i: gained for i, (_, gained) in enumerate(changes) if gained is not None and len(gained) == images}
+        differences |= dict(zip(group, mean_differences(np.stack(list(group.values()), axis=1)), strict=True))
+    return [replace(change, acr_change=differences.get(i)) for i, (change, _) in enumerate(changes)]
 
 
 def default_radius(summary: Summary, pair: Pair) -> float:

@@ -1,19 +1,24 @@
-"""Two runs of the same purifiers, image by image: what changed between them, and is it more than chance? Pure."""
+"""Two runs of the same purifiers, image by image: the changes between them, tested against chance. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
-from bench.summary.names import short_names
-from bench.summary.pairs import cell_of, data_sets, facts, listed, number_of, with_names
+from bench.records import Cell
+from bench.summary.format import listed, number_of
+from bench.summary.notes import BIASED
+from bench.summary.pairs import cell_of, data_sets, identities_compare, identity, settings
 from bench.summary.summary import Summary
 
 UNKNOWN = "not recorded"
-NOISE = ("seed of the noise", "code of the noise")
+RECORDED_DIFFERENTLY = (
+    "identities were recorded in different ways (an earlier version of purifybench), so code and weights are not "
+    "compared"
+)
 
 
 class CompareError(ValueError):
@@ -26,17 +31,18 @@ class Comparison:
 
     Attributes:
         first, second: the runs' names.
-        same_noise: every pair saw the same draws of noise: the same seed, and the same code that makes them.
-        differs: what decided the counts and is not the same in both, in words.
+        same_noise: all pairs saw the same draws of noise: the same seed, and the same code that makes them; None if the
+            seed is the same and the code cannot be compared.
+        differs: settings, code and weights that decide the counts and are not the same in both, in words.
         changes: a row for each purifier and sigma that both runs have.
         only_first, only_second: rows without a counterpart.
-        volume: None where no rows are complete in both runs, or their certifiers differ.
-        notes: what else a reader must know.
+        volume: None if no rows are complete in both runs, or their certifiers differ.
+        notes: further warnings for a reader.
     """
 
     first: str
     second: str
-    same_noise: bool
+    same_noise: bool | None
     differs: tuple[str, ...]
     changes: tuple[Change, ...]
     only_first: tuple[str, ...]
@@ -46,7 +52,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What changed, in a sentence."""
+        """The result of the comparison, in a sentence."""
         rows = number_of(len(self.changes), "row")
         if not self.changes:
             return "There is nothing to compare: no row is certified in both runs."
@@ -63,19 +69,19 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
 
     Parameters:
         first, second: names of its runs.
-        radius: at which certified accuracy is read; without it, for each sigma, that of the summary's radii which lies
-            nearest to half of it and within reach of the draws.
+        radius: at which certified accuracy is read; without it, for each sigma, the radius of the summary that is
+            nearest to half of sigma and that the draws can certify.
 
     Raises:
-        CompareError: nothing in the two runs belongs together, or they have no images in common.
+        CompareError: the runs have no purifier and sigma, or no images, in common.
     """
-    table = with_names(summary)
+    table = summary.table
     if table.empty:
         raise CompareError("nothing is certified yet in these runs; make them with `bench run`")
     runs = [table[table["run"] == name] for name in (first, second)]
     pairs = list(partners(*runs))
     if not pairs:
-        has = [listed(dict.fromkeys(f"{r['label']} at σ = {r['sigma']:g}" for _, r in run.iterrows())) for run in runs]
+        has = [listed(dict.fromkeys(f"{r['name']} at σ = {r['sigma']:g}" for _, r in run.iterrows())) for run in runs]
         raise CompareError(
             f"{first} and {second} have no purifier and σ in common: the first has {has[0] or 'nothing'}, the second "
             f"{has[1] or 'nothing'}"
@@ -89,7 +95,7 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
     return Comparison(
         first=first,
         second=second,
-        same_noise=all(agree(summary, pair, NOISE) for pair in pairs),
+        same_noise=same_noise(summary, pairs),
         differs=tuple(differences(summary, pairs)),
         changes=tuple(changes),
         only_first=alone(runs[0], [a for a, _ in pairs]),
@@ -100,78 +106,105 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
 
 
 def partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
-    """Rows that belong together: of one label and sigma; else the only ones left of a purifier's name and sigma.
+    """Pairs of rows with the same purifier, parameters and sigma; then the only ones left of a purifier and sigma.
 
-    The latter are those whose parameters were changed, or to which the second version has added one.
+    The latter have parameters that were changed, or that the second version has added.
     """
     left, right = ({row["cell"]: row for _, row in run.iterrows()} for run in (first, second))
-    for columns in (["label", "sigma", "source"], ["purifier", "sigma", "source"]):
+    for columns in (["purifier", "parameters", "sigma", "source"], ["purifier", "sigma", "source"]):
         groups: dict[tuple, list[list[str]]] = {}
         for side, rows in enumerate((left, right)):
             for cell, row in rows.items():
                 groups.setdefault(tuple(row[columns]), [[], []])[side].append(cell)
-        for mine, others in groups.values():
-            if len(mine) == len(others) == 1:
-                yield left.pop(mine[0]), right.pop(others[0])
+        for before, after in groups.values():
+            if len(before) == len(after) == 1:
+                yield left.pop(before[0]), right.pop(after[0])
 
 
-def cell_facts(summary: Summary, row: pd.Series) -> dict[str, str]:
-    """All that decided the figures of a row, by what a person calls it."""
-    cell = cell_of(summary, row)
-    device = {} if pd.isna(row.get("device")) else {"device (times do not compare)": row["device"]}
-    return {**(facts(cell) if cell else {}), "certifier": row["rule"], **device}
+def both_cells(summary: Summary, pair: Pair) -> tuple[Cell, Cell] | None:
+    """The cells of a pair; None for published logs."""
+    a, b = (cell_of(summary, row) for row in pair)
+    return None if a is None or b is None else (a, b)
 
 
-def agree(summary: Summary, pair: Pair, names: Sequence[str]) -> bool:
-    """Whether both rows are known to have these facts in common."""
-    a, b = (cell_facts(summary, row) for row in pair)
-    return all(name in a and a.get(name) == b.get(name) for name in names)
+def same_noise(summary: Summary, pairs: Sequence[Pair]) -> bool | None:
+    """See `Comparison.same_noise`; False if the code of the noise is not recorded."""
+    known = True
+    for pair in pairs:
+        cells = both_cells(summary, pair)
+        if cells is None or cells[0].seed != cells[1].seed:
+            return False
+        if not identities_compare(cells):
+            known = False
+            continue
+        a, b = ({k: v for k, v in identity(cell).items() if "the noise" in k} for cell in cells)
+        if not a or a != b:
+            return False
+    return True if known else None
 
 
 def differences(summary: Summary, pairs: Sequence[Pair]) -> list[str]:
-    """What is not the same in all pairs: both values (of code and weights: that they differ), and of which purifiers.
+    """The facts that are not the same in all pairs: both values (hashes: that they differ), and of which purifiers.
 
-    Where no purifiers are named, it is all of them.
+    Without names of purifiers, all of them are meant.
     """
-    found: dict[tuple[str, str], list[str]] = {}
-    names = short_names(summary.table)
+    lines: dict[str, list[str]] = {}
     for pair in pairs:
-        a, b = (cell_facts(summary, row) for row in pair)
-        for fact in dict.fromkeys([*a, *b]):
-            values = a.get(fact, UNKNOWN), b.get(fact, UNKNOWN)
-            if values[0] != values[1]:
-                hashed = ("code" in fact or "weights" in fact) and UNKNOWN not in values
-                how = "differs" if hashed else " → ".join(values)
-                found.setdefault((fact, how), []).append(names[pair[1]["label"]])
-    return [
-        f"{fact}: {how}" + ("" if len(whose) == len(pairs) else f" (of {listed(dict.fromkeys(whose))})")
-        for (fact, how), whose in found.items()
-    ]
+        for line in pair_differences(summary, pair):
+            lines.setdefault(line, []).append(pair[1]["name"])
+    whole = {line for line, names in lines.items() if len(names) == len(pairs)} | {RECORDED_DIFFERENTLY}
+    return [line if line in whole else f"{line} (of {listed(dict.fromkeys(names))})" for line, names in lines.items()]
+
+
+def pair_differences(summary: Summary, pair: Pair) -> Iterator[str]:
+    """The facts that decided the figures of both rows of a pair and are not the same, a line each."""
+    if (cells := both_cells(summary, pair)) is not None:
+        yield from unequal(cells, settings)
+        if identities_compare(cells):
+            yield from unequal(cells, identity, hashed=True)
+        else:
+            yield RECORDED_DIFFERENTLY
+    for column, fact in (("rule", "certifier"), ("device", "device (times do not compare)")):
+        a, b = (row[column] for row in pair)
+        if a != b and not (pd.isna(a) and pd.isna(b)):
+            yield f"{fact}: {' → '.join(UNKNOWN if pd.isna(value) else value for value in (a, b))}"
+
+
+def unequal(
+    cells: tuple[Cell, Cell], facts_of: Callable[[Cell], dict[str, str]], hashed: bool = False
+) -> Iterator[str]:
+    """The facts that two cells do not share, as `fact: before → after`; of two hashes, only that they differ."""
+    a, b = (facts_of(cell) for cell in cells)
+    for fact in dict.fromkeys([*a, *b]):
+        values = a.get(fact, UNKNOWN), b.get(fact, UNKNOWN)
+        if values[0] != values[1]:
+            hashes = hashed and UNKNOWN not in values and not fact.startswith("version")
+            yield f"{fact}: {'differs' if hashes else ' → '.join(values)}"
 
 
 def alone(run: pd.DataFrame, paired: Sequence[pd.Series]) -> tuple[str, ...]:
-    """The rows without a counterpart, a purifier each: `sde(steps=3) at σ = 0.5 and 1`."""
-    known = {row["cell"] for row in paired}
-    rest = run[[cell not in known for cell in run["cell"]]]
+    """The rows without a counterpart, a text for each purifier: `sde 3 at σ = 0.5 and 1`."""
+    cells = {row["cell"] for row in paired}
+    rest = run[[cell not in cells for cell in run["cell"]]]
     return tuple(
-        f"{label} at σ = {listed(f'{sigma:g}' for sigma in mine['sigma'])}"
-        for label, mine in rest.groupby("label", sort=False)
+        f"{name} at σ = {listed(f'{sigma:g}' for sigma in rows['sigma'])}"
+        for name, rows in rest.groupby("name", sort=False)
     )
 
 
 def remarks(pairs: Sequence[Pair]) -> list[str]:
-    """What a reader must know of pairs that are not whole."""
-    said = []
+    """Warnings of rows that failed or are incomplete, and of certifiers that differ."""
+    lines = []
     for side, which in enumerate(("first", "second")):
         rows = [pair[side] for pair in pairs]
         failed = [row["name"] for row in rows if not pd.isna(row["error"])]
         partial = [row for row in rows if pd.isna(row["error"]) and not row["complete"]]
         if failed:
-            said.append(f"failed in the {which} run: {listed(dict.fromkeys(failed))}")
+            lines.append(f"failed in the {which} run: {listed(dict.fromkeys(failed))}")
         if partial:
-            biased = any(str(row["rule"]).startswith("sequential") for row in partial)
-            easy = "; a sequential rule decides easy images first, so these figures are biased" if biased else ""
-            said.append(f"incomplete in the {which} run: {listed(dict.fromkeys(row['name'] for row in partial))}{easy}")
+            biased = f"; {BIASED}" if any(row["sequential"] for row in partial) else ""
+            names = listed(dict.fromkeys(row["name"] for row in partial))
+            lines.append(f"incomplete in the {which} run: {names}{biased}")
     if any(pair[0]["rule"] != pair[1]["rule"] for pair in pairs):
-        said.append("certifiers differ: ACRs do not compare, and a change of accuracy may be the certifier's")
-    return said
+        lines.append("certifiers differ: ACRs do not compare, and a change of accuracy may be the certifier's")
+    return lines

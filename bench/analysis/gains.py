@@ -1,49 +1,45 @@
-"""How much each purifier gains over a baseline, image by image. Pure."""
+"""The gain of each purifier over a baseline, image by image. Pure."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from bench.summary.names import rows_called
 from bench.summary.pairs import certified
 from bench.summary.statistics import accuracy_difference, holm, mean_differences
 from bench.summary.summary import Summary
 
-COLUMNS = ("run", "sigma", "label", "images", "gain", "gain_low", "gain_high", "p", "p_holm")
+COLUMNS = (
+    *("run", "cell", "name", "purifier", "parameters", "sigma"),
+    *("images", "gain", "gain_low", "gain_high", "p", "p_holm"),
+)
 
 
 def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -> pd.DataFrame:
-    """How much more each row certifies than a baseline at its sigma, on the same images and noise.
+    """The gain of each row over a baseline at its sigma, on the same images and noise.
 
     Without a radius, of average certified radius (paired bootstrap over images); with one, of certified accuracy there,
-    as a share (Newcombe's interval, McNemar's exact test), left out where neither row's draws can reach it.
-    Rows are compared within their run; those of a run without the baseline are left out, and so are unfinished ones: a
-    sequential certifier decides the easy images first.
+    as a share (Newcombe's interval, McNemar's exact test), left out if neither row's draws can certify it.
+    Rows are compared within their run. Runs without the baseline are left out, and so are incomplete rows: a sequential
+    certifier decides the easy images first.
 
-    Columns: run, sigma, label, images (in common), gain, gain_low, gain_high (95 %), p (of no gain), p_holm (the same,
-    corrected for all rows of this table).
+    Columns: run, cell, name, purifier, parameters, sigma, images (in common), gain, gain_low, gain_high (95 %), p (of
+    no gain), p_holm (the same, corrected for all rows of this table).
 
     Parameters:
-        baseline: a purifier's label, or its name where that is enough.
+        baseline: a purifier's display name, its label or its plugin's name.
         radius: L2, in [0,1] pixel units.
 
     Raises:
-        ValueError: no row is called that; the message lists the rows.
+        ValueError: no purifier, or several, have this name; the message lists them.
     """
-    table = summary.table
-    named = table[(table["label"] == baseline) | (table["purifier"] == baseline)]
-    if named.empty:
-        raise ValueError(
-            f"no purifier {baseline!r} in these runs; there are: {', '.join(dict.fromkeys(table['label']))}"
-        )
-    if named["label"].nunique() > 1:
-        raise ValueError(f"{baseline!r} could be any of: {', '.join(dict.fromkeys(named['label']))}; give one of them")
-    table, named = (part[part["images"] >= part["wanted"]] for part in (table, named))
+    baselines = rows_called(summary.table, baseline)
+    baselines, table = (part[part["complete"]] for part in (baselines, summary.table))
     rows = []
     for _, row in table.iterrows():
-        base = named[
-            (named["sigma"] == row["sigma"]) & (named["run"] == row["run"]) & (named["source"] == row["source"])
-        ]
+        same = (baselines[["run", "sigma", "source"]] == row[["run", "sigma", "source"]]).all(axis=1)
+        base = baselines[same]
         if base.empty or row["cell"] in set(base["cell"]):
             continue
         pair = pd.DataFrame([row, base.iloc[0]])
@@ -52,10 +48,10 @@ def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -
             continue
         if radius is None:
             won = np.maximum(radii, 0.0)
-            (found,) = mean_differences(won[:, :1] - won[:, 1:])
+            (difference,) = mean_differences(won[:, :1] - won[:, 1:])
         else:
-            found = accuracy_difference(*(radii >= radius).T)
-        gain = (found.images, found.effect, found.low, found.high, found.p)
-        rows.append((row["run"], row["sigma"], row["label"], *gain))
+            difference = accuracy_difference(*(radii >= radius).T)
+        figures = (difference.images, difference.effect, difference.low, difference.high, difference.p)
+        rows.append((*row[list(COLUMNS[:6])], *figures))
     adjusted = holm([row[-1] for row in rows])
     return pd.DataFrame([(*row, p) for row, p in zip(rows, adjusted, strict=True)], columns=list(COLUMNS))

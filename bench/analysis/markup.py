@@ -1,4 +1,4 @@
-"""Tables as Markdown and as LaTeX (booktabs). Whatever a name contains, it is shown and never obeyed."""
+"""Tables as Markdown and as LaTeX (booktabs). Names are escaped, whatever they contain."""
 
 from __future__ import annotations
 

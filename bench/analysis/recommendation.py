@@ -1,4 +1,4 @@
-"""Which purifier to use: a summary, a radius and a budget in, a recommendation out. Pure.
+"""Recommend a purifier from a summary, for a radius and a budget. Pure.
 
 Candidates are pairs of a purifier and a sigma. The one that certifies the most images is chosen; McNemar's exact test,
 corrected by Holm over all candidates, says whether the images can tell it from those of other purifiers.
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from bench.analysis.shortlist import left_out, shortlist
 from bench.analysis.standings import Option, Standing, rank
 from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
-from bench.summary.pairs import number_of, with_names
+from bench.summary.format import number_of
+from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, images_needed
 from bench.summary.summary import Summary
 
@@ -24,20 +25,20 @@ LEVEL = 1 - CONFIDENCE
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to use, and how sure that is.
+    """The purifier to use, and how sure that is.
 
     Attributes:
         radius: L2, in [0,1] pixel units.
         budget: in words.
-        chosen: what certifies the most images; None where nothing can be recommended, and `verdict` says why.
-        runner_up: the best candidate of another purifier (of another sigma, where there is one purifier only).
+        chosen: certifies the most images; None if nothing can be recommended: `verdict` says why.
+        runner_up: the best candidate of another purifier (of another sigma, if there is one purifier only).
         probability: that the chosen purifier, at whichever sigma, is the best of the candidates: its share of
             resamples of the images (paired bootstrap). None without rivals and with too few images.
-        clear: the images tell the chosen one from every candidate of another purifier, or there is none.
-        more_images: about how many more would tell it from the closest, if the truth is what was seen; None where it is
-            clear, and where no difference was seen.
+        clear: every candidate of another purifier is significantly worse than the chosen one, or there is none.
+        more_images: estimated number of further images that would separate it from the closest, if the observed shares
+            are the true ones; None if it is clear already, and if no difference was observed.
         verdict: one or two sentences.
-        notes: what else a reader must know.
+        notes: further warnings for a reader.
         standings: all candidates, the best first.
     """
 
@@ -56,10 +57,14 @@ class Recommendation:
 def recommend(
     summary: Summary, radius: float, max_nfe: float | None = None, max_ms: float | None = None
 ) -> Recommendation:
-    """Which purifier, at this radius and for this budget.
+    """The purifier to use at a radius and for a budget.
 
-    Candidates are the rows with counts of all their images, whose draws can certify the radius, and whose cost is
-    within the budget. Costs are per purified image, that is per draw of noise.
+    Candidates are the complete rows with counts, if their draws can certify the radius and their cost is within the
+    budget.
+
+    Parameters:
+        radius: L2, in [0,1] pixel units.
+        max_nfe, max_ms: network evaluations and milliseconds per purified image, that is per draw of noise.
 
     Raises:
         ValueError: the radius or a budget is negative or not finite.
@@ -69,7 +74,7 @@ def recommend(
             raise ValueError(f"the {name} must be a number of at least 0, got {value:g}")
     budgets = {"nfe": max_nfe, "ms_purify": max_ms}
     budget, cost = budget_words(max_nfe, max_ms), "nfe" if max_ms is None else "ms_purify"
-    table = with_names(summary)
+    table = named(summary)
     rows, why = shortlist(summary, table, radius, {name: most for name, most in budgets.items() if most is not None})
     notes = left_out(table, radius, several=bool(why))
     if why:
@@ -80,20 +85,20 @@ def recommend(
     if not top.option.accuracy:
         why = f"Not a single image is certified at radius {radius:g} (by {number_of(len(rows), 'candidate')})."
         return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), standings)
-    kin = rows[rows["name"] == top.name]
-    chosen = kin[kin["sigma"] == top.option.sigma].iloc[0]
-    notes = [*chosen_on_test(summary, kin, radius), *near_the_end(summary, chosen, radius), *notes]
+    at_sigmas = rows[rows["series"] == top.name]
+    chosen = at_sigmas[at_sigmas["sigma"] == top.option.sigma].iloc[0]
+    notes = [*chosen_on_test(summary, at_sigmas, radius), *near_the_end(summary, chosen, radius), *notes]
     of_others = [s for s in others if s.name != top.name]
     rivals = of_others or list(others)
     alike = [s for s in rivals if s.p is None or s.p > LEVEL]
-    mine = [s for s in standings if s.name == top.name] if of_others else [top]
+    same = [s for s in standings if s.name == top.name] if of_others else [top]
     more = more_images(alike)
     return Recommendation(
         radius=radius,
         budget=budget,
         chosen=top.option,
         runner_up=rivals[0].option if rivals else None,
-        probability=math.fsum(s.best for s in mine if s.best is not None) if rivals and top.best is not None else None,
+        probability=math.fsum(s.best for s in same if s.best is not None) if rivals and top.best is not None else None,
         clear=not alike,
         more_images=more,
         verdict=verdict(radius, top, rivals, alike, cost, more),
@@ -103,7 +108,7 @@ def recommend(
 
 
 def more_images(alike: Sequence[Standing]) -> int | None:
-    """Images, beyond those at hand, that would tell the chosen one from the closest of its likes; two digits."""
+    """See `Recommendation.more_images`; rounded up to two digits."""
     if not alike or alike[0].behind is None:
         return None
     closest = alike[0].behind

@@ -1,4 +1,4 @@
-"""Which rows of a summary are candidates at a radius and for a budget; and where none is, why not. Pure."""
+"""The candidates of a recommendation: rows that certify a radius within a budget; if there are none, why. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import replace
 import pandas as pd
 
 from bench.certify.fixed import FixedN
-from bench.summary.pairs import data_sets, listed, number_of
+from bench.summary.format import listed, number_of
+from bench.summary.notes import BIASED
+from bench.summary.pairs import data_sets
 from bench.summary.summary import COUNTED, Summary
 
 MOST_DRAWS = 10**9
@@ -21,11 +23,11 @@ Stage = tuple[Callable[[pd.DataFrame], pd.Series], Callable[[pd.DataFrame], str]
 def shortlist(
     summary: Summary, table: pd.DataFrame, radius: float, budgets: Mapping[str, float]
 ) -> tuple[pd.DataFrame, str]:
-    """The candidates; where there is none, why not and what would help.
+    """The candidates, and an empty text; if there are none, the reason and the remedy.
 
     Parameters:
-        table: of `bench.summary.pairs.with_names`.
-        budgets: the most that a purified image may cost, by column of the table.
+        table: of `bench.summary.rows.named`.
+        budgets: the highest cost of a purified image, by column of the table.
     """
     if table.empty:
         return table, "Nothing is certified yet: `bench run` certifies."
@@ -50,28 +52,29 @@ def shortlist(
 def why_incomplete(rows: pd.DataFrame) -> str:
     failed = int(rows["error"].notna().sum())
     if failed == len(rows):
-        names = listed(dict.fromkeys(rows["name"]))
+        names = listed(dict.fromkeys(rows["series"]))
         return f"Everything failed ({names}): mend what the errors in `bench summary --json` say, and run it again."
     return f"No row has all of its images yet ({failed} of {len(rows)} failed): the same `bench run` command continues."
 
 
 def why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str:
-    """How far the draws reach, and how many draws, or which radii, would reach further."""
-    said = f"Nothing reaches radius {radius:g}: the largest that these draws can certify is {rows['largest'].max():.3g}"
+    """The largest radius of the draws, and the number of draws, or the radii, that would reach further."""
+    reach = (
+        f"Nothing reaches radius {radius:g}: the largest that these draws can certify is {rows['largest'].max():.3g}"
+    )
     certifiers = [summary.certifiers.get(key) for key in zip(rows["run"], rows["cell"], strict=True)]
     draws = [(draws_needed(c, radius), c) for c in certifiers if isinstance(c, FixedN)]
     if not draws:
-        sequential = any(str(rule).startswith("sequential") for rule in rows["rule"])
-        asked = " A sequential rule certifies no radii but those that it was asked for (--radii)." if sequential else ""
-        return f"{said}.{asked}"
+        grid = " A sequential rule certifies only the radii of its grid (--radii)." if rows["sequential"].any() else ""
+        return f"{reach}.{grid}"
     needed, fixed = min(draws, key=lambda pair: (pair[0], -pair[1].sigma))
     if math.isfinite(needed):
-        return f"{said}. At σ = {fixed.sigma:g}, --n {needed:.0f} could reach it (now --n {fixed.n})."
-    return f"{said}, and no number of draws at these σ would do: take a larger one."
+        return f"{reach}. At σ = {fixed.sigma:g}, --n {needed:.0f} could reach it (now --n {fixed.n})."
+    return f"{reach}, and no number of draws at these σ would do: take a larger one."
 
 
 def draws_needed(certifier: FixedN, radius: float) -> float:
-    """The fewest estimation draws that could certify a radius, if all of them hit; infinity beyond a billion."""
+    """The fewest estimation draws that certify a radius if all of them hit; infinity beyond a billion."""
 
     def reaches(n: int) -> bool:
         return replace(certifier, n=n).largest >= radius
@@ -88,12 +91,12 @@ def draws_needed(certifier: FixedN, radius: float) -> float:
 
 
 def within(column: str, most: float, radius: float) -> Stage:
-    """The stage that keeps what costs no more than `most`."""
+    """The stage that keeps rows with a cost of at most `most`."""
 
     def why(rows: pd.DataFrame) -> str:
         cheapest = rows.sort_values(column).iloc[0]
         return (
-            f"Nothing that reaches radius {radius:g} is within the budget: the cheapest is {cheapest['name']} at "
+            f"Nothing that reaches radius {radius:g} is within the budget: the cheapest is {cheapest['series']} at "
             f"σ = {cheapest['sigma']:g}, for {cheapest[column]:.3g} {UNITS[column]}."
         )
 
@@ -101,24 +104,23 @@ def within(column: str, most: float, radius: float) -> Stage:
 
 
 def left_out(table: pd.DataFrame, radius: float, several: bool) -> list[str]:
-    """Which rows are no candidates although a reader may look for them.
+    """Rows that are no candidates although a reader may look for them, as at most one note.
 
     Parameters:
-        several: only where there is more than one cause; a single one is in the verdict already.
+        several: give a note only if there are several causes; the verdict names a single one.
     """
     if table.empty:
         return []
     counted = table[table["source"] == COUNTED]
     failed, partial = counted[counted["error"].notna()], counted[counted["error"].isna() & ~counted["complete"]]
     short = counted[counted["complete"] & (counted["largest"] < radius)]
-    biased = partial["rule"].str.startswith("sequential").any()
-    easy = ", and biased: a sequential rule decides easy images first" if biased else ""
+    biased = f" [{BIASED}]" if partial["sequential"].any() else ""
     causes = (
-        (len(failed), f"failed ({listed(dict.fromkeys(failed['name']))})"),
-        (len(partial), f"incomplete{easy} ({listed(dict.fromkeys(partial['name']))})"),
+        (len(failed), f"failed ({listed(dict.fromkeys(failed['series']))})"),
+        (len(partial), f"incomplete ({listed(dict.fromkeys(partial['series']))}){biased}"),
         (len(short), f"with draws that cannot certify radius {radius:g}"),
         (len(table) - len(counted), "imported, without measured cost"),
     )
-    said = [f"{count} {cause}" for count, cause in causes if count]
-    words = f"not among the candidates, of {number_of(len(table), 'row')}: {'; '.join(said)}"
-    return [words] if len(said) > several else []
+    parts = [f"{count} {cause}" for count, cause in causes if count]
+    words = f"not among the candidates, of {number_of(len(table), 'row')}: {'; '.join(parts)}"
+    return [words] if len(parts) > several else []

@@ -1,4 +1,4 @@
-"""Candidates at a radius, ranked, each with what tells it from the first. Pure."""
+"""Candidates at a radius, ranked, each compared with the first one. Pure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from bench.summary.summary import Summary
 
 @dataclass(frozen=True)
 class Option:
-    """A purifier at a sigma, at the radius that was asked for.
+    """A purifier at a sigma, read at one radius.
 
     Attributes:
-        label: the purifier and its parameters, with its run where several runs have it.
+        name: display name, with its run if several runs have the purifier.
+        purifier, parameters: the plugin's name, and its parameters as text.
         sigma: of the smoothing noise, in [0,1] pixel units.
         accuracy, low, high: certified accuracy over all of its images, and its 95 % interval (Wilson).
         nfe: network evaluations per purified image.
         ms: milliseconds per purified image.
-        images: how many.
+        images: their number.
     """
 
-    label: str
+    name: str
+    purifier: str
+    parameters: str
     sigma: float
     accuracy: float
     low: float
@@ -43,30 +46,32 @@ class Standing:
 
     Attributes:
         option: the candidate.
-        name: its short name, as in tables and pictures.
         behind: the first one's certified accuracy minus its own, on the images that all candidates share, with
-            Newcombe's interval and McNemar's exact p; None for the first one, and where no images are shared.
+            Newcombe's interval and McNemar's exact p; None for the first one, and if no images are shared.
         p: that p, corrected by Holm over all candidates.
         best, on_front: share of resamples (bootstrap over images) in which it certifies the most, and in which nothing
             as cheap certifies more; None with too few images.
     """
 
     option: Option
-    name: str
     behind: Difference | None
     p: float | None
     best: float | None
     on_front: float | None
 
+    @property
+    def name(self) -> str:
+        return self.option.name
+
 
 def option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
-    """A row of `bench.summary.pairs.with_names` as an option, over all of its own images."""
+    """A row of `bench.summary.rows.named` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
-    run = f" · {row['run']}" if row["shared"] else ""
     costs = float(row["nfe"]), float(row["ms_purify"])
     low, high = wilson_interval(hits, images)
-    return Option(row["label"] + run, float(row["sigma"]), hits / images, low, high, *costs, images)
+    names = row["series"], row["purifier"], row["parameters"]
+    return Option(*names, float(row["sigma"]), hits / images, low, high, *costs, images)
 
 
 def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tuple[Standing, ...]:
@@ -74,7 +79,7 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
 
     Parameters:
         rows: the candidates, at least one.
-        cost: the column that `on_front` means.
+        cost: the column of the costs of `on_front`.
     """
     shared, radii = certified(summary, rows)
     hits = radii >= radius
@@ -88,10 +93,7 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     means = resampled_shares(hits) if enough else None
     best = None if means is None else best_shares(means)
     on_front = None if means is None else front_shares(list(rows[cost]), means)
-    return tuple(
-        Standing(options[i], rows["name"].iloc[i], behind.get(i), corrected.get(i), at(best, i), at(on_front, i))
-        for i in order
-    )
+    return tuple(Standing(options[i], behind.get(i), corrected.get(i), at(best, i), at(on_front, i)) for i in order)
 
 
 TIES = ("nfe", "ms_purify", "sigma")

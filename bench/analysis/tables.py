@@ -1,4 +1,4 @@
-"""Summaries -> tables in the paper's layout: rows purifiers, columns radii; what is best, and what may be. Pure.
+"""Summaries -> tables for a paper: rows purifiers, columns radii, the best marked, and those close to it. Pure.
 
 Significance is judged on the images that the complete rows share: McNemar's exact test against the best of the column,
 paired bootstrap for the ACR, both corrected by Holm within the column.
@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.summary.pairs import certified, certifiers_of, data_sets, listed, number_of, with_names
+from bench.summary.cells import accuracy_columns
+from bench.summary.format import images_text, listed
+from bench.summary.pairs import certified, certifiers_of, data_sets
+from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
 from bench.summary.summary import COUNTED, Summary
 
@@ -25,10 +28,10 @@ EPSILON = "ε = "
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a place of a table.
+    """A cell of a table.
 
     Attributes:
-        text: as it is to be read, not yet escaped.
+        text: not yet escaped.
         best: the highest of its column.
         close: not the highest, but not significantly lower.
     """
@@ -47,7 +50,7 @@ class PaperTable:
 
     Attributes:
         name: of its file, without an ending.
-        caption: what it shows.
+        caption: its content, in a sentence.
         head: titles of the columns.
         rows: a name, then an entry for each other column.
         notes: below it, a sentence each.
@@ -61,7 +64,7 @@ class PaperTable:
 
 
 def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[PaperTable]:
-    """A table for each sigma, and where there are several, two for the envelope over them.
+    """A table for each sigma, and for several sigmas two of the envelope over them.
 
     `envelope` reads the best sigma of each purifier and radius, chosen on the test set; `envelope-split-half` chooses
     it on one half of the images and reads it on the other.
@@ -70,18 +73,18 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
         sigmas: those to take, instead of all.
 
     Raises:
-        ValueError: a sigma is asked for that the summary has not; the message lists them.
+        ValueError: the summary does not have one of `sigmas`; the message lists those it has.
     """
-    table = with_names(summary)
-    known = sorted(table["sigma"].unique()) if len(table) else []
+    table = named(summary)
+    known = sorted(table["sigma"].unique())
     for sigma in sigmas or ():
         if not any(math.isclose(sigma, k) for k in known):
             has = listed((f"{k:g}" for k in known), 20) or "none"
             raise ValueError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
     chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
-    mine = table[table["sigma"].isin(chosen)] if len(table) else table
-    several = [envelope(summary, mine), envelope_split_half(summary, mine)] if len(chosen) > 1 else []
-    return [of_sigma(summary, mine[mine["sigma"] == sigma], sigma) for sigma in chosen] + several
+    rows = table[table["sigma"].isin(chosen)]
+    several = [envelope(summary, rows), envelope_split_half(summary, rows)] if len(chosen) > 1 else []
+    return [of_sigma(summary, rows[rows["sigma"] == sigma], sigma) for sigma in chosen] + several
 
 
 def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
@@ -91,9 +94,9 @@ def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     samples = dict(zip(whole.index, radii.T, strict=True)) if len(shared) else {}
     columns = []
     for radius in summary.radii:
-        values = {key: share(row, radius) for key, row in rows.iterrows() if row["images"] and row["largest"] >= radius}
+        values = dict(rows[accuracy_columns(radius)[0]].dropna())
         columns.append(marked(values, {key: r >= radius for key, r in samples.items() if key in values}))
-    values = {key: row["acr"] for key, row in rows.iterrows() if row["images"]}
+    values = dict(rows["acr"].dropna())
     alike = rows["rule"].nunique() == 1
     columns.append(marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
     return PaperTable(
@@ -101,7 +104,7 @@ def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
         f"Certified accuracy (%) at radius ε, σ = {sigma:g}.",
         ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii), "ACR"),
         tuple(
-            (Entry(row_name(row)), Entry(nfe_words([row["nfe"]])), *(column.get(key, NONE) for column in columns))
+            (Entry(row["name"]), Entry(nfe_words([row["nfe"]])), *(column.get(key, NONE) for column in columns))
             for key, row in rows.iterrows()
         ),
         (*readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
@@ -114,8 +117,8 @@ def envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
     for radius in summary.radii:
         reach = candidates(rows, radius)
         best = {
-            name: max((row for _, row in mine.iterrows()), key=lambda row: (share(row, radius), -row["sigma"]))
-            for name, mine in reach.groupby("name", sort=False)
+            name: max((row for _, row in group.iterrows()), key=lambda row: (share(row, radius), -row["sigma"]))
+            for name, group in reach.groupby("series", sort=False)
         }
         values = {name: share(row, radius) for name, row in best.items()}
         shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
@@ -133,12 +136,12 @@ def envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
 
 
 def envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
-    """The same, read on images that had no part in choosing the sigma."""
+    """The envelope, read on images that had no part in choosing the sigma."""
     columns = []
     for radius in summary.radii:
         fair = {}
-        for name, mine in candidates(rows, radius).groupby("name", sort=False):
-            shared, radii = certified(summary, mine)
+        for name, group in candidates(rows, radius).groupby("series", sort=False):
+            shared, radii = certified(summary, group)
             if len(shared) > 1:
                 fair[name] = Entry(PERCENT.format(100 * split_half((radii >= radius).astype(float))[0]))
         columns.append(fair)
@@ -166,8 +169,8 @@ def over_sigmas(
         caption,
         ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)),
         tuple(
-            (Entry(purifier), Entry(nfe_words(mine["nfe"])), *(column.get(purifier, NONE) for column in columns))
-            for purifier, mine in rows.groupby("name", sort=False)
+            (Entry(purifier), Entry(nfe_words(group["nfe"])), *(column.get(purifier, NONE) for column in columns))
+            for purifier, group in rows.groupby("series", sort=False)
         ),
         (*notes, *readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
     )
@@ -175,11 +178,11 @@ def over_sigmas(
 
 def candidates(rows: pd.DataFrame, radius: float) -> pd.DataFrame:
     """Complete rows with counts whose draws can certify the radius."""
-    return rows[rows["complete"] & (rows["source"] == COUNTED) & (rows["largest"] >= radius)]
+    return rows[rows["complete"] & (rows["source"] == COUNTED) & rows[accuracy_columns(radius)[0]].notna()]
 
 
 def share(row: pd.Series, radius: float) -> float:
-    return float(row[f"acc@{radius:g}"])
+    return float(row[accuracy_columns(radius)[0]])
 
 
 def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form: str | None = None) -> dict[Any, Entry]:
@@ -187,7 +190,7 @@ def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form:
 
     Parameters:
         values: by row.
-        samples: by row, what each shared image contributes: whether it is certified, or its radius.
+        samples: by row, the contribution of each shared image: whether it is certified, or its radius.
         form: of the figures; percent without one.
     """
     texts = {key: form.format(v) if form else PERCENT.format(100 * v) for key, v in values.items()}
@@ -205,17 +208,6 @@ def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form:
     return {key: Entry(text, key in best, p.get(key, 0.0) > LEVEL) for key, text in texts.items()}
 
 
-def row_name(row: pd.Series) -> str:
-    """The purifier, with what a reader must know of its row."""
-    if row["source"] != COUNTED:
-        return f"{row['name']} (published)"
-    if not row["complete"]:
-        return f"{row['name']} " + (
-            f"({row['images']:.0f} of {row['wanted']:.0f} images)" if pd.isna(row["error"]) else "(failed)"
-        )
-    return row["name"]
-
-
 def nfe_words(values: Iterable[float]) -> str:
     """One number, or the range of an adaptive solver over several sigmas."""
     words = list(dict.fromkeys(f"{value:.3g}" for value in sorted(values) if not math.isnan(value)))
@@ -223,9 +215,8 @@ def nfe_words(values: Iterable[float]) -> str:
 
 
 def readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[str, ...]:
-    """How the figures were measured and marked, and what is missing."""
-    counts = sorted({int(images) for images in rows["images"] if images})
-    span = f"{counts[0]} to {counts[-1]} images" if len(set(counts)) > 1 else number_of(sum(counts[:1]), "image")
+    """Notes below a table: how the figures were measured and marked, and what is missing."""
+    span = images_text(int(images) for images in rows["images"] if images)
     facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
     how = (
         "Bold: the highest of its column. †: not significantly lower on the same images (McNemar's exact test, paired "

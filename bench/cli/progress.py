@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records import Cell, Counts
-from bench.summary.names import short_names
+from bench.summary.format import percent
+from bench.summary.names import display_names
+from bench.summary.rows import named
 from bench.summary.summary import COUNTED, Summary
 from bench.sweep.scheduler import Observer
 
@@ -23,7 +25,7 @@ class ProgressDisplay(Observer):
 
     def __init__(self, console: Console, cells: Sequence[Cell], images: int):
         self.console, self.cells, self.images = console, len(cells), images
-        self.names = short_names(pd.DataFrame({"label": [cell.label for cell in cells]}))
+        self.names = display_names(cells, {})
         self.ended = 0
         self.samples: dict[str, int] = {}
         self.busy: dict[str, float] = {}
@@ -78,7 +80,7 @@ class ProgressDisplay(Observer):
 
 def results_table(summary: Summary) -> Table:
     """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
-    rules = () if summary.table.empty else summary.table["rule"].drop_duplicates()
+    rules = summary.table["rule"].drop_duplicates()
     table = Table(
         title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
         caption=Text("\n".join([*(f"by {rule}" for rule in rules), *summary.notes])),
@@ -91,11 +93,10 @@ def results_table(summary: Summary) -> Table:
         table.add_column(f"≥{radius:g}", justify="right")
     for name in ("ACR", "abst.", "NFE", "ms", "images"):
         table.add_column(name, justify="right")
-    names = short_names(summary.table)
-    for sigma, rows in () if summary.table.empty else summary.table.groupby("sigma", sort=True):
+    for sigma, rows in named(summary).groupby("sigma", sort=True):
         table.add_section()
         for _, row in rows.iterrows():
-            table.add_row(f"{sigma:g}", escape(names[row["label"]]), *cells_of(row, summary.radii))
+            table.add_row(f"{sigma:g}", escape(row["series"]), *cells_of(row, summary.radii))
     return table
 
 
@@ -103,7 +104,7 @@ def cells_of(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """One row's figures as text; a radius beyond what its draws could certify is left blank."""
     if not row["images"]:
         return ["" for _ in radii] + ["", "", "", "", "0" if pd.isna(row["error"]) else "failed"]
-    at = [f"{100 * row[f'acc@{r:g}']:.1f}" if r <= row["largest"] else "" for r in radii]
+    at = ["" if pd.isna(share := row[f"acc@{r:g}"]) else f"{100 * share:.1f}" for r in radii]
     ms = f"{row['ms_purify']:.2f}" if row["source"] == COUNTED else ""
-    nfe = "" if pd.isna(row.get("nfe")) else f"{row['nfe']:.3g}"
-    return [*at, f"{row['acr']:.3f}", f"{row['abstained']:.1%}", nfe, ms, f"{row['images']:.0f}"]
+    nfe = "" if pd.isna(row["nfe"]) else f"{row['nfe']:.3g}"
+    return [*at, f"{row['acr']:.3f}", percent(row["abstained"]), nfe, ms, f"{row['images']:.0f}"]

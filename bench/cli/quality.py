@@ -44,6 +44,7 @@ def metrics(
     from bench.store.database import StoreError
     from bench.store.quality import KINDS, Metrics, read_metrics, write_metrics
     from bench.store.run import MANIFEST, read_run
+    from bench.summary.names import display_names
     from bench.sweep.plan import PlanError
     from bench.sweep.run import start
 
@@ -81,5 +82,5 @@ def metrics(
     finally:
         executor.close()
     assert record is not None
-    console.print(metrics_table(record))
+    console.print(metrics_table(record, display_names(found.cells.values(), found.manifest.get("families", {}))))
     say(f"metrics in {run / 'metrics.json'}; `bench report {run}` shows them against certified accuracy")

@@ -1,13 +1,13 @@
-"""What a person sees in the terminal of the quality of purification."""
+"""Terminal table of the quality of purification."""
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
+
 from rich.table import Table
 from rich.text import Text
 
 from bench.store.quality import KINDS, Metrics, Value
-from bench.summary.names import short_names
 
 READING = (
     "lower is better; intervals: 95 %, bootstrap over images (metrics of whole sets have none); *: a network of this "
@@ -15,9 +15,12 @@ READING = (
 )
 
 
-def metrics_table(metrics: Metrics) -> Table:
-    """A row for each cell, a column for each metric."""
-    names = short_names(pd.DataFrame({"label": [cell.label for cell in metrics.cells]}))
+def metrics_table(metrics: Metrics, names: Mapping[str, str]) -> Table:
+    """A row for each cell, a column for each metric.
+
+    Parameters:
+        names: display name by label of the cells.
+    """
     shown = [name for name in KINDS if any(name in cell.values for cell in metrics.cells)]
     table = Table(
         title=Text(f"Distance of purified to clean images: {metrics.images} images, {metrics.draws} of their draws"),
@@ -35,7 +38,7 @@ def metrics_table(metrics: Metrics) -> Table:
 
 
 def words(value: Value | None) -> str:
-    """`0.301 [0.29, 0.312]`; a dash for what was not measured."""
+    """`0.301 [0.29, 0.312]`; a dash if it was not measured."""
     if value is None:
         return "–"
     ends = "" if value.low is None or value.high is None else f" [{value.low:.3g}, {value.high:.3g}]"

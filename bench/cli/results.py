@@ -13,10 +13,14 @@ from rich.console import Console
 
 from bench.cli.shell import REFERENCE, RUNS, app, console, refuse, say
 
+Alpha = Annotated[
+    float | None,
+    typer.Option(help="Read the counts at this probability of error, instead of the run's (rules of fixed N only)."),
+]
 UNWRITTEN = "the pictures cannot be written ({error}); give `bench plot` another --out"
 
 
-def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
+def draw(runs: list[Path], folder: Path, formats: str | None = None, alpha: float | None = None) -> None:
     """Draw the pictures of some runs into a folder and name them."""
     from bench import plots
     from bench.store import run as results
@@ -27,7 +31,7 @@ def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
     try:
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
         read = [results.read_run(run) for run in runs]
-        summary, metrics = summarise(read), metrics_of(dict(zip(run_names(read), runs, strict=True)))
+        summary, metrics = summarise(read, alpha=alpha), metrics_of(dict(zip(run_names(read), runs, strict=True)))
         examples = next((e for e in map(read_examples, runs) if e is not None), None)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
@@ -37,15 +41,17 @@ def draw(runs: list[Path], folder: Path, formats: str | None = None) -> None:
         raise refuse(UNWRITTEN.format(error=error)) from error
 
 
-def draw_gains(runs: list[Path], folder: Path, formats: str | None, against: str, radius: float | None) -> None:
-    """Draw what each purifier of some runs gains over one of them, and name the files."""
+def draw_gains(
+    runs: list[Path], folder: Path, formats: str | None, against: str, radius: float | None, alpha: float | None = None
+) -> None:
+    """Draw the gains of all purifiers of some runs over one of them, and name the files."""
     from bench import plots
     from bench.store import run as results
     from bench.summary.summary import summarise
 
     try:
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
-        summary = summarise([results.read_run(run) for run in runs])
+        summary = summarise([results.read_run(run) for run in runs], alpha=alpha)
         name_pictures(plots.draw_gains(summary, against, radius, folder, kinds))
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
@@ -59,7 +65,7 @@ def name_pictures(written: list[Path]) -> None:
 
 
 def check_radius(radius: float | None, against: str | None) -> None:
-    """Refuse a radius that is none, or has nothing to be compared at it."""
+    """Refuse a radius that is not a number of at least 0, or is given without a purifier to compare with."""
     if radius is not None and not (against and 0 <= radius < math.inf):
         raise refuse("--radius is a number of at least 0, and belongs to --against NAME")
 
@@ -69,16 +75,17 @@ def plot(
     runs: Annotated[list[Path], typer.Argument(help="Results folders; several are drawn on the same axes.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures (the first run's).")] = None,
     formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
-    against: Annotated[str | None, typer.Option(help="Draw what each gains over this purifier instead.")] = None,
+    against: Annotated[str | None, typer.Option(help="Draw the gains over this purifier instead.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of the gains: accuracy there, instead of ACR.")] = None,
+    alpha: Alpha = None,
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     check_radius(radius, against)
     folder = out or runs[0]
     if against:
-        draw_gains(runs, folder, formats, against, radius)
+        draw_gains(runs, folder, formats, against, radius, alpha)
     else:
-        draw(runs, folder, formats)
+        draw(runs, folder, formats, alpha)
 
 
 @app.command()
@@ -88,6 +95,7 @@ def summary(
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii (those of the preset).")] = None,
     against: Annotated[str | None, typer.Option(help="A purifier to compare with, image by image.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of that comparison: accuracy there, instead of ACR.")] = None,
+    alpha: Alpha = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     check_radius(radius, against)
@@ -103,7 +111,7 @@ def summary(
         at = [float(r) for r in radii.split(",")] if radii else None
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
-        found = summarise([results.read_run(run) for run in runs], at)
+        found = summarise([results.read_run(run) for run in runs], at, alpha)
         gains = paired_gains(found, against, radius) if against else None
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
@@ -112,7 +120,7 @@ def summary(
         for run, v in volumes(found).items():
             say(f"hypervolume of {run}: {v.value:.3f} [{v.low:.3f}, {v.high:.3f}] (ACR that a budget buys; {v.scale})")
         if gains is not None:
-            console.print(gains_table(found, gains, against, radius))
+            console.print(gains_table(gains, against, radius))
         return
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
@@ -129,7 +137,7 @@ RunsArgument = Annotated[
 
 
 def default_runs() -> list[Path]:
-    """The run that was written last, or the reference run; says on stderr which one it is."""
+    """The newest run, or the reference run; its name goes to stderr."""
     from bench.store.database import DATABASE
     from bench.store.run import MANIFEST
 
@@ -145,6 +153,7 @@ def default_runs() -> list[Path]:
 def report(
     runs: RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
+    alpha: Alpha = None,
 ) -> None:
     """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
     from bench.report import write_report
@@ -161,7 +170,9 @@ def report(
         examples = {name: found for name, found in kept.items() if found is not None}
         manifests = {name: run.manifest for name, run in zip(names, read, strict=True)}
         measured = metrics_of(dict(zip(names, folders, strict=True)))
-        path = write_report(summarise(read), manifests, examples, out or folders[0] / "report.html", measured)
+        path = write_report(
+            summarise(read, alpha=alpha), manifests, examples, out or folders[0] / "report.html", measured
+        )
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     except OSError as error:
@@ -175,9 +186,10 @@ def recommend(
     runs: RunsArgument = None,
     max_nfe: Annotated[float | None, typer.Option(help="Most network evaluations per purified image.")] = None,
     max_ms: Annotated[float | None, typer.Option(help="Most milliseconds per purified image.")] = None,
+    alpha: Alpha = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
-    """Say which purifier to use for a radius and a budget, and how sure that is."""
+    """Recommend a purifier for a radius and a budget, and tell how sure that is."""
     from bench.analysis import recommendation as decide
     from bench.cli.tables import candidates_table
     from bench.records import as_json as to_json
@@ -186,7 +198,8 @@ def recommend(
 
     runs = runs or default_runs()
     try:
-        found = decide.recommend(summarise([results.read_run(run) for run in runs]), radius, max_nfe, max_ms)
+        summary = summarise([results.read_run(run) for run in runs], alpha=alpha)
+        found = decide.recommend(summary, radius, max_nfe, max_ms)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if as_json:
@@ -206,9 +219,10 @@ def compare(
     run_a: Annotated[Path, typer.Argument(help="Results folder: before.")],
     run_b: Annotated[Path, typer.Argument(help="Results folder: after.")],
     radius: Annotated[float | None, typer.Option(help="L2 radius, instead of one near half of each σ.")] = None,
+    alpha: Alpha = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
-    """Say what changed between two runs of the same purifiers, image by image, and whether it is more than chance."""
+    """Compare two runs of the same purifiers, image by image, and test whether changes are more than chance."""
     from bench.analysis.comparison import compare as compare_runs
     from bench.cli.tables import changes_tables, reading_of
     from bench.records import as_json as to_json
@@ -220,7 +234,7 @@ def compare(
             raise ValueError(f"the radius must be a number of at least 0, got {radius:g}")
         both = [results.read_run(run) for run in (run_a, run_b)]
         before, after = run_names(both)
-        found = compare_runs(summarise(both), before, after, radius)
+        found = compare_runs(summarise(both, alpha=alpha), before, after, radius)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if as_json:
@@ -238,6 +252,7 @@ def tables(
     runs: RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the first run's.")] = None,
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
+    alpha: Alpha = None,
 ) -> None:
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
     from bench.analysis import markup
@@ -249,7 +264,7 @@ def tables(
     folder = out or runs[0] / "tables"
     try:
         sigmas = [float(s) for s in sigma.split(",")] if sigma else None
-        made = paper.tables(summarise([results.read_run(run) for run in runs]), sigmas)
+        made = paper.tables(summarise([results.read_run(run) for run in runs], alpha=alpha), sigmas)
         written = markup.write(made, folder)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error

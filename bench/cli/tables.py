@@ -1,4 +1,4 @@
-"""What a person sees of decisions in the terminal: candidates, gains over a baseline, changes between two runs."""
+"""Terminal tables of decisions: candidates, gains over a baseline, changes between two runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from rich.text import Text
 from bench.analysis.changes import Change
 from bench.analysis.comparison import Comparison
 from bench.analysis.recommendation import Recommendation, Standing
-from bench.summary.names import short_names
-from bench.summary.pairs import listed, number_of
+from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
 from bench.summary.statistics import CONFIDENCE, Difference
-from bench.summary.summary import Summary
 
 LEVEL = 1 - CONFIDENCE
+NOISE = {
+    True: "the same noise",
+    None: "the same seed of the noise",
+    False: "but not the same noise, which hides small changes",
+}
 READING = (
     "→: the choice; ≈: cannot be told from it; behind: the choice's accuracy minus this one's, in percent points; p: "
     "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when images "
@@ -29,8 +32,7 @@ READING = (
 
 def candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
-    images = sorted({standing.option.images for standing in found.standings})
-    span = number_of(images[0], "image") if len(images) == 1 else f"{images[0]} to {images[-1]} images"
+    span = images_text(standing.option.images for standing in found.standings)
     table = Table(
         title=Text(
             f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
@@ -49,15 +51,15 @@ def candidates_table(found: Recommendation) -> Table:
     for name, standing in first.items():
         o = standing.option
         alike = standing.p is not None and standing.p > LEVEL
-        kin = [s.best for s in found.standings if s.name == name and s.best is not None]
+        best = [s.best for s in found.standings if s.name == name and s.best is not None]
         table.add_row(
             "→" if standing is found.standings[0] else "≈" if alike else "",
             escape(name),
             f"{o.sigma:g}",
-            escape(f"{100 * o.accuracy:.1f} [{100 * o.low:.1f}, {100 * o.high:.1f}]"),
+            escape(f"{100 * o.accuracy:.1f} {percent_interval(o.low, o.high)}"),
             points(standing.behind),
-            "" if standing.p is None else p_words(standing.p),
-            share(sum(kin) if kin else None),
+            "" if standing.p is None else p_text(standing.p),
+            share(sum(best) if best else None),
             share(standing.on_front),
             number(o.nfe, ".3g"),
             number(o.ms, ".2f"),
@@ -73,10 +75,6 @@ def points(difference: Difference | None) -> str:
     return escape(f"{100 * difference.effect:.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]")
 
 
-def p_words(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
-
-
 def share(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
@@ -86,12 +84,11 @@ def number(value: float, form: str) -> str:
 
 
 def changes_tables(found: Comparison) -> Iterator[Table]:
-    """What changed between two runs, a table for each sigma; significant rows in bold."""
+    """The changes between two runs, a table for each sigma; significant rows in bold."""
     for sigma in sorted({change.sigma for change in found.changes}):
-        mine = [change for change in found.changes if change.sigma == sigma]
-        images = sorted({change.images for change in mine})
-        span = number_of(images[0], "image") if len(images) == 1 else f"{images[0]} to {images[-1]} images"
-        radii = listed(f"{radius:g}" for radius in dict.fromkeys(change.radius for change in mine))
+        changes = [change for change in found.changes if change.sigma == sigma]
+        span = images_text(change.images for change in changes)
+        radii = listed(f"{radius:g}" for radius in dict.fromkeys(change.radius for change in changes))
         table = Table(
             title=Text(f"{found.first} → {found.second}: σ = {sigma:g}, certified accuracy at radius {radii}, {span}"),
             box=SIMPLE,
@@ -100,15 +97,17 @@ def changes_tables(found: Comparison) -> Iterator[Table]:
         table.add_column("purifier", overflow="fold")
         for name in ("certified %", "change [95 %]", "p", "ACR change [95 %]", "p", "NFE", "ms"):
             table.add_column(name, justify="right", no_wrap=True)
-        for change in mine:
+        for change in changes:
             table.add_row(*figures(change), style="bold" if change.significant else None)
         yield table
 
 
-def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None, radius: float | None = None) -> Table:
+def gains_table(gains: pd.DataFrame, baseline: str | None, radius: float | None = None) -> Table:
     """Paired gains of average certified radius, or of certified accuracy at a radius."""
-    what, form, scale = ("ACR", "+.3f", 1) if radius is None else (f"Points of accuracy at r = {radius:g}", "+.1f", 100)
-    table = Table(title=Text(f"{what} gained over {baseline}, image by image"), pad_edge=False)
+    quantity, form, scale = (
+        ("ACR", "+.3f", 1) if radius is None else (f"Points of accuracy at r = {radius:g}", "+.1f", 100)
+    )
+    table = Table(title=Text(f"{quantity} gained over {baseline}, image by image"), pad_edge=False)
     table.caption = Text(
         "95 % intervals (" + ("paired bootstrap" if radius is None else "Newcombe; p by McNemar's exact test") + "), p "
         "corrected for the whole table (Holm); * below 5 %; unfinished rows are left out"
@@ -116,13 +115,12 @@ def gains_table(summary: Summary, gains: pd.DataFrame, baseline: str | None, rad
     several = gains["run"].nunique() > 1
     for name in (*(["run"] if several else []), "σ", "purifier", "gain", "interval", "p", "images"):
         table.add_column(name, justify="left" if name in ("run", "purifier") else "right")
-    names = short_names(summary.table)
     for _, row in gains.iterrows():
         gain, low, high = (format(scale * row[name], form) for name in ("gain", "gain_low", "gain_high"))
-        p = f"{p_words(row['p_holm'])}{' *' if row['p_holm'] < LEVEL else '  '}"
+        p = f"{p_text(row['p_holm'])}{' *' if row['p_holm'] < LEVEL else '  '}"
         values = gain, escape(f"[{low}, {high}]"), p, str(row["images"])
         run = [escape(row["run"])] if several else []
-        table.add_row(*run, f"{row['sigma']:g}", escape(names[row["label"]]), *values)
+        table.add_row(*run, f"{row['sigma']:g}", escape(row["name"]), *values)
     return table
 
 
@@ -135,9 +133,9 @@ def figures(change: Change) -> Sequence[str]:
         escape(change.name + ("" if change.complete else " (incomplete)") + (" *" if change.significant else "")),
         arrow(100 * change.accuracy[0], 100 * change.accuracy[1], ".1f"),
         "identical" if same else points(change.accuracy_change),
-        "" if same else p_words(change.accuracy_p),
+        "" if same else p_text(change.accuracy_p),
         "identical" if same else escape(gained),
-        "" if same or change.acr_p is None else p_words(change.acr_p),
+        "" if same or change.acr_p is None else p_text(change.acr_p),
         arrow(*change.nfe, ".3g"),
         arrow(*change.ms, ".2f"),
     )
@@ -150,8 +148,8 @@ def arrow(before: float, after: float, form: str) -> str:
 
 
 def reading_of(found: Comparison) -> list[str]:
-    """What the columns mean, what is not the same in both runs, what is missing: a line each."""
-    noise = "the same noise" if found.same_noise else "but not the same noise, which hides small changes"
+    """Lines below the tables: the meaning of the columns, differences between the runs, and rows of one run only."""
+    noise = NOISE[found.same_noise]
     lines = [
         f"same images, {noise}; change: second minus first, accuracy in percent points; p: McNemar's exact test, or "
         "paired bootstrap for the ACR, corrected (Holm) over all tests; *: one of them is 5 % or less"

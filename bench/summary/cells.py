@@ -101,9 +101,9 @@ def describe_row(rows: pd.DataFrame, radii: Sequence[float], largest: float = np
     return out
 
 
-def accuracy_columns(radius: float) -> list[str]:
+def accuracy_columns(radius: float) -> tuple[str, str, str]:
     """The columns of certified accuracy at a radius, and of both ends of its interval."""
-    return [f"{part}@{radius:g}" for part in ("acc", "acc_low", "acc_high")]
+    return f"acc@{radius:g}", f"acc_low@{radius:g}", f"acc_high@{radius:g}"
 
 
 def counted_rows(
