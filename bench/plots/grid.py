@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.errors import InputError
 from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, remarks, styled
 from bench.store.examples import Examples
 from bench.summary.panels import NamedPanel, named_panels
@@ -40,7 +41,7 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     """
     panels = named_panels(summary, examples, sigma)
     if not panels:
-        raise ValueError(f"there are no example images at sigma = {sigma:g}")
+        raise InputError(f"there are no example images at sigma = {sigma:g}")
     bands = columns_of(examples, panels)
     most, count = max(map(len, bands)), len(examples.clean)
     longest = max(len(examples.classes[label]) for label in examples.labels)
