@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from summaries import CELL, parsed, row_facts
 
 from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
+from bench.records import COUNTED, Cell
 from bench.store.examples import Examples, Panel
-from bench.summary.summary import COUNTED, Summary, describe_row
+from bench.summary.cells import describe_row
+from bench.summary.summary import Summary, table_of
 
 NOTES = ("incomplete: 1 of 36 cells have fewer images than were asked for", "measured on different devices: a; b")
-FAILED = {"run": "embedded", "cell": "x", "label": "broken", "purifier": "broken", "family": "sde", "sigma": 0.5}
-FAILED |= {"source": COUNTED, "rule": "cohen", "wanted": 60, "error": "returned NaN", "largest": 0.56, "images": 0}
+FAILED = {"run": "embedded", "cell": "x", "name": "broken", **row_facts("broken", "cohen", COUNTED), "family": "sde"}
+FAILED |= {"sigma": 0.5, "wanted": 60, "error": "returned NaN", "largest": 0.56, "images": 0, "complete": False}
 SIGMAS, RADII = (0.25, 0.5, 1.0), (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 PURIFIERS = {  # label: family, NFE, milliseconds, strength
     "none": ("none", 0, 0.0004, None),
@@ -44,10 +47,10 @@ def synthetic(
     alpha: float = 0.001,
     notes: Sequence[str] = (),
 ) -> Summary:
-    """What `summarise` would make of a sweep, with images of every difficulty."""
+    """The summary that `summarise` would make of a sweep, with images of every difficulty."""
     rng = np.random.default_rng(0)
     difficulty = rng.normal(size=images)
-    table, certificates = [], []
+    table, certificates, cells = [], [], []
     for label, (family, nfe, ms, strength) in purifiers.items():
         for sigma in sigmas:
             ease = (2.6 - 1.75 * sigma + strength * sigma) if strength is not None else 2.0 - 6 * sigma**0.7
@@ -77,16 +80,13 @@ def synthetic(
                 {
                     "run": "embedded",
                     "cell": key,
-                    "label": label,
-                    "purifier": label.split("(")[0],
+                    **row_facts(label, mine["rule"].iloc[0], COUNTED),
                     "family": family,
                     "sigma": sigma,
-                    "source": COUNTED,
-                    "rule": mine["rule"].iloc[0],
                     "wanted": images,
                     "error": None,
                     "largest": largest_radius(n, alpha, sigma),
-                    **describe_row(mine, RADII),
+                    **describe_row(mine, RADII, largest_radius(n, alpha, sigma)),
                     "counted_draws": images * (n + 10),
                     "nfe": float(nfe),
                     "classifier_rows": 1.0,
@@ -97,9 +97,10 @@ def synthetic(
                     "peak_bytes": 5e8,
                 }
             )
-    return Summary(
-        "Embedded benchmark: 500 MNIST digits", pd.DataFrame(table), pd.concat(certificates), RADII, tuple(notes)
-    )
+            purifier, parameters = parsed(label)
+            cells.append(Cell(purifier=purifier, parameters=parameters, sigma=sigma, **CELL))
+    frame = table_of(table, RADII, cells)
+    return Summary("Embedded benchmark: 500 MNIST digits", frame, pd.concat(certificates), RADII, tuple(notes))
 
 
 def synthetic_examples(labels: Sequence[str] = tuple(PURIFIERS), sigmas: Sequence[float] = (1.0,), channels: int = 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,11 @@ import pandas as pd
 
 from bench.certify.base import Certifier
 from bench.certify.fixed import FixedN
-from bench.records import Cell
+from bench.records import COUNTED, IMPORTED, Cell
+from bench.summary.cells import describe_row
+from bench.summary.names import parameters_text
 from bench.summary.notes import notes
-from bench.summary.summary import COUNTED, Summary, describe_row
+from bench.summary.summary import Summary, table_of
 
 CELL: dict[str, Any] = {
     "classifier": "cnn",
@@ -32,11 +35,12 @@ class Row:
     """A purifier at a sigma.
 
     Attributes:
-        label: of the purifier; what is before a bracket is its name.
-        radii: certified radius of every image, -1 where it is wrong or abstained.
-        cell: what of its cell is not as in `CELL`.
+        label: plugin's name, with parameters in brackets: `pf-ode(steps=3)`.
+        radii: certified radius of every image, -1 if it is wrong or abstained.
+        rule: with constants; `sequential NAME` is a sequential rule.
+        cell: fields of its cell that are not as in `CELL`.
         first: number of the first image.
-        wanted: images that were asked for; None is as many as there are.
+        wanted: images that were asked for; None: as many as there are.
     """
 
     label: str
@@ -57,15 +61,42 @@ class Row:
     cell: dict[str, Any] = field(default_factory=dict)
 
 
+def parsed(label: str) -> tuple[str, dict[str, Any]]:
+    """The plugin's name and the parameters of a label, numbers as numbers."""
+    name, _, inside = label.partition("(")
+    if "=" not in inside or name.endswith(" "):  # or the name itself has a bracket
+        return label, {}
+    tree = ast.parse(f"f({inside.rstrip(')')})", mode="eval").body
+    assert isinstance(tree, ast.Call)
+    values = {
+        str(k.arg): k.value.id if isinstance(k.value, ast.Name) else ast.literal_eval(k.value) for k in tree.keywords
+    }
+    return name, values
+
+
+def row_facts(label: str, rule: str, source: str) -> dict[str, Any]:
+    """The columns of a row that follow from its label and its rule."""
+    purifier, parameters = parsed(label)
+    certifier = rule.partition(" (")[0]
+    return {
+        "purifier": label if source == IMPORTED else purifier,
+        "parameters": "" if source == IMPORTED else parameters_text(parameters),
+        "source": source,
+        "certifier": certifier.removeprefix("sequential "),
+        "sequential": certifier.startswith("sequential "),
+        "label_aware": "label-aware" in rule,
+        "rule": rule,
+    }
+
+
 def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary:
-    """What `summarise` would make of these rows."""
+    """The summary that `summarise` would make of these rows."""
     table, certificates, cells, certifiers = [], [], {}, {}
     for row in rows:
-        name, _, inside = row.label.partition("(")
-        given = (pair.split("=") for pair in inside.rstrip(")").split(", ") if pair)
-        cell = Cell(purifier=name, parameters=dict(given), sigma=row.sigma, **{**CELL, **row.cell})
+        purifier, parameters = parsed(row.label)
+        cell = Cell(purifier=purifier, parameters=parameters, sigma=row.sigma, **{**CELL, **row.cell})
         certified = np.asarray(row.radii, float)
-        mine = pd.DataFrame(
+        images = pd.DataFrame(
             {
                 "cell": cell.key,
                 "image": np.arange(len(certified)) + row.first,
@@ -77,17 +108,14 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
                 "run": row.run,
             }
         )
-        certificates.append(mine)
+        certificates.append(images)
         table.append(
             {
                 "run": row.run,
                 "cell": cell.key,
-                "label": row.label,
-                "purifier": name,
+                **row_facts(row.label, row.rule, row.source),
                 "family": row.family,
                 "sigma": row.sigma,
-                "source": row.source,
-                "rule": row.rule,
                 "wanted": len(certified) if row.wanted is None else row.wanted,
                 "error": row.error,
                 "largest": row.largest,
@@ -95,13 +123,13 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
                 "nfe": row.nfe,
                 "ms_purify": row.ms,
                 "device": row.device,
-                **(describe_row(mine, radii) if len(mine) else {}),
+                **(describe_row(images, radii, row.largest) if len(images) else {}),
             }
         )
         if row.source == COUNTED:
             cells[row.run, cell.key] = cell
             certifiers[row.run, cell.key] = row.certifier or FixedN(row.sigma, 10, 40, 0.001)
-    frame = pd.DataFrame(table)
+    frame = table_of(table, radii, list(cells.values()))
     return Summary(
         "Made",
         frame,
@@ -111,6 +139,14 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
         cells,
         certifiers,
     )
+
+
+def with_versions(summary: Summary, *purifiers: str, run: str | None = None, **versions: int) -> Summary:
+    """Give the cells of some purifiers, or of a run, version numbers: an identity that is recorded in another way."""
+    for (name, _), cell in summary.cells.items():
+        if cell.purifier in purifiers or name == run:
+            cell.__dict__["versions"] = {"noise": 1, "engine": 1, **versions}
+    return summary
 
 
 def hits(images: int, *certain: int | range, radius: float = 1.0) -> np.ndarray:

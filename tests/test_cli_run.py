@@ -196,3 +196,11 @@ def test_an_interrupted_run_says_so_and_the_same_command_continues_it(cli, tiny_
     run(cli, tiny_preset(batch=24), "--out", tmp_path / "undisturbed")
     assert set(before) < set(rows_of(out))
     assert counts_of(out) == counts_of(tmp_path / "undisturbed")
+
+
+def test_a_dry_run_tells_the_size_of_a_run_and_counts_nothing(cli, tiny_preset, tmp_path):
+    """Two purifiers at two noise levels, 3 images of 4 + 20 draws."""
+    result = run(cli, tiny_preset(), "--sigmas", "0.25,0.5", "--dry-run", "--out", tmp_path / "out")
+    assert result.exit_code == OK, result.output
+    assert "4 cells: 2 purifiers at 2 noise levels" in result.stdout and "draws: 288" in result.stdout
+    assert not (tmp_path / "out").exists()

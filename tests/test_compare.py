@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from summaries import Row, hits, summary_of
+from summaries import CELL, Row, hits, summary_of, with_versions
 
 from bench.analysis.comparison import CompareError, compare
 from bench.analysis.gains import paired_gains
@@ -57,7 +57,7 @@ def test_all_tests_of_a_comparison_are_corrected_together():
     rows = [replace(BEFORE, label=f"p{i}") for i in range(9)]
     shifted = hits(100, range(54))
     found = compared(*rows, *(replace(r, run="b") for r in rows[1:]), replace(rows[0], run="b", radii=shifted))
-    first = next(change for change in found.changes if change.label == "p0")
+    first = next(change for change in found.changes if change.name == "p0")
     assert first.accuracy_change.p == mcnemar_p(0, 6) < 0.05
     assert first.accuracy_p == pytest.approx(min(1, (18 - 1) * mcnemar_p(0, 6)))  # the ACR's p is the only smaller one
     assert first.acr_change.p < first.accuracy_change.p
@@ -88,6 +88,32 @@ def test_what_decided_the_counts_and_is_not_the_same_is_named():
     }
 
 
+OTHER_HASHES = {"noise": "1" * 16, "purifier": "2" * 16, "classifier weights": "3" * 16, "network edm": "4" * 16}
+
+
+def test_another_way_of_recording_identities_is_never_reported_as_changed_code_weights_or_noise():
+    rows = [replace(BEFORE, label=label, run=run) for run in "ab" for label in ("good", "other")]
+    rows = [replace(r, cell={"hashes": OTHER_HASHES, "data_hash": "9" * 16}) if r.run == "b" else r for r in rows]
+    found = compare(with_versions(summary_of(*rows), run="b"), "a", "b")
+    assert found.differs == (
+        "identities were recorded in different ways (an earlier version of purifybench), so code and weights are not "
+        "compared",
+    )
+    assert found.same_noise is None and found.verdict.startswith("Nothing changed")
+    seeds = [replace(r, cell={**r.cell, "seed": int(r.run == "b")}) for r in rows]
+    other_seed = compare(with_versions(summary_of(*seeds), run="b"), "a", "b")
+    assert other_seed.same_noise is False and "seed of the noise: 0 → 1" in other_seed.differs
+
+
+def test_versions_and_hashes_of_one_way_are_compared_by_name():
+    rows = BEFORE, replace(AFTER, cell={"hashes": {**CELL["hashes"], "classifier weights": "v" * 16}})
+    summary = with_versions(with_versions(summary_of(*rows), run="a"), run="b", engine=2)
+    found = compare(summary, "a", "b")
+    assert set(found.differs) == {"version of the engine: 1 → 2", "weights of the classifier: differs"}
+    assert found.same_noise is True
+    assert compare(with_versions(summary, run="b", noise=2), "a", "b").same_noise is False
+
+
 def test_what_differs_in_some_rows_is_said_of_these():
     other = Row("other", hits(100, range(50)), run="a")
     changed = {"hashes": {**{"noise": "n" * 16, "classifier weights": "w" * 16}, "purifier": "q" * 16}}
@@ -98,12 +124,12 @@ def test_what_differs_in_some_rows_is_said_of_these():
 def test_a_purifier_whose_parameters_changed_is_compared_by_its_name():
     before, after = replace(BEFORE, label="ode(steps=2)"), replace(AFTER, label="ode(steps=3, order=2)")
     found = compared(before, after)
-    assert [change.label for change in found.changes] == ["ode(steps=3, order=2)"]
+    assert [(change.name, change.parameters) for change in found.changes] == [("ode 3 order=2", "steps=3, order=2")]
     assert found.differs == ("parameters: steps=2 → steps=3, order=2",)
     several = compared(before, replace(BEFORE, label="ode(steps=9)"), BEFORE, after, AFTER)
-    assert [change.label for change in several.changes] == ["good"]  # either could be meant
-    assert several.only_first == ("ode(steps=2) at σ = 0.5", "ode(steps=9) at σ = 0.5")
-    assert several.only_second == ("ode(steps=3, order=2) at σ = 0.5",)
+    assert [change.name for change in several.changes] == ["good"]  # either could be meant
+    assert several.only_first == ("ode 2 at σ = 0.5", "ode 9 at σ = 0.5")
+    assert several.only_second == ("ode 3 order=2 at σ = 0.5",)
 
 
 def test_acrs_of_different_certifiers_are_not_compared():
@@ -123,7 +149,7 @@ def test_rows_that_are_not_whole_are_compared_on_what_both_have_and_said():
     assert found.volume is None
     failed = compared(BEFORE, replace(AFTER, radii=hits(0), wanted=100, error="it raised"))
     assert failed.changes == () and failed.verdict.startswith("There is nothing to compare")
-    assert failed.notes == ("failed in the second run: good · b",)
+    assert failed.notes == ("failed in the second run: good",)
 
 
 def test_one_image_and_nothing_certified_change_nothing():
@@ -155,7 +181,7 @@ def test_acr_changes_are_the_paired_gains_of_the_summary():
     summary = summary_of(*rows)
     both = summary_of(*(replace(row, run="a", label=f"{row.label}{row.run}") for row in rows))
     for change in compare(summary, "a", "b").changes:
-        gain = paired_gains(both, f"{change.label}a").set_index("label").loc[f"{change.label}b"]
+        gain = paired_gains(both, f"{change.name}a").set_index("name").loc[f"{change.name}b"]
         assert change.acr_change.effect == pytest.approx(gain["gain"])
         assert (change.acr_change.low, change.acr_change.high) == pytest.approx(
             (gain["gain_low"], gain["gain_high"]), abs=0.006
@@ -192,7 +218,7 @@ def test_the_command_line_compares_two_runs(cli, tiny_preset, tmp_path):
     other = cli("compare", a, c, "--radius", "0.1")
     assert other.exit_code == 0 and "seed of the noise: 0 → 1" in other.stdout
     record = json.loads(cli("compare", a, c, "--json").stdout)
-    assert not record["same_noise"] and {change["label"] for change in record["changes"]} == {"none", "onestep-edm"}
+    assert not record["same_noise"] and {change["name"] for change in record["changes"]} == {"none", "onestep-edm"}
     for wrong in ((a, tmp_path / "absent"), (a, c, "--radius", "-1"), (a,)):
         refused = cli("compare", *wrong)
         assert refused.exit_code == 2 and "Traceback" not in refused.output

@@ -32,34 +32,34 @@ def told(found: Recommendation) -> str:
 def test_what_certifies_the_most_is_chosen_where_the_images_can_tell():
     found = recommend(summary_of(NONE, POOR, GOOD), 0.25)
     assert found.chosen is not None and found.runner_up is not None
-    assert (found.chosen.label, found.chosen.sigma, found.chosen.accuracy) == ("good", 0.5, 0.8)
+    assert (found.chosen.name, found.chosen.sigma, found.chosen.accuracy) == ("good", 0.5, 0.8)
     assert (found.chosen.low, found.chosen.high) == wilson_interval(80, 100)
     assert (found.chosen.nfe, found.chosen.ms, found.chosen.images) == (1.0, 1.0, 100)
-    assert found.runner_up.label == "poor"
+    assert found.runner_up.name == "poor"
     assert found.clear and found.probability == 1.0 and found.more_images is None
     assert found.verdict == (
         "Use good at σ = 0.5: it certifies 80.0 % [71.1, 86.7] of 100 images at radius 0.25, more than every other "
-        "candidate (next: poor (40.0 %); every p < 0.001)."
+        "candidate (next: poor (40.0 %); largest p: <0.001)."
     )
     assert found.budget == "any cost"
 
 
 def test_a_budget_leaves_out_what_costs_more():
     found = summary_of(NONE, POOR, GOOD, FAIR)
-    assert recommend(found, 0.25, max_nfe=0).chosen.label == "none"
-    assert recommend(found, 0.25, max_ms=1.5).chosen.label == "good"
+    assert recommend(found, 0.25, max_nfe=0).chosen.name == "none"
+    assert recommend(found, 0.25, max_ms=1.5).chosen.name == "good"
     assert recommend(found, 0.25, max_nfe=5, max_ms=1.5).budget == (
         "at most 5 network evaluations and 1.5 ms per purification"
     )
     assert recommend(found, 0.25, max_nfe=1).budget == "at most 1 network evaluation"
-    assert [s.option.label for s in recommend(found, 0.25, max_nfe=2).standings] == ["good", "poor", "none"]
+    assert [s.option.name for s in recommend(found, 0.25, max_nfe=2).standings] == ["good", "poor", "none"]
 
 
 def test_what_may_be_as_good_for_less_is_named():
     dear = Row("dear", hits(100, range(82)), nfe=9.0, ms=9.0)
     found = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25)
-    assert found.chosen.label == "dear" and not found.clear
-    assert found.runner_up.label == "good"
+    assert found.chosen.name == "dear" and not found.clear
+    assert found.runner_up.name == "good"
     assert "it cannot be told from 2 others, the closest being good (80.0 %)" in found.verdict
     assert "As good as far as these images tell, and cheaper: good (80.0 %), 1 NFE instead of 9" in found.verdict
     assert 0.5 < found.probability < 1
@@ -70,7 +70,7 @@ def test_what_may_be_as_good_for_less_is_named():
 
 def test_of_equals_the_cheapest_is_chosen_and_no_number_of_images_is_promised():
     found = recommend(summary_of(replace(GOOD, label="dear", nfe=7.0), GOOD), 0.25)
-    assert found.chosen.label == "good" and found.runner_up.label == "dear"
+    assert found.chosen.name == "good" and found.runner_up.name == "dear"
     assert not found.clear and found.probability == 0.5 and found.more_images is None
     assert "more images may never tell" in found.verdict
 
@@ -79,7 +79,7 @@ def test_so_many_more_images_would_tell():
     """The number is checked against drawing that many images, with the shares that were seen."""
     first, second = hits(200, range(120)), hits(200, range(20, 130))
     found = recommend(summary_of(Row("a", first), Row("b", second)), 0.25)
-    assert not found.clear and found.chosen.label == "a"
+    assert not found.clear and found.chosen.name == "a"
     n = 200 + found.more_images
     drawn = np.random.default_rng(0).multinomial(n, [20 / 200, 10 / 200, 170 / 200], size=1500)
     power = np.mean([stats.binomtest(int(a), int(a + b)).pvalue <= 0.05 for a, b, _ in drawn])
@@ -90,7 +90,7 @@ def test_so_many_more_images_would_tell():
 def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
     halves = hits(100, range(50)), hits(100, range(1, 51))
     found = recommend(summary_of(Row("a", halves[0], 0.5), Row("a", halves[1], 1.0), Row("b", hits(100, 0), 0.5)), 0.25)
-    assert found.chosen.label == "a" and found.runner_up.label == "b"
+    assert found.chosen.name == "a" and found.runner_up.name == "b"
     assert found.probability == pytest.approx(1.0)
     assert found.clear  # which sigma is not what was asked
     assert any("σ was chosen on the test set, among 2" in note for note in found.notes)
@@ -103,17 +103,17 @@ def test_where_there_is_one_purifier_its_sigmas_are_the_rivals():
 
 def test_the_only_candidate_is_chosen_without_a_probability():
     found = recommend(summary_of(GOOD), 0.25)
-    assert found.chosen.label == "good" and found.runner_up is None and found.probability is None and found.clear
+    assert found.chosen.name == "good" and found.runner_up is None and found.probability is None and found.clear
     assert "nothing else does so within the budget" in found.verdict
 
 
 def test_every_figure_of_a_candidate_is_the_summarys():
     rng = np.random.default_rng(0)
     summary = summary_of(*(Row(f"p{i}", np.where(rng.random(60) < 0.6, rng.random(60), -1)) for i in range(4)))
-    table = summary.table.set_index("label")
+    table = summary.table.set_index("name")
     for standing in recommend(summary, 0.25).standings:
         o = standing.option
-        mine = table.loc[o.label, ["acc@0.25", "acc_low@0.25", "acc_high@0.25", "nfe", "ms_purify", "images"]]
+        mine = table.loc[o.name, ["acc@0.25", "acc_low@0.25", "acc_high@0.25", "nfe", "ms_purify", "images"]]
         assert [o.accuracy, o.low, o.high, o.nfe, o.ms, o.images] == mine.tolist()
 
 
@@ -206,7 +206,7 @@ def test_rows_that_are_no_candidates_are_accounted_for():
         replace(POOR, label="log", source=IMPORTED),
     )
     found = recommend(summary, 0.25)
-    assert [s.option.label for s in found.standings] == ["good", "just"]
+    assert [s.option.name for s in found.standings] == ["good", "just"]
     (note,) = (n for n in found.notes if n.startswith("not among the candidates"))
     for part in ("of 7 rows", "1 failed (broken)", "easy images first (half)", "2 with draws", "1 imported"):
         assert part in note
@@ -214,7 +214,7 @@ def test_rows_that_are_no_candidates_are_accounted_for():
 
 def test_the_same_purifier_in_two_runs_is_told_apart():
     found = recommend(summary_of(replace(GOOD, run="a"), replace(FAIR, label="good", run="b")), 0.25)
-    assert {s.option.label for s in found.standings} == {"good · a", "good · b"}
+    assert {s.option.name for s in found.standings} == {"good · a", "good · b"}
     assert found.runner_up is not None
 
 
@@ -222,11 +222,11 @@ def test_purifiers_are_compared_on_the_images_that_they_share():
     """`few` is right on all of its 20 images, which are easy; on these, `good` is as right."""
     few = Row("few", hits(20, range(20)), nfe=3.0, run="other")
     found = recommend(summary_of(GOOD, few), 0.25)
-    assert found.chosen.label == "good" and found.chosen.images == 100
+    assert found.chosen.name == "good" and found.chosen.images == 100
     assert found.runner_up.accuracy == 1.0 and not found.clear
     assert any("compared on the 20 that they share" in note for note in found.notes)
     hard = recommend(summary_of(GOOD, replace(few, first=75)), 0.25)  # of these, `good` is right on five
-    assert hard.chosen.label == "few" and hard.standings[1].behind.effect == pytest.approx(0.75)
+    assert hard.chosen.name == "few" and hard.standings[1].behind.effect == pytest.approx(0.75)
     apart = recommend(summary_of(GOOD, replace(few, first=500)), 0.25)
     assert apart.probability is None and not apart.clear and apart.more_images is None
     assert "no images in common" in apart.verdict
@@ -234,7 +234,7 @@ def test_purifiers_are_compared_on_the_images_that_they_share():
 
 def test_one_image_decides_nothing():
     found = recommend(summary_of(Row("a", hits(1, 0)), Row("b", hits(1))), 0.25)
-    assert found.chosen.label == "a" and not found.clear and found.probability is None
+    assert found.chosen.name == "a" and not found.clear and found.probability is None
     assert "of 1 image at" in found.verdict
     assert any("fewer than 10 images" in note for note in found.notes)
 
@@ -275,7 +275,7 @@ def test_the_command_line_says_it_and_writes_json(cli, tiny_preset, tmp_path):
     assert "Use " in said.stdout or "Not a single image" in said.stdout
     record = json.loads(cli("recommend", out, "--radius", "0", "--max-nfe", "1", "--json").stdout)
     assert record["budget"] == "at most 1 network evaluation"
-    assert {s["option"]["label"] for s in record["standings"]} == {"none", "onestep-edm"}
+    assert {s["option"]["name"] for s in record["standings"]} == {"none", "onestep-edm"}
     beyond = cli("recommend", out, "--radius", "3", "--json")
     assert json.loads(beyond.stdout)["chosen"] is None and beyond.exit_code == 0
 

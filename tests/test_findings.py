@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.gains import paired_gains
-from bench.cli.tables import p_words
 from bench.store.run import read_run
-from bench.summary.names import short_names
+from bench.summary.format import p_text
 from bench.summary.summary import summarise
 
 ROOT = Path(__file__).parent.parent
@@ -36,10 +35,6 @@ def rows_of(heading, page=PAGE):
 @cache
 def summary_of(run):
     return summarise([read_run(ROOT / "results" / run)])
-
-
-def labels_of(summary):
-    return {name: label for label, name in short_names(summary.table).items()}
 
 
 GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
@@ -71,19 +66,18 @@ def test_what_the_two_classifiers_are_compared_on_is_the_same_but_for_the_classi
 @pytest.mark.parametrize("row", GAINS, ids=lambda row: " ".join(list(row.values())[:5]))
 def test_a_gain_is_what_the_counts_say(row):
     summary = summary_of(row["run"])
-    labels = labels_of(summary)
-    gains = paired_gains(summary, labels[row["over"]], float(row["r"]))
-    gain = gains[(gains["label"] == labels[row["purifier"]]) & (gains["sigma"] == float(row["σ"]))].iloc[0]
+    gains = paired_gains(summary, row["over"], float(row["r"]))
+    gain = gains[(gains["name"] == row["purifier"]) & (gains["sigma"] == float(row["σ"]))].iloc[0]
     words = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * gain[c] for c in ("gain", "gain_low", "gain_high")))
     assert row["gain (points)"] == words
-    assert row["p"] == p_words(gain["p_holm"])
+    assert row["p"] == p_text(gain["p_holm"])
 
 
 @pytest.mark.parametrize("row", ACCURACIES, ids=lambda row: " ".join(list(row.values())[:3]))
 def test_an_accuracy_is_what_the_counts_say(row):
     summary = summary_of(row["run"])
     table = summary.table
-    at = (table["label"] == labels_of(summary)[row["purifier"]]) & (table["sigma"] == float(row["σ"]))
+    at = (table["name"] == row["purifier"]) & (table["sigma"] == float(row["σ"]))
     (known,) = table[at].to_dict("records")
     assert float(row["NFE"]) == pytest.approx(known["nfe"], abs=0.05)
     assert row["ms"] == f"{known['ms_purify']:.2f}"

@@ -6,14 +6,16 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-from summaries import Row, hits, summary_of
+from summaries import Row, hits, summary_of, with_versions
 
 from bench.certify.sequential import Sequential, fine_family
 from bench.records import as_json
+from bench.summary.cells import rule_text
+from bench.summary.format import images_text, listed, p_text, percent, percent_interval
 from bench.summary.fronts import SCALES, hypervolume
-from bench.summary.pairs import certified, certifiers_of, data_sets, listed, run_volume, with_names
+from bench.summary.pairs import certified, certifiers_of, data_sets, run_volume
+from bench.summary.rows import named
 
 ONE = Row("one", np.arange(10) / 10)
 
@@ -40,26 +42,40 @@ def test_images_of_different_data_sets_have_nothing_in_common():
     assert data_sets(summary_of(ONE), summary.table.iloc[:1]) == ["digits"]
 
 
+def test_fingerprints_of_images_that_were_recorded_in_another_way_do_not_make_another_data_set():
+    summary = summary_of(ONE, replace(ONE, label="two", cell={"data_hash": "1" * 16}))
+    with_versions(summary, "two")
+    assert data_sets(summary, summary.table) == ["digits"]
+    assert len(certified(summary, summary.table)[0]) == 10
+
+
 def test_a_row_without_any_image_shares_none():
     summary = summary_of(ONE, replace(ONE, label="failed", radii=hits(0), error="x"))
     assert certified(summary, summary.table)[1].shape == (0, 2)
-    assert with_names(summary)["complete"].tolist() == [True, False]
+    assert summary.table["complete"].tolist() == [True, False]
+    assert named(summary)["name"].tolist() == ["one", "failed (failed)"]
 
 
 def test_a_purifier_of_several_runs_is_named_with_its_run():
     summary = summary_of(replace(ONE, run="a"), replace(ONE, run="b"), replace(ONE, label="two", run="b"))
-    assert with_names(summary)["name"].tolist() == ["one · a", "one · b", "two"]
+    assert summary.table["name"].tolist() == ["one", "one", "two"]
+    assert named(summary)["series"].tolist() == named(summary)["name"].tolist() == ["one · a", "one · b", "two"]
 
 
-def test_one_certifier_at_several_sigmas_is_one():
-    family = [Sequential(s, fine_family((0.0, 0.25), s), preset="acr") for s in (0.25, 1.0)]
-    aware = Sequential(0.5, (0.0, 0.25), label_aware=True)
-    assert len({rule.rule for rule in family}) == 2
-    (name,) = certifiers_of(pd.DataFrame({"rule": [rule.rule for rule in family]}))
-    assert name.endswith("alpha = 0.001)") and name.count("(") == name.count(")")
-    assert certifiers_of(pd.DataFrame({"rule": [aware.rule]}))[0].endswith("alpha = 0.001, label-aware)")
-    log = "published log (N = 100000, alpha = 0.01, radii of three digits)"
-    assert certifiers_of(pd.DataFrame({"rule": [log, None]})) == [log]
+def test_an_incomplete_row_is_named_with_its_images():
+    shown = named(summary_of(replace(ONE, wanted=30)))
+    assert (shown["name"][0], shown["series"][0]) == ("one (10 images)", "one")
+
+
+def test_a_fine_grid_is_one_certifier_at_all_sigmas_and_another_grid_is_another():
+    fine = [Sequential(s, fine_family((0.0, 0.25), s), preset="acr") for s in (0.25, 1.0)]
+    assert len({rule.rule for rule in fine}) == 2
+    (name,) = {rule_text("acr", rule) for rule in fine}
+    assert name.startswith("sequential acr (N0 = 100") and name.endswith("alpha = 0.001)")
+    aware = replace(fine[0], label_aware=True)
+    assert rule_text("acr", aware).endswith("alpha = 0.001, label-aware)")
+    coarse = [rule_text("tight", Sequential(0.5, radii)) for radii in ((0.0, 0.25), (0.0, 0.5))]
+    assert len(certifiers_of(summary_of(*(Row(f"p{i}", [1.0], rule=rule) for i, rule in enumerate(coarse))).table)) == 2
 
 
 def test_the_hypervolume_of_a_run_is_that_of_its_rows():
@@ -84,6 +100,12 @@ def test_the_summary_tells_the_hypervolume_of_each_run(cli, tiny_preset, tmp_pat
     found = json.loads(cli("summary", out, "--json").stdout)["hypervolumes"]["run"]
     assert found["low"] <= found["value"] and found["scale"].startswith("log10(1 + NFE)")
     assert "hypervolume of run: " in cli("summary", out).stdout
+
+
+def test_figures_are_written_in_one_way():
+    assert [p_text(p) for p in (0.0001, 0.0012, 0.0994, 0.0996, 1)] == ["<0.001", "0.001", "0.099", "0.10", "1.00"]
+    assert (percent(0.596), percent(0.5, 0), percent_interval(0.546, 0.632)) == ("59.6 %", "50 %", "[54.6, 63.2]")
+    assert [images_text(n) for n in ([], [1], [5, 5], [9, 5])] == ["0 images", "1 image", "5 images", "5 to 9 images"]
 
 
 def test_lists_are_read_as_words():

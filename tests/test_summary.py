@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from bench.analysis.gains import paired_gains
-from bench.records import Cell
-from bench.store.run import Run
-from bench.summary.summary import Summary, describe_row, summarise
+from bench.records import COUNTED, Cell
+from bench.store.run import Run, read_run
+from bench.summary.cells import FOREIGN_RULE, describe_row
+from bench.summary.rows import drawable
+from bench.summary.summary import summarise
 
 
 def test_an_abstained_or_wrong_image_counts_nowhere():
@@ -22,6 +24,7 @@ def test_an_abstained_or_wrong_image_counts_nowhere():
     assert found["abstained"] == 1 / 3
 
 
+RESULTS = Path(__file__).parent.parent / "results"
 CELL = Cell("none", {}, "cnn", {}, "mnist5k", "h", 0.5, 0, "fp32", "cpu", {})
 SWEEP = {"n0": 10, "n": 40, "alpha": 0.001, "block": 40, "radii": [0.0, 0.25], "images": 2}
 
@@ -75,8 +78,8 @@ def test_paired_gains_are_taken_image_by_image(tmp_path):
     both = replace(one, cells={**one.cells, **two.cells}, blocks=blocks)
     found = summarise([both])
     gains = paired_gains(found, "none")
-    assert gains["label"].tolist() == ["better"]
-    acr = found.table.set_index("label")["acr"]
+    assert gains["name"].tolist() == ["better"]
+    acr = found.table.set_index("name")["acr"]
     assert gains["gain"][0] == pytest.approx(acr["better"] - acr["none"])
     # the pairs differ by nearly the same amount, so the paired interval is narrower than either row's own
     width = gains["gain_high"][0] - gains["gain_low"][0]
@@ -103,10 +106,9 @@ def test_unfinished_rows_take_no_part_in_paired_gains(tmp_path):
     runs = [run_of(tmp_path, [40] * 30, replace(CELL, purifier=name)) for name in names]
     blocks = pd.concat([run.blocks for run in runs], ignore_index=True)
     found = summarise([replace(runs[0], cells={k: v for run in runs for k, v in run.cells.items()}, blocks=blocks)])
-    assert set(paired_gains(found, "none")["label"]) == {"better", "begun"}
-    begun = found.table["label"] == "begun"
-    fewer = replace(found, table=found.table.assign(images=found.table["images"].where(~begun, 12)))
-    assert paired_gains(fewer, "none")["label"].tolist() == ["better"]
+    assert set(paired_gains(found, "none")["name"]) == {"better", "begun"}
+    fewer = replace(found, table=found.table.assign(complete=found.table["name"] != "begun"))
+    assert paired_gains(fewer, "none")["name"].tolist() == ["better"]
     assert paired_gains(fewer, "begun").empty
 
 
@@ -114,12 +116,6 @@ def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
     other = replace(CELL, purifier="better")
     found = summarise([run_of(tmp_path / "a", [30, 40]), run_of(tmp_path / "b", [40, 40], other)])
     assert paired_gains(found, "none").empty
-
-
-def test_a_baseline_that_could_mean_several_rows_is_refused():
-    table = pd.DataFrame({"label": ["ode(steps=1)", "ode(steps=2)"], "purifier": ["ode", "ode"]})
-    with pytest.raises(ValueError, match="could be any of"):
-        paired_gains(Summary("", table, pd.DataFrame(), (), ()), "ode")
 
 
 def test_what_changed_while_a_run_was_made_is_noted():
@@ -164,13 +160,84 @@ def test_runs_of_other_library_versions_say_so_side_by_side():
 
 def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
     """Neither by another certifier in the manifest, nor by another version's constants."""
-    from bench.store.run import read_run
-    from bench.summary.summary import FOREIGN_RULE
-
-    run = read_run(Path(__file__).parent.parent / "results" / "sequential" / "tight-10000")
+    run = read_run(RESULTS / "sequential" / "tight-10000")
     preset = run.manifest["preset"]
     assert summarise([run]).table["error"].isna().all()
     for changed in ({"certifier": "cohen", "n": 100}, {"alpha": 0.01}, {"n_max": 5000}, {"radii": [0.0, 0.25]}):
         other = replace(run, manifest={**run.manifest, "preset": {**preset, **changed}})
         table = summarise([other]).table
         assert (table["error"] == FOREIGN_RULE).all() and (table["images"] == 0).all()
+
+
+FACTS = ("name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "source", "certifier")
+
+
+def test_the_facts_of_a_row_are_columns():
+    tight = summarise([read_run(RESULTS / "cifar10-mini")]).table.set_index("name").loc["torchdiffeq midpoint"].iloc[0]
+    assert tight[list(FACTS[1:])].tolist() == [
+        "pf-ode-torchdiffeq",
+        "solver=midpoint, steps=1, rtol=0.01, atol=0.01, t_end=0.1",
+        "edm",
+        "cnn(path=cifar10/classifier, precision=bf16)",
+        "pf-ode",
+        "cifar10-jpeg",
+        COUNTED,
+        "tight",
+    ]
+    assert tight["sequential"] and tight["label_aware"] and tight["complete"]
+    assert tight["rule"].startswith("sequential tight (N0 = 10, Nmax = 250")
+    fixed = summarise([read_run(RESULTS / "embedded")]).table.iloc[0]
+    assert (fixed["certifier"], fixed["sequential"], fixed["label_aware"], fixed["networks"]) == (
+        *("cohen", False, False, ""),
+    )
+
+
+def test_a_radius_that_the_draws_cannot_certify_has_no_accuracy(tmp_path):
+    row = summarise([run_of(tmp_path, [40, 40])], [0.25, 0.9]).table.iloc[0]
+    assert row["acc@0.25"] == 1 and row["largest"] < 0.9
+    assert row[["acc@0.9", "acc_low@0.9", "acc_high@0.9"]].isna().all()
+
+
+def test_a_failed_row_has_no_figures(tmp_path):
+    failed = summarise([run_of(tmp_path, [40, 40], wanted=5, error="it raised")])
+    row = failed.table.iloc[0]
+    figures = [
+        "acc@0",
+        "acc_high@0.25",
+        "acr",
+        "acr_low",
+        "abstained",
+        "nfe",
+        "ms_purify",
+        "counted_draws",
+        "peak_bytes",
+    ]
+    assert row[figures].isna().all() and row["error"] == "it raised" and row["images"] == 0
+    assert not row["complete"] and failed.certificates.empty and drawable(failed).empty
+
+
+def test_a_summary_of_nothing_has_its_columns():
+    empty = summarise([]).table
+    assert len(empty) == 0 and {*FACTS, "acc@0", "acr", "largest", "nfe"} <= set(empty)
+    assert drawable(summarise([])).empty
+
+
+def test_counts_are_read_at_another_alpha_as_if_they_had_been_certified_at_it(tmp_path):
+    run = run_of(tmp_path, [40, 38, 30, 24])
+    at = {alpha: summarise([run], alpha=alpha) for alpha in (0.001, 0.05)}
+    asked = replace(run, manifest={**run.manifest, "preset": {**SWEEP, "alpha": 0.05}})
+    pd.testing.assert_frame_equal(at[0.05].table, summarise([asked]).table)
+    pd.testing.assert_frame_equal(at[0.001].table, summarise([run]).table)
+    assert at[0.05].table["acr"][0] > at[0.001].table["acr"][0]
+    assert at[0.05].certificates["p_lower"][0] == pytest.approx(0.05 ** (1 / 40))
+    assert "alpha = 0.05" in at[0.05].table["rule"][0]
+    for wrong in (0, 1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
+            summarise([run], alpha=wrong)
+
+
+def test_counts_of_a_sequential_rule_are_read_at_their_own_alpha_only():
+    run = read_run(RESULTS / "sequential" / "tight-10000")
+    with pytest.raises(ValueError, match=r"'tight', which fixes alpha before the first draw.*--certifier anytime"):
+        summarise([run], alpha=0.01)
+    assert summarise([run], alpha=run.manifest["preset"]["alpha"]).table["error"].isna().all()

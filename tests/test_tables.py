@@ -76,9 +76,9 @@ def test_rows_that_are_not_whole_are_shown_as_such_and_never_the_best():
     log = replace(BEST, label="log", source=IMPORTED, rule="published log (N = 100000)")
     table = table_of(NEAR, FAR, half, broken, log)
     found = column(table, "ε = 0.25")
-    assert found["half (20 of 200 images)"] == Entry("100.0")
+    assert found["half (20 images)"] == Entry("100.0")
     assert found["broken (failed)"] == Entry("–")
-    assert found["log (published)"] == Entry("90.0")
+    assert found["log (imported)"] == Entry("90.0")
     assert found["near"].best
     assert any("1 of 5 cells failed" in note for note in table.notes)
     assert any("incomplete" in note for note in table.notes)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bench.analysis.shortlist import left_out, shortlist
 from bench.analysis.standings import Option, Standing, rank
 from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
+from bench.errors import InputError
 from bench.summary.format import number_of
 from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, images_needed
@@ -71,7 +72,7 @@ def recommend(
     """
     for name, value in (("radius", radius), ("NFE budget", max_nfe), ("budget of milliseconds", max_ms)):
         if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"the {name} must be a number of at least 0, got {value:g}")
+            raise InputError(f"the {name} must be a number of at least 0, got {value:g}")
     budgets = {"nfe": max_nfe, "ms_purify": max_ms}
     budget, cost = budget_words(max_nfe, max_ms), "nfe" if max_ms is None else "ms_purify"
     table = named(summary)

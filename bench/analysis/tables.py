@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.errors import InputError
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import images_text, listed
 from bench.summary.pairs import certified, certifiers_of, data_sets
@@ -80,7 +81,7 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
     for sigma in sigmas or ():
         if not any(math.isclose(sigma, k) for k in known):
             has = listed((f"{k:g}" for k in known), 20) or "none"
-            raise ValueError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
+            raise InputError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
     chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
     rows = table[table["sigma"].isin(chosen)]
     several = [envelope(summary, rows), envelope_split_half(summary, rows)] if len(chosen) > 1 else []

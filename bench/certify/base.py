@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bench.errors import InputError
 from bench.records import Certificate, Stage
 
 
@@ -49,13 +50,13 @@ class Tally:
             block = blocks[draws]
             counted = sum(block)
             if not counted:
-                raise ValueError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
+                raise InputError(f"the stored block at draw {draws} of stage {stage} is empty; the results are damaged")
             draws += counted
             joined.append(block)
         if draws == most and len(joined) == 1:  # the usual case, without a sum
             return draws, tuple(joined[0])
         if draws > most:
-            raise ValueError(
+            raise InputError(
                 f"the stored counts join draws up to {draws} in one block, so they cannot be read at {most}; "
                 f"ask for {draws}, or give another --out"
             )

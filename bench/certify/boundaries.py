@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import betaincc, ndtr, ndtri
 
+from bench.errors import InputError
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -51,7 +53,7 @@ class Constants:
 
     def __post_init__(self) -> None:
         if not (self.lambda0 > 0 and 1 <= self.n_first <= self.n_max and self.multiple >= 1 and self.worth >= 0):
-            raise ValueError(f"lambda0 must be positive, 1 <= n_first <= n_max, multiple >= 1, worth >= 0, got {self}")
+            raise InputError(f"lambda0 must be positive, 1 <= n_first <= n_max, multiple >= 1, worth >= 0, got {self}")
 
     def up_to(self, n_max: int) -> Constants:
         """The same constants with another last look, and a first look at no more than a tenth of it."""
@@ -122,9 +124,9 @@ def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, cons
     """
     r = np.asarray(radii, dtype=np.float64)
     if r.ndim != 1 or not r.size or not np.isfinite(r).all() or r[0] < 0 or (np.diff(r) <= 0).any():
-        raise ValueError(f"radii must be finite, increasing and not negative, got {list(radii)}")
+        raise InputError(f"radii must be finite, increasing and not negative, got {list(radii)}")
     if not (sigma > 0 and 0 < alpha < 0.5):
-        raise ValueError(f"sigma must be positive and alpha in (0, 1/2), got sigma = {sigma}, alpha = {alpha}")
+        raise InputError(f"sigma must be positive and alpha in (0, 1/2), got sigma = {sigma}, alpha = {alpha}")
     t = ndtr(r / sigma)
     looks = np.array(constants.looks, dtype=np.int64)
     alive = constants.n_max * np.log(t) <= math.log(alpha)  # t^n_max <= alpha: all hits would prove the radius

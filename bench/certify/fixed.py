@@ -19,6 +19,7 @@ from bench.certify.bounds import (
     clopper_pearson_upper,
     randomised_lower,
 )
+from bench.errors import InputError
 from bench.records import Certificate, Stage
 
 
@@ -147,6 +148,6 @@ class FixedN:
         if self.bound != "randomised":
             return 1.0
         if tally.image is None:
-            raise ValueError("the randomised rule needs the image's index, which fixes its uniform number")
+            raise InputError("the randomised rule needs the image's index, which fixes its uniform number")
         digest = hashlib.sha256(f"{self.seed}/randomised bound/{tally.image}".encode()).digest()
         return int.from_bytes(digest[:7], "little") / 2**56

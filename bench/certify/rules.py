@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.certify.base import Certifier
 from bench.certify.fixed import BOUNDS, FixedN
+from bench.errors import InputError
 
 FIXED = tuple(BOUNDS)
 SEQUENTIAL = ("tight", "parity", "half-point", "fast", "acr")
@@ -24,7 +25,7 @@ def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
     name = sweep.get("certifier", "cohen")
     required = ("n0", "n" if name in FIXED else "radii", "alpha", "block")
     if missing := [field for field in required if field not in sweep]:
-        raise ValueError(f"the manifest of this run lacks {', '.join(missing)}; the same `bench run` writes it again")
+        raise InputError(f"the manifest of this run lacks {', '.join(missing)}; the same `bench run` writes it again")
     if name in FIXED:
         constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
         return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))

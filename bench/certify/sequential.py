@@ -22,6 +22,7 @@ from platformdirs import user_cache_path
 
 from bench.certify.base import Request, Tally, gaps
 from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
+from bench.errors import InputError
 from bench.records import Certificate
 
 FORMAT = 1  # version of the cache files
@@ -85,9 +86,9 @@ class Sequential:
 
     def __post_init__(self) -> None:
         if isinstance(self.preset, str) and self.preset not in PRESETS:
-            raise ValueError(f"unknown preset {self.preset!r} of the sequential certifier. Known: {', '.join(PRESETS)}")
+            raise InputError(f"unknown preset {self.preset!r} of the sequential certifier. Known: {', '.join(PRESETS)}")
         if self.n0 < 1 or self.block < 1:
-            raise ValueError(f"n0 and block must be at least 1, got n0 = {self.n0}, block = {self.block}")
+            raise InputError(f"n0 and block must be at least 1, got n0 = {self.n0}, block = {self.block}")
         object.__setattr__(self, "radii", tuple(float(r) for r in self.radii))  # hashable
 
     @property
@@ -159,7 +160,7 @@ class Sequential:
             return Progress(None, 0, 0, 0, False)
         choice = max(range(len(choice_votes)), key=choice_votes.__getitem__)
         if self.label_aware and tally.label is None:
-            raise ValueError("a label-aware rule needs the image's label")
+            raise InputError("a label-aware rule needs the image's label")
         if self.label_aware and choice != tally.label:
             return Progress(choice, 0, 0, 0, True)
         b = self.boundaries
@@ -173,7 +174,7 @@ class Sequential:
             if draws < n:
                 return Progress(choice, proved, top, look, False)
             if draws > n:
-                raise ValueError(
+                raise InputError(
                     f"the stored counts join draws up to {draws} in one block, so the look at {n} is "
                     "impossible; read them with the rule that made them, or give another --out"
                 )

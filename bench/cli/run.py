@@ -21,6 +21,9 @@ def run(
     ] = "embedded",
     out: Annotated[Path | None, typer.Option(help="Results folder (results/runs/NAME).")] = None,
     plots: Annotated[bool, typer.Option(help="Draw the pictures at the end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, draws, bytes and hours of the run, and count nothing.")
+    ] = False,
     **fields: Any,
 ) -> None:
     """Certify every purifier of a preset and draw the results. The same command continues an interrupted run.
@@ -35,10 +38,16 @@ def run(
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None} - {"networks"})
     purifiers, *_ = resolve(chosen)
     families = {purifier.name: purifier.family for _, purifier in purifiers}
+    folder = out or api.RUNS / chosen.name
+    if dry_run:
+        from bench.doctor.dry_run import describe_dry_run
+
+        for line in describe_dry_run(chosen, folder):
+            say(line)
+        return
     from bench.cli.progress import ProgressDisplay
     from bench.cli.results_table import results_table
 
-    folder = out or api.RUNS / chosen.name
     try:
         finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from bench.data.pixels import Encoded
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
 
 DATA_FOLDER = "PURIFYBENCH_DATA"  # environment variable: where data sets are, instead of the user's cache
 TITLES = {
@@ -64,14 +64,14 @@ class Split:
         at the beginning.
         """
         if not 1 <= count <= len(self.images):
-            raise ValueError(f"images must lie between 1 and {len(self.images)} for {self.dataset}, got {count}")
+            raise InputError(f"images must lie between 1 and {len(self.images)} for {self.dataset}, got {count}")
         return [i if self.interleaved else i * len(self.images) // count for i in range(count)]
 
     def every(self, step: int, count: int) -> list[int]:
         """The first `count` of the images 0, `step`, 2 `step`, ...; raises ValueError where there are fewer."""
         found = range(0, len(self.images), step)
         if not 1 <= count <= len(found):
-            raise ValueError(
+            raise InputError(
                 f"every {step} images there are {len(found)} of the {len(self.images)} of {self.dataset}, and "
                 f"{count} were asked for; give fewer `images`, or a smaller `every`"
             )

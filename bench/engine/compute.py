@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
@@ -58,7 +58,7 @@ class FixedRows(nn.Module):
             result = self.network(*part)
             if not isinstance(result, Tensor) or len(result) != self.size:
                 got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-                raise ValueError(f"it returned {got} for {self.size} rows; it must return a tensor with as many rows")
+                raise InputError(f"it returned {got} for {self.size} rows; it must return a tensor with as many rows")
             if batch == self.size and not self.reused:
                 return result
             if out is None:
@@ -143,8 +143,8 @@ def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 def refuse_unsupported(precision: str, mode: str, device: str) -> None:
     """Raise ValueError if the device does not support the precision or the compile mode."""
     if precision == "tf32" and not device.startswith("cuda"):
-        raise ValueError("precision tf32 is how NVIDIA GPUs multiply float32; on this device use fp32 or bf16")
+        raise InputError("precision tf32 is how NVIDIA GPUs multiply float32; on this device use fp32 or bf16")
     if mode == "reduce-overhead" and not device.startswith("cuda"):
-        raise ValueError(
+        raise InputError(
             "compile = 'reduce-overhead' records CUDA graphs and needs a GPU; on this device use 'default'"
         )

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bench.errors import InputError
+
 STATUS = Path("/proc/self/status")  # Linux only
 
 
@@ -70,7 +72,7 @@ def choose_devices(device: str, workers: int) -> list[str]:
     """
     gpus = torch.cuda.device_count()
     if device.startswith("cuda") and not gpus:
-        raise ValueError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
+        raise InputError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device == "cuda":

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import TuningRequest
-from bench.errors import PurifyBenchError
+from bench.errors import PurifyBenchError, RunError
 from bench.executors.base import describe
 from bench.executors.files import Bundle
 from bench.executors.ray_connection import Cluster
@@ -110,7 +110,7 @@ class RayCluster:
             self._add_workers(workers or self._capacity)
         if not self._started.wait(self._patience):
             free = {k: v for k, v in self._ray.available_resources().items() if k in ("CPU", "GPU")}
-            raise RuntimeError(
+            raise RunError(
                 f"no worker was ready within {self._patience:g} s: the Ray cluster has {free or 'nothing'} free, each "
                 f"worker requests {self._cluster.resources}; wait for other jobs, or give a preset a longer `timeout`"
             )
@@ -136,7 +136,7 @@ class RayCluster:
             result = self._submit(Job("measuring", "measure", (request,))).result(self._patience)
         except TimeoutError as error:
             remedy = "leave nothing to `auto`, or give a preset a longer `timeout`"
-            raise RuntimeError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
+            raise RunError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
         speed_cache.remember(request.facts(result["device"]), result)
         return result
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.engine.devices import cores
+from bench.errors import InputError, RunError
 
 LOCAL = "local"  # this address starts a cluster on this machine
 
@@ -34,13 +35,13 @@ class Cluster:
 
     def __init__(self, address: str = LOCAL, device: str = "auto", workers: int = 0):
         if device.startswith("cuda:"):
-            raise ValueError(f"Ray gives each worker a GPU of its own; use --device cuda instead of {device}")
+            raise InputError(f"Ray gives each worker a GPU of its own; use --device cuda instead of {device}")
         if address.startswith("ray://"):
-            raise ValueError("start the run on a machine of the cluster, with --address auto (docs/cluster.md)")
+            raise InputError("start the run on a machine of the cluster, with --address auto (docs/cluster.md)")
         try:
             import ray
         except ImportError as error:
-            raise RuntimeError("ray is not installed; pip install 'purifybench[ray]'") from error
+            raise RunError("ray is not installed; pip install 'purifybench[ray]'") from error
         self.ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -74,7 +75,7 @@ def connect(ray: Any, address: str, workers: int) -> None:
                 "start one with `ray start --head`, or leave out --address to use this machine alone; a cluster with "
                 "token authentication needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
             )
-            raise RuntimeError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
+            raise RunError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
 
 
 @contextmanager
@@ -98,10 +99,10 @@ def plan_workers(total: Mapping[str, float], device: str, workers: int) -> tuple
     """
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     if device == "cuda" and not gpus:
-        raise ValueError("device cuda was requested, but the Ray cluster has no GPU; use --device cpu")
+        raise InputError("device cuda was requested, but the Ray cluster has no GPU; use --device cpu")
     if device == "cpu" or not gpus:
         if (workers or 1) > cpus:
-            raise ValueError(
+            raise InputError(
                 f"the Ray cluster has {cpus} CPUs, too few for {workers or 1} workers; give fewer --workers"
             )
         return ["cpu"] * (workers or cpus), {"num_cpus": 1}

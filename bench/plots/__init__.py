@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.errors import InputError
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.gains import gains
 from bench.plots.grid import image_grid
@@ -36,7 +37,7 @@ def formats_of(words: str) -> list[str]:
     """`png, pdf` -> `["png", "pdf"]`; raises ValueError for one that pictures are not written in."""
     formats = list(dict.fromkeys(word.strip().lower() for word in words.split(",")))
     if unknown := [name for name in formats if name not in METADATA]:
-        raise ValueError(f"pictures are written as {', '.join(METADATA)}, not as {', '.join(map(repr, unknown))}")
+        raise InputError(f"pictures are written as {', '.join(METADATA)}, not as {', '.join(map(repr, unknown))}")
     return formats
 
 

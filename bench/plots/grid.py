@@ -1,4 +1,4 @@
-"""What purifiers make of images: clean, noisy, purified by each, with the class that the classifier sees."""
+"""Example images: clean, noisy, and purified by each purifier, with the predicted class."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.errors import InputError
 from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, remarks, styled
-from bench.store.examples import Examples, Panel
-from bench.summary.names import parse_label, short_names
-from bench.summary.palette import FAMILIES
+from bench.store.examples import Examples
+from bench.summary.panels import NamedPanel, named_panels
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
-MOST_COLUMNS = 14  # beyond this the grid continues below, with the clean and the noisy images repeated
+MOST_COLUMNS = 14  # with more, the grid continues below, and repeats the clean and the noisy images
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches
 BOLD = 0.7  # mean width of a bold letter, in sizes
 
 
 class Column(NamedTuple):
-    """Pictures below one heading, with the classes that were predicted, if any."""
+    """Pictures below one heading, with their predicted classes, if any."""
 
     heading: str
     ink: str
@@ -35,15 +34,15 @@ class Column(NamedTuple):
 
 @styled
 def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
-    """Example images at one sigma: a row each, and a column for every purifier that was drawn at it.
+    """Example images at one sigma: a row for each image, a column for each purifier.
 
     Raises:
         ValueError: there are no examples at this sigma.
     """
-    panels = [panel for panel in examples.panels if panel.sigma == sigma]
+    panels = named_panels(summary, examples, sigma)
     if not panels:
-        raise ValueError(f"there are no example images at sigma = {sigma:g}")
-    bands = columns_of(summary, examples, panels)
+        raise InputError(f"there are no example images at sigma = {sigma:g}")
+    bands = columns_of(examples, panels)
     most, count = max(map(len, bands)), len(examples.clean)
     longest = max(len(examples.classes[label]) for label in examples.labels)
     left = Page.MARGIN + max(ROW_NAMES, longest * BOLD * LABEL / 72 + GUTTER)
@@ -55,12 +54,12 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     rows = drawable(summary)
     here = rows[rows["sigma"] == sigma] if len(rows) else rows
     page = Page(
-        f"What purifiers make of noisy images, σ = {sigma:g}",
+        f"Example images, σ = {sigma:g}",
         summary.title,
         [
-            "One draw of the noise for each image, and the class that the classifier sees in it: ✓ correct, ✗ wrong. "
-            "These are single draws, not certificates.",
-            *([f"Certified beside: {conditions(here)}."] if len(here) else []),
+            "One draw of the noise for each image, with its predicted class: ✓ correct, ✗ wrong. These are single "
+            "draws, not certificates.",
+            *([f"Certified in the same run: {conditions(here)}."] if len(here) else []),
             *remarks(summary),
         ],
         body,
@@ -95,34 +94,28 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     return page.figure
 
 
-def columns_of(summary: Summary, examples: Examples, panels: Sequence[Panel]) -> list[list[Column]]:
-    """The columns in bands that fit a page. Where `none` left the noisy image as it is, the two are one column."""
-    table = pd.DataFrame({"label": [panel.cell for panel in panels]})
-    table["purifier"] = [parse_label(label)[0] for label in table["label"]]
-    known = dict(zip(summary.table["label"], summary.table["family"], strict=True)) if len(summary.table) else {}
-    table["family"] = [known.get(label, "other") for label in table["label"]]
-    names, order = short_names(table), list(FAMILIES)
-    kin = {label: f if f in order else "other" for label, f in zip(table["label"], table["family"], strict=True)}
-    noisy = Column("noisy", INK, panels[0].noisy, None)
+def columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[Column]]:
+    """The columns in bands that fit a page; a purifier of the family `none` shares a column with the noisy images."""
+    noisy = Column("noisy", INK, panels[0].panel.noisy, None)
     purified = []
-    for panel in sorted(panels, key=lambda panel: order.index(kin[panel.cell])):
-        if kin[panel.cell] == "none" and np.array_equal(panel.purified, noisy.pictures):
-            noisy = noisy._replace(heading=f"noisy ({names[panel.cell]})", predicted=panel.predicted)
+    for panel, name, kind, untouched in panels:
+        if kind == "none" and untouched:
+            noisy = noisy._replace(heading=f"noisy ({name})", predicted=panel.predicted)
         else:
-            purified.append(Column(names[panel.cell], family(kin[panel.cell]).ink, panel.purified, panel.predicted))
+            purified.append(Column(name, family(kind).ink, panel.purified, panel.predicted))
     room = MOST_COLUMNS - 2
     parts = [purified[i : i + room] for i in range(0, len(purified), room)] or [[]]
     return [[Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]
 
 
 def wrap_headings(columns: Sequence[Column], side: float) -> list[str]:
-    """The headings, broken into lines that fit above a picture."""
+    """The headings, broken into lines of a picture's width."""
     letters = max(5, int((side + GUTTER) * 72 / (SMALL * 0.6)))
     return ["\n".join(textwrap.wrap(column.heading, letters)) for column in columns]
 
 
 def show(axes: Axes, column: Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
-    """One picture with its frame and what the classifier sees in it; `box` is left, top and side in inches."""
+    """One picture with its frame and its predicted class; `box` is left, top and side in inches."""
     x, y, side = box
     picture = column.pictures[i]
     grey = len(picture) == 1

@@ -1,7 +1,7 @@
-"""Names beside points without overlaps: every name tries many places, and takes the one that hides the least.
+"""Names beside points without overlaps: each name takes the candidate place of the lowest cost.
 
-All geometry is in pixels. Names are placed one after the other, those in a crowd first, and then reconsider their
-places given the others', a few times: enough for what one panel can show.
+The library adjustText was tried in place of this: its forces left names on marks, on intervals and on other names, and
+names beside the wrong mark. All geometry is in pixels; boxes are `left, bottom, right, top`; segments are `[2,2]`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Floats = NDArray[np.float64]
 ROUNDS = 6
 DISTANCES = (6.0, 10.0, 16.0, 24.0, 34.0, 46.0, 60.0, 76.0)  # points, from a mark to its name
 ANGLES = np.radians(np.arange(0, 360, 15))
-ATTACHED = 11.0  # points: nearer than this a name needs no line to its mark
+ATTACHED = 11.0  # points: a name that is nearer needs no line to its mark
+MARK = 4.0  # points: half a side of the square around a mark
 
-# What a place costs, beside 0.4 for each point of distance and 3 for the need of a line: chosen by eye.
-HIDES_NAME, HIDES_MARK, HIDES_BAR, HIDES_FRONT = 60, 40, 11, 7
-CROSSES_NAME, CROSSES_MARK, CROSSES_LINE = 30, 12, 14
-MISLEADS = 9
-OUTSIDE = 1e6
+# Costs of a place, chosen by eye: those of hiding something under the name, and those of its line to the mark.
+PER_POINT, NEEDS_LINE, OUTSIDE, MISLEADS = 0.4, 3.0, 1e6, 9.0
+HIDES_NAME, HIDES_MARK, HIDES_BAR, HIDES_FRONT = 60.0, 40.0, 11.0, 7.0
+CROSSES_NAME, CROSSES_MARK, CROSSES_LINE = 30.0, 12.0, 14.0
 
 
 @dataclass(frozen=True)
@@ -41,152 +41,120 @@ class Name:
     alpha: float = 1.0
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What names should not hide.
+def place_names(axes: Axes, names: Sequence[Name], bars: Floats, front: Floats, taken: Sequence[Floats] = ()) -> None:
+    """Write names beside their points, and draw a thin line to those that are not next to their point.
 
-    Attributes:
-        frame: `left, bottom, right, top` within which they stay.
-        bars, lines: intervals, and the front, as segments `[n,2,2]`.
-        taken: boxes of words that are already there.
-        point: pixels in a typographic point.
-    """
-
-    frame: Floats
-    bars: Floats
-    lines: Floats
-    taken: Floats
-    point: float
-
-
-def place_names(axes: Axes, names: Sequence[Name], bars: Floats, lines: Floats, taken: Sequence[Floats] = ()) -> None:
-    """Write names beside their points, with a thin line to those that must stand apart.
+    Names choose their places one after the other, crowded ones first, and again until no name changes its place.
 
     Parameters:
-        bars, lines: intervals, and the front, as segments `[n,2,2]`.
-        taken: boxes of words that are already there, `(left, bottom, right, top)`.
+        bars, front: the segments of the intervals, and of the front, `[n,2,2]`.
+        taken: boxes of other words.
     """
-    if not names:
-        return
     figure = figure_of(axes)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     renderer, point = canvas.get_renderer(), figure.dpi / 72
-    sizes = []
-    for name in names:
-        probe = axes.text(0, 0, name.words, size=LABEL)
-        box = probe.get_window_extent(renderer)
-        probe.remove()
-        sizes.append((box.width, box.height))
+    style = {"transform": axes.transAxes, "size": LABEL, "ha": "center", "va": "center", "zorder": 6}
+    texts = [axes.text(0.5, 0.5, name.words, color=name.colour, alpha=name.alpha, **style) for name in names]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    marks = np.array([(name.x, name.y) for name in names]).reshape(-1, 2)
+    places = [candidates(mark, (box.width, box.height), point) for mark, box in zip(marks, extents, strict=True)]
     frame = axes.get_window_extent(renderer)
-    scene = Scene(
-        frame=np.array([frame.x0 + point, frame.y0 + point, frame.x1, frame.y1 + 4 * point]),
-        bars=bars,
-        lines=lines,
-        taken=np.array(taken).reshape(-1, 4),
-        point=point,
-    )
-    centres = np.array([(n.x, n.y) for n in names])
-    candidates = [candidate_boxes(c, size, point) for c, size in zip(centres, sizes, strict=True)]
-    fixed = [fixed_cost(scene, centres, i, boxes) for i, boxes in enumerate(candidates)]
+    inside = np.array([frame.x0 + point, frame.y0 + point, frame.x1, frame.y1 + 4 * point])
+    words = np.array(taken).reshape(-1, 4)
+    fixed = [
+        fixed_cost(marks, i, boxes, bars, front, words, point)
+        + OUTSIDE * ((boxes[:, :2] < inside[:2]) | (boxes[:, 2:] > inside[2:])).any(1)
+        for i, boxes in enumerate(places)
+    ]
     chosen = [int(np.argmin(cost)) for cost in fixed]
-    crowd = np.array([(np.hypot(*(centres - c).T) < 60 * point).sum() for c in centres])
-    placed: set[int] = set()
+    crowd = [(np.hypot(*(marks - mark).T) < 60 * point).sum() for mark in marks]
+    order = sorted(range(len(names)), key=lambda i: -crowd[i])
     for turn in range(ROUNDS):
         before = list(chosen)
-        for i in sorted(range(len(names)), key=lambda i: -crowd[i]):
-            others = [j for j in (placed if turn == 0 else range(len(names))) if j != i]
-            cost = fixed[i] + crossing_cost(
-                centres[i], candidates[i], centres[others], np.array([candidates[j][chosen[j]] for j in others]), point
-            )
-            chosen[i] = int(np.argmin(cost))
-            placed.add(i)
+        for k, i in enumerate(order):
+            others = [j for j in (order if turn else order[:k]) if j != i]
+            boxes = np.array([places[j][chosen[j]] for j in others]).reshape(-1, 4)
+            chosen[i] = int(np.argmin(fixed[i] + rivals_cost(marks[i], places[i], marks[others], boxes, point)))
         if turn and before == chosen:
             break
-    to_axes = axes.transAxes.inverted()
-    for name, centre, boxes, i in zip(names, centres, candidates, chosen, strict=True):
-        left, bottom, right, top = boxes[i]
-        x, y = to_axes.transform(((left + right) / 2, (bottom + top) / 2))
-        axes.text(
-            x,
-            y,
-            name.words,
-            transform=axes.transAxes,
-            size=LABEL,
-            color=name.colour,
-            alpha=name.alpha,
-            ha="center",
-            va="center",
-            zorder=6,
-            bbox={"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.4},
-        )
-        end = np.clip(centre, (left, bottom), (right, top))
-        if np.hypot(*(end - centre)) > ATTACHED * point:
-            start = centre + (end - centre) / np.hypot(*(end - centre)) * 3.5 * point
-            xs, ys = to_axes.transform([start, end]).T
-            axes.plot(xs, ys, transform=axes.transAxes, color=FAINT, lw=0.6, zorder=2.5, solid_capstyle="round")
+    to_axes = axes.transAxes.inverted().transform
+    for text, mark, boxes, i in zip(texts, marks, places, chosen, strict=True):
+        text.set_position(to_axes((boxes[i, :2] + boxes[i, 2:]) / 2))
+        text.set_bbox({"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.4})
+        end = nearest(boxes[i], mark)
+        gap = np.hypot(*(end - mark))
+        if gap > ATTACHED * point:
+            line = to_axes([mark + (end - mark) * 3.5 * point / gap, end]).T
+            axes.plot(*line, transform=axes.transAxes, color=FAINT, lw=0.6, zorder=2.5, solid_capstyle="round")
 
 
-def candidate_boxes(centre: Floats, size: tuple[float, float], point: float) -> Floats:
+def candidates(mark: Floats, size: tuple[float, float], point: float) -> Floats:
     """Boxes of a name around its mark, `[n,4]`: at each distance and angle the box touches the circle."""
     width, height = size
     distance, angle = (grid.ravel() for grid in np.meshgrid(np.array(DISTANCES) * point, ANGLES, indexing="ij"))
     along, up = np.cos(angle), np.sin(angle)
-    x = centre[0] + distance * along + np.sign(np.round(along, 6)) * width / 2 * np.minimum(1, np.abs(along) * 1.8)
-    y = centre[1] + distance * up + up * height / 2
+    x = mark[0] + distance * along + np.sign(np.round(along, 6)) * width / 2 * np.minimum(1, np.abs(along) * 1.8)
+    y = mark[1] + distance * up + up * height / 2
     return np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 1)
 
 
-def fixed_cost(scene: Scene, centres: Floats, i: int, boxes: Floats) -> Floats:
-    """What each place of the name of mark `i` costs, whatever the other names do."""
-    centre, point = centres[i], scene.point
-    ends = np.clip(centre, boxes[:, :2], boxes[:, 2:])
-    distance = np.hypot(*(ends - centre).T) / point
-    attached = distance <= ATTACHED
-    cost = distance * 0.4 + np.where(attached, 0.0, 3.0)
-    cost += OUTSIDE * ((boxes[:, :2] < scene.frame[:2]) | (boxes[:, 2:] > scene.frame[2:])).any(1)
-    squares = np.concatenate([centres - 4 * point, centres + 4 * point], 1)
-    cost += HIDES_MARK * overlaps(boxes, squares)
+def fixed_cost(
+    marks: Floats, i: int, boxes: Floats, bars: Floats, front: Floats, taken: Floats, point: float
+) -> Floats:
+    """The cost of each place of the name of mark `i` that does not depend on other names, `[n]`."""
+    distance = np.hypot(*(nearest(boxes, marks[i]) - marks[i]).T)
+    attached = distance <= ATTACHED * point
+    squares = np.concatenate([marks - MARK * point, marks + MARK * point], 1)
+    others = np.delete(marks, i, axis=0)
+    gaps = np.clip(others, boxes[:, None, :2], boxes[:, None, 2:]) - others
+    nearer = (np.hypot(gaps[..., 0], gaps[..., 1]) < distance[:, None]).any(1)
     wide = boxes + np.array([-2, 0, 2, 0]) * point
-    cost += HIDES_BAR * segments_in_boxes(scene.bars, wide) + HIDES_FRONT * segments_in_boxes(scene.lines, wide)
-    others = np.delete(centres, i, axis=0)
-    away = np.clip(others, boxes[:, None, :2], boxes[:, None, 2:]) - others
-    nearer = (np.hypot(away[..., 0], away[..., 1]) < distance[:, None] * point).any(1)
-    cost += MISLEADS * (nearer & attached)  # without a line, a name belongs to the mark next to it
-    leaders = leader_lines(centre, ends, point)
-    cost += CROSSES_MARK * segment_boxes(leaders, np.delete(squares, i, axis=0))
-    return cost + HIDES_NAME * overlaps(boxes, scene.taken) + CROSSES_NAME * segment_boxes(leaders, scene.taken)
+    lines = leaders(marks[i], boxes, point)
+    return np.asarray(
+        PER_POINT * distance / point
+        + np.where(attached, MISLEADS * nearer, NEEDS_LINE)  # a name without a line belongs to the nearest mark
+        + HIDES_MARK * overlaps(boxes, squares).sum(1)
+        + HIDES_BAR * hits(bars, wide).sum(0)
+        + HIDES_FRONT * hits(front, wide).sum(0)
+        + HIDES_NAME * overlaps(boxes, taken).sum(1)
+        + CROSSES_MARK * hits(lines, np.delete(squares, i, axis=0)).sum(1)
+        + CROSSES_NAME * hits(lines, taken).sum(1)
+    )
 
 
-def crossing_cost(centre: Floats, boxes: Floats, centres: Floats, others: Floats, point: float) -> Floats:
-    """What each place costs given where the other names stand."""
-    if not len(others):
-        return np.zeros(len(boxes))
-    air = np.array([-1.5, -0.3, 1.5, 0.3]) * point
-    ends = np.clip(centre, boxes[:, :2], boxes[:, 2:])
-    leaders = leader_lines(centre, ends, point)
-    theirs = leader_lines(centres, np.clip(centres, others[:, :2], others[:, 2:]), point)
-    cost = HIDES_NAME * overlaps(boxes, others + air) + CROSSES_NAME * segment_boxes(leaders, others + air)
-    cost += CROSSES_NAME * segments_in_boxes(theirs, boxes)
-    return cost + CROSSES_LINE * crossings(leaders, theirs)
+def rivals_cost(mark: Floats, boxes: Floats, marks: Floats, others: Floats, point: float) -> Floats:
+    """The cost of each place, given the marks and the boxes of the other names, `[n]`."""
+    padded = others + np.array([-1.5, -0.3, 1.5, 0.3]) * point
+    lines, other_lines = leaders(mark, boxes, point), leaders(marks, others, point)
+    return np.asarray(
+        HIDES_NAME * overlaps(boxes, padded).sum(1)
+        + CROSSES_NAME * (hits(lines, padded).sum(1) + hits(other_lines, boxes).sum(0))
+        + CROSSES_LINE * crossings(lines, other_lines).sum(1)
+    )
 
 
-def leader_lines(centre: Floats, ends: Floats, point: float) -> Floats:
-    """Lines from a mark (or as many marks) to places, `[n,2,2]`; of no length where the name stands near enough."""
-    near = np.hypot(*(ends - centre).T) <= ATTACHED * point
-    starts = np.where(near[:, None], ends, centre + (ends - centre) * 0.15)
+def nearest(boxes: Floats, marks: Floats) -> Floats:
+    """The point of each box that is nearest to its mark, or to the one mark of all boxes."""
+    return np.asarray(np.clip(marks, boxes[..., :2], boxes[..., 2:]))
+
+
+def leaders(marks: Floats, boxes: Floats, point: float) -> Floats:
+    """The line from a mark (or as many marks) to each box, `[n,2,2]`; of no length if the box is attached."""
+    ends = nearest(boxes, marks)
+    attached = np.hypot(*(ends - marks).T) <= ATTACHED * point
+    starts = np.where(attached[:, None], ends, marks + (ends - marks) * 0.15)
     return np.stack([starts, ends], 1)
 
 
-def overlaps(boxes: Floats, others: Floats) -> Floats:
-    """How many of `others` each box overlaps."""
-    wide = np.minimum(boxes[:, None, 2], others[None, :, 2]) > np.maximum(boxes[:, None, 0], others[None, :, 0])
-    high = np.minimum(boxes[:, None, 3], others[None, :, 3]) > np.maximum(boxes[:, None, 1], others[None, :, 1])
-    return (wide & high).sum(1).astype(float)
+def overlaps(boxes: Floats, others: Floats) -> NDArray[np.bool_]:
+    """The pairs that overlap, `[boxes, others]`."""
+    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
+    return np.asarray((low < high).all(-1))
 
 
 def hits(segments: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    """Which segments pass through which boxes, `[segments, boxes]`: when inside across is also when inside upwards."""
+    """The pairs of a segment that passes through a box, `[segments, boxes]`, by the slab method."""
     enters, leaves = np.zeros((len(segments), len(boxes))), np.ones((len(segments), len(boxes)))
     for axis in (0, 1):
         start, step = segments[:, 0, None, axis], (segments[:, 1] - segments[:, 0])[:, None, axis]
@@ -197,24 +165,13 @@ def hits(segments: Floats, boxes: Floats) -> NDArray[np.bool_]:
     return np.asarray(enters < leaves)
 
 
-def segment_boxes(segments: Floats, boxes: Floats) -> Floats:
-    """How many boxes each segment passes through."""
-    return hits(segments, boxes).sum(1).astype(float) if len(boxes) else np.zeros(len(segments))
-
-
-def segments_in_boxes(segments: Floats, boxes: Floats) -> Floats:
-    """How many segments pass through each box."""
-    return hits(segments, boxes).sum(0).astype(float) if len(segments) else np.zeros(len(boxes))
-
-
-def crossings(first: Floats, second: Floats) -> Floats:
-    """How many of the second segments each of the first crosses."""
+def crossings(first: Floats, second: Floats) -> NDArray[np.bool_]:
+    """The pairs of segments that cross, `[first, second]`: the ends of each lie on both sides of the other."""
 
     def side(a: Floats, b: Floats, c: Floats) -> Floats:
         (x1, y1), (x2, y2) = np.moveaxis(b - a, -1, 0), np.moveaxis(c - a, -1, 0)
-        return np.sign(x1 * y2 - y1 * x2)
+        return np.asarray(np.sign(x1 * y2 - y1 * x2))
 
     a, b = first[:, None, 0], first[:, None, 1]
     c, d = second[None, :, 0], second[None, :, 1]
-    crossed = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
-    return crossed.sum(1).astype(float)
+    return np.asarray((side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0))

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.errors import InputError
+
 PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> the option that names its code instead
 
 
@@ -31,7 +33,7 @@ def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collec
         beside = preset.parent / name
         path = str(beside) if beside.is_file() else name
         if not is_inside(Path(path), preset.parent):
-            raise ValueError(
+            raise InputError(
                 f"{preset} would run code outside of its folder: {Path(path).resolve()}. Where you trust it, name it "
                 f"yourself ({PLUGINS[field]}), or put it beside the preset"
             )

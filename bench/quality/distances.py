@@ -7,6 +7,8 @@ from scipy.linalg import svdvals
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from bench.errors import InputError
+
 
 def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distance of each image to its counterpart: `[n,...]` and `[n,...]` to `[n]`, in the images' units."""
@@ -39,7 +41,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
         ValueError: a set has one image only, and so no covariance.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError("a Fréchet distance needs two images at least")
+        raise InputError("a Fréchet distance needs two images at least")
     sets = [np.asarray(x, np.float64) for x in (a, b)]
     means = [x.mean(axis=0) for x in sets]
     roots = [(x - mean) / np.sqrt(len(x) - 1) for x, mean in zip(sets, means, strict=True)]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import InputError
 from bench.names import nearest
 from bench.quality.distances import frechet_distance, l2, transport_cost
 from bench.store.quality import KINDS, Network
@@ -75,11 +76,11 @@ def judges(setting: Setting, wanted: Iterable[str] = tuple(KINDS)) -> tuple[dict
         ValueError: a metric or a perceptual distance is not known; the message lists those that are.
     """
     if setting.perceptual not in PERCEPTUAL:
-        raise ValueError(nearest("perceptual distance", setting.perceptual, PERCEPTUAL))
+        raise InputError(nearest("perceptual distance", setting.perceptual, PERCEPTUAL))
     found, missing = {}, {}
     for metric in wanted:
         if metric not in MAKERS:
-            raise ValueError(nearest("metric", metric, MAKERS))
+            raise InputError(nearest("metric", metric, MAKERS))
         try:
             found[metric] = MAKERS[metric](setting)
         except NotHere as error:

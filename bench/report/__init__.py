@@ -1,4 +1,4 @@
-"""Summaries -> one HTML page that a reviewer can be sent: it opens from disk and loads nothing."""
+"""Summaries -> one self-contained HTML page, which opens from disk and loads nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_report(
     path: Path,
     metrics: Mapping[str, Metrics] | None = None,
 ) -> Path:
-    """Write the report of a summary into one HTML file, in one go: a reader never meets half a page.
+    """Write the report of a summary into one HTML file, atomically.
 
     Parameters:
-        manifests, examples, metrics: of the runs, by the names that `summary.table` gives them; of the latter two,
-            those there are.
+        manifests: of all runs, by the name of the run in `summary.table`.
+        examples, metrics: of the runs that have some, by the same names.
     """
     text = render(summary, manifests, examples, metrics or {})
     path.parent.mkdir(parents=True, exist_ok=True)

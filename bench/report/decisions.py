@@ -1,4 +1,4 @@
-"""Every decision that the page can be asked for, made beforehand: by radius and budget a recommendation in words."""
+"""The recommendations of the page, computed beforehand for every radius and budget that it offers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.recommendation import Recommendation, Standing, recommend
-from bench.report.words import interval, percent, short
+from bench.analysis.recommendation import Recommendation, recommend
+from bench.analysis.standings import Option, Standing
+from bench.records import COUNTED
+from bench.report.figures import short
+from bench.summary.format import p_text, percent, percent_interval
 from bench.summary.statistics import CONFIDENCE
-from bench.summary.summary import COUNTED, Summary
+from bench.summary.summary import Summary
 
 MOST_BUDGETS = 8  # of each kind
 MOST_CANDIDATES = 12
@@ -20,7 +23,7 @@ MOST_CANDIDATES = 12
 
 @dataclass(frozen=True)
 class Budget:
-    """What a purified image may cost, at most: a limit as `recommend` takes it, none for any cost."""
+    """The highest allowed cost of a purified image: a keyword of `recommend`, or none for any cost."""
 
     kind: str
     words: str
@@ -31,10 +34,8 @@ ANY = Budget("", "any cost")
 
 
 def budgets(table: pd.DataFrame) -> list[Budget]:
-    """Any cost; every NFE that a row has, but the largest; round milliseconds between the fastest and the slowest."""
-    counted = table[(table["source"] == COUNTED) & (table["images"] > 0)] if len(table) else table
-    if counted.empty:
-        return [ANY]
+    """Any cost; the NFE of every row except the largest; round milliseconds between the fastest and the slowest."""
+    counted = table[(table["source"] == COUNTED) & table["acr"].notna()]
     nfe = sorted({math.ceil(v - 1e-9) for v in counted["nfe"].dropna()})
     ms = counted.loc[(counted["nfe"] > 0) & (counted["ms_purify"] > 0), "ms_purify"]
     return [
@@ -45,8 +46,7 @@ def budgets(table: pd.DataFrame) -> list[Budget]:
 
 
 def round_between(values: pd.Series) -> list[float]:
-    """1, 2 and 5 times powers of ten, from the first that lets the smallest value in to the last that leaves the
-    largest out."""
+    """1, 2 and 5 times powers of ten: at least the smallest value, and below the largest."""
     if values.empty:
         return []
     low, high = float(values.min()), float(values.max())
@@ -55,55 +55,50 @@ def round_between(values: pd.Series) -> list[float]:
 
 
 def thinned(values: Sequence[Any]) -> list[Any]:
-    """At most `MOST_BUDGETS` of them, evenly taken."""
+    """At most `MOST_BUDGETS` of the values, evenly spaced, with the first and the last."""
     if len(values) <= MOST_BUDGETS:
         return list(values)
     return [values[round(i * (len(values) - 1) / (MOST_BUDGETS - 1))] for i in range(MOST_BUDGETS)]
 
 
 def decisions(summary: Summary) -> tuple[list[Budget], list[list[int]], list[dict[str, Any]]]:
-    """The budgets; by radius and budget the number of an answer; and the answers, each once."""
-    given = budgets(summary.table)
+    """The budgets; the index of an answer by radius and budget; and the different answers."""
+    offered = budgets(summary.table)
     answers: list[dict[str, Any]] = []
-    chosen = []
+    choices = []
     for radius in summary.radii:
-        found = [answer(recommend(summary, radius, **budget.limit)) for budget in given]
-        answers += [one for one in found if one not in answers]
-        chosen.append([answers.index(one) for one in found])
-    return given, chosen, answers
+        of_radius = [answer(recommend(summary, radius, **budget.limit)) for budget in offered]
+        answers += [one for one in of_radius if one not in answers]
+        choices.append([answers.index(one) for one in of_radius])
+    return offered, choices, answers
 
 
-def answer(found: Recommendation) -> dict[str, Any]:
+def answer(advice: Recommendation) -> dict[str, Any]:
     """A recommendation as the page shows it."""
-    first = found.standings[0] if found.chosen else None
-    named: dict[str, list[Standing]] = {}
-    for standing in found.standings if found.chosen else ():
-        named.setdefault(standing.name, []).append(standing)
-    second = next((s for s in found.standings if s.option == found.runner_up), None) if found.runner_up else None
+    by_name: dict[str, list[Standing]] = {}
+    for standing in advice.standings if advice.chosen else ():
+        by_name.setdefault(standing.name, []).append(standing)
     return {
-        "radius": f"{found.radius:g}",
-        "verdict": found.verdict,
-        "notes": list(found.notes),
-        "sure": found.clear,
-        "chosen": option(first) if first else None,
-        "runner_up": option(second) if second else None,
-        "probability": None if found.probability is None else percent(found.probability, 0),
-        "share": found.probability,
-        "more": None if found.more_images is None else f"{found.more_images:,}",
-        "candidates": [candidate(kin) for kin in list(named.values())[:MOST_CANDIDATES]],
-        "of": len(named),
+        "radius": f"{advice.radius:g}",
+        "verdict": advice.verdict,
+        "notes": list(advice.notes),
+        "sure": advice.clear,
+        "chosen": option(advice.chosen) if advice.chosen else None,
+        "runner_up": option(advice.runner_up) if advice.runner_up else None,
+        "probability": None if advice.probability is None else percent(advice.probability, 0),
+        "share": advice.probability,
+        "candidates": [candidate(standings) for standings in list(by_name.values())[:MOST_CANDIDATES]],
+        "of": len(by_name),
     }
 
 
-def option(standing: Standing) -> dict[str, Any]:
-    """A purifier at a sigma, with what it certifies and costs."""
-    o = standing.option
+def option(o: Option) -> dict[str, Any]:
+    """A purifier at a sigma, with its certified accuracy and its costs."""
     return {
-        "name": standing.name,
-        "label": o.label,
+        "name": o.name,
         "sigma": f"{o.sigma:g}",
         "accuracy": percent(o.accuracy),
-        "interval": interval(o.low, o.high),
+        "interval": percent_interval(o.low, o.high),
         "value": o.accuracy,
         "low": o.low,
         "high": o.high,
@@ -113,14 +108,18 @@ def option(standing: Standing) -> dict[str, Any]:
     }
 
 
-def candidate(kin: Sequence[Standing]) -> dict[str, Any]:
-    """A line of the table of candidates: a purifier at its best sigma, and how often it is the best at any."""
-    standing, behind = kin[0], kin[0].behind
-    best = [s.best for s in kin if s.best is not None]
+def candidate(standings: Sequence[Standing]) -> dict[str, Any]:
+    """A line of the table of candidates: a purifier at its best sigma, and its probability to be the best at any.
+
+    Parameters:
+        standings: of one purifier at all sigmas, the best first.
+    """
+    standing, behind = standings[0], standings[0].behind
+    best = [s.best for s in standings if s.best is not None]
     return {
-        **option(standing),
-        "behind": None if behind is None else f"{100 * behind.effect:.1f} {interval(behind.low, behind.high)}",
-        "p": None if standing.p is None else "< 0.001" if standing.p < 0.001 else f"{standing.p:.2g}",
+        **option(standing.option),
+        "behind": None if behind is None else f"{100 * behind.effect:.1f} {percent_interval(behind.low, behind.high)}",
+        "p": None if standing.p is None else p_text(standing.p),
         "alike": standing.p is not None and standing.p > 1 - CONFIDENCE,
         "best": percent(math.fsum(best), 0) if best else None,
         "on_front": None if standing.on_front is None else percent(standing.on_front, 0),

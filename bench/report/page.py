@@ -1,4 +1,4 @@
-"""The page itself: what the template asks for, and one file with everything in it."""
+"""The page: the values of its template, with scripts and styles inside one file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from bench.report.data import record
 from bench.report.decisions import decisions
+from bench.report.figures import UNKNOWN
 from bench.report.pictures import grids
 from bench.report.quality import lines, quality
 from bench.report.runs import describe
 from bench.report.tables import cells, columns, times
-from bench.report.words import UNKNOWN
 from bench.store.examples import Examples
 from bench.store.quality import Metrics
 from bench.summary.palette import FAMILIES
@@ -28,7 +28,7 @@ from bench.summary.summary import Summary
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 LICENCES = "vendor/LICENSES.txt"
 OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
-DARK = {  # the same hues, lighter: a contrast of 4.5 on the dark page
+DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
     "none": "#A9AFB6",
     "one-step": "#5AB2E8",
     "consistency": "#F2864A",
@@ -46,16 +46,11 @@ def render(
     examples: Mapping[str, Examples],
     metrics: Mapping[str, Metrics],
 ) -> str:
-    """The whole page. Everything that comes from results is escaped, in the text and in the record.
-
-    Parameters:
-        manifests, examples, metrics: by run, as `summary.table` names them.
-    """
+    """The whole page as HTML; texts from results are escaped. Parameters as `bench.report.write_report` takes them."""
     table, facts = drawable(summary), record(summary)
-    given, choices, answers = decisions(summary)
+    offered, choices, answers = decisions(summary)
     rows = facts["rows"]
-    facts |= {"quality": quality(table, rows, metrics)}
-    facts["quality"]["sigma"] = facts["opening"]["sigma"]  # that which tells the purifiers apart best
+    facts["quality"] = quality(table, rows, metrics) | {"sigma": facts["opening"]["sigma"]}
     facts |= {"choices": choices, "uses": [used(a, rows) for a in answers]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
@@ -70,7 +65,7 @@ def render(
         notes=summary.notes,
         record=facts,
         record_json=safe(facts),
-        budgets=[{"index": i, "kind": b.kind, "words": b.words} for i, b in enumerate(given)],
+        budgets=[{"index": i, "kind": b.kind, "words": b.words} for i, b in enumerate(offered)],
         answers=answers,
         opening=answers[opening],
         families=[{"name": f, "words": FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
@@ -92,10 +87,11 @@ def render(
 
 
 def used(answer: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
-    """The row that an answer says to use."""
-    chosen = answer["chosen"]
-    mine = ((row["series"], row["sigma"]["words"], row["id"]) for row in rows if not row["imported"])
-    return next((i for name, sigma, i in mine if chosen and (name, sigma) == (chosen["name"], chosen["sigma"])), None)
+    """The row that an answer recommends."""
+    if (chosen := answer["chosen"]) is None:
+        return None
+    known = {(row["series"], row["sigma"]["words"]): row["id"] for row in rows if not row["imported"]}
+    return known.get((chosen["name"], chosen["sigma"]))
 
 
 def read(name: str) -> str:
@@ -103,12 +99,12 @@ def read(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """By which the page's own policy knows a script of its own: no other one runs."""
+    """The hash of a script in the page's content security policy: no other script runs."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def safe(value: Any) -> Any:
-    """JSON that can stand in a script element: nothing in it opens or closes a tag."""
+    """JSON for a script element: nothing in it opens or closes a tag."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -116,7 +112,7 @@ def safe(value: Any) -> Any:
 
 
 def palette() -> str:
-    """The colours of the families, as the pictures have them."""
+    """The colours of the families as CSS variables, the same as in the pictures."""
     light = "".join(f"--{name}:{look.colour};--{name}-ink:{look.ink};" for name, look in FAMILIES.items())
     dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in DARK.items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -1,4 +1,4 @@
-"""The example images as a table of inline PNGs: what purifiers make of noisy images, with the class that is seen."""
+"""The example images as tables of inline PNGs: clean, noisy and purified, with the predicted classes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from bench.store.examples import Examples, Panel
-from bench.summary.names import parse_label, short_names
-from bench.summary.palette import FAMILIES
+from bench.summary.panels import named_panels
 from bench.summary.summary import Summary
 
-WIDTHS = (96, 64, 40, 24)  # pixels that pictures are scaled down to: the first at which enough of them fit
+WIDTHS = (96, 64, 40, 24)  # pixels to which pictures are scaled down: the first width at which `ENOUGH` of them fit
 ENOUGH = 3  # images
 MOST_LETTERS = 2_000_000  # of all pictures: the page stays below 5 MB
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with its words: `seen` is the class that was predicted, None where none was."""
+    """An image with its alternative text; `seen` is the predicted class, None if the image was not classified."""
 
     png: str
     alt: str
@@ -33,7 +31,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Line:
-    """What one purifier (or none yet) makes of each image."""
+    """A row of pictures under one name: clean, noisy, or purified by one purifier."""
 
     name: str
     family: str
@@ -42,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """The images of one run at one sigma, with their true classes; `left_out` are not shown, to keep the page small."""
+    """The images of one run at one sigma under their true classes (`heads`), without `left_out` of them."""
 
     run: str
     sigma: float
@@ -51,7 +49,7 @@ class Grid:
     left_out: int = 0
 
     def size(self, count: int) -> int:
-        """Letters that the first pictures of every line take."""
+        """The number of letters of the first pictures of every line."""
         return sum(len(picture.png) for line in self.lines for picture in line.pictures[:count])
 
     def shortened(self, count: int) -> Grid:
@@ -61,10 +59,10 @@ class Grid:
 
 
 def grids(summary: Summary, examples: Mapping[str, Examples]) -> list[Grid]:
-    """A grid for each run (by name) and sigma, of as many images as fit; none where not even one does."""
+    """A grid for each run (by name) and sigma, of as many images as fit into `MOST_LETTERS`."""
     count, full = 0, []
     for width in WIDTHS:
-        full = [grid for run, found in examples.items() for grid in grids_of(summary, run, found, width)]
+        full = [grid for run, own in examples.items() for grid in grids_of(summary, run, own, width)]
         most = max((len(grid.heads) for grid in full), default=0)
         count = next((n for n in range(most, 0, -1) if sum(grid.size(n) for grid in full) <= MOST_LETTERS), 0)
         if count >= min(most, ENOUGH):
@@ -76,54 +74,43 @@ def grids_of(summary: Summary, run: str, examples: Examples, width: int) -> Iter
     """The grids of one run: clean and noisy images first, then purifiers in the order of the palette.
 
     Parameters:
-        width: most pixels of a picture.
+        width: of a picture at most, in pixels.
     """
-    table = pd.DataFrame({"label": [panel.cell for panel in examples.panels]})
-    table["purifier"] = [parse_label(label)[0] for label in table["label"]]
-    known = dict(zip(summary.table["label"], summary.table["family"], strict=True)) if len(summary.table) else {}
-    table["family"] = [kin if (kin := known.get(label)) in FAMILIES else "other" for label in table["label"]]
-    names, families = short_names(table), dict(zip(table["label"], table["family"], strict=True))
-    order = list(FAMILIES)
+    heads = [examples.classes[label] for label in examples.labels]
+    clean = Line("clean", "", unclassified(examples, examples.clean, "clean", width))
     for sigma in sorted({panel.sigma for panel in examples.panels}):
-        panels = [panel for panel in examples.panels if panel.sigma == sigma]
-        panels.sort(key=lambda panel: order.index(families[panel.cell]))
-        noisy = panels[0].noisy
+        panels = named_panels(summary, examples, sigma)
         lines = [
-            Line(
-                f"noisy ({names[p.cell]})" if np.array_equal(p.purified, noisy) else names[p.cell],
-                families[p.cell],
-                judged(examples, p, names[p.cell], width),
-            )
-            for p in panels
+            Line(f"noisy ({name})" if untouched else name, family, classified(examples, panel, name, width))
+            for panel, name, family, untouched in panels
         ]
-        if not any(np.array_equal(panel.purified, noisy) for panel in panels):
-            lines = [Line("noisy", "", plain(examples, noisy, "noisy", width)), *lines]
-        heads = [examples.classes[label] for label in examples.labels]
-        yield Grid(run, sigma, heads, [Line("clean", "", plain(examples, examples.clean, "clean", width)), *lines])
+        if not any(named.untouched for named in panels):
+            lines = [Line("noisy", "", unclassified(examples, panels[0].panel.noisy, "noisy", width)), *lines]
+        yield Grid(run, sigma, heads, [clean, *lines])
 
 
-def plain(examples: Examples, pictures: np.ndarray, name: str, width: int) -> list[Picture]:
-    """Images that no classifier saw."""
+def unclassified(examples: Examples, pictures: np.ndarray, name: str, width: int) -> list[Picture]:
+    """Images without a predicted class."""
     return [
         Picture(png(pixels, width), f"image {image}, {name}: class {examples.classes[label]}")
         for pixels, image, label in zip(pictures, examples.images, examples.labels, strict=True)
     ]
 
 
-def judged(examples: Examples, panel: Panel, name: str, width: int) -> list[Picture]:
-    """Purified images with the class that is seen in them."""
-    found = []
+def classified(examples: Examples, panel: Panel, name: str, width: int) -> list[Picture]:
+    """Purified images with their predicted classes."""
+    pictures = []
     for pixels, image, label, seen in zip(
         panel.purified, examples.images, examples.labels, panel.predicted, strict=True
     ):
         verdict = "correct" if seen == label else f"wrong, it is {examples.classes[label]}"
         alt = f"image {image}, {name}: the classifier sees {examples.classes[seen]}, {verdict}"
-        found.append(Picture(png(pixels, width), alt, examples.classes[seen], bool(seen == label)))
-    return found
+        pictures.append(Picture(png(pixels, width), alt, examples.classes[seen], bool(seen == label)))
+    return pictures
 
 
 def png(pixels: np.ndarray, width: int) -> str:
-    """uint8 `[C,H,W]` as a data address, scaled down where it is large."""
+    """A PNG of a uint8 image `[C,H,W]` as a data URL, scaled down to `width` if it is larger."""
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     if max(image.size) > width:
         image.thumbnail((width, width), Image.Resampling.BOX)

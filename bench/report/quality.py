@@ -1,8 +1,7 @@
-"""How near purified images come to clean ones, against what they certify: the record of that part of the page."""
+"""The section about the quality of purification: distances to clean images beside certified accuracy."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,42 +10,42 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from bench.report.words import UNKNOWN
+from bench.report.figures import UNKNOWN, short
 from bench.store.quality import KINDS, Measured, Metrics, Value
 
-FEWEST = 4  # purifiers whose ranks are compared
+FEWEST = 4  # purifiers for a rank correlation
 
 
-def quality(table: pd.DataFrame, rows: Sequence[dict[str, Any]], found: Mapping[str, Metrics]) -> dict[str, Any]:
-    """The metrics there are, each with who judged; by row its figures; how they rank beside what is certified.
+def quality(table: pd.DataFrame, rows: Sequence[dict[str, Any]], metrics: Mapping[str, Metrics]) -> dict[str, Any]:
+    """The measured metrics with their models, the figures of each row, and rank correlations with robustness.
 
     Parameters:
-        table: the rows as `drawable` has them; rows: as the record has them, in the same order.
-        found: by run.
+        table: the rows of `bench.summary.rows.drawable`.
+        rows: the same rows in the record.
+        metrics: by run.
     """
-    cells = {(run, cell.cell): cell for run, metrics in found.items() for cell in metrics.cells}
-    keys = zip(table["run"], table["cell"], strict=True) if len(table) else ()
-    own = [cells.get(key) for key in keys]
+    cells = {(run, cell.cell): cell for run, of_run in metrics.items() for cell in of_run.cells}
+    own = [cells.get((row["run"], row["cell"])) for row in table.to_dict("records")]
     names = [name for name in KINDS if any(cell and name in cell.values for cell in own)]
     points = [{name: point(cell, name) for name in names if name in cell.values} if cell else {} for cell in own]
-    comparable = {name: len(set(measured_by(name, found))) == 1 for name in names}
+    comparable = {name: len(set(measured_by(name, metrics))) == 1 for name in names}
     return {
-        "metrics": [described(name, found, comparable[name]) for name in names],
-        "missing": [{"head": KINDS[name].head, "why": why} for name, why in missing(found, names)],
+        "metrics": [described(name, metrics, comparable[name]) for name in names],
+        "missing": [{"head": KINDS[name].head, "why": why} for name, why in missing(metrics, names)],
         "points": points,
         "ranks": {name: ranks(name, rows, points) if comparable[name] else {} for name in names},
-        "draws": "; ".join(dict.fromkeys(m.looked_at for m in found.values())),
+        "draws": "; ".join(dict.fromkeys(m.looked_at for m in metrics.values())),
         "trained": any(p["trained"] for row in points for p in row.values()),
     }
 
 
-def measured_by(name: str, found: Mapping[str, Metrics]) -> Iterator[tuple[Any, ...]]:
-    """Who judged, and on how much: figures of which that is not the same do not compare."""
-    yield from ((m.networks[name], m.images, m.draws) for m in found.values() if name in m.networks)
+def measured_by(name: str, metrics: Mapping[str, Metrics]) -> Iterator[tuple[Any, ...]]:
+    """The model, and the numbers of images and draws: figures compare only if these are equal."""
+    yield from ((m.networks[name], m.images, m.draws) for m in metrics.values() if name in m.networks)
 
 
 def point(cell: Measured, name: str) -> dict[str, Any]:
-    """A figure of a row, and whether its network was trained to lower it."""
+    """A figure of a row; `trained`: a network of the purifier was trained to lower this distance."""
     value = cell.values[name]
     return {
         "value": value.value,
@@ -58,20 +57,15 @@ def point(cell: Measured, name: str) -> dict[str, Any]:
 
 
 def words(value: Value) -> str:
-    ends = "" if value.low is None or value.high is None else f" [{three(value.low)}, {three(value.high)}]"
-    return three(value.value) + ends
+    """`0.301 [0.291, 0.312]`."""
+    known = value.low is not None and value.high is not None
+    return short(value.value) + (f" [{short(value.low)}, {short(value.high)}]" if known else "")
 
 
-def three(value: float) -> str:
-    """Three digits, those at the end that are zero too: figures of one column are as long as one another."""
-    if not value or not math.isfinite(value):
-        return f"{value:g}"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def described(name: str, found: Mapping[str, Metrics], comparable: bool) -> dict[str, Any]:
+def described(name: str, metrics: Mapping[str, Metrics], comparable: bool) -> dict[str, Any]:
+    """A metric for the charts; `judge` names the models that compute it."""
     kind = KINDS[name]
-    judges = dict.fromkeys(network.name for network, *_ in measured_by(name, found))
+    judges = dict.fromkeys(network.name for network, *_ in measured_by(name, metrics))
     return {
         "name": name,
         "head": kind.head,
@@ -83,50 +77,47 @@ def described(name: str, found: Mapping[str, Metrics], comparable: bool) -> dict
     }
 
 
-def missing(found: Mapping[str, Metrics], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What could not be measured, and why."""
-    seen = {(name, why) for m in found.values() for name, why in m.missing.items() if name not in names}
-    yield from sorted(seen)
+def missing(metrics: Mapping[str, Metrics], names: Sequence[str]) -> list[tuple[str, str]]:
+    """The metrics that could not be measured, with their reasons."""
+    return sorted({(name, why) for m in metrics.values() for name, why in m.missing.items() if name not in names})
 
 
 def ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """By sigma and by metric of robustness, Spearman's rank correlation with it over the purifiers, in words.
+    """By sigma and by metric of robustness, Spearman's rank correlation with it over the purifiers, as text.
 
-    Plain smoothing takes no part: it purifies nothing, and would make any correlation look strong.
+    Plain smoothing is left out: it purifies nothing, and would make any correlation look strong.
     """
-    said: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, str]] = {}
     both = [(r, p[name]["value"]) for r, p in zip(rows, points, strict=True) if name in p and r["family"] != "none"]
     for sigma in dict.fromkeys(row["sigma"]["words"] for row, _ in both):
-        mine = [(row, value) for row, value in both if row["sigma"]["words"] == sigma]
-        for metric in dict.fromkeys(key for row, _ in mine for key in row["metrics"]):
-            pairs = [(row["metrics"][metric]["value"], value) for row, value in mine if metric in row["metrics"]]
+        here = [(row, value) for row, value in both if row["sigma"]["words"] == sigma]
+        for metric in dict.fromkeys(key for row, _ in here for key in row["metrics"]):
+            pairs = [(row["metrics"][metric]["value"], value) for row, value in here if metric in row["metrics"]]
             if len(pairs) >= FEWEST and (rho := correlation(np.array(pairs))) is not None:
-                said.setdefault(sigma, {})[metric] = f"{rho:+.2f} over {len(pairs)} purifiers".replace("-", "−")
-    return said
+                texts.setdefault(sigma, {})[metric] = f"{rho:+.2f} over {len(pairs)} purifiers".replace("-", "−")
+    return texts
 
 
 def correlation(pairs: np.ndarray) -> float | None:
-    """Spearman's rank correlation of the two columns; None where one of them does not vary."""
-    with warnings.catch_warnings(action="ignore"):  # which is what scipy warns of
-        found = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    return None if math.isnan(found) else found
+    """Spearman's rank correlation of the two columns; None if one of them is constant."""
+    with warnings.catch_warnings(action="ignore"):  # scipy warns of constant columns
+        rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    return None if np.isnan(rho) else rho
 
 
-def lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The table of all figures of quality: a line for each row that has one."""
+def lines(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table of all distances, from what `quality` returns: a line for each row that has one."""
+    names, points = [metric["name"] for metric in record["metrics"]], record["points"]
     return [
-        {
-            "row": row,
-            "cells": [
-                {
-                    "value": own[m["name"]]["value"] if m["name"] in own else "",
-                    "words": own[m["name"]]["words"].partition(" ")[0] if m["name"] in own else UNKNOWN,
-                    "small": own[m["name"]]["words"].partition(" ")[2] if m["name"] in own else "",
-                    "trained": m["name"] in own and own[m["name"]]["trained"],
-                }
-                for m in found["metrics"]
-            ],
-        }
-        for row, own in zip(rows, found["points"], strict=True)
+        {"row": row, "cells": [distance_cell(own.get(name)) for name in names]}
+        for row, own in zip(rows, points, strict=True)
         if own
     ]
+
+
+def distance_cell(entry: dict[str, Any] | None) -> dict[str, Any]:
+    """A cell of that table: the figure, its interval in small type, and whether it was trained for."""
+    if entry is None:
+        return {"value": "", "words": UNKNOWN, "small": "", "trained": False}
+    words, _, small = entry["words"].partition(" ")
+    return {"value": entry["value"], "words": words, "small": small, "trained": entry["trained"]}

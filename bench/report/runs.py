@@ -1,20 +1,20 @@
-"""What was run: how complete each run is, what is missing and why, and the facts of its manifest."""
+"""The section about the runs: completeness, missing cells with their reasons, and the facts of the manifests."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from bench.summary.names import short_names
+from bench.records import COUNTED
+from bench.report.figures import interval_text, known
 from bench.summary.pairs import run_volume
-from bench.summary.summary import IMPORTED, Summary
+from bench.summary.summary import Summary
 
-LONG = ("labels", "sweep", "cells")  # of a manifest: lists that say nothing to a reader
-ROWS = ("purifiers", "networks")  # of a preset
+LONG = ("labels", "sweep", "cells")  # lists of a manifest, too long for a reader
+ROWS = ("purifiers", "networks")  # of a preset: the tables show them
 WORDS = {
     **{"purifybench": "PurifyBench", "git": "code revision", "python": "Python"},
     **{"n0": "N0", "n": "N", "n_max": "Nmax", "name": "preset", "dataset": "data set"},
@@ -28,9 +28,9 @@ def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> li
             "name": name,
             **completeness(summary, name),
             "facts": [
-                ("What was measured", list(measured(summary, name))),
-                ("What was asked for", list(asked(manifest.get("preset", {})))),
-                ("What it ran on", list(ran_on(manifest))),
+                ("Certification", list(measured(summary, name))),
+                ("Preset", list(requested(manifest.get("preset", {})))),
+                ("Environment", list(environment(manifest))),
             ],
             "hashed": list(keys(summary, name)),
             "manifest": json.dumps({k: v for k, v in manifest.items() if k not in LONG}, indent=1) if manifest else "",
@@ -40,14 +40,13 @@ def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> li
 
 
 def completeness(summary: Summary, run: str) -> dict[str, Any]:
-    """How many cells of a run are complete, and which are not."""
-    table = summary.table
-    mine = table[table["run"] == run] if len(table) else pd.DataFrame()
-    missing = list(missing_cells(summary, mine)) if len(mine) else []
-    cells, complete = len(mine), len(mine) - len(missing)
+    """The number of complete cells of a run, and the others."""
+    rows = rows_of(summary, run)
+    missing = list(missing_cells(rows))
+    cells, complete = len(rows), len(rows) - len(missing)
     words = f"{complete} of {cells} cells are complete" if cells else "no cell has been certified yet"
-    if len(mine):
-        counted = mine[mine["source"] != IMPORTED]
+    if cells:
+        counted = rows[rows["source"] == COUNTED]
         words += f", {int(counted['wanted'].max()):,} images each" if len(counted) else " (imported logs)"
     return {
         "cells": max(cells, 1),
@@ -58,43 +57,39 @@ def completeness(summary: Summary, run: str) -> dict[str, Any]:
     }
 
 
-def missing_cells(summary: Summary, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    names = short_names(summary.table)
-    for row in rows.to_dict("records"):
-        failed = isinstance(row["error"], str)
-        images = int(row["images"]) if row["images"] == row["images"] else 0
-        if failed or images < row["wanted"]:
-            why = row["error"] if failed else "not counted to the end; the same `bench run` command continues"
-            name = names[row["label"]]
-            yield {"name": name, "sigma": row["sigma"], "images": images, "wanted": int(row["wanted"]), "why": why}
+def rows_of(summary: Summary, run: str) -> pd.DataFrame:
+    """The rows of one run in the summary's table."""
+    return summary.table[summary.table["run"] == run]
+
+
+def missing_cells(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The incomplete rows, each with its reason."""
+    for row in rows[~rows["complete"]].to_dict("records"):
+        why = row["error"] or "not complete; the same `bench run` command continues"
+        fields = {name: row[name] for name in ("name", "sigma", "images", "wanted")}
+        yield {**fields, "why": why}
 
 
 def measured(summary: Summary, run: str) -> Iterator[tuple[str, str]]:
     """Certifier, device and hypervolume of a run."""
-    table = summary.table
-    mine = table[table["run"] == run] if len(table) else table
-    if mine.empty:
-        return
-    yield "certifier", "; ".join(sorted(set(mine["rule"].dropna())))
-    if "device" in mine and len(devices := sorted(set(mine["device"].dropna()))):
-        yield "device", "; ".join(devices)
+    rows = rows_of(summary, run)
+    for name, column in (("certifier", "rule"), ("device", "device")):
+        if len(values := sorted(set(rows[column].dropna()))):
+            yield name, "; ".join(values)
     volume = run_volume(summary, run)
     if volume is not None:
-        bounds = "" if math.isnan(volume.low) else f" [{volume.low:.3f}, {volume.high:.3f}]"
-        yield (
-            "hypervolume of the front",
-            f"{volume.value:.3f}{bounds}: ACR that a budget buys, averaged over {volume.scale}",
-        )
+        words = f"{volume.value:.3f} {interval_text(known(volume.low), known(volume.high))}".rstrip()
+        yield "hypervolume of the front", f"{words}: ACR that a budget buys, averaged over {volume.scale}"
 
 
-def asked(preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields of a preset, but those that the rows of the tables are."""
+def requested(preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The fields of a preset, except `ROWS`."""
     for name, value in preset.items():
         if name not in ROWS and value is not None:
             yield WORDS.get(name, name.replace("_", " ")), plain(value)
 
 
-def ran_on(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def environment(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Versions, platform and times."""
     for name, value in manifest.items():
         if name not in (*LONG, "preset", "families", "classes", "format") and value is not None:
@@ -102,7 +97,7 @@ def ran_on(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def plain(value: Any) -> str:
-    """A value of a manifest as a person writes it."""
+    """A value of a manifest as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
@@ -111,8 +106,9 @@ def plain(value: Any) -> str:
 
 
 def keys(summary: Summary, run: str) -> Iterator[dict[str, Any]]:
-    """The cells of a run with the hashes that their keys are made of."""
+    """The cells of a run with their keys, and the hashes of code, weights and data behind these."""
+    names = {row["cell"]: row["name"] for row in rows_of(summary, run).to_dict("records")}
     for (name, key), cell in summary.cells.items():
         if name == run:
             hashes = {k: v for k, v in cell.hashes.items() if v}
-            yield {"label": cell.label, "sigma": cell.sigma, "key": key, "hashes": plain(hashes)}
+            yield {"name": names[key], "sigma": cell.sigma, "key": key, "hashes": plain(hashes)}

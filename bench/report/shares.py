@@ -1,4 +1,4 @@
-"""How sure the fronts are: how often a row lies on one, and what its sigma gives on images that did not choose it."""
+"""The uncertainty of the fronts: the share of resamples in which a row lies on one, and split-half figures of sigma."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report.words import percent
+from bench.summary.format import percent
 from bench.summary.fronts import front_shares
 from bench.summary.pairs import certified, certifiers_of
 from bench.summary.statistics import FEWEST, resampled_means, split_halves
@@ -18,12 +18,13 @@ ENVELOPE = "best"  # of all sigmas
 
 
 def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]) -> None:
-    """Give every metric of every row `front`: by sigma (or `ENVELOPE`) and cost, how often it is on that front.
+    """Add `front` and `fair` to every metric of every row.
 
-    All families compete that have counts of all their images; rows that do not, or share too few images, have none.
-    Metrics of rows that have another sigma beside them get `fair`, too: see `add_halves`.
+    `front`: by sigma (or `ENVELOPE`) and cost, the share of resamples of the images in which the row is on that front.
+    Complete rows with counts compete; others, and rows that share too few images, have none. `fair`: see `add_halves`.
     """
-    whole = [row for row, own in zip(rows, table.to_dict("records"), strict=True) if is_whole(row, own)]
+    complete = ~table["imported"] & table["complete"] if len(table) else []
+    whole = [row for row, competes in zip(rows, complete, strict=True) if competes]
     for row in rows:
         for metric in row["metrics"].values():
             metric |= {"front": {}, "fair": None}
@@ -32,55 +33,53 @@ def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]
     if len(scopes) > 1:
         scopes[ENVELOPE] = whole
         add_halves(summary, table, whole)
-    for scope, kin in scopes.items():
-        add_scope(summary, table, scope, kin)
+    for scope, rivals in scopes.items():
+        add_scope(summary, table, scope, rivals)
 
 
-def is_whole(row: dict[str, Any], own: dict[str, Any]) -> bool:
-    return not row["imported"] and not isinstance(own["error"], str) and own["images"] >= own["wanted"]
-
-
-def add_scope(summary: Summary, table: pd.DataFrame, scope: str, kin: list[dict[str, Any]]) -> None:
-    """The shares of rows that compete with one another, for every metric and cost."""
-    mine = table.iloc[[row["id"] for row in kin]]
-    images, radii = certified(summary, mine)
+def add_scope(summary: Summary, table: pd.DataFrame, scope: str, rivals: list[dict[str, Any]]) -> None:
+    """Add the shares of rows that compete with one another, for every metric and cost."""
+    selected = table.iloc[[row["id"] for row in rivals]]
+    images, radii = certified(summary, selected)
     if len(images) < FEWEST:
         return
-    values = contributions(summary, mine, radii)
+    values = contributions(summary, selected, radii)
     means = resampled_means(np.concatenate(list(values.values()), axis=1))
     for name, columns in zip(values, np.split(means, len(values), axis=1), strict=True):
-        there = [i for i, row in enumerate(kin) if name in row["metrics"]]
+        there = [i for i, row in enumerate(rivals) if name in row["metrics"]]
         for cost in COSTS:
-            shares = front_shares([cost_of(kin[i], name, cost) for i in there], columns[:, there])
+            shares = front_shares([cost_of(rivals[i], name, cost) for i in there], columns[:, there])
             for i, share in zip(there, shares, strict=True):
-                kin[i]["metrics"][name]["front"].setdefault(scope, {})[cost] = f"{100 * share:.0f} %"
+                rivals[i]["metrics"][name]["front"].setdefault(scope, {})[cost] = percent(share, 0)
 
 
 def add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any]]) -> None:
-    """Give every metric of every purifier with several sigmas `fair`: what the best of them gives where one half of the
-    images chooses it and the other half reads it."""
-    mine = table.iloc[[row["id"] for row in whole]]
-    images, radii = certified(summary, mine)
+    """Add `fair` to every metric of the purifiers with several sigmas.
+
+    It is the figure of the best sigma, chosen on one half of the images and read on the other half.
+    """
+    selected = table.iloc[[row["id"] for row in whole]]
+    images, radii = certified(summary, selected)
     if len(images) < FEWEST:
         return
-    values = contributions(summary, mine, radii)
-    kin = mine.groupby("series", sort=False).indices.values()
-    asked = [
+    values = contributions(summary, selected, radii)
+    purifiers = selected.groupby("series", sort=False).indices.values()
+    choices = [
         (name, there)
         for name in values
-        for members in kin
+        for members in purifiers
         if len(there := [i for i in members if name in whole[i]["metrics"]]) > 1
     ]
     first = {name: len(whole) * i for i, name in enumerate(values)}
-    groups = [[first[name] + i for i in there] for name, there in asked]
-    found = split_halves(np.concatenate(list(values.values()), axis=1), groups)
-    for (name, there), (mean, _) in zip(asked, found, strict=True):
+    groups = [[first[name] + i for i in there] for name, there in choices]
+    halves = split_halves(np.concatenate(list(values.values()), axis=1), groups)
+    for (name, there), (mean, _) in zip(choices, halves, strict=True):
         for i in there:
             whole[i]["metrics"][name]["fair"] = f"{mean:.3f}" if name == "acr" else percent(mean)
 
 
 def contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> dict[str, np.ndarray]:
-    """By metric, what each image adds to each row: `[images, rows]`, whether it is certified, or its radius."""
+    """By metric, the contribution of each image to each row `[images, rows]`: 1 if it is certified, or its radius."""
     values = {f"{r:g}": (radii >= r).astype(float) for r in summary.radii}
     if len(certifiers_of(rows)) == 1:  # average radii of different ones do not compare
         values["acr"] = np.maximum(radii, 0.0)
@@ -88,7 +87,7 @@ def contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> di
 
 
 def cost_of(row: dict[str, Any], metric: str, cost: str) -> float:
-    """What a row costs; plain smoothing purifies nothing. NaN, and never on a front, where that is not known."""
+    """The cost of a row, 0 for plain smoothing; NaN if unknown, which is never on a front."""
     if cost == "seconds":
         value = row["metrics"][metric]["seconds"]["value"]
     else:

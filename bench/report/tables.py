@@ -1,4 +1,4 @@
-"""The lines of the page's tables, in the words that stand on it."""
+"""The lines of the page's tables."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.data import STAGES, known
-from bench.report.words import UNKNOWN, interval, short
-from bench.summary.summary import COUNTED
+from bench.records import COUNTED
+from bench.report.data import STAGES
+from bench.report.figures import UNKNOWN, known, short
+from bench.summary.format import percent_interval
 
 
 def columns(radii: Sequence[dict[str, Any]]) -> list[str]:
-    """The heads of the table of all figures."""
+    """The column headings of the table of all figures."""
     return ["purifier", "σ", *(f"≥ {r['words']}" for r in radii), "ACR", "abstained", "NFE", "ms", "images"]
 
 
 def cells(row: dict[str, Any], radii: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A line of the table of all figures."""
-    found = [row["metrics"].get(r["words"]) for r in radii]
     accuracies = [
-        cell(m["value"], f"{100 * m['value']:.1f}", interval(m["low"], m["high"])) if m else cell(None, UNKNOWN)
-        for m in found
+        cell(m["value"], f"{100 * m['value']:.1f}", percent_interval(m["low"], m["high"])) if m else cell(None, UNKNOWN)
+        for m in (row["metrics"].get(r["words"]) for r in radii)
     ]
     words, _, small = row["metrics"]["acr"]["words"].partition(" ")
     costs = [cell(row[name]["value"], row[name]["words"]) for name in ("abstained", "nfe", "ms")]
@@ -41,8 +41,8 @@ def cell(value: float | None, words: str, small: str = "") -> dict[str, Any]:
 
 
 def times(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Milliseconds of each stage by row; the longest row fills the width of its sigma."""
-    if table.empty or "ms_noise" not in table:
+    """Milliseconds of each stage by row; `share` is in percent of the longest row of its sigma."""
+    if table.empty:
         return []
     timed = table[(table["source"] == COUNTED) & table["ms_purify"].notna()]
     stages = timed[[f"ms_{stage}" for stage in STAGES]]

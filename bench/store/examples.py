@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import InputError
+
 FILE = "examples.npz"
 FORMAT = 1
 
@@ -55,7 +57,7 @@ class Examples:
 
     def __post_init__(self) -> None:
         if self.clean.ndim != 4 or self.clean.shape[1] not in (1, 3):
-            raise ValueError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
+            raise InputError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
         count = len(self.clean)
         check("clean", self.clean, self.clean.shape, np.uint8)
         check("images", self.images, (count,), np.integer)
@@ -73,13 +75,13 @@ def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> N
     """Raise ValueError for an array of another shape or type."""
     if array.shape != shape or not np.issubdtype(array.dtype, kind):
         wanted = f"{list(shape)} of {kind.__name__}"
-        raise ValueError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
+        raise InputError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
 
 
 def within(name: str, array: np.ndarray, classes: int) -> None:
     """Raise ValueError for a class outside of 0 to `classes - 1`."""
     if array.size and (array.min() < 0 or array.max() >= classes):
-        raise ValueError(f"{name}: {array.min()} to {array.max()} is outside the {classes} classes")
+        raise InputError(f"{name}: {array.min()} to {array.max()} is outside the {classes} classes")
 
 
 def write_examples(folder: Path, examples: Examples) -> Path:
@@ -114,7 +116,7 @@ def read_examples(folder: Path) -> Examples | None:
     try:
         with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
             if int(file["format"]) != FORMAT:
-                raise ValueError(f"its format is {int(file['format'])}, this version reads {FORMAT}")
+                raise InputError(f"its format is {int(file['format'])}, this version reads {FORMAT}")
             return Examples(
                 images=file["images"],
                 labels=file["labels"],
@@ -128,6 +130,6 @@ def read_examples(folder: Path) -> Examples | None:
                 ),
             )
     except Exception as error:  # numpy, zipfile and zlib raise errors of many kinds
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read: {error}. Delete it to plot without examples, or let the run make it again"
         ) from error

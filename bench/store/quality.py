@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.errors import InputError
+
 FILE = "metrics.json"
 FORMAT = 1
 
@@ -123,14 +125,14 @@ def read_metrics(folder: Path) -> Metrics | None:
     try:
         record = json.loads(path.read_text("utf-8"))
         if (version := record.pop("format")) != FORMAT:
-            raise ValueError(f"its format is {version}, this version reads {FORMAT}")
+            raise InputError(f"its format is {version}, this version reads {FORMAT}")
         record["networks"] = {name: Network(**network) for name, network in record["networks"].items()}
         record["cells"] = tuple(measured(cell) for cell in record["cells"])
         if unknown := {*record["networks"], *(name for c in record["cells"] for name in c.values)} - set(KINDS):
-            raise ValueError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
+            raise InputError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
         return Metrics(**record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Delete it, and `bench metrics` makes it again") from error
+        raise InputError(f"{path} cannot be read: {error}. Delete it, and `bench metrics` makes it again") from error
 
 
 def metrics_of(folders: Mapping[str, Path]) -> dict[str, Metrics]:

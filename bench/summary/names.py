@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from bench.errors import InputError
 from bench.records import Cell
 
 LONGEST = 34  # characters
@@ -84,14 +85,14 @@ def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
         ValueError: no purifier, or several, have this name; the message lists them.
     """
     if table.empty:
-        raise ValueError("nothing is certified yet in these runs; make them with `bench run`")
+        raise InputError("nothing is certified yet in these runs; make them with `bench run`")
     for known in (table["name"], labels(table), table["purifier"]):
         rows = table[known == name]
         if len(rows):
             break
     else:
-        raise ValueError(f"no purifier {name!r} in these runs; there are: {', '.join(dict.fromkeys(table['name']))}")
+        raise InputError(f"no purifier {name!r} in these runs; there are: {', '.join(dict.fromkeys(table['name']))}")
     names = list(dict.fromkeys(rows["name"]))
     if len(names) > 1:
-        raise ValueError(f"{name!r} could be any of: {', '.join(names)}; give one of them")
+        raise InputError(f"{name!r} could be any of: {', '.join(names)}; give one of them")
     return rows

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.certify.base import Certifier
 from bench.certify.rules import SEQUENTIAL, of_sweep
+from bench.errors import InputError
 from bench.records import COUNTED, IMPORTED, Cell
 from bench.store.run import Run
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
@@ -109,9 +110,9 @@ def preset_at(run: Run, alpha: float | None) -> Mapping[str, Any]:
     if alpha is None or not run.cells:
         return preset
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, got {alpha:g}")
+        raise InputError(f"alpha must be between 0 and 1, got {alpha:g}")
     if preset.get("certifier") in SEQUENTIAL and alpha != preset.get("alpha"):
-        raise ValueError(
+        raise InputError(
             f"{run.folder.name} was counted by the sequential rule {preset['certifier']!r}, which fixes alpha before "
             f"the first draw ({preset.get('alpha')}), so its counts cannot be read at alpha = {alpha:g}; certify with "
             "`bench run --certifier anytime`, or another rule of fixed N, to choose alpha afterwards"

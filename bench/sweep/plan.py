@@ -14,7 +14,7 @@ from bench import data
 from bench.certify import rules
 from bench.certify.base import Certifier
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins import registry as plugins
 from bench.plugins.fingerprint import plugin_hash, source
@@ -77,7 +77,7 @@ class Plan:
         numbered = self.split.dataset == "parquet" and classes == tuple(map(str, range(len(classes))))
         for count in {len(c.votes) for c in counts}:
             if count < len(classes) or (count > len(classes) and not numbered):
-                raise ValueError(
+                raise InputError(
                     f"the classifier {self.preset.classifier.name!r} has {count} classes, and {self.split.title} has "
                     f"{len(classes)} ({', '.join(classes[:3])}, ...), so its votes mean other classes. Give a "
                     "--classifier that was trained on these, or a preset with its data set"

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.engine.engine import Engine
+from bench.errors import InputError
 from bench.executors.base import Executor
 from bench.executors.local import InProcess, Processes
 from bench.records import Cell
@@ -141,7 +142,7 @@ def refuse_another_rule(planned: Plan, store: Store) -> None:
     stored = [cell for cell in store.cells() if "rule" in cell.hashes or "rule" in planned.cells[0].hashes]
     for cell in planned.cells:
         if any(other.key != cell.key and without_rule(other).key == without_rule(cell).key for other in stored):
-            raise ValueError(
+            raise InputError(
                 f"{store.folder} holds counts of {cell.label} at sigma = {cell.sigma:g} under another stopping rule "
                 f"than {planned.certifier(cell).rule}. A rule, its radii and its constants are fixed before the first "
                 f"draw: keep the old rule, or give another --out (and another --seed if you choose the new rule "
@@ -156,7 +157,7 @@ def refuse_changed_images(planned: Plan, store: Store) -> None:
     for image in planned.images:
         number, label = str(image), int(planned.split.labels[image])
         if pixels.get(number, now := planned.split.pixel_hash(image)) != now or labels.get(number, label) != label:
-            raise ValueError(
+            raise InputError(
                 f"image {image} of {planned.split.title} is not the image that {store.folder} counted: its pixels or "
                 "its label changed. Restore the data set, or give another --out"
             )
@@ -175,7 +176,7 @@ def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
         old = stored.get((cell.purifier, str(dict(cell.parameters)), cell.sigma), cell)
         if old.key != cell.key:
             changes = ", ".join(differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds results of {cell.label} at sigma = {cell.sigma:g} with another identity ({changes}); "
                 "a new sweep would hide them. Read them with `bench summary` (`--alpha` reads the same counts at "
                 "another alpha), or give another --out"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.certify.base import Certifier
 from bench.engine.checks import PluginFault
+from bench.errors import RunError
 from bench.executors.base import Executor, describe, timeout_message, workers_died_message
 from bench.records import Cell, Counts
 from bench.store.store import Store
@@ -110,7 +111,7 @@ def sweep(
         landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
         if flights and not landed:
             executor.abandon()
-            raise RuntimeError(timeout_message(timeout or 0.0, named_all(flights.values())))
+            raise RunError(timeout_message(timeout or 0.0, named_all(flights.values())))
         ended: Exception | None = None  # raised after all finished batches are stored
         in_flight = list(flights.values())
         for future in landed:
@@ -124,7 +125,7 @@ def sweep(
                 continue
             except Exception as error:
                 broken = isinstance(error, BrokenProcessPool)
-                ended = RuntimeError(workers_died_message(named_all(in_flight))) if broken else error
+                ended = RunError(workers_died_message(named_all(in_flight))) if broken else error
                 continue
             store.add(counts)
             outcome.add(counts)

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 from bench.engine.devices import cores
+from bench.errors import InputError
 from bench.executors.worker import end_with_parent
 from bench.names import nearest
 from bench.training.curves import draw_curves
@@ -24,7 +25,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
     wanted = list(NEEDS) if stages is None else stages
     for stage in wanted:
         if stage not in NEEDS:
-            raise KeyError(nearest("stage", stage, NEEDS))
+            raise InputError(nearest("stage", stage, NEEDS))
     workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
     waiting, running, written = list(wanted), dict[Future, str](), list[Path]()

@@ -34,7 +34,7 @@ function facts(row, { metric, cost, sigma }) {
   const what = metric === "acr" ? `ACR by ${row.certifier}` : `certified at radius ${metric}`;
   return [
     `${row.name}, σ = ${row.sigma.words}`,
-    ...(row.label === row.name ? [] : [row.label]),
+    ...(row.parameters ? [`${row.purifier}: ${row.parameters}`] : []),
     `${found.words} ${what}`,
     ...(sigma === "best" && found.fair ? [`${found.fair} where half of the images choose σ and the others read it`] : []),
     `NFE ${row.nfe.words} · ${row.ms.words} ms per purification`,
