@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from summaries import CELL, parsed, row_facts
 
 from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
 from bench.records import COUNTED, Cell
 from bench.store.examples import Examples, Panel
 from bench.summary.cells import describe_row
+from bench.summary.names import parameters_text
 from bench.summary.summary import Summary, table_of
 
 NOTES = ("incomplete: 1 of 36 cells have fewer images than were asked for", "measured on different devices: a; b")
-FAILED = {"run": "embedded", "cell": "x", "name": "broken", **row_facts("broken", "cohen", COUNTED), "family": "sde"}
-FAILED |= {"sigma": 0.5, "wanted": 60, "error": "returned NaN", "largest": 0.56, "images": 0, "complete": False}
+FAILED = {"run": "embedded", "cell": "x", "purifier": "broken", "parameters": "", "family": "sde", "sigma": 0.5}
+FAILED |= {"source": COUNTED, "rule": "cohen", "wanted": 60, "error": "returned NaN", "largest": 0.56, "images": 0}
 SIGMAS, RADII = (0.25, 0.5, 1.0), (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 PURIFIERS = {  # label: family, NFE, milliseconds, strength
     "none": ("none", 0, 0.0004, None),
@@ -47,10 +49,10 @@ def synthetic(
     alpha: float = 0.001,
     notes: Sequence[str] = (),
 ) -> Summary:
-    """The summary that `summarise` would make of a sweep, with images of every difficulty."""
+    """What `summarise` would make of a sweep, with images of every difficulty."""
     rng = np.random.default_rng(0)
     difficulty = rng.normal(size=images)
-    table, certificates, cells = [], [], []
+    rows, certificates, cells = [], [], {}
     for label, (family, nfe, ms, strength) in purifiers.items():
         for sigma in sigmas:
             ease = (2.6 - 1.75 * sigma + strength * sigma) if strength is not None else 2.0 - 6 * sigma**0.7
@@ -60,7 +62,9 @@ def synthetic(
             hits = rng.binomial(n, p)
             lower = np.array([clopper_pearson_lower(int(k), n, alpha) for k in np.maximum(hits, n - hits)])
             radius = np.array([certified_radius(b, sigma) for b in lower])
+            cell = cell_of(label, sigma)
             key = f"{label}@{sigma}"
+            cells["embedded", key] = cell
             mine = pd.DataFrame(
                 {
                     "cell": key,
@@ -76,17 +80,26 @@ def synthetic(
                 }
             )
             certificates.append(mine)
-            table.append(
+            rows.append(
                 {
                     "run": "embedded",
                     "cell": key,
-                    **row_facts(label, mine["rule"].iloc[0], COUNTED),
+                    "purifier": cell.purifier,
+                    "parameters": parameters_text(cell.parameters),
+                    "networks": "edm",
+                    "classifier": "cnn",
                     "family": family,
+                    "dataset": cell.dataset,
                     "sigma": sigma,
+                    "source": COUNTED,
+                    "certifier": "cohen",
+                    "sequential": False,
+                    "label_aware": False,
+                    "rule": mine["rule"].iloc[0],
                     "wanted": images,
                     "error": None,
-                    "largest": largest_radius(n, alpha, sigma),
-                    **describe_row(mine, RADII, largest_radius(n, alpha, sigma)),
+                    "largest": (largest := largest_radius(n, alpha, sigma)),
+                    **describe_row(mine, RADII, largest),
                     "counted_draws": images * (n + 10),
                     "nfe": float(nfe),
                     "classifier_rows": 1.0,
@@ -97,10 +110,23 @@ def synthetic(
                     "peak_bytes": 5e8,
                 }
             )
-            purifier, parameters = parsed(label)
-            cells.append(Cell(purifier=purifier, parameters=parameters, sigma=sigma, **CELL))
-    frame = table_of(table, RADII, cells)
-    return Summary("Embedded benchmark: 500 MNIST digits", frame, pd.concat(certificates), RADII, tuple(notes))
+    table = table_of(rows, RADII, list(cells.values()))
+    everything = pd.concat(certificates)
+    return Summary("Embedded benchmark: 500 MNIST digits", table, everything, RADII, tuple(notes), cells)
+
+
+def cell_of(label: str, sigma: float) -> Cell:
+    """The cell of a label such as `pf-ode(steps=3)`."""
+    name, _, rest = label.rstrip(")").partition("(")
+    parameters = dict(part.split("=") for part in rest.split(", ")) if rest else {}
+    typed = {key: yaml.safe_load(value) for key, value in parameters.items()}
+    return Cell(name, typed, "cnn", {}, "mnist5k", "hash", sigma, 7, "fp32", "cpu", {})
+
+
+def with_failed(summary: Summary, **facts: Any) -> Summary:
+    """The summary with another row, of a cell that failed."""
+    failed = table_of([{**FAILED, **facts}], summary.radii, [cell_of("broken", 0.5)])
+    return replace(summary, table=pd.concat([summary.table, failed], ignore_index=True))
 
 
 def synthetic_examples(labels: Sequence[str] = tuple(PURIFIERS), sigmas: Sequence[float] = (1.0,), channels: int = 1):

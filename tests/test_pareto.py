@@ -22,7 +22,6 @@ from bench.plots import accuracy_vs_radius, pareto, pareto_at
 from bench.plots.labels import hits
 from bench.plots.panel import APART, on_front, side_by_side
 from bench.summary.headline import accuracy, average_radius
-from bench.summary.names import short_names
 from bench.summary.summary import Summary
 
 
@@ -44,7 +43,7 @@ def full() -> Summary:
 
 def test_every_point_has_its_short_name_and_no_two_names_overlap(full):
     figure = pareto(full)
-    expected = set(short_names(full.table).values()) - {"none"}
+    expected = set(full.table["name"]) - {"none"}
     for axes in figure.axes:
         boxes = boxes_of(figure, axes)
         assert expected <= {words for words, _ in boxes}
@@ -54,7 +53,7 @@ def test_every_point_has_its_short_name_and_no_two_names_overlap(full):
 
 
 def test_plain_smoothing_is_a_level_with_its_interval_and_not_a_point(full):
-    none = full.table[(full.table["label"] == "none") & (full.table["sigma"] == 0.25)].iloc[0]
+    none = full.table[(full.table["name"] == "none") & (full.table["sigma"] == 0.25)].iloc[0]
     figure = pareto_at(full, 0.25)
     floors = [axes for axes in figure.axes if any(t.get_text() == f"none: {none['acr']:.3f}" for t in axes.texts)]
     assert len(floors) == 2  # beside network evaluations and beside milliseconds
@@ -79,10 +78,13 @@ def test_radii_near_half_of_sigma_and_sigma_are_shown(full, sigma, radii):
 
 
 def test_radii_that_the_draws_cannot_reach_are_left_out(full):
+    beyond = [f"{part}@{r:g}" for r in full.radii if r > 0.3 for part in ("acc", "acc_low", "acc_high")]
     table = full.table.assign(largest=0.3)
+    table[beyond] = np.nan
     headings = words_with(pareto_at(replace(full, table=table), 1.0), "Certified accuracy")
     assert {float(heading.split("radius ")[1].split()[0]) for heading in headings} == {0, 0.25}
-    table.loc[table["label"] == "ddpm(steps=4)", "largest"] = 1.2  # one row alone reaches further
+    far = table["name"] == "ddpm 4"  # one purifier alone reaches further
+    table.loc[far, ["largest", *beyond]] = full.table.loc[far, ["largest", *beyond]]
     figure = pareto_at(replace(full, table=table), 1.0)
     assert len(words_with(figure, "Certified accuracy")) == 3
     assert {text for text in names_of_points(figure) if "edm" in text}
@@ -92,29 +94,24 @@ def test_radii_that_the_draws_cannot_reach_are_left_out(full):
 
 def test_the_front_runs_through_the_points_that_nothing_dominates():
     summary = small()
-    table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4])
+    table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4], imported=False)
     floor, points = table[table["family"] == "none"], table[table["family"] != "none"].reset_index(drop=True)
-    points["imported"] = False
     acr = average_radius(table)
-    assert [points["label"][i] for i in on_front(points, floor.assign(imported=False), acr, "nfe")] == [
-        "onestep-edm",
-        "ddpm(steps=4)",
-    ]
+    assert [points["name"][i] for i in on_front(points, floor, acr, "nfe")] == ["onestep-edm", "ddpm 4"]
     published = points.assign(imported=[True, False, False])
-    kept = on_front(published, floor.assign(imported=False), acr, "nfe")
-    assert [points["label"][i] for i in kept] == ["consistency(steps=1)", "ddpm(steps=4)"]
-    below = floor.assign(acr=0.35, imported=False)
-    assert [points["label"][i] for i in on_front(points, below, acr, "nfe")] == ["ddpm(steps=4)"]
+    kept = on_front(published, floor, acr, "nfe")
+    assert [points["name"][i] for i in kept] == ["consistency", "ddpm 4"]
+    below = floor.assign(acr=0.35)
+    assert [points["name"][i] for i in on_front(points, below, acr, "nfe")] == ["ddpm 4"]
 
 
 def test_average_radii_of_different_certifiers_share_a_panel_but_no_front():
     summary = small()
-    table = summary.table
+    table = summary.table.assign(imported=False)
     assert "by cohen" in average_radius(table).heading
     mixed = table.assign(rule=["sequential tight (x)", *table["rule"][1:]])
     assert "do not compare" in average_radius(mixed).heading
     floor, points = mixed[mixed["family"] == "none"], mixed[mixed["family"] != "none"].reset_index(drop=True)
-    points, floor = (t.assign(imported=False) for t in (points, floor))
     alike, apart = points.assign(rule="a"), points.assign(rule=[str(i) for i in range(len(points))])
     assert on_front(alike, floor, average_radius(alike), "nfe")
     assert not on_front(apart, floor, average_radius(apart), "nfe")
@@ -150,7 +147,7 @@ def test_a_purifier_without_a_network_stands_at_zero_evaluations():
 
 def test_incomplete_rows_say_how_many_images_they_have():
     summary = small()
-    table = summary.table.assign(wanted=100)
+    table = summary.table.assign(wanted=100, complete=False)
     assert "onestep-edm (60 images)" in names_of_points(pareto(replace(summary, table=table)))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import (
-    FAILED,
     NOTES,
     PURIFIERS,
     RADII,
@@ -17,6 +16,7 @@ from drawn import (
     svg_words,
     synthetic,
     synthetic_examples,
+    with_failed,
     without_networks,
     words_of,
 )
@@ -26,8 +26,9 @@ from bench.analysis.gains import paired_gains
 from bench.plots import accuracy_vs_radius, draw_all, draw_gains, gains, image_grid, pareto
 from bench.plots.gains import span
 from bench.plots.style import save
+from bench.records import IMPORTED
 from bench.summary.rows import steps
-from bench.summary.summary import IMPORTED, Summary
+from bench.summary.summary import Summary, summarise
 
 
 def is_picture(path: Path) -> bool:
@@ -77,7 +78,7 @@ def test_notes_and_conditions_stand_on_every_picture(drawn):
 
 
 def test_the_first_picture_shows_the_sigma_that_separates_the_purifiers(full):
-    assert "What certified robustness costs at σ = 1" in words_of(pareto(full))
+    assert "Certified robustness against cost, σ = 1" in words_of(pareto(full))
 
 
 def test_published_logs_are_hollow_labelled_and_absent_from_the_milliseconds():
@@ -95,7 +96,7 @@ def test_published_logs_are_hollow_labelled_and_absent_from_the_milliseconds():
 def with_published(summary: Summary) -> Summary:
     log = synthetic({"log": ("imported", 1, 1.0, 0.3)}, sigmas=(0.5,), images=80, n=10_000)
     costs = [c for c in log.table if c.startswith("ms_") or c in ("device", "peak_bytes", "counted_draws")]
-    name = {"source": IMPORTED, "label": "Cohen ResNet-110", "purifier": "Cohen ResNet-110"}
+    name = {"source": IMPORTED, "name": "Cohen ResNet-110 (imported)", "purifier": "Cohen ResNet-110"}
     table = pd.concat([summary.table, log.table.assign(**name).drop(columns=costs)], ignore_index=True)
     return replace(summary, table=table, certificates=pd.concat([summary.certificates, log.certificates]))
 
@@ -104,10 +105,10 @@ def test_the_curves_read_what_the_table_reads(full):
     figure = accuracy_vs_radius(full)
     assert [words for words in words_of(figure) if words.startswith("σ = ")] == ["σ = 0.25", "σ = 0.5", "σ = 1"]
     assert {"onestep-edm", "torchdiffeq midpoint 2"} <= set(words_of(figure))
-    row = full.table[(full.table["label"] == "onestep-edm") & (full.table["sigma"] == 0.5)].iloc[0]
+    row = full.table[(full.table["name"] == "onestep-edm") & (full.table["sigma"] == 0.5)].iloc[0]
     mine = full.certificates[full.certificates["cell"] == row["cell"]]
     x, hits = steps(np.sort(mine.loc[mine["correct"], "radius"].to_numpy()), row["largest"])
-    for radius in (0.0, 0.1, 0.25, 0.5):
+    for radius in (r for r in (0.0, 0.1, 0.25, 0.5) if r <= row["largest"]):
         drawn = hits[np.searchsorted(x, radius)] / len(mine)  # steps-pre: the value at the next corner
         assert drawn == pytest.approx(row[f"acc@{radius:g}"])
     assert x[-1] == pytest.approx(row["largest"])
@@ -125,7 +126,7 @@ def test_a_curve_whose_images_end_early_falls_to_zero():
 def test_gains_are_drawn_where_they_are_and_filled_where_they_are_sure(full, radius):
     found = paired_gains(full, "onestep-edm", radius)
     scale = 1 if radius is None else 100
-    wanted = {round(scale * gain, 6) for gain in found[found["label"] != "none"]["gain"]}
+    wanted = {round(scale * gain, 6) for gain in found[found["name"] != "none"]["gain"]}
     drawn, solid = set(), 0
     for axes in gains(full, "onestep-edm", radius).axes:
         low, high = axes.get_xlim()
@@ -134,7 +135,7 @@ def test_gains_are_drawn_where_they_are_and_filled_where_they_are_sure(full, rad
         drawn |= {round(float(line.get_xdata()[0]), 6) for line in marks}
         assert low < 0 < high
     assert drawn <= wanted and len(drawn) > 0.8 * len(wanted)
-    sure = found[(found["p_holm"] < 0.05) & (found["label"] != "none")]
+    sure = found[(found["p_holm"] < 0.05) & (found["name"] != "none")]
     assert 0 < solid <= len(sure)
 
 
@@ -163,10 +164,9 @@ def test_a_grid_in_colour_and_with_more_purifiers_than_fit_continues_below():
         image_grid(small(), synthetic_examples(labels), 0.3)
 
 
-@pytest.mark.parametrize("table", [pd.DataFrame(), pd.DataFrame([FAILED])], ids=["empty", "failed"])
-def test_a_summary_without_figures_says_so(table, tmp_path):
-    notes = ("nothing is certified yet",)
-    summary = Summary("Young run", table, pd.DataFrame(), RADII, notes)
+@pytest.mark.parametrize("prepare", [lambda summary: summary, with_failed], ids=["empty", "failed"])
+def test_a_summary_without_figures_says_so(prepare, tmp_path):
+    summary = prepare(replace(summarise([], RADII), notes=("nothing is certified yet",)))
     written = draw_all(summary, None, tmp_path)
     assert [path.stem for path in written] == ["pareto"] * 2 + ["accuracy-vs-radius"] * 2
     for path in written[1::2]:
@@ -184,24 +184,25 @@ def abstained() -> Summary:
 
 def without(*columns: str) -> Summary:
     summary = small()
-    return replace(summary, table=summary.table.drop(columns=list(columns)))
+    return replace(summary, table=summary.table.assign(**dict.fromkeys(columns, np.nan)))
 
 
-def beside_a_failed_cell() -> Summary:
+def with_radii(*radii: float) -> Summary:
     summary = small()
-    return replace(summary, table=pd.concat([summary.table, pd.DataFrame([FAILED])], ignore_index=True))
+    beyond = {f"{part}@{r:g}": np.nan for r in radii for part in ("acc", "acc_low", "acc_high")}
+    return replace(summary, radii=radii, table=summary.table.assign(**{**beyond, **summary.table}))
 
 
 ODD = {
     "one image": lambda: small(images=1),
     "all abstained": abstained,
     "nfe unknown": lambda: replace(small(), table=small().table.assign(nfe=np.nan)),
-    "no costs at all": lambda: without("nfe", "ms_purify", "device", "wanted"),
-    "a failed cell": beside_a_failed_cell,
+    "no costs at all": lambda: without("nfe", "ms_purify", "device"),
+    "a failed cell": lambda: with_failed(small()),
     "no plain smoothing": lambda: small(purifiers={"onestep-edm": PURIFIERS["onestep-edm"]}),
     "only plain smoothing": lambda: small(purifiers={"none": PURIFIERS["none"]}),
-    "only radius 0": lambda: replace(small(), radii=(0.0,)),
-    "no reachable radius": lambda: replace(small(), radii=(5.0,)),
+    "only radius 0": lambda: with_radii(0.0),
+    "no reachable radius": lambda: with_radii(5.0),
     "a filter without network": without_networks,
     "dollars and underscores": lambda: small(purifiers={"a_$x$_b": PURIFIERS["onestep-edm"]}),
 }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from bench.report.words import short
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.report import data
 from bench.report.decisions import MOST_BUDGETS, round_between, thinned
-from bench.report.words import short
 
 
 @given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=30))

@@ -1,4 +1,4 @@
-"""Summaries -> pictures, each as PNG and SVG, or as asked. Nothing here counts, certifies or runs a network."""
+"""Summaries -> pictures as PNG, SVG or PDF. Nothing here counts, certifies or runs a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ FORMATS = ("png", "svg")
 
 
 def formats_of(words: str) -> list[str]:
-    """`png, pdf` -> `["png", "pdf"]`; raises ValueError for one that pictures are not written in."""
+    """`png, pdf` -> `["png", "pdf"]`.
+
+    Raises:
+        ValueError: a format is unknown; the message lists the known ones.
+    """
     formats = list(dict.fromkeys(word.strip().lower() for word in words.split(",")))
     if unknown := [name for name in formats if name not in METADATA]:
         raise InputError(f"pictures are written as {', '.join(METADATA)}, not as {', '.join(map(repr, unknown))}")
@@ -48,13 +52,15 @@ def draw_all(
     formats: Sequence[str] = FORMATS,
     metrics: Mapping[str, Metrics] | None = None,
 ) -> list[Path]:
-    """Draw every picture that a summary has the figures for, and return the files in the order in which to look.
+    """Draw every picture of a summary, and return the files, the most important ones first.
 
-    `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` where there are examples, and
-    `quality` where there are metrics: of the first run that has some, because those of several need not compare.
+    `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
+    and `quality` for the first run with metrics only, because metrics of several runs may not compare.
 
     Parameters:
-        metrics: by run, those that there are.
+        folder: is made if it does not exist.
+        formats: of `FORMATS`, or `pdf`.
+        metrics: by run, of the runs that have some.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = drawable(summary)
@@ -62,18 +68,18 @@ def draw_all(
     for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
         written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)
     written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius", formats)
-    for sigma in sorted({panel.sigma for panel in examples.panels}) if examples else ():
-        assert examples is not None
-        written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
-    for run, found in list((metrics or {}).items())[:1]:
-        written += save(quality(summary, found, run), folder, "quality", formats)
+    if examples is not None:
+        for sigma in sorted({panel.sigma for panel in examples.panels}):
+            written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
+    for run, of_run in list((metrics or {}).items())[:1]:
+        written += save(quality(summary, of_run, run), folder, "quality", formats)
     return written
 
 
 def draw_gains(
     summary: Summary, baseline: str, radius: float | None, folder: Path, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """Draw `gains` over one purifier, or `gains-radius-R`; parameters and errors as `bench.plots.gains.gains`."""
+    """Draw `gains` over a baseline, or `gains-radius-R`; parameters and errors as `bench.plots.gains.gains`."""
     folder.mkdir(parents=True, exist_ok=True)
     name = "gains" if radius is None else f"gains-radius-{radius:g}"
     return save(gains(summary, baseline, radius), folder, name, formats)

@@ -1,8 +1,9 @@
-"""Certified accuracy against radius: what share of the images is certified at least that far."""
+"""Certified accuracy against radius: the share of the images with a correct certificate of at least this radius."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,13 @@ from bench.summary.statistics import wilson_interval
 from bench.summary.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
-MOST_BANDS = 3  # lines with an interval each; among more, only the best and plain smoothing keep theirs
+MOST_BANDS = 3  # lines with an interval each; of more lines, only the best and plain smoothing have one
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.22, 0.2, 0.28, 3.0, 0.5
 
 
 @styled
 def accuracy_vs_radius(summary: Summary) -> Figure:
-    """A panel for each sigma, a line for each purifier, to the largest radius that the draws could certify."""
+    """A panel for each sigma, with a line for each purifier up to the largest radius that its draws can certify."""
     rows = drawable(summary)
     if rows.empty:
         return nothing(summary)
@@ -33,13 +34,15 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     keys = rows.drop_duplicates("series")
     key_lines = math.ceil(len(keys) / KEYS_PER_LINE)
     panels = down * (HEADING_ROOM + HEIGHT + AXIS)
+    few = rows.groupby("sigma").size().max() <= MOST_BANDS
+    some = "" if few else " of plain smoothing and of the purifier with the highest average certified radius"
     page = Page(
         "Certified accuracy at every radius",
         summary.title,
         [
             conditions(rows) + ".",
-            f"Bands: 95 % intervals (Wilson), of all lines up to {MOST_BANDS}, else of none and of the highest average "
-            "certified radius. Dotted upright: the largest radius that the draws can certify, however easy the image.",
+            f"Bands: 95 % intervals (Wilson){some}. Dotted line: the largest radius that the draws can certify "
+            "for any image.",
             *remarks(summary),
         ],
         panels + key_lines * KEY_LINE + 0.1,
@@ -53,7 +56,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
         axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
         axes.tick_params(length=0, labelleft=column == 0)
         axes.set_xlabel("Radius (L2, pixels in [0, 1])", labelpad=4)
-        draw_curves(axes, rows[rows["sigma"] == sigma], summary.certificates)
+        draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
     handles = [
         Line2D([], [], color=family(row["family"]).colour, ls=row["dash"], lw=1.7, label=row["series"])
         for row in keys.to_dict("records")
@@ -73,8 +76,10 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     return page.figure
 
 
-def draw_curves(axes: Axes, rows: pd.DataFrame, certificates: pd.DataFrame) -> None:
-    """The lines of one sigma, the best on top."""
+def draw_curves(
+    axes: Axes, rows: pd.DataFrame, certified: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """The lines of one sigma, the best on top; `certified` as a summary has it."""
     reach = rows["largest"].max()
     counted = rows.loc[~rows["imported"], "largest"].max()
     rows = rows.sort_values("acr")
@@ -82,16 +87,14 @@ def draw_curves(axes: Axes, rows: pd.DataFrame, certificates: pd.DataFrame) -> N
     best = None if rivals.empty else rivals["cell"].iloc[-1]
     farthest = 0.0
     for row in rows.to_dict("records"):
-        mine = certificates[(certificates["cell"] == row["cell"]) & (certificates["run"] == row["run"])]
-        if mine.empty:
-            continue
-        radii = np.sort(mine.loc[mine["correct"].astype(bool), "radius"].to_numpy(float))
+        _, radii = certified[row["run"], row["cell"]]
+        images, radii = len(radii), np.sort(radii[radii >= 0])
         x, hits = steps(radii, row["largest"])
         farthest = max(farthest, float(x[-1]))
         colour = family(row["family"]).colour
         axes.plot(
             x,
-            hits / len(mine),
+            hits / images,
             drawstyle="steps-pre",
             color=colour,
             ls=row["dash"],
@@ -100,7 +103,7 @@ def draw_curves(axes: Axes, rows: pd.DataFrame, certificates: pd.DataFrame) -> N
             zorder=2 if row["family"] == "none" else 3,
         )
         if len(rows) <= MOST_BANDS or row["family"] == "none" or row["cell"] == best:
-            band = np.array([wilson_interval(int(h), len(mine)) for h in hits])
+            band = np.array([wilson_interval(int(h), images) for h in hits])
             axes.fill_between(x, band[:, 0], band[:, 1], step="pre", color=colour, alpha=0.16, lw=0, zorder=1)
     end = reach if math.isfinite(reach) and reach > 0 else farthest or 1.0
     axes.set_xlim(0, end * 1.03)

@@ -1,4 +1,4 @@
-"""One panel of the front: what a metric reaches, against one cost."""
+"""One panel of the Pareto front: a metric against a cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
 from bench.summary.fronts import front
 from bench.summary.headline import Metric
 
-FADED = 0.45
+FADED = 0.45  # opacity of purifiers below the front
 APART = 7.5  # points between marks that would cover each other
 WIDEST = 62.0  # points over which the marks of one cost may spread
 FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
@@ -26,7 +26,7 @@ COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purificatio
 
 
 class Edges(NamedTuple):
-    """Which edges of the figure a panel lies at."""
+    """The edges of the figure at which a panel lies."""
 
     left: bool
     bottom: bool
@@ -35,9 +35,9 @@ class Edges(NamedTuple):
 def draw_panel(
     page: Page, box: tuple[float, float, float, float], rows: pd.DataFrame, metric: Metric, cost: str, edges: Edges
 ) -> None:
-    """Draw a panel at `left, top, width, height` (inches); only those at the edges of the figure name their axes.
+    """Draw a panel at `left, top, width, height` (inches); only panels at the edges of the figure label their axes.
 
-    Where plain smoothing lies far below all purifiers the axis is broken, and the floor has a strip of its own.
+    Plain smoothing is the floor. If it lies far below all purifiers, the axis is broken, and the floor has a strip.
     """
     rows = rows[rows[metric.column].notna()]
     is_floor = rows["family"] == "none"
@@ -76,13 +76,13 @@ def draw_panel(
 
 
 def extent(rows: pd.DataFrame, metric: Metric) -> tuple[float, float]:
-    """The lowest and the highest that values and intervals reach."""
+    """The lowest and the highest end of values and intervals."""
     values = rows[[metric.column, metric.low, metric.high]].to_numpy(float)
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def break_axis(main: Axes, strip: Axes, floor: pd.DataFrame, metric: Metric) -> None:
-    """Prepare the floor's strip: the same scale as above (unless its interval needs more), and marks of the break."""
+    """Prepare the floor's strip: the scale of the main axes, unless its interval needs more, and marks of the break."""
     low, high = extent(floor, metric)
     (bottom, top), (above, below) = main.get_ylim(), (main.get_position().height, strip.get_position().height)
     span = max((top - bottom) * below / above, 1.5 * (high - low))
@@ -119,15 +119,15 @@ def scale(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 
 
 def zero_place(points: pd.DataFrame, cost: str) -> float:
-    """Where a logarithmic axis shows what costs nothing (a filter without a network): left of everything else."""
+    """The position of a purifier without cost (no network) on a logarithmic axis: left of all others."""
     positive = points.loc[points[cost] > 0, cost]
     return float(positive.min()) / 2.5 if len(positive) else 1.0
 
 
 def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floats:
-    """Plain randomized smoothing costs nothing, so it is a level rather than a point; returns the box of its words.
+    """Draw plain randomized smoothing as a level, because it costs nothing; returns the box of its text.
 
-    Those of several runs, which may lie close together, have their words at different ends (by `number`).
+    The floors of several runs may lie close together: by their `number`, their texts are at different ends.
     """
     at, side = FLOOR_WORDS[number % len(FLOOR_WORDS)]
     look, value = family("none"), row[metric.column]
@@ -152,7 +152,7 @@ def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Float
 def draw_points(
     axes: Axes, base: Axes, points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str, taken: list[Floats]
 ) -> None:
-    """The points with their intervals, the front and the names; `base` is the axes that carry the cost's axis."""
+    """Draw the points with their intervals, the front and the names; `base` has the axis of costs."""
     point = figure_of(axes).dpi / 72
     best = on_front(points, floor, metric, cost)
     costs = points[cost].where(points[cost] > 0, zero_place(points, cost)).to_numpy(float)
@@ -205,9 +205,11 @@ def draw_points(
 
 
 def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
-    """Positions of the points on the front, cheapest first. Plain smoothing competes at no cost; published logs do not
-    compete with counts, whose images and noise they do not share, but among themselves where there is nothing else.
-    Average radii of different certifiers do not compare: there is no front of them."""
+    """Positions of the points on the front, cheapest first.
+
+    Plain smoothing competes at cost 0. Published logs compete only if there are no counts, because images and noise
+    differ. Average certified radii of different certifiers do not compare: they have no front.
+    """
     rivals = points[~points["imported"]] if not points["imported"].all() else points
     if metric.column == "acr" and rivals["rule"].nunique() > 1:
         return []
@@ -218,7 +220,7 @@ def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: st
 
 
 def side_by_side(x: Floats, point: float) -> Floats:
-    """Move marks that would cover each other apart, as little as possible, in their order (pixels in, pixels out)."""
+    """Move marks apart that would cover each other, by the least squared shifts that keep their order (in pixels)."""
     order = np.argsort(x, kind="stable")
     crowd = max(int((np.abs(x - at) < APART * point).sum()) for at in x)
     ranks = np.arange(len(x)) * min(APART, WIDEST / crowd) * point
@@ -230,7 +232,7 @@ def side_by_side(x: Floats, point: float) -> Floats:
 def draw_front(
     axes: Axes, points: pd.DataFrame, best: Sequence[int], x: Floats, metric: Metric, floor: pd.DataFrame
 ) -> Floats:
-    """The front as steps that begin at the floor and end at the right edge; returns its segments in pixels."""
+    """Draw the front as steps from the floor to the right edge; returns its segments in pixels."""
     if not best:
         return np.zeros((0, 2, 2))
     frame = axes.get_window_extent()

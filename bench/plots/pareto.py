@@ -1,4 +1,4 @@
-"""The efficiency-effectiveness front: certified accuracy and average certified radius against what a purifier costs."""
+"""The Pareto front: certified accuracy and average certified radius against the cost of purification."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from bench.summary.headline import Metric, headline, metrics
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
-MOST_NAMES = 18  # more points than this carry numbers, and a key below the panels gives their names
+MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
 READING = (
-    "The line is the front: nothing as cheap does better. What lies below it is faded. Marks that would cover each "
-    "other stand side by side; the ticks at the bottom are the costs as measured, on a logarithmic axis. Bars and "
-    "bands: 95 % intervals (Wilson for accuracy, bootstrap over images for the ACR)."
+    "Line: the Pareto front; purifiers below it are faded. Marks that would cover each other stand side by side; the "
+    "ticks at the bottom show the measured costs, on a logarithmic axis. Bars and bands: 95 % intervals (Wilson for "
+    "accuracy, bootstrap over images for the ACR)."
 )
 
 
 @styled
 def pareto(summary: Summary) -> Figure:
-    """The picture to look at first: accuracy and ACR beside cost, at the sigma that separates the purifiers most."""
+    """The main picture: accuracy and ACR against cost, at the sigma and radius that separate the purifiers best."""
     rows = drawable(summary)
     if rows.empty:
         return nothing(summary)
     sigma, shown = headline(rows, summary.radii)
     others = [f"{s:g}" for s in sorted(rows["sigma"].unique()) if s != sigma]
     why = (
-        f"Of the levels of noise (also σ = {', '.join(others)}) and of the radii, those at which most pairs of "
-        "purifiers have intervals that do not meet."
+        f"Shown are the σ (others: {', '.join(others)}) and the radius at which the most pairs of purifiers have "
+        "intervals that do not overlap."
     )
     return draw(summary, rows[rows["sigma"] == sigma], sigma, shown, 2.7, [why] if others else [])
 
 
 @styled
 def pareto_at(summary: Summary, sigma: float) -> Figure:
-    """Everything at one sigma: accuracy at radius 0, near half of sigma and near sigma, and the ACR, beside cost."""
+    """Accuracy at radius 0, near half of sigma and near sigma, and the ACR, against cost, at one sigma."""
     rows = drawable(summary)
     here = rows[rows["sigma"] == sigma] if len(rows) else rows
     if here.empty:
@@ -66,7 +66,7 @@ def draw(
     lines = math.ceil(len(keys) / KEYS_PER_LINE)
     panels = len(shown) * (heading + height + gap) - gap + axis
     page = Page(
-        f"What certified robustness costs at σ = {sigma:g}",
+        f"Certified robustness against cost, σ = {sigma:g}",
         summary.title,
         [conditions(rows) + ".", READING, *footer, *remarks(summary)],
         panels + lines * KEY_LINE + (0.15 if lines else 0),
@@ -76,10 +76,9 @@ def draw(
     for i, metric in enumerate(shown):
         top = i * (heading + height + gap)
         page.text(page.MARGIN, page.head + top + 0.17, metric.heading, size=HEADING, weight="bold", va="baseline")
-        here = rows[(rows["largest"] >= metric.radius) | rows["largest"].isna()]
         for j, cost in enumerate(COSTS):
             box = (left + j * (width + between), top + heading, width, height)
-            draw_panel(page, box, here, metric, cost, Edges(j == 0, i == len(shown) - 1))
+            draw_panel(page, box, rows, metric, cost, Edges(j == 0, i == len(shown) - 1))
     for n, row in enumerate(keys):
         column, line = divmod(n, lines)
         x = page.MARGIN + column * (page.width - 2 * page.MARGIN) / KEYS_PER_LINE

@@ -1,4 +1,4 @@
-"""How near purified images come to clean ones, against what they certify."""
+"""Certified accuracy against the distances of purified to clean images."""
 
 from __future__ import annotations
 
@@ -29,40 +29,41 @@ STEPS = (
     (1, 3),
     (1,),
 )
-TRAINED = "Hollow: a network of this purifier was trained to lower this very distance. "
+TRAINED = "Hollow: a network of this purifier was trained to lower this distance. "
 READING = (
-    "Lower distances are further left, on logarithmic axes. Bars: 95 % intervals (bootstrap over images, Wilson for "
-    "accuracy); distances of whole sets have none. Plain smoothing purifies nothing and is left out."
+    "Logarithmic axes; lower distances are better. Bars: 95 % intervals (bootstrap over images, Wilson for accuracy); "
+    "distances of whole sets have none. Plain smoothing purifies nothing and is left out."
 )
 
 
 @styled
 def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
-    """Each distance beside certified accuracy, at the sigma and radius that separate the purifiers most.
+    """Certified accuracy against each distance, at the sigma and radius that separate the purifiers best.
 
     Parameters:
-        metrics: of the run that is called `run` in the summary.
+        metrics: of the run with the name `run` in the summary.
     """
     rows = drawable(summary)
-    rows = rows[(rows["run"] == run) & (rows["family"] != "none")] if len(rows) else rows
     by_cell = {cell.cell: cell for cell in metrics.cells}
-    rows = rows[rows["cell"].isin(by_cell)] if len(rows) else rows
+    if len(rows):
+        rows = rows[(rows["run"] == run) & (rows["family"] != "none") & rows["cell"].isin(by_cell)]
     if rows.empty:
         return nothing(summary)
     sigma, shown = headline(rows, summary.radii)
-    metric, here = shown[0], rows[rows["sigma"] == sigma].reset_index(drop=True)
+    metric = shown[0]
+    here = rows[(rows["sigma"] == sigma) & rows[metric.column].notna()]
     cells = [by_cell[cell] for cell in here["cell"]]
     names = [name for name in KINDS if any(name in cell.values for cell in cells)]
     lines = math.ceil(len(names) / ACROSS)
-    judges = [f"{KINDS[name].words}: judged by {metrics.networks[name].name}." for name in names]
+    models = [f"{KINDS[name].words}: computed by {metrics.networks[name].name}." for name in names]
     trained = TRAINED if any(cell.trained_on for cell in cells) else ""
     page = Page(
-        f"{metric.heading.partition(' (')[0]} beside the quality of purification, σ = {sigma:g}",
+        f"{metric.heading.partition(' (')[0]} and the quality of purification, σ = {sigma:g}",
         summary.title,
         [
             f"{conditions(here)}. Distances: {metrics.looked_at}.",
             trained + READING,
-            *judges,
+            *models,
             *remarks(summary),
         ],
         lines * (HEADING_ROOM + HEIGHT + AXIS),
@@ -86,7 +87,7 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
 
 
 def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]], metric: Metric) -> None:
-    """A mark with both of its intervals for each purifier, and its name."""
+    """A mark with both of its intervals and its name for each purifier."""
     axes.tick_params(length=0, which="both")
     axes.set_xscale("log")
     spans = np.array([[v.value if end is None else end for end in (v.low, v.high)] for _, v, _ in measured])
@@ -119,7 +120,7 @@ def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends, at most `MOST_TICKS`: a part of a decade needs more than its power of ten."""
+    """Round numbers between two ends, at most `MOST_TICKS`, as fine as possible: axes may be shorter than a decade."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     between = [[s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high] for steps in STEPS]
-    return next((found for found in between if len(found) <= MOST_TICKS), between[-1][::2])
+    return next((values for values in between if len(values) <= MOST_TICKS), between[-1][::2])

@@ -1,4 +1,4 @@
-"""One look for every picture: the palette, the greys, the type sizes, the page with its title and its footer."""
+"""The common style of all pictures: colours, type sizes, and the page with its title, legend and footer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from bench.summary.summary import Summary
 WIDTH = 10.0  # inches: at 180 dpi twice the 900 pixels of a README, so a point is 1.25 pixels there
 DPI = 180
 
-
 INK, SOFT, FAINT, GRID = "#1F2328", "#57606A", "#9AA1A9", "#E9EBEE"
 RIGHT, WRONG = "#1A7F5A", "#C23A1E"
 
@@ -28,7 +27,7 @@ TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, 8.5, 8.0, 7.0
 
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",
-    # The first comes with matplotlib, so pictures are the same on every machine; the others are for readers of an SVG.
+    # The first is part of matplotlib: equal pictures on every machine. The others are for viewers of an SVG.
     "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": TEXT,
     "text.color": INK,
@@ -50,13 +49,13 @@ RC: dict[Any, Any] = {
     "ytick.labelsize": LABEL,
     "legend.frameon": False,
     "legend.fontsize": LABEL,
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "svg.fonttype": "none",  # words stay words: small files that can be searched
-    "svg.hashsalt": "purifybench",  # the same picture is the same file
-    "pdf.fonttype": 42,  # TrueType, which publishers take
+    "text.parse_math": False,  # names may contain dollars
+    "svg.fonttype": "none",  # text stays text: small files that can be searched
+    "svg.hashsalt": "purifybench",  # equal pictures are equal files
+    "pdf.fonttype": 42,  # TrueType, which publishers accept
 }
 
-METADATA: dict[str, dict[str, None]] = {  # without what changes from day to day
+METADATA: dict[str, dict[str, None]] = {  # without dates and versions: equal pictures are equal files
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -67,12 +66,12 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw in the house style, and leave the caller's settings as they were."""
+    """Draw with `RC` whatever the user's matplotlibrc, and restore the caller's settings afterwards."""
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # a matplotlibrc of the reader's does not change the pictures
+            matplotlib.rcdefaults()
             matplotlib.rcParams.update(RC)
             return draw(*args, **kwargs)
 
@@ -80,25 +79,26 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def figure_of(axes: Axes) -> Figure:
-    """The figure that axes belong to, which is never part of another one here."""
+    """The figure of axes; there are no subfigures here."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
 
 
 def family(name: str) -> Family:
+    """The colours of a family, of `other` for an unknown one."""
     return FAMILIES.get(name, FAMILIES["other"])
 
 
 class Page:
-    """A figure with a title, a subtitle and a footer, whose body lies in inches from the top left.
+    """A figure with a title, a subtitle and a footer. Positions are in inches from the top left.
 
     Parameters:
-        title: states what is shown.
-        subtitle: whose results these are.
-        footer: paragraphs of small type at the bottom; the page grows by what they need.
-        body: height of what lies between head and footer, in inches.
-        head: height of title, subtitle and (with room for it) a legend, in inches.
+        title: of the picture.
+        subtitle: the title of the run.
+        footer: paragraphs of small type at the bottom; the page grows with them.
+        body: height of the body between head and footer, in inches.
+        head: height of title, subtitle and, if any, legend, in inches.
     """
 
     MARGIN = 0.16
@@ -127,16 +127,16 @@ class Page:
             self.text(self.MARGIN, self.head + body + 0.08 + i * self.LINE, line, size=SMALL, color=ink, va="top")
 
     def text(self, left: float, top: float, words: str, **options: Any) -> None:
-        """Words at inches from the top left."""
+        """Write text at a position on the page."""
         self.figure.text(left / self.width, 1 - top / self.height, words, **options)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes at inches from the left of the page and from the top of the body."""
+        """Axes at a position from the left of the page and from the top of the body."""
         bottom = self.height - self.head - top - height
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
 
     def legend(self, handles: Sequence[Line2D]) -> None:
-        """One line of keys between subtitle and body."""
+        """One line of legend entries between subtitle and body."""
         self.figure.legend(
             handles=handles,
             loc="upper left",
@@ -152,7 +152,7 @@ class Page:
 
 
 def family_handles(names: Iterable[str]) -> list[Line2D]:
-    """A key for each family that is present, in the palette's order."""
+    """A legend entry for each family of `names`, in the palette's order."""
     handles = []
     present = set(names)
     for name, look in FAMILIES.items():
@@ -171,7 +171,7 @@ def family_handles(names: Iterable[str]) -> list[Line2D]:
 
 @styled
 def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png", "svg")) -> list[Path]:
-    """Write a figure in some of the formats of `METADATA`; the same figure gives the same bytes."""
+    """Write a figure in formats of `METADATA`; equal figures give equal bytes."""
     paths = [folder / f"{name}.{ending}" for ending in formats]
     for path in paths:
         figure.savefig(path, dpi=DPI, metadata=METADATA[path.suffix[1:]])
@@ -179,7 +179,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
 
 
 def remarks(summary: Summary) -> list[str]:
-    """The summary's notes, as paragraphs of a footer."""
+    """The summary's notes as paragraphs of a footer."""
     return [f"Note: {note}." for note in summary.notes]
 
 
@@ -187,5 +187,5 @@ def remarks(summary: Summary) -> list[str]:
 def nothing(summary: Summary) -> Figure:
     """The picture of a summary without figures."""
     page = Page("Nothing is certified yet", summary.title, remarks(summary), body=0.5, head=0.72)
-    page.text(page.MARGIN, page.head + 0.15, "No cell has a certified image: there is nothing to draw.", size=HEADING)
+    page.text(page.MARGIN, page.head + 0.15, "There is nothing to draw: no cell has a certified image.", size=HEADING)
     return page.figure
