@@ -27,7 +27,7 @@ class CompareError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from a first run to a second one.
+    """The changes from a first run to a second one.
 
     Attributes:
         first, second: the runs' names.

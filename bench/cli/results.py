@@ -6,18 +6,29 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from bench.cli.shell import REFERENCE, RUNS, app, console, refuse, say
 
+if TYPE_CHECKING:
+    from bench.summary.summary import Summary
+
 Alpha = Annotated[
     float | None,
     typer.Option(help="Read the counts at this probability of error, instead of the run's (rules of fixed N only)."),
 ]
 UNWRITTEN = "the pictures cannot be written ({error}); give `bench plot` another --out"
+
+
+def summary_of(runs: list[Path], alpha: float | None, radii: list[float] | None = None) -> Summary:
+    """Read and summarise some results folders."""
+    from bench.store.run import read_run
+    from bench.summary.summary import summarise
+
+    return summarise([read_run(run) for run in runs], radii, alpha)
 
 
 def draw(runs: list[Path], folder: Path, formats: str | None = None, alpha: float | None = None) -> None:
@@ -47,12 +58,10 @@ def draw_gains(
     """Draw the gains of all purifiers of some runs over one of them, and name the files."""
     from bench import plots
     from bench.store import run as results
-    from bench.summary.summary import summarise
 
     try:
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
-        summary = summarise([results.read_run(run) for run in runs], alpha=alpha)
-        name_pictures(plots.draw_gains(summary, against, radius, folder, kinds))
+        name_pictures(plots.draw_gains(summary_of(runs, alpha), against, radius, folder, kinds))
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     except OSError as error:
@@ -105,13 +114,12 @@ def summary(
     from bench.records import plain
     from bench.store import run as results
     from bench.summary.pairs import volumes
-    from bench.summary.summary import summarise
 
     try:
         at = [float(r) for r in radii.split(",")] if radii else None
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
-        found = summarise([results.read_run(run) for run in runs], at, alpha)
+        found = summary_of(runs, alpha, at)
         gains = paired_gains(found, against, radius) if against else None
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
@@ -155,7 +163,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
     alpha: Alpha = None,
 ) -> None:
-    """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
+    """Write one self-contained HTML page that recommends a purifier and shows all figures."""
     from bench.report import write_report
     from bench.store import run as results
     from bench.store.examples import read_examples
@@ -167,7 +175,7 @@ def report(
         read = [results.read_run(folder) for folder in folders]
         names = run_names(read)
         kept = {name: read_examples(folder) for name, folder in zip(names, folders, strict=True)}
-        examples = {name: found for name, found in kept.items() if found is not None}
+        examples = {name: example for name, example in kept.items() if example is not None}
         manifests = {name: run.manifest for name, run in zip(names, read, strict=True)}
         measured = metrics_of(dict(zip(names, folders, strict=True)))
         path = write_report(
@@ -194,12 +202,10 @@ def recommend(
     from bench.cli.tables import candidates_table
     from bench.records import as_json as to_json
     from bench.store import run as results
-    from bench.summary.summary import summarise
 
     runs = runs or default_runs()
     try:
-        summary = summarise([results.read_run(run) for run in runs], alpha=alpha)
-        found = decide.recommend(summary, radius, max_nfe, max_ms)
+        found = decide.recommend(summary_of(runs, alpha), radius, max_nfe, max_ms)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
     if as_json:
@@ -258,13 +264,12 @@ def tables(
     from bench.analysis import markup
     from bench.analysis import tables as paper
     from bench.store import run as results
-    from bench.summary.summary import summarise
 
     runs = runs or default_runs()
     folder = out or runs[0] / "tables"
     try:
         sigmas = [float(s) for s in sigma.split(",")] if sigma else None
-        made = paper.tables(summarise([results.read_run(run) for run in runs], alpha=alpha), sigmas)
+        made = paper.tables(summary_of(runs, alpha), sigmas)
         written = markup.write(made, folder)
     except (results.StoreError, ValueError) as error:
         raise refuse(error) from error
