@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +22,20 @@ Alpha = Annotated[
     float | None,
     typer.Option(help="Read the counts at this probability of error, instead of the run's (rules of fixed N only)."),
 ]
-UNWRITTEN = "the pictures cannot be written ({error}); give `bench plot` another --out"
+PICTURES = "pictures", "give `bench plot` another --out"
+
+
+@contextmanager
+def refusing(output: str, remedy: str = "give another --out") -> Iterator[None]:
+    """Turn errors of reading results, and of writing an `output`, into messages of the command line."""
+    from bench.store.database import StoreError
+
+    try:
+        yield
+    except (StoreError, ValueError) as error:
+        raise refuse(error) from error
+    except OSError as error:
+        raise refuse(f"the {output} cannot be written ({error}); {remedy}") from error
 
 
 def summary_of(runs: list[Path], alpha: float | None, radii: list[float] | None = None) -> Summary:
@@ -34,22 +49,17 @@ def summary_of(runs: list[Path], alpha: float | None, radii: list[float] | None 
 def draw(runs: list[Path], folder: Path, formats: str | None = None, alpha: float | None = None) -> None:
     """Draw the pictures of some runs into a folder and name them."""
     from bench import plots
-    from bench.store import run as results
     from bench.store.examples import read_examples
     from bench.store.quality import metrics_of
+    from bench.store.run import read_run
     from bench.summary.summary import run_names, summarise
 
-    try:
+    with refusing(*PICTURES):
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
-        read = [results.read_run(run) for run in runs]
+        read = [read_run(run) for run in runs]
         summary, metrics = summarise(read, alpha=alpha), metrics_of(dict(zip(run_names(read), runs, strict=True)))
         examples = next((e for e in map(read_examples, runs) if e is not None), None)
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
-    try:
         name_pictures(plots.draw_all(summary, examples, folder, kinds, metrics))
-    except OSError as error:
-        raise refuse(UNWRITTEN.format(error=error)) from error
 
 
 def draw_gains(
@@ -57,15 +67,10 @@ def draw_gains(
 ) -> None:
     """Draw the gains of all purifiers of some runs over one of them, and name the files."""
     from bench import plots
-    from bench.store import run as results
 
-    try:
+    with refusing(*PICTURES):
         kinds = plots.FORMATS if formats is None else plots.formats_of(formats)
         name_pictures(plots.draw_gains(summary_of(runs, alpha), against, radius, folder, kinds))
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
-    except OSError as error:
-        raise refuse(UNWRITTEN.format(error=error)) from error
 
 
 def name_pictures(written: list[Path]) -> None:
@@ -112,17 +117,14 @@ def summary(
     from bench.cli.progress import results_table
     from bench.cli.tables import gains_table
     from bench.records import plain
-    from bench.store import run as results
     from bench.summary.pairs import volumes
 
-    try:
+    with refusing("results"):
         at = [float(r) for r in radii.split(",")] if radii else None
         if at and not all(0 <= r < math.inf for r in at):
             raise ValueError(f"radii must be numbers of at least 0, got {radii}")
         found = summary_of(runs, alpha, at)
         gains = paired_gains(found, against, radius) if against else None
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
     if not as_json:
         console.print(results_table(found))
         for run, v in volumes(found).items():
@@ -165,14 +167,14 @@ def report(
 ) -> None:
     """Write one self-contained HTML page that recommends a purifier and shows all figures."""
     from bench.report import write_report
-    from bench.store import run as results
     from bench.store.examples import read_examples
     from bench.store.quality import metrics_of
+    from bench.store.run import read_run
     from bench.summary.summary import run_names, summarise
 
     folders = runs or default_runs()
-    try:
-        read = [results.read_run(folder) for folder in folders]
+    with refusing("report"):
+        read = [read_run(folder) for folder in folders]
         names = run_names(read)
         kept = {name: read_examples(folder) for name, folder in zip(names, folders, strict=True)}
         examples = {name: example for name, example in kept.items() if example is not None}
@@ -181,10 +183,6 @@ def report(
         path = write_report(
             summarise(read, alpha=alpha), manifests, examples, out or folders[0] / "report.html", measured
         )
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
-    except OSError as error:
-        raise refuse(f"the report cannot be written ({error}); give another --out") from error
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
@@ -201,13 +199,10 @@ def recommend(
     from bench.analysis import recommendation as decide
     from bench.cli.tables import candidates_table
     from bench.records import as_json as to_json
-    from bench.store import run as results
 
     runs = runs or default_runs()
-    try:
+    with refusing("results"):
         found = decide.recommend(summary_of(runs, alpha), radius, max_nfe, max_ms)
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
     if as_json:
         sys.stdout.write(to_json(found))
         return
@@ -232,17 +227,15 @@ def compare(
     from bench.analysis.comparison import compare as compare_runs
     from bench.cli.tables import changes_tables, reading_of
     from bench.records import as_json as to_json
-    from bench.store import run as results
+    from bench.store.run import read_run
     from bench.summary.summary import run_names, summarise
 
-    try:
+    with refusing("results"):
         if radius is not None and not 0 <= radius < math.inf:
             raise ValueError(f"the radius must be a number of at least 0, got {radius:g}")
-        both = [results.read_run(run) for run in (run_a, run_b)]
+        both = [read_run(run) for run in (run_a, run_b)]
         before, after = run_names(both)
         found = compare_runs(summarise(both, alpha=alpha), before, after, radius)
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
     if as_json:
         sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
         return
@@ -263,18 +256,13 @@ def tables(
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
     from bench.analysis import markup
     from bench.analysis import tables as paper
-    from bench.store import run as results
 
     runs = runs or default_runs()
     folder = out or runs[0] / "tables"
-    try:
+    with refusing("tables"):
         sigmas = [float(s) for s in sigma.split(",")] if sigma else None
         made = paper.tables(summary_of(runs, alpha), sigmas)
         written = markup.write(made, folder)
-    except (results.StoreError, ValueError) as error:
-        raise refuse(error) from error
-    except OSError as error:
-        raise refuse(f"the tables cannot be written ({error}); give another --out") from error
     if not written:
         raise refuse(f"nothing is certified yet in {', '.join(map(str, runs))}; the same `bench run` continues")
     say(f"tables in {folder}: " + ", ".join(path.name for path in written))

@@ -68,10 +68,10 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     name (display name, unique for the purifier and its parameters), purifier (the plugin's name), parameters (text),
     networks (their roles), classifier, family, dataset, sigma, source (`counts`, or `imported, radii only`), certifier
     (short name), sequential, label_aware, rule (the certifier with its constants), images, wanted (images of the
-    sweep), complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every radius R
-    (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest (radius
-    that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw), counted_draws,
-    device, peak_bytes. A failed row has no figures but `largest`.
+    sweep), complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every
+    radius R (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest
+    (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw),
+    counted_draws, device, peak_bytes. A failed row has no figures but `largest`.
 
     Parameters:
         radii: L2, in [0,1] pixel units; without any, those of the presets.
