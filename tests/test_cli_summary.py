@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from command import OK, refused, run, summary_of
+from conftest import ROOT
 
 from bench.store.database import DATABASE
 
@@ -18,9 +19,11 @@ def test_the_summary_as_json_has_every_figure_of_every_cell(cli, tiny_preset, tm
         (purifier, sigma) for sigma in (0.25, 0.5) for purifier in ("none", "onestep-edm")
     ]
     for row in found["rows"]:
-        accuracies = [row[f"acc@{radius}"] for radius in ("0", "0.25", "0.5")]
+        reached = [radius for radius in ("0", "0.25", "0.5") if float(radius) <= row["largest"]]
+        assert all((row[f"acc@{radius}"] is None) == (radius not in reached) for radius in ("0", "0.25", "0.5"))
+        accuracies = [row[f"acc@{radius}"] for radius in reached]
         assert sorted(accuracies, reverse=True) == accuracies
-        assert all(row[f"acc_low@{r}"] <= row[f"acc@{r}"] <= row[f"acc_high@{r}"] for r in ("0", "0.25", "0.5"))
+        assert all(row[f"acc_low@{r}"] <= row[f"acc@{r}"] <= row[f"acc_high@{r}"] for r in reached)
         assert 0 <= row["abstained"] <= 1
         assert row["acr_low"] <= row["acr"] <= row["acr_high"] <= row["largest"]
         assert row["nfe"] == (row["purifier"] == "onestep-edm")
@@ -36,6 +39,25 @@ def test_the_summary_reads_the_radii_that_are_asked_for(cli, tiny_preset, tmp_pa
     run(cli, tiny_preset(), "--out", out)
     assert summary_of(cli, out, "--radii", "0.1, 0.2")["radii"] == [0.1, 0.2]
     assert "≥0.15" in cli("summary", out, "--radii", "0.15").stdout
+
+
+def test_every_reading_command_reads_the_counts_at_another_alpha(cli, tiny_preset, tmp_path):
+    out = tmp_path / "out"
+    run(cli, tiny_preset(alpha=0.3), "--out", out)
+    (before, after) = (summary_of(cli, out, *option)["rows"] for option in ((), ("--alpha", "0.01")))
+    assert all(a["largest"] > b["largest"] and "alpha = 0.01" in b["rule"] for a, b in zip(before, after, strict=True))
+    assert "alpha = 0.01" in cli("summary", out, "--alpha", "0.01").stdout
+    assert cli("tables", out, "--alpha", "0.01").exit_code == OK
+    assert "alpha = 0.01" in (out / "tables" / "table-sigma-0.5.md").read_text()
+    for command in (("recommend", out, "--radius", "0.1"), ("compare", out, out)):
+        assert cli(*command, "--alpha", "0.01").exit_code == OK
+    for command in (("summary", out), ("recommend", out, "--radius", "0.1"), ("compare", out, out), ("tables", out)):
+        assert "alpha must be between 0 and 1" in refused(cli(*command, "--alpha", "2"))
+
+
+def test_a_sequential_rule_keeps_its_alpha(cli):
+    tight = ROOT / "results" / "sequential" / "tight"
+    assert "--certifier anytime" in refused(cli("summary", tight, "--alpha", "0.01"))
 
 
 @pytest.mark.parametrize("radii", ["a", "0.1,,b", "-0.1", "nan", "inf"])

@@ -60,8 +60,8 @@ def test_what_may_be_as_good_for_less_is_named():
     found = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25)
     assert found.chosen.name == "dear" and not found.clear
     assert found.runner_up.name == "good"
-    assert "it cannot be told from 2 others, the closest being good (80.0 %)" in found.verdict
-    assert "As good as far as these images tell, and cheaper: good (80.0 %), 1 NFE instead of 9" in found.verdict
+    assert "it cannot be distinguished from 2 others, the closest being good (80.0 %)" in found.verdict
+    assert "Not significantly worse, and cheaper: good (80.0 %), 1 NFE instead of 9" in found.verdict
     assert 0.5 < found.probability < 1
     by_time = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25, max_ms=9)
     assert "good (80.0 %), 1 ms instead of 9" in by_time.verdict
@@ -72,7 +72,7 @@ def test_of_equals_the_cheapest_is_chosen_and_no_number_of_images_is_promised():
     found = recommend(summary_of(replace(GOOD, label="dear", nfe=7.0), GOOD), 0.25)
     assert found.chosen.name == "good" and found.runner_up.name == "dear"
     assert not found.clear and found.probability == 0.5 and found.more_images is None
-    assert "more images may never tell" in found.verdict
+    assert "more images may never separate them" in found.verdict
 
 
 def test_so_many_more_images_would_tell():
@@ -84,7 +84,7 @@ def test_so_many_more_images_would_tell():
     drawn = np.random.default_rng(0).multinomial(n, [20 / 200, 10 / 200, 170 / 200], size=1500)
     power = np.mean([stats.binomtest(int(a), int(a + b)).pvalue <= 0.05 for a, b, _ in drawn])
     assert 0.72 <= power <= 0.85
-    assert f"about {found.more_images:,} more images would tell it from the closest" in found.verdict.lower()
+    assert f"about {found.more_images:,} more images would separate it from the closest" in found.verdict.lower()
 
 
 def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
@@ -181,7 +181,7 @@ def test_a_radius_between_those_of_a_sequential_rule_is_read_at_the_next():
     assert between in recommend(summary_of(*rows), 0.3).notes
     assert not any("grid" in note for note in recommend(summary_of(*rows), 0.25).notes)
     beyond = recommend(summary_of(*rows), 0.7).verdict
-    assert "certifies no radii but those that it was asked for" in beyond
+    assert "certifies only the radii of its grid" in beyond
 
 
 def test_what_weakens_the_comparison_is_said():
@@ -208,7 +208,13 @@ def test_rows_that_are_no_candidates_are_accounted_for():
     found = recommend(summary, 0.25)
     assert [s.option.name for s in found.standings] == ["good", "just"]
     (note,) = (n for n in found.notes if n.startswith("not among the candidates"))
-    for part in ("of 7 rows", "1 failed (broken)", "easy images first (half)", "2 with draws", "1 imported"):
+    for part in (
+        "of 7 rows",
+        "1 failed (broken)",
+        "(half) [a sequential rule decides easy images first",
+        "2 with draws",
+        "1 imported",
+    ):
         assert part in note
 
 

@@ -47,7 +47,7 @@ def test_the_page_has_its_tables():
     assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-mini", SHARP}
     assert {row["run"] for row in ACCURACIES} == {"embedded", "cifar10-mini", SHARP}
     assert {row["run"] for row in RADII} == {"embedded"}
-    assert {row["purifier"] for row in FIRST} == set(labels_of(summary_of("embedded")))
+    assert {row["purifier"] for row in FIRST} == set(summary_of("embedded").table["name"])
 
 
 def test_what_the_two_classifiers_are_compared_on_is_the_same_but_for_the_classifier():
@@ -91,13 +91,13 @@ def test_an_accuracy_is_what_the_counts_say(row):
 @cache
 def radius_gains_of(run, over):
     summary = summary_of(run)
-    return paired_gains(summary, labels_of(summary)[over])
+    return paired_gains(summary, over)
 
 
 def radius_gain_of(run, purifier, over, sigma):
     """The row of gained ACR, and its words."""
     gains = radius_gains_of(run, over)
-    at = (gains["label"] == labels_of(summary_of(run))[purifier]) & (gains["sigma"] == sigma)
+    at = (gains["name"] == purifier) & (gains["sigma"] == sigma)
     gain = gains[at].iloc[0]
     return gain, "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(gain[c] for c in ("gain", "gain_low", "gain_high")))
 
@@ -106,13 +106,13 @@ def radius_gain_of(run, purifier, over, sigma):
 def test_a_gained_radius_is_what_the_counts_say(row):
     gain, words = radius_gain_of(row["run"], row["purifier"], row["over"], float(row["σ"]))
     assert row["ACR gained"] == words
-    assert row["p"] == p_words(gain["p_holm"])
+    assert row["p"] == p_text(gain["p_holm"])
 
 
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row["purifier"])
 def test_a_row_of_the_readme_is_what_the_counts_say(row):
     summary = summary_of("embedded")
-    table = summary.table[summary.table["label"] == labels_of(summary)[row["purifier"]]]
+    table = summary.table[summary.table["name"] == row["purifier"]]
     for radius, sigma in (("0.5", 0.5), ("1", 1.0)):
         (known,) = table[table["sigma"] == sigma].to_dict("records")
         assert float(row["NFE"]) == pytest.approx(known["nfe"], abs=0.05)

@@ -41,7 +41,7 @@ class Change:
         acr: the first and the second run's average certified radius.
         acr_change, acr_p: of the ACR (paired bootstrap); None if certifiers differ, because ACRs do not compare then.
         nfe, ms: the first and the second run's, per purified image.
-        complete: both runs have all the images that they were asked for.
+        complete: both rows are complete.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Change:
 
     @property
     def significant(self) -> bool:
-        """Accuracy or ACR changed by more than chance explains, at 5 % over the whole comparison."""
+        """Accuracy or ACR changed significantly, at 5 % over the whole comparison."""
         return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= LEVEL
 
 
@@ -75,7 +75,7 @@ class VolumeChange:
         volumes: average certified radius that a budget buys, averaged over budgets that are uniform on the scale.
         change, low, high: second minus first, and its 95 % interval (paired bootstrap; NaN with too few images).
         scale: in words.
-        rows: how many rows (purifier and sigma) make each front.
+        rows: number of rows (purifier and sigma) of each front.
     """
 
     volumes: tuple[float, float]

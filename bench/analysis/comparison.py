@@ -28,7 +28,7 @@ class CompareError(PurifyBenchError, ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from a first run to a second one.
+    """The changes from a first run to a second one.
 
     Attributes:
         first, second: the runs' names.

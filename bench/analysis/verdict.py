@@ -52,12 +52,12 @@ def verdict(
         p = p_text(max(s.p for s in rivals if s.p is not None))
         return f"{use}, more than every other candidate (next: {named(rivals[0], top)}; largest p: {p})."
     if alike[0].behind is None:
-        return f"{use}, but the candidates have no images in common, so that none can be told from another."
+        return f"{use}, but the candidates have no images in common, so they cannot be compared."
     others = list(dict.fromkeys(s.name for s in alike))
     few = (
-        f"it cannot be told from {named(alike[0], top)}"
+        f"it cannot be distinguished from {named(alike[0], top)}"
         if len(others) == 1
-        else f"it cannot be told from {len(others)} others, the closest being {named(alike[0], top)}"
+        else f"it cannot be distinguished from {len(others)} others, the closest being {named(alike[0], top)}"
     )
     return f"{use}, but {few}. {capital('; '.join(second_thought(top, alike, cost, more)))}."
 
@@ -71,15 +71,14 @@ def second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: in
     if cheaper := [s for s in others if price[s] < CHEAPER * price[top]]:
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
         parts.append(
-            f"as good as far as these images tell, and cheaper: {named(s, top)}, {price[s]:.3g} {unit} instead of "
-            f"{price[top]:.3g}"
+            f"not significantly worse, and cheaper: {named(s, top)}, {price[s]:.3g} {unit} instead of {price[top]:.3g}"
         )
     elif others:
         parts.append("none of them is cheaper" if len(others) > 1 else "it is no cheaper")
     if more is None:
-        parts.append("the closest certifies exactly as many, so more images may never tell")
+        parts.append("the closest certifies exactly as many, so more images may never separate them")
     else:
-        parts.append(f"about {more:,} more images would tell it from the closest")
+        parts.append(f"about {more:,} more images would separate it from the closest")
     return parts
 
 

@@ -24,9 +24,9 @@ NOISE = {
     False: "but not the same noise, which hides small changes",
 }
 READING = (
-    "→: the choice; ≈: cannot be told from it; behind: the choice's accuracy minus this one's, in percent points; p: "
-    "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when images "
-    "are drawn again; P(front): how often nothing as cheap (in the cost of the budget, or NFE) certifies more"
+    "→: the choice; ≈: not significantly worse; behind: the choice's accuracy minus this one's, in percent points; p: "
+    "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when "
+    "images are resampled; P(front): how often nothing as cheap (in the cost of the budget, or NFE) certifies more"
 )
 
 

@@ -17,7 +17,7 @@ from bench.store.run import Run
 from bench.summary.names import label_of, parameters_text
 from bench.summary.statistics import mean_interval, wilson_interval
 
-FOREIGN_RULE = "another stopping rule asked for these counts; read them with the preset and the version that made them"
+FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"
 CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
 

@@ -1,6 +1,6 @@
-"""Pareto fronts of costs and values: which options lie on them, how surely, and how much they cover. Pure.
+"""Pareto fronts of costs and values: their options, how sure they are, and the area that they cover. Pure.
 
-Values are arrays whose rows are images and whose columns are options; means of columns are what a front compares.
+Values are arrays `[images, options]`; a front compares the means of their columns.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
     """
     cost = np.asarray(costs, float)
     share = np.zeros(len(cost))
-    beaten = np.full(len(means), -np.inf)  # the best of all that is cheaper
+    beaten = np.full(len(means), -np.inf)  # the best of the cheaper options
     for level in np.unique(cost[np.isfinite(cost)]):
-        kin = cost == level
-        best = means[:, kin].max(axis=1)
-        share[kin] = ((means[:, kin] >= best[:, None] - 1e-12) & (best > beaten + 1e-12)[:, None]).mean(axis=0)
+        equal = cost == level
+        best = means[:, equal].max(axis=1)
+        share[equal] = ((means[:, equal] >= best[:, None] - 1e-12) & (best > beaten + 1e-12)[:, None]).mean(axis=0)
         beaten = np.maximum(beaten, best)
     return share
 
@@ -56,7 +56,7 @@ def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
 class CostScale(NamedTuple):
     """The axis of costs under a hypervolume: logarithmic from `low` to `high`, `offset` added first.
 
-    The reference point is (`high`, 0). What is cheaper than `low` counts as `low`, what is dearer than `high` not.
+    The reference point is (`high`, 0). Lower costs count as `low`; options with higher costs are left out.
     """
 
     words: str
@@ -84,7 +84,7 @@ def hypervolume(costs: Sequence[float], values: np.ndarray, scale: CostScale) ->
     That is, the best value that a budget buys, averaged over budgets that are uniform on the scale.
 
     Parameters:
-        costs: `[options]`; what is not finite takes no part.
+        costs: `[options]`; options without a finite cost are left out.
         values: `[..., options]`, at least 0; several sets of them (resamples) at once.
 
     Returns:

@@ -1,6 +1,6 @@
 """Intervals and paired tests: pure functions of arrays, whose rows are images and whose columns are options.
 
-"Paired" means that both columns saw the same images and, where their cells have one seed, the same noise.
+"Paired" means that both columns saw the same images and, if their cells have one seed, the same noise.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-TEST_RESAMPLES = 10_000  # of p-values, so that a correction for a hundred comparisons can still find something
+TEST_RESAMPLES = 10_000  # of p-values: p can be below 5 % after a correction for a hundred comparisons
 SPLITS = 500
-MOST_KEPT = 2**25  # draws of a bootstrap that are made once, in 64 MiB
+MOST_KEPT = 2**25  # draws of a bootstrap that are cached, 64 MiB
 POWER = 0.8
-FEWEST = 10  # images: with fewer, images drawn again from the sample say nothing of others
+FEWEST = 10  # images: a bootstrap of fewer says nothing about other images
 
 
 @lru_cache(maxsize=2**14)
@@ -33,7 +33,7 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
 
 
 def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of columns over images drawn with replacement, the same images for every column and in every call.
+    """Means of columns over images drawn with replacement: the same draws for every column and in every call.
 
     Parameters:
         values: `[images, options]`.
@@ -48,8 +48,9 @@ def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
 
 
 def resampled_shares(hits: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """`resampled_means` of columns of hits, each kept for the next call: a report asks for the same ones under every
-    budget. Sums of hits are exact, so it does not matter beside which others a column was computed.
+    """`resampled_means` of columns of hits, cached by column: a report reads the same ones under every budget.
+
+    Sums of hits are exact, so a column's means do not depend on the other columns of a call.
 
     Parameters:
         hits: bool `[images, options]`.
@@ -59,10 +60,10 @@ def resampled_shares(hits: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
     if new:
         made = resampled_means(hits[:, new].astype(float), resamples, seed)
         SHARES.update(zip((keys[i] for i in new), made.T, strict=True))
-    found = np.stack([SHARES[key] for key in keys], axis=1)
+    shares = np.stack([SHARES[key] for key in keys], axis=1)
     if len(SHARES) > MOST_SHARES:
         SHARES.clear()
-    return found
+    return shares
 
 
 SHARES: dict[tuple[bytes, int, int, int], np.ndarray] = {}
@@ -70,7 +71,7 @@ MOST_SHARES = 2000  # columns, 16 kB each
 
 
 def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is in each resample, some resamples at a time: uint16 `[some, images]`."""
+    """Multiplicity of each image in each resample, a chunk of resamples at a time: uint16 `[chunk, images]`."""
     rng = np.random.default_rng(seed)
     chunk = max(1, 2**21 // images)
     for start in range(0, resamples, chunk):
@@ -81,7 +82,7 @@ def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 @lru_cache(maxsize=4)
 def kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
-    """The same, kept for the next call: a report asks hundreds of times."""
+    """`times_drawn`, cached: a report needs the same resamples hundreds of times."""
     return tuple(times_drawn(images, resamples, seed))
 
 
@@ -96,13 +97,13 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher the first of two options is than the second, on the same images.
+    """The first of two options minus the second, on the same images.
 
     Attributes:
         images: in common.
         effect, low, high: the difference and its 95 % interval.
         p: two-sided, of no difference.
-        only_first, only_second: share of images that one of them alone certifies (0 where the values are radii).
+        only_first, only_second: share of images that one of them alone certifies (0 if the values are radii).
     """
 
     images: int
@@ -154,10 +155,10 @@ def accuracy_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
-    """Whether means of differences, such as of certified radii, are other than 0: paired percentile bootstrap.
+    """Test means of differences, such as of certified radii, against 0: paired percentile bootstrap.
 
-    p is twice the share of resamples on the far side of 0, so that it is below 5 % where the interval leaves out 0; it
-    is 1 where nothing differs, or there are fewer than two images.
+    p is twice the share of resamples on the far side of 0, so that it is below 5 % if the interval excludes 0; it
+    is 1 if nothing differs, or for fewer than two images.
 
     Parameters:
         gained: `[images, pairs]`, first minus second of each pair, on the same images.
@@ -171,11 +172,11 @@ def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
     beyond = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
     p = np.minimum(1.0, 2 * (beyond + 1) / (len(means) + 1))
     effects = gained.mean(axis=0)
-    return [Difference(images, *(float(v) for v in found)) for found in zip(effects, low, high, p, strict=True)]
+    return [Difference(images, *(float(v) for v in row)) for row in zip(effects, low, high, p, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979): below 5 % in any of them errs in 5 % of families at most, however they depend."""
+    """Adjusted p-values (Holm 1979): at most 5 % of families without differences have one below 5 %."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -185,13 +186,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONFIDENCE, power: float = POWER) -> float:
-    """Images that tell two certified accuracies apart with some power, if these shares are the truth (Connor 1987).
+    """Images that separate two certified accuracies with some power, if these shares are the true ones (Connor 1987).
 
     Parameters:
         only_first, only_second: share of images that one of the two alone certifies.
 
     Returns:
-        Infinity where the shares are equal.
+        Infinity if the shares are equal.
     """
     apart, effect = only_first + only_second, only_first - only_second
     if effect == 0:
@@ -201,16 +202,16 @@ def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONF
 
 
 def split_half(values: np.ndarray, splits: int = SPLITS, seed: int = 0) -> tuple[float, np.ndarray]:
-    """The mean that the best column reaches on images that did not choose it.
+    """The mean of the best column on images that did not choose it.
 
     One half of the images chooses the column, the other half reads it, both ways, over random splits. (The best mean
-    over all images is too high: what chose it is what it is read on.)
+    over all images is too high, because the same images choose and read it.)
 
     Parameters:
         values: `[images, columns]`.
 
     Returns:
-        The mean (NaN for one image), and how often each column was chosen.
+        The mean (NaN for one image), and the share of splits in which each column was chosen.
     """
     return split_halves(values, [range(values.shape[1])], splits, seed)[0]
 
@@ -227,22 +228,22 @@ def split_halves(
     images = len(values)
     if images < 2:
         return [(float("nan"), np.full(len(group), np.nan)) for group in groups]
-    kin = [np.asarray(group) for group in groups]
-    read, chosen, size = [0.0] * len(kin), [np.zeros(len(group)) for group in kin], images // 2
+    columns = [np.asarray(group) for group in groups]
+    read, chosen, size = [0.0] * len(columns), [np.zeros(len(group)) for group in columns], images // 2
     few = images * splits <= MOST_KEPT
     for halves in kept_halves(images, splits, seed) if few else first_halves(images, splits, seed):
         one = halves.astype(float) @ values / size
         other = (values.sum(axis=0) - one * size) / (images - size)
-        for mine, theirs in ((one, other), (other, one)):
-            for i, group in enumerate(kin):
-                best = mine[:, group].argmax(axis=1)
+        for choosing, reading in ((one, other), (other, one)):
+            for i, group in enumerate(columns):
+                best = choosing[:, group].argmax(axis=1)
                 chosen[i] += np.bincount(best, minlength=len(group))
-                read[i] += theirs[np.arange(len(best)), group[best]].sum()
+                read[i] += reading[np.arange(len(best)), group[best]].sum()
     return [(total / (2 * splits), times / (2 * splits)) for total, times in zip(read, chosen, strict=True)]
 
 
 def first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
-    """Which images are in the first half of each random split, some splits at a time: bool `[some, images]`."""
+    """The images in the first half of each random split, a chunk of splits at a time: bool `[chunk, images]`."""
     rng = np.random.default_rng(seed)
     chunk = max(1, 2**21 // images)
     for start in range(0, splits, chunk):
@@ -251,5 +252,5 @@ def first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
 
 @lru_cache(maxsize=4)
 def kept_halves(images: int, splits: int, seed: int) -> tuple[np.ndarray, ...]:
-    """The same, kept for the next call."""
+    """`first_halves`, cached."""
     return tuple(first_halves(images, splits, seed))

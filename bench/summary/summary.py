@@ -68,11 +68,11 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     The table has a row for each purifier and sigma of each run. Its columns are facts and figures. Facts: run, cell,
     name (display name, unique for the purifier and its parameters), purifier (the plugin's name), parameters (text),
     networks (their roles), classifier, family, dataset, sigma, source (`counts`, or `imported, radii only`), certifier
-    (short name), sequential, label_aware, rule (the certifier with its constants), images, wanted (images asked for),
-    complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every radius R
-    (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest (radius
-    that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw), counted_draws,
-    device, peak_bytes. A failed row has no figures but `largest`.
+    (short name), sequential, label_aware, rule (the certifier with its constants), images, wanted (images of the
+    sweep), complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every
+    radius R (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest
+    (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw),
+    counted_draws, device, peak_bytes. A failed row has no figures but `largest`.
 
     Parameters:
         radii: L2, in [0,1] pixel units; without any, those of the presets.
@@ -89,8 +89,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     rules: dict[tuple[str, str], Certifier] = {}
     for run, name, preset in zip(runs, run_names(runs), presets, strict=True):
         certifiers = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
-        for found, certified in (counted_rows(run, name, certifiers, chosen), imported_rows(run, name, chosen)):
-            rows += found
+        for part, certified in (counted_rows(run, name, certifiers, chosen), imported_rows(run, name, chosen)):
+            rows += part
             images += [certified.assign(run=name)] if len(certified) else []
         cells |= {(name, key): cell for key, cell in run.cells.items()}
         rules |= {(name, key): rule for key, rule in certifiers.items()}
