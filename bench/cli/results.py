@@ -103,8 +103,7 @@ def summary(
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     check_radius(radius, against)
     from bench.analysis.gains import paired_gains
-    from bench.cli.results_table import results_table
-    from bench.cli.tables import gains_table
+    from bench.cli.tables import gains_table, results_table
     from bench.records import plain
     from bench.summary.pairs import volumes
     from bench.summary.summary import summarise

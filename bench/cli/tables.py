@@ -1,11 +1,11 @@
-"""Terminal tables of decisions: candidates, gains over a baseline, changes between two runs."""
+"""Terminal tables: the figures of runs, candidates, gains over a baseline, changes between two runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
@@ -14,8 +14,14 @@ from rich.text import Text
 from bench.analysis.changes import Change
 from bench.analysis.comparison import Comparison
 from bench.analysis.recommendation import Recommendation, Standing
-from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
+from bench.records import COUNTED
+from bench.summary.format import images_text, listed, number_of, p_text, percent, percent_interval
 from bench.summary.statistics import CONFIDENCE, Difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.summary.summary import Summary
 
 LEVEL = 1 - CONFIDENCE
 NOISE = {
@@ -28,6 +34,44 @@ READING = (
     "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when "
     "images are resampled; P(front): how often nothing as cheap (in the cost of the budget, or NFE) certifies more"
 )
+
+
+def results_table(summary: Summary) -> Table:
+    """Certified accuracy at the radii, ACR, abstention, NFE and milliseconds, by sigma and purifier."""
+    from bench.summary.rows import named
+
+    rows = named(summary)
+    table = Table(
+        title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
+        caption=Text("\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *summary.notes])),
+        caption_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("σ", justify="right")
+    table.add_column("purifier", no_wrap=False, overflow="fold")
+    for radius in summary.radii:
+        table.add_column(f"≥{radius:g}", justify="right")
+    for name in ("ACR", "abst.", "NFE", "ms", "images"):
+        table.add_column(name, justify="right")
+    for sigma, group in rows.groupby("sigma", sort=True):
+        table.add_section()
+        for _, row in group.iterrows():
+            table.add_row(f"{sigma:g}", escape(row["series"]), *_figures(row, summary.radii))
+    return table
+
+
+def _figures(row: pd.Series, radii: Sequence[float]) -> list[str]:
+    """The figures of one row as text; unknown ones are empty, such as radii that the draws cannot certify."""
+    if not row["images"]:
+        return ["" for _ in radii] + ["", "", "", "", "failed" if isinstance(row["error"], str) else "0"]
+    accuracies = [_text(100 * row[f"acc@{radius:g}"], ".1f") for radius in radii]
+    ms = _text(row["ms_purify"], ".2f") if row["source"] == COUNTED else ""
+    abstained = percent(row["abstained"])
+    return [*accuracies, _text(row["acr"], ".3f"), abstained, _text(row["nfe"], ".3g"), ms, f"{row['images']:.0f}"]
+
+
+def _text(value: float, form: str) -> str:
+    return "" if value != value else format(value, form)  # NaN differs from itself
 
 
 def candidates_table(found: Recommendation) -> Table:
