@@ -143,7 +143,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_says_what_changed(tmp_pat
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"recipe": "{}"})])
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a\.pt is no checkpoint that can be read.*delete it"):
+    with pytest.raises(CheckpointError, match=r"a\.pt cannot be read as a checkpoint.*delete it"):
         Checkpoint(tmp_path / "a.pt", {}).load()
 
 

@@ -1,4 +1,4 @@
-"""Images by index, as float32 in [0,1]. Every data set is split once and for all: train, val, test."""
+"""Data sets: images by index, as float32 in [0,1], in fixed splits train, val and test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub."""
+"""Data sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EXTRA = "pip install purifybench[hub]"
 
 @dataclass(frozen=True)
 class Repository:
-    """A data set of the hub.
+    """A data set on the hub.
 
     Attributes:
         name: `organisation/name`.
-        size: bytes of a download, roughly.
-        image, label: columns.
-        test: what its test split is called.
-        files: pattern of that split's files, where only they are to be downloaded.
-        wanted: what to put by hand where there is no connection, instead of `SPLIT.parquet`.
+        size: approximate size of the download in bytes.
+        image, label: names of the columns.
+        test: name of the test split.
+        files: pattern of the test split's files, if no others are to be downloaded.
+        offline: description of the files that a user without a connection must provide; "" for `SPLIT.parquet`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Repository:
     label: str
     test: str = "test"
     files: str | None = None
-    wanted: str = ""
+    offline: str = ""
 
 
 REPOSITORIES = {
@@ -53,10 +53,10 @@ REPOSITORIES = {
 
 
 def hub_table(dataset: str, split: str) -> Any:
-    """A split (as the hub calls it) of a data set on the hub, images left encoded.
+    """A split (by its name on the hub) of a data set on the hub, with its images still encoded.
 
     Raises:
-        DataError: `datasets` is missing, or the hub cannot be reached.
+        DataError: the library `datasets` is missing, or the hub cannot be reached.
     """
     repository = REPOSITORIES[dataset]
     if not installed():
@@ -68,8 +68,8 @@ def hub_table(dataset: str, split: str) -> Any:
     try:
         table: Any = datasets.load_dataset(repository.name, split=split, **chosen)
         return table.cast_column(repository.image, datasets.Image(decode=False))
-    except Exception as error:  # the library raises many kinds of its own; all mean the same here
-        wanted = repository.wanted or f"{split}.parquet"
+    except Exception as error:  # the library raises many kinds of errors; the remedy is the same
+        wanted = repository.offline or f"{split}.parquet"
         raise DataError(
             f"{repository.name} could not be fetched from the hub ({type(error).__name__}: {error}). Offline: put "
             f"{wanted} into {by_hand(dataset)}, or into a folder that --data or {DATA_FOLDER} names; "
@@ -79,38 +79,37 @@ def hub_table(dataset: str, split: str) -> Any:
 
 
 def installed() -> bool:
-    """Whether the library is that reads data sets of the hub."""
+    """Whether the library `datasets`, which reads data sets of the hub, is installed."""
     return find_spec("datasets") is not None
 
 
 def cached(dataset: str) -> list[Path]:
-    """The files that the hub's library keeps of a test split which it has fetched before; empty where it has not."""
+    """The cached files of a test split that `datasets` has downloaded before; empty if it has not."""
     if dataset not in REPOSITORIES or not installed():
         return []
     from datasets import config
 
     repository = REPOSITORIES[dataset]
-    found = Path(config.HF_DATASETS_CACHE).glob(
+    paths = Path(config.HF_DATASETS_CACHE).glob(
         f"{repository.name.replace('/', '___')}/*/*/*/*-{repository.test}*.arrow"
     )
-    return sorted(path for path in found if not path.parent.name.endswith(".incomplete"))
+    return sorted(path for path in paths if not path.parent.name.endswith(".incomplete"))
 
 
 def hub_images(dataset: str, split: str) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
-    """Encoded images, labels and names of the classes of a data set on the hub."""
+    """Encoded images, labels `[N]` int64 and class names of a split on the hub."""
     repository, table = REPOSITORIES[dataset], hub_table(dataset, split)
     encoded = [row["bytes"] for row in table[repository.image]]
     return encoded, *labels_of(table, repository.label)
 
 
 def hub_encoded(dataset: str, size: int) -> tuple[Encoded, np.ndarray, tuple[str, ...]]:
-    """The same of a test split, images read from the hub's cache one by one; number and labels stand for content."""
+    """As `hub_images` for a test split, but images are read one by one from the cache of `datasets`."""
     repository = REPOSITORIES[dataset]
     table = hub_table(dataset, repository.test)
     labels, classes = labels_of(table, repository.label)
     names = [f"row {i}" for i in range(len(labels))]
-    stamp = f"hub, {len(labels)} images"
-    return Encoded(names, lambda i: table[i][repository.image]["bytes"], stamp, size), labels, classes
+    return Encoded(names, lambda i: table[i][repository.image]["bytes"], size), labels, classes
 
 
 def labels_of(table: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:

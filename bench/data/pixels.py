@@ -1,8 +1,7 @@
-"""Encoded images (PNG, JPEG, ...) to pixels, at once or one by one."""
+"""Decode images (PNG, JPEG, ...), all at once or on demand."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from bench.errors import PurifyBenchError
 
 
 class PixelError(PurifyBenchError, ValueError):
-    """An image cannot be read, or is not of the size of the others; the message names it."""
+    """An image cannot be read, or differs in size from the others; the message names it."""
 
 
 def decode(encoded: list[bytes]) -> np.ndarray:
@@ -28,10 +27,10 @@ def decode(encoded: list[bytes]) -> np.ndarray:
 
 
 def square(data: bytes, size: int | None) -> np.ndarray:
-    """One encoded image as `[3,H,W]` float32 in [0,1], at `size` by `size` where that is given.
+    """One encoded image as `[3,H,W]` float32 in [0,1], cropped and scaled to `size` by `size` pixels if given.
 
-    As in the data of the 64-pixel diffusion models (Dhariwal and Nichol 2021): halved by area while it is at least
-    twice as large, scaled by a bicubic filter until its shorter edge has `size` pixels, its centre cut out.
+    The preprocessing of the 64-pixel diffusion models (`center_crop_arr`, Dhariwal and Nichol 2021): box filter to
+    half size while the shorter edge is at least `2 size`, bicubic filter until it is `size`, centre crop.
     """
     from PIL import Image
 
@@ -48,32 +47,27 @@ def square(data: bytes, size: int | None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images that are decoded when they are asked for: a sweep needs few of the many that a data set has.
+    """Images that are decoded on access, because a sweep uses few images of a large data set.
 
     Attributes:
-        names: what an image is called, file or row.
-        read: the encoded image at an index.
-        stamp: what stands for the content of all of them in a result's identity.
-        size: side of the square to which images are cut and scaled; None leaves them, and they must be of one size.
+        names: name of each image (file or row) for messages.
+        read: returns the encoded image at an index.
+        size: images are cropped and scaled to `size` by `size` pixels; None keeps them, and all must have one size.
     """
 
     names: Sequence[str]
     read: Callable[[int], bytes]
-    stamp: str
     size: int | None = None
 
     @classmethod
     def of_files(cls, files: Sequence[Path], size: int | None) -> Encoded:
-        """Images in files; names and lengths stand for their content, which may be too much to read each time."""
-        names = [f"{file.parent.name}/{file.name}" for file in files]
-        facts = "\n".join(f"{name} {file.stat().st_size}" for name, file in zip(names, files, strict=True))
-        return cls(names, lambda i: files[i].read_bytes(), facts, size)
+        """Images in files."""
+        return cls([f"{file.parent.name}/{file.name}" for file in files], lambda i: files[i].read_bytes(), size)
 
     @classmethod
     def of_bytes(cls, encoded: Sequence[bytes], size: int | None) -> Encoded:
         """Images in memory."""
-        content = hashlib.sha256(b"".join(encoded)).hexdigest()
-        return cls([f"row {i}" for i in range(len(encoded))], lambda i: encoded[i], content, size)
+        return cls([f"row {i}" for i in range(len(encoded))], lambda i: encoded[i], size)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,14 +83,14 @@ class Encoded:
     def __getitem__(self, index: Sequence[int]) -> np.ndarray: ...
 
     def __getitem__(self, index: int | Sequence[int]) -> np.ndarray:
-        """The image at an index, `[3,H,W]`, or those at some, `[N,3,H,W]`; raises PixelError."""
+        """The image at an index, `[3,H,W]`, or at several, `[N,3,H,W]`; float32 in [0,1]. Raises PixelError."""
         if isinstance(index, Sequence):
             return np.stack([self[i] for i in index])
         pixels = self.pixels(index)
         if pixels.shape != self.shape[1:]:
             raise PixelError(
                 f"{self.names[index]} has {pixels.shape[2]}x{pixels.shape[1]} pixels, {self.names[0]} has "
-                f"{self.shape[3]}x{self.shape[2]}; give the preset a `size` to which all are cut and scaled"
+                f"{self.shape[3]}x{self.shape[2]}; set `size` in the preset to crop and scale all of them"
             )
         return pixels
 
@@ -109,7 +103,3 @@ class Encoded:
             raise PixelError(
                 f"{self.names[index]} cannot be read as an image ({error}); restore or remove it"
             ) from error
-
-    def identity(self) -> bytes:
-        """What stands for all pixels without decoding them."""
-        return hashlib.sha256(f"{self.size} {self.stamp}".encode()).digest()

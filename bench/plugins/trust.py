@@ -1,8 +1,8 @@
-"""What a preset may reach: it names code and files, and who runs it may not have written it.
+"""Limits on the code and files that a preset names, because its user may not be its author.
 
-Code that a preset names is run only from the preset's folder or the current one; what lies elsewhere is run where the
-user names it. Code that results name is run only where the user names it. Files that are only read may lie anywhere,
-and are shown.
+Code named by a preset runs only from the preset's folder or the current folder; the user must name other code. Code
+named by a results folder runs only if the user names it, too. Files that are only read may be anywhere; those outside
+are listed to the user.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import Any
 
 from bench.errors import InputError
 
-PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> the option that names its code instead
+PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> command line option that replaces it
 
 
 def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collection[str]) -> dict[str, Any]:
-    """A preset's fields, its relative paths of plugins made those beside it, where they are there.
+    """A preset's fields, with relative plugin paths resolved against the preset's folder if the files exist there.
+
+    Parameters:
+        overridden: fields that the user gave on the command line; they are not checked.
 
     Raises:
-        ValueError: it names code outside of its folder and of the current one.
+        ValueError: the preset names code outside its folder and the current folder.
     """
 
-    def settled(field: str, plugin: Any) -> Any:
+    def resolved(field: str, plugin: Any) -> Any:
         plugin = plugin.strip() if isinstance(plugin, str) else plugin
         name = name_of(plugin)
         if not name.endswith(".py"):
@@ -34,69 +37,69 @@ def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collec
         path = str(beside) if beside.is_file() else name
         if not is_inside(Path(path), preset.parent):
             raise InputError(
-                f"{preset} would run code outside of its folder: {Path(path).resolve()}. Where you trust it, name it "
+                f"{preset} would run code outside of its folder: {Path(path).resolve()}. If you trust it, name it "
                 f"yourself ({PLUGINS[field]}), or put it beside the preset"
             )
         return {**plugin, "name": path} if isinstance(plugin, Mapping) else path + plugin[len(name) :]
 
-    found = dict(fields)
+    result = dict(fields)
     for field in PLUGINS.keys() & fields.keys() - set(overridden):
         value = fields[field]
         value = value.split(",") if field == "purifiers" and isinstance(value, str) else value
-        found[field] = [settled(field, one) for one in value] if isinstance(value, list) else settled(field, value)
-    return found
+        result[field] = [resolved(field, one) for one in value] if isinstance(value, list) else resolved(field, value)
+    return result
 
 
 def name_of(plugin: Any) -> str:
-    """The name (or path) in a plugin as a preset writes it; empty where it is none."""
+    """The name (or path) of a plugin in any form that a preset may use; empty if there is none."""
     name = plugin.get("name") if isinstance(plugin, Mapping) else plugin
     return name.strip().partition(":")[0] if isinstance(name, str) else ""
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, its links followed, lies in a folder or in the current one."""
+    """Whether a path, after following links, lies in a folder or in the current folder."""
     return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
 
 
 def code_named_by_user(plugin: str, files: Collection[Path]) -> Path | None:
-    """The file that a user gives for a plugin which results name by its path: the same, or else one of its name."""
-    alike = [file for file in files if file.name == Path(plugin).name]
-    same = [file for file in alike if file.resolve() == Path(plugin).resolve()]
-    return next(iter(same or alike), None)
+    """The user's file for a plugin that results name by path: the same path, or else a file of the same name."""
+    same_name = [file for file in files if file.name == Path(plugin).name]
+    same = [file for file in same_name if file.resolve() == Path(plugin).resolve()]
+    return next(iter(same or same_name), None)
 
 
 def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collection[str]) -> Iterator[Path]:
-    """What a preset reads from outside of its folder and of the current one: presets, weights, data.
+    """Paths outside the preset's folder and the current folder that a preset reads: presets, weights, data.
 
     Parameters:
-        preset: the file that it stands in.
-        fields: of the preset as it is run; `overridden` were named by the user, not by the preset.
+        preset: the preset's file.
+        fields: the preset's fields; `overridden` names those that the user gave on the command line.
     """
     from purifiers.nets.hub.sources import given_path
 
-    named: list[Path | None] = list(extended(preset)) if preset.suffix == ".toml" else []
+    paths: list[Path | None] = list(extended(preset)) if preset.suffix == ".toml" else []
     if "networks" not in overridden:
-        named += [given_path(text) for text in fields["networks"].values()]
+        paths += [given_path(text) for text in fields["networks"].values()]
     for field in (field for field in PLUGINS if field not in overridden):
         plugins = fields[field] if isinstance(fields[field], list) else [fields[field]]
         parameters = [value for plugin in plugins for name, value in plugin.items() if name != "name"]
-        named += [Path(os.path.expanduser(text)) for text in texts_in(parameters)]
+        paths += [Path(os.path.expanduser(text)) for text in texts_in(parameters)]
     if "data" not in overridden and fields.get("data"):
-        named.append(Path(os.path.expanduser(fields["data"])))
-    for path in dict.fromkeys(named):
+        paths.append(Path(os.path.expanduser(fields["data"])))
+    for path in dict.fromkeys(paths):
         if path is not None and os.path.exists(path) and not is_inside(path, preset.parent):
             yield path
 
 
 def extended(preset: Path) -> Iterator[Path]:
-    """The files that a preset extends, one after another, but none that comes with the project."""
+    """The preset files that a preset extends, directly or indirectly, except presets of the project."""
     while str(base := tomllib.loads(preset.read_text()).get("extends", "")).endswith(".toml"):
         preset = preset.parent / str(base)
         yield preset
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Every text in lists and tables, however deep: any may be a path."""
+    """All strings in nested lists and tables; any of them may be a path."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple | Mapping):

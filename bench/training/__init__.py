@@ -1,1 +1,1 @@
-"""How networks are made: `zoo` orders the stages, `stage` trains one, `checkpoint` keeps its place."""
+"""Training of the bundled networks: `zoo` schedules the stages, `stage` trains one, `checkpoint` lets it resume."""

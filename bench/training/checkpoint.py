@@ -1,4 +1,4 @@
-"""Where a training stands: written every few minutes, whole or not at all, and read without running anything."""
+"""Checkpoints of a training: written atomically every few minutes, and read without executing code."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class CheckpointError(PurifyBenchError, ValueError):
 
 @dataclass
 class Checkpoint:
-    """The place of one training on disk, and how long it may go on.
+    """The checkpoint file of one training, and its time limit.
 
     Attributes:
         path: the file.
-        recipe: what must be the same for the training to go on (plain values).
-        minutes: after this long the training stops at its next step; None: when its recipe is done.
-        also: called with the state at every writing.
-        every: seconds between two writings.
+        recipe: settings (plain values) that must be equal for the training to resume.
+        minutes: time limit, after which the training stops at its next step; None: none.
+        on_save: called with the state at every save.
+        every: seconds between two saves.
     """
 
     path: Path
     recipe: Mapping[str, Any]
     minutes: float | None = None
-    also: Callable[[Mapping[str, Any]], None] | None = None
+    on_save: Callable[[Mapping[str, Any]], None] | None = None
     every: float = 120.0
     _started: float = field(default_factory=time.monotonic)
     _written: float = field(default_factory=time.monotonic)
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None:
-        """The state that was saved, or None where there is none.
+        """The saved state, or None if there is no file.
 
         Raises:
-            CheckpointError: damaged, or of another recipe.
+            CheckpointError: the file is damaged, or belongs to another recipe.
         """
         if not self.path.is_file():
             return None
@@ -55,7 +55,7 @@ class Checkpoint:
             recipe, state = content["recipe"], content["state"]
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             problem = str(error).partition("\n")[0] if isinstance(error, OSError) else type(error).__name__
-            raise CheckpointError(f"{self.path} is no checkpoint that can be read ({problem}); {remedy}") from error
+            raise CheckpointError(f"{self.path} cannot be read as a checkpoint ({problem}); {remedy}") from error
         before, now = json.loads(recipe), json.loads(json.dumps(self.recipe))
         if before != now:
             changed = ", ".join(
@@ -67,18 +67,19 @@ class Checkpoint:
         return state
 
     def due(self) -> bool:
+        """Whether the last save is `every` seconds ago."""
         return time.monotonic() - self._written >= self.every
 
     def left(self) -> float:
-        """Seconds left of the time that this training was given; infinite where it was given no end."""
+        """Seconds until the time limit; infinite without a limit."""
         return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self._started)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state; a crash leaves the one before."""
+        """Write the state atomically: a crash leaves the previous file intact."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".part")
         torch.save({"recipe": json.dumps(self.recipe), "state": dict(state)}, draft)
         os.replace(draft, self.path)
-        if self.also:
-            self.also(state)
+        if self.on_save:
+            self.on_save(state)
         self._written = time.monotonic()

@@ -1,4 +1,4 @@
-"""Loss and validation curves of a zoo's trainings: one CSV beside each checkpoint, one picture of all."""
+"""Loss and validation curves: one CSV file beside each checkpoint, and one figure of all trainings of a zoo."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.training.jobs import NEEDS
 
 NAME = "curves.png"
 PANEL = (3.4, 2.3)  # inches
-BEFORE = "-before"  # ends the names of files that hold what a training began with
-COLOURS = {"loss": "#999999", "val error": "C3"}  # the others take turns
+BEFORE = "-before"  # suffix of the files with a training's initial weights and earlier curve
+COLOURS = {"loss": "#999999", "val error": "C3"}  # other curves use the colour cycle
 
 
 def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
-    """The curves of a training's state as CSV: images seen, figure, value; after those that it continues."""
+    """Write a training's curves as CSV (images seen, figure, value), after the curves that it continues."""
     earlier = read_curve(path.with_stem(path.stem + BEFORE))
     seen = max((images for images, _, _ in earlier), default=0)
     losses = [(seen + step * batch, "loss", value) for step, value in state["losses"]]
@@ -29,7 +29,7 @@ def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float]]:
-    """The rows of a CSV of curves; none where there is no file."""
+    """The rows of a CSV file of curves; empty if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -37,7 +37,7 @@ def read_curve(path: Path) -> list[tuple[int, str, float]]:
 
 
 def draw_curves(folder: Path) -> Path | None:
-    """Draw every curve of a folder, a panel each, into `curves.png`; None where there is no curve."""
+    """Draw the curves of a folder into `curves.png`, one panel for each training; None if there are none."""
     import matplotlib.pyplot as plt
     import pandas as pd
     from matplotlib.ticker import LogLocator, MaxNLocator
@@ -47,9 +47,9 @@ def draw_curves(folder: Path) -> Path | None:
     tables = {name: table for name, table in tables.items() if len(table)}
     if not tables:
         return None
-    figures = dict.fromkeys(what for table in tables.values() for what in table["figure"])
-    others = [what for what in figures if what not in COLOURS]
-    colours = COLOURS | {what: f"C{number}" for number, what in enumerate(others)}
+    figures = dict.fromkeys(name for table in tables.values() for name in table["figure"])
+    others = [name for name in figures if name not in COLOURS]
+    colours = COLOURS | {name: f"C{number}" for number, name in enumerate(others)}
     columns = min(4, len(tables))
     rows = -(-len(tables) // columns)
     size = (PANEL[0] * columns, PANEL[1] * rows + 0.3)
@@ -58,11 +58,11 @@ def draw_curves(folder: Path) -> Path | None:
         panel.set_axis_off()
     lines = {}
     for (name, table), panel in zip(tables.items(), panels.flat, strict=False):
-        for what, part in table.groupby("figure", sort=False):
+        for curve, part in table.groupby("figure", sort=False):
             part = part.sort_values("images", kind="stable")
-            mark = None if what == "loss" else "."  # a short training has one validation, which is no line
-            (lines[what],) = panel.plot(
-                part.images / 1e6, part.value, color=colours[what], lw=1.2, marker=mark, ms=4, label=what
+            mark = None if curve == "loss" else "."  # a single validation of a short training is no line
+            (lines[curve],) = panel.plot(
+                part.images / 1e6, part.value, color=colours[curve], lw=1.2, marker=mark, ms=4, label=curve
             )
         panel.set_title(name, loc="left", fontsize=9)
         panel.set_xlabel("million images seen", fontsize=8)
@@ -74,8 +74,8 @@ def draw_curves(folder: Path) -> Path | None:
                 write(lambda value, _: f"{value:g}")
         panel.tick_params(which="both", labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
-    shown = [lines[what] for what in figures]
-    figure.legend(handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8)
+    handles = [lines[name] for name in figures]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     path = folder / NAME
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -83,7 +83,7 @@ def draw_curves(folder: Path) -> Path | None:
 
 
 def place(name: str) -> tuple[int, str]:
-    """Where the curve of a training stands: in the order of the stages, their methods together."""
+    """Sort key of a training's panel: the order of the stages, then the name, which includes the method."""
     stages = list(NEEDS)
     stage = name if name in NEEDS else name.partition("-")[0]
     return stages.index(stage) if stage in NEEDS else len(stages), name

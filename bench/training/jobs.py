@@ -1,4 +1,4 @@
-"""What a training is asked for, and where its files lie."""
+"""The settings of a training run, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
 CLASSIFIERS = ("classifier", "features")
-NEEDS = {  # stage -> the stages whose weights it reads
+NEEDS = {  # stage -> stages whose weights it reads
     **dict.fromkeys(CLASSIFIERS, ()),
     "ddpm": ("classifier",),
     "edm": ("classifier",),
@@ -22,18 +22,18 @@ WORK = Path("results/training")
 
 @dataclass(frozen=True)
 class Job:
-    """What a training run is asked for.
+    """The settings of a training run.
 
     Attributes:
         out: folder of the weights (None: the bundled ones, `purifiers/weights` and `classifiers/weights`).
         data: folder of local data files, or None.
-        loss: distance of fine-tuning, or None for the recipe's.
-        scale: factor on every recipe's length: a short trial, or a continuation.
-        seed: replaces the recipes' seeds where it is given.
-        minutes: a stage that is not done after so long stops there, and is saved as it is.
-        fresh: begin again where a checkpoint is found.
+        loss: distance of fine-tuning; None: the recipe's.
+        scale: factor on the length of every recipe, for a short trial or a continuation.
+        seed: replaces the recipes' seeds; None keeps them.
+        minutes: time limit of a stage, which is then saved as it is; None: no limit.
+        fresh: ignore existing checkpoints.
         compiled: run the networks through `torch.compile`.
-        onward: a stage without a checkpoint begins with the weights that its file holds.
+        onward: a stage without a checkpoint starts from the weights in its own file.
     """
 
     dataset: str

@@ -26,17 +26,23 @@ from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance
 from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, read_recipe, train_stage
 
-CURVE_IMAGES = 500  # validation images of a point of a curve
-FIGURE = "accuracy_of_one_draw"  # by which networks are judged
+CURVE_IMAGES = 500  # validation images for each point of a curve
+FIGURE = "accuracy_of_one_draw"  # the figure by which a stage chooses between methods
 WORSE = (
-    "its single draws are classified right less often than those of {start}; shipped because the comparison needs it"
+    "its single draws are classified correctly less often than those of {start}; shipped because the comparison "
+    "needs it"
 )
-LEAST_ROWS = 1000  # of a validation figure: a smaller set is drawn several times
+LEAST_ROWS = 1000  # of a validation figure; a smaller validation set gets several noise draws per image
 
 
 @dataclass(frozen=True)
 class Images:
-    """Training and validation images `[N,C,H,W]` in [0,1] and their labels, on the device; what they are."""
+    """Training and validation images `[N,C,H,W]` in [0,1] and labels `[N]` on the device.
+
+    Attributes:
+        dataset: name of the data set.
+        classes: number of classes.
+    """
 
     dataset: str
     train: Tensor
@@ -55,7 +61,7 @@ def read_images(job: Job) -> Images:
 
 
 def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
-    """Train one stage; returns the weight file and a line that says how it went."""
+    """Train one stage; returns the weight file and a summary line."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     images = read_images(job)
@@ -64,8 +70,8 @@ def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
     return (train_classifier if stage in CLASSIFIERS else train_network)(job, stage, images, made)
 
 
-def keeper(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
-    """The checkpoint of one training, which also keeps its curves."""
+def checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
+    """The checkpoint of one training, which also writes its curves at every save."""
     path = job.work() / f"{name}.pt"
     if job.fresh:
         path.unlink(missing_ok=True)
@@ -79,7 +85,7 @@ def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str
 
     before, identity = None, dict(recipe)
     if job.onward:
-        before = classifier_files.read_cnn(kept_weights(job, job.classifier_path(name), name))
+        before = classifier_files.read_cnn(initial_weights(job, job.classifier_path(name), name))
         identity["continues"] = before[1]["sha256"]
 
     def report(step: int, loss: float, rate: float, left: float) -> None:
@@ -95,7 +101,7 @@ def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str
         validate=lambda model: {
             "val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])
         },
-        keeper=keeper(job, name, identity, recipe["batch"]),
+        keeper=checkpoint_of(job, name, identity, recipe["batch"]),
         before=before,
     )
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
@@ -104,7 +110,7 @@ def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str
 
 
 def train_network(job: Job, stage: str, images: Images, made: Mapping[str, str]) -> tuple[Path, str]:
-    """A denoiser or a consistency model; of several methods the one whose single draws are classified best is kept."""
+    """Train a denoiser or a consistency model; of several methods, keep the one with the best validation accuracy."""
     recipe = scaled_recipe(job, stage)
     trained = {
         method: one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
@@ -124,7 +130,7 @@ def train_network(job: Job, stage: str, images: Images, made: Mapping[str, str])
 
 
 def scaled_recipe(job: Job, stage: str) -> dict:
-    """The recipe of a data set with this job's length, seed and distance in the stage's settings."""
+    """The recipe of a data set, with the length, seed and distance of the job."""
     recipe = read_recipe(job.dataset)
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
     settings = recipe[stage]
@@ -136,7 +142,7 @@ def scaled_recipe(job: Job, stage: str) -> dict:
 
 
 def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str | None) -> tuple[LevelledDenoiser, Card]:
-    """Train a stage by one method; returns the network and its card with validation figures."""
+    """Train a stage by one method; returns the network and its card, which has the validation figures."""
     name = f"{stage}-{method}" if method else stage
     settings = recipe[stage]
     start_name = STAGES[stage].start
@@ -150,14 +156,14 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         errors = denoising_mse(denoiser, images.val[:CURVE_IMAGES])
         return {f"val MSE, t = {level}": value for level, value in errors.items()}
 
-    # A schedule that does not depend on its end lets a longer training continue a shorter one.
+    # With a plateau the schedule does not depend on the number of steps: a longer training continues a shorter one.
     same = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
     identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **same}
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
     before = None
     if job.onward:
-        kept = kept_weights(job, job.network_path(stage), name)
-        before = network_files.load(kept, job.device), read_card(kept)
+        initial = initial_weights(job, job.network_path(stage), name)
+        before = network_files.load(initial, job.device), read_card(initial)
         identity["continues"] = before[1].sha256
     if start_name:
         identity["starts_from"] = read_card(job.network_path(start_name)).sha256
@@ -172,7 +178,7 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         job.compiled,
         report,
         validate,
-        keeper(job, name, identity, settings["batch"]),
+        checkpoint_of(job, name, identity, settings["batch"]),
         before,
     )
     with torch.autocast(images.val.device.type, torch.bfloat16, enabled=job.autocast):
@@ -183,33 +189,33 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
-def kept_weights(job: Job, own: Path, name: str) -> Path:
-    """The weights that a training begins with, and their curve: copies, because it will write over its own files."""
-    kept = job.work() / f"{name}{BEFORE}.safetensors"
-    if job.fresh or not kept.is_file():
+def initial_weights(job: Job, own: Path, name: str) -> Path:
+    """Copies of a training's initial weights and of their curve, because the training overwrites its own files."""
+    copy = job.work() / f"{name}{BEFORE}.safetensors"
+    if job.fresh or not copy.is_file():
         if not own.is_file():
-            raise FileNotFoundError(f"there are no weights in {own} to begin with; leave out --from-weights")
-        kept.parent.mkdir(parents=True, exist_ok=True)
+            raise FileNotFoundError(f"there are no weights in {own} to start from; leave out --from-weights")
+        copy.parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".json", ".safetensors"):
-            shutil.copyfile(own.with_suffix(suffix), kept.with_suffix(suffix))
+            shutil.copyfile(own.with_suffix(suffix), copy.with_suffix(suffix))
         if (curve := job.work() / f"{name}.csv").is_file():
-            shutil.copyfile(curve, kept.with_suffix(".csv"))
-    return kept
+            shutil.copyfile(curve, copy.with_suffix(".csv"))
+    return copy
 
 
 def distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
     features = classifier_files.load_cnn(job.classifier_path("features"), job.device)
-    which = f"{job.dataset}/features, a second classifier that is never evaluated"
-    return choose_distance(settings["distance"], features.features, which, job.device)
+    description = f"{job.dataset}/features, a second classifier that is never evaluated"
+    return choose_distance(settings["distance"], features.features, description, job.device)
 
 
 def score(card: Card) -> float:
-    """Mean over the levels of the share of purified single draws that are classified right."""
+    """The sum over noise levels of the accuracy on purified single draws."""
     return sum(card.training["validation"][FIGURE].values())
 
 
 def gains(now: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
-    """Validation figures minus those of the network that the training started from, figure by figure and level."""
+    """Validation figures minus those of the initial network, by figure and noise level."""
     return {
         figure: {level: round(value - before[figure][level], 5) for level, value in levels.items()}
         for figure, levels in now.items()
@@ -219,10 +225,10 @@ def gains(now: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[s
 
 @torch.inference_mode()
 def purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy of the classifier behind one evaluation, by level `t = 2 sigma`, on noisy validation images."""
+    """Accuracy of the classifier after one network evaluation of noisy validation images, by level `t = 2 sigma`."""
     draws = math.ceil(LEAST_ROWS / len(images))
     generator = torch.Generator(images.device).manual_seed(1)
-    shares = {}
+    accuracy = {}
     for t in VALIDATION_LEVELS:
         hits = []
         for _ in range(draws):
@@ -230,5 +236,5 @@ def purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> d
             for part, y in zip(u.split(250), labels.split(250), strict=True):
                 x = ((denoiser(part, t) + 1) / 2).clamp(0, 1)
                 hits.append((classifier(x).argmax(1) == y).float())
-        shares[f"{t:g}"] = round(float(torch.cat(hits).mean()), 4)
-    return shares
+        accuracy[f"{t:g}"] = round(float(torch.cat(hits).mean()), 4)
+    return accuracy

@@ -1,4 +1,4 @@
-"""Make the zoo of a data set: classifiers first, then each stage as soon as the ones it starts from are there."""
+"""Train the networks of a data set: each stage starts as soon as the stages that it needs are done."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ from bench.training.stage import train_one
 
 
 def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, say=print) -> list[Path]:
-    """Train the named stages (all by default) and save each network with its card; returns the files written.
+    """Train the named stages (default: all) and save each network with its card; returns the written files.
 
-    Stages run side by side in processes of one thread each: small networks gain little from a second thread, and
-    lose much where another program holds a core. Each leaves its checkpoint: the same call goes on where it was.
+    Stages run in parallel processes, as many as `jobs` (default: one per core, or one on a GPU), because small networks
+    gain little from more threads and lose much when another program occupies a core. After an interruption the same
+    call resumes from the checkpoints.
+
+    Parameters:
+        say: called with a progress message.
+
+    Raises:
+        KeyError: unknown stage; the message has the nearest name and the list.
     """
-    wanted = list(NEEDS) if stages is None else stages
-    for stage in wanted:
+    selected = list(NEEDS) if stages is None else stages
+    for stage in selected:
         if stage not in NEEDS:
             raise InputError(nearest("stage", stage, NEEDS))
     workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
-    waiting, running, written = list(wanted), dict[Future, str](), list[Path]()
+    waiting, running, written = list(selected), dict[Future, str](), list[Path]()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
             ready = [s for s in waiting if not set(NEEDS[s]) & {*waiting, *running.values()}]

@@ -1,4 +1,4 @@
-"""Counts change only together with a version number: golden values of every purifier, the noise and every rule."""
+"""Counts change only with a version number: every purifier, the noise and every certifier have golden values."""
 
 import json
 
