@@ -18,9 +18,9 @@ from bench.report import data
 from bench.report.decisions import budgets
 from bench.store.run import export, read_run
 from bench.store.store import Store
-from bench.summary.fronts import front_probability
-from bench.summary.statistics import split_half
-from bench.summary.summary import summarise, wilson_interval
+from bench.summary.fronts import front_shares
+from bench.summary.statistics import resampled_means, split_half, wilson_interval
+from bench.summary.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def test_every_figure_of_the_charts_is_the_summarys(small):
     summary, text, _ = small
     rows = record_of(text)["rows"]
     assert len(rows) == len(summary.table) == 8
-    known = {(row["label"], row["sigma"]): row for row in summary.table.to_dict("records")}
+    known = {(row["purifier"], row["sigma"]): row for row in summary.table.to_dict("records")}
     for row in rows:
-        own = known[row["label"], row["sigma"]["value"]]
+        own = known[row["purifier"], row["sigma"]["value"]]
         costs = row["nfe"]["value"], row["ms"]["value"], row["images"], row["abstained"]["value"], row["largest"]
         assert costs == tuple(own[c] for c in ("nfe", "ms_purify", "images", "abstained", "largest"))
         reached = [r for r in summary.radii if r <= own["largest"]]
@@ -60,7 +60,7 @@ def test_the_table_on_the_page_holds_the_summarys_figures(small):
     table = text[text.index('id="figures"') : text.index('id="images"')]
     lines = re.findall(r"<tr data-sigma=.*?</tr>", table, re.DOTALL)
     assert len(lines) == 8
-    known = {(row["label"], row["sigma"]): row for row in summary.table.to_dict("records")}
+    known = {(row["purifier"], row["sigma"]): row for row in summary.table.to_dict("records")}
     for line in lines:
         name, *values = re.findall(r'data-value="([^"]*)"', line)
         own = known[name, float(values[0])]
@@ -105,7 +105,7 @@ def test_device_seconds_per_certified_image_are_all_seconds_over_those_images(sm
     seconds = run.blocks.groupby("cell")[["noise_s", "purify_s", "classify_s"]].sum().sum(axis=1)
     for row in record_of(text)["rows"]:
         own = summary.table[
-            (summary.table["label"] == row["label"]) & (summary.table["sigma"] == row["sigma"]["value"])
+            (summary.table["purifier"] == row["purifier"]) & (summary.table["sigma"] == row["sigma"]["value"])
         ]
         _, radii = summary.certified["small", own["cell"].item()]
         for name, found in row["metrics"].items():
@@ -135,12 +135,12 @@ def test_every_answer_is_what_recommend_says(small):
                 assert record["uses"][number] is None
                 continue
             use = record["rows"][record["uses"][number]]
-            assert (use["label"], use["sigma"]["value"]) == (found.chosen.label, found.chosen.sigma)
+            assert (use["name"], use["sigma"]["value"]) == (found.chosen.name, found.chosen.sigma)
             assert f"{100 * found.chosen.accuracy:.1f} %" in said
             if found.probability is not None:
                 assert f"Probability that the choice is right {100 * found.probability:.0f} %" in said
             if found.runner_up is not None:
-                assert f"Runner-up: {found.runner_up.label}, σ = {found.runner_up.sigma:g}" in said
+                assert f"Runner-up: {found.runner_up.name}, σ = {found.runner_up.sigma:g}" in said
 
 
 def test_the_answer_that_the_page_opens_with_is_the_one_of_its_selects(small):
@@ -157,11 +157,11 @@ def test_the_answer_that_the_page_opens_with_is_the_one_of_its_selects(small):
 def test_the_share_of_resamples_on_the_front_is_that_of_the_statistics(small):
     summary, text, _ = small
     rows = [row for row in record_of(text)["rows"] if row["sigma"]["words"] == "0.5"]
-    cells = [summary.table.query("label == @row['label'] and sigma == 0.5")["cell"].item() for row in rows]
+    cells = [summary.table.query("purifier == @row['purifier'] and sigma == 0.5")["cell"].item() for row in rows]
     radii = np.stack([summary.certified["small", cell][1] for cell in cells], axis=1)
     costs = [0.0 if row["family"] == "none" else row["nfe"]["value"] for row in rows]
     for name, values in (("0.25", (radii >= 0.25).astype(float)), ("acr", np.maximum(radii, 0))):
-        expected = front_probability(costs, values)
+        expected = front_shares(costs, resampled_means(values))
         assert [row["metrics"][name]["front"]["0.5"]["nfe"] for row in rows] == [f"{100 * p:.0f} %" for p in expected]
 
 
@@ -170,7 +170,7 @@ def test_the_envelope_has_the_split_half_figure_of_every_mark(small):
     rows = record_of(text)["rows"]
     for name in ("none", "pf-ode"):
         kin = [row for row in rows if row["series"] == name]
-        cells = summary.table[summary.table["label"] == name]["cell"]
+        cells = summary.table[summary.table["purifier"] == name]["cell"]
         radii = np.stack([summary.certified["small", cell][1] for cell in cells], axis=1)
         for metric, values in (("0.25", (radii >= 0.25).astype(float)), ("acr", np.maximum(radii, 0))):
             mean, _ = split_half(values)
@@ -185,7 +185,7 @@ def test_times_by_stage_are_the_summarys(small):
     summary, text, _ = small
     section = text[text.index('id="time"') : text.index('id="run"')]
     lines = re.findall(r"<tr data-sigma=.*?</tr>", section, re.DOTALL)
-    known = {(row["label"], row["sigma"]): row for row in summary.table.to_dict("records")}
+    known = {(row["purifier"], row["sigma"]): row for row in summary.table.to_dict("records")}
     assert len(lines) == 8
     for line in lines:
         name, sigma, *stages = re.findall(r'data-value="([^"]*)"', line)
@@ -237,10 +237,10 @@ def test_the_command_writes_the_page_beside_the_run(tmp_path, cli):
     done = cli("report", run.folder)
     assert done.exit_code == 0 and f"report in {run.folder / 'report.html'}" in done.stdout
     rows = record_of((run.folder / "report.html").read_text(encoding="utf-8"))["rows"]
-    known = summarise([read_run(run.folder)]).table.set_index(["label", "sigma"])
+    known = summarise([read_run(run.folder)]).table.set_index(["purifier", "sigma"])
     assert len(rows) == len(known) == 8
     for row in rows:
-        own = known.loc[(row["label"], row["sigma"]["value"])]
+        own = known.loc[(row["purifier"], row["sigma"]["value"])]
         assert (row["metrics"]["acr"]["value"], row["ms"]["value"]) == (own["acr"], own["ms_purify"])
 
 

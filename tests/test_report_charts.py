@@ -42,10 +42,10 @@ def test_a_choice_of_radius_and_budget_gives_the_answer_of_recommend(visit, smal
         page.get_by_label("Budget").select_option(label=budget)
         found = recommend(summary, float(radius), **limit)
         assert found.verdict in page.locator("#answer").inner_text()
-        assert found.chosen.label in page.locator("#answer .winner").inner_text()
+        assert found.chosen.name in page.locator("#answer .winner").inner_text()
         assert page.locator("#front-radius").input_value() == radius
         assert page.locator("#front-sigma").input_value() == f"{found.chosen.sigma:g}"
-    assert "Ringed: the decision above" in page.locator("#front-words").inner_text()
+    assert "Ring: the decision above" in page.locator("#front-words").inner_text()
 
 
 def test_hovering_over_a_mark_says_what_is_known_of_it(visit, small):
@@ -54,7 +54,7 @@ def test_hovering_over_a_mark_says_what_is_known_of_it(visit, small):
     page.locator("#front-sigma").select_option("0.5")
     page.locator("#front-radius").select_option("0.25")
     page.locator("#front-cost").select_option("ms")
-    own = summary.table.query("label == 'pf-ode' and sigma == 0.5").iloc[0]
+    own = summary.table.query("purifier == 'pf-ode' and sigma == 0.5").iloc[0]
     mark = page.locator('#front-chart [aria-label^="pf-ode, σ = 0.5"]')
     mark.hover(force=True)
     said = page.locator("#front-chart .tip").inner_text()
@@ -159,7 +159,7 @@ def test_the_table_sorts_by_any_column_and_says_so(visit, small):
         assert column.get_attribute("aria-sort") == expected
         names = page.locator("#figures tbody th").all_inner_texts()
         sigmas = page.locator("#figures tbody td:nth-child(2)").all_inner_texts()
-        acr = summary.table.set_index(["label", "sigma"])["acr"]
+        acr = summary.table.set_index(["purifier", "sigma"])["acr"]
         values = [acr[name.strip(), float(sigma)] for name, sigma in zip(names, sigmas, strict=True)]
         assert values == sorted(values, reverse=expected == "descending")
     assert page.locator("#figures [aria-sort=descending], #figures [aria-sort=ascending]").count() == 1
@@ -197,7 +197,7 @@ def test_the_envelope_gives_every_mark_its_split_half_figure(visit, small):
     fair = page.evaluate("record.rows.find((row) => row.series === 'pf-ode').metrics['0.25'].fair")
     page.locator('#front-chart [aria-label^="pf-ode"]').hover(force=True)
     words = page.locator("#front-chart .tip").inner_text()
-    assert f"{fair} where half of the images choose σ and the others read it" in words
+    assert f"{fair} if σ is chosen on one half of the images and read on the other" in words
     page.get_by_text("These points as a table").click()
     assert "split-half" in page.locator("#front-table thead").inner_text()
     assert fair in page.locator("#front-table tbody tr").filter(has_text="pf-ode").inner_text()
@@ -213,16 +213,16 @@ def test_the_quality_of_purification_is_drawn_against_what_is_certified(visit, m
     marks = page.locator("#quality-chart .points path, #quality-chart .points circle")
     assert marks.count() == 3  # plain smoothing is left out
     mark = page.locator('#quality-chart [aria-label^="consistency, σ = 0.5"]')
-    row = page.evaluate("record.rows.find((row) => row.label === 'consistency' && row.sigma.words === '0.5')")
+    row = page.evaluate("record.rows.find((row) => row.purifier === 'consistency' && row.sigma.words === '0.5')")
     mark.hover(force=True)
     said = page.locator("#quality-chart .tip").inner_text()
     points = page.evaluate("record.quality.points")[row["id"]]
     assert f"{points['perceptual']['words']} perceptual distance, which its network was trained to lower" in said
     assert f"{row['metrics']['0.25']['words']} certified at radius 0.25" in said
     words = page.locator("#quality-words").inner_text()
-    assert "Judged by a network of ours." in words and "Hollow: its network was trained" in words
+    assert "Computed by a network of ours." in words and "Hollow: its network was trained" in words
     page.locator("#quality-metric").select_option("frechet")
-    assert "Judged by cnn, the classifier that votes" in page.locator("#quality-words").inner_text()
+    assert "Computed by cnn, the classifier that votes" in page.locator("#quality-words").inner_text()
     assert "Hollow" not in page.locator("#quality-words").inner_text()
     box = [marks.nth(i).bounding_box() for i in range(3)]
     names = [marks.nth(i).get_attribute("aria-label") for i in range(3)]
@@ -232,7 +232,7 @@ def test_the_quality_of_purification_is_drawn_against_what_is_certified(visit, m
 
 def test_the_table_of_distances_shows_the_sigma_that_is_chosen(visit, measured):
     page = drawn(visit(measured))
-    page.get_by_text("Every distance as a table").click()
+    page.get_by_text("All distances as a table").click()
     page.locator("#quality-sigma").select_option("0.25")
     lines = page.locator("#quality tbody tr:visible")
     assert {lines.nth(i).get_attribute("data-sigma") for i in range(lines.count())} == {"0.25"} and lines.count() == 4

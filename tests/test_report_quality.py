@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from bench import plots
 from bench.plots.quality import MOST_TICKS, ticks
-from bench.report.quality import three
 from bench.store.quality import Metrics, read_metrics, write_metrics
 from bench.summary.summary import summarise
 
@@ -32,11 +31,11 @@ def test_every_distance_on_the_page_is_the_one_that_was_measured(measured):
     record = record_of(text)
     known = {(cell.label, cell.sigma): cell for cell in metrics.cells}
     for row, points in zip(record["rows"], record["quality"]["points"], strict=True):
-        own = known[row["label"], row["sigma"]["value"]]
+        own = known[row["purifier"], row["sigma"]["value"]]
         assert {name: (p["value"], p["low"], p["high"]) for name, p in points.items()} == {
             name: (v.value, v.low, v.high) for name, v in own.values.items()
         }
-        assert points["perceptual"]["trained"] == (row["label"] == "consistency")
+        assert points["perceptual"]["trained"] == (row["purifier"] == "consistency")
     section = text[text.index('id="quality"') : text.index('id="time"')]
     lines = re.findall(r"<tr data-sigma=.*?</tr>", section, re.DOTALL)
     assert len(lines) == len(summary.table)
@@ -50,10 +49,10 @@ def test_every_metric_names_who_judged_and_what_is_missing_says_why(measured):
     _, text, metrics = measured
     words = Page(text).text
     for network in metrics.networks.values():
-        assert f"Judged by {network.name}." in words
+        assert f"Computed by {network.name}." in words
     assert "Not measured: no weights." in words
     assert "20 images, one draw of noise each, of those that were certified" in words
-    assert "was trained to lower this very distance" in words
+    assert "was trained to lower this distance" in words
 
 
 def test_ranks_are_spearmans_without_plain_smoothing(measured):
@@ -75,7 +74,7 @@ def test_ranks_are_given_from_four_purifiers_on(tmp_path):
     assert record["quality"]["ranks"]["frechet"]["0.5"]["acr"] == f"−{-rho:.2f} over 7 purifiers"
 
 
-def test_runs_that_were_not_judged_alike_are_said_not_to_compare(tmp_path):
+def test_runs_that_were_measured_differently_are_said_not_to_compare(tmp_path):
     runs = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     metrics = [make_metrics(runs[0]), make_metrics(runs[1], judge="LPIPS (VGG, at 224)")]
     _, text = report_of(tmp_path / "r.html", *runs, metrics=metrics)
@@ -88,7 +87,7 @@ def test_runs_that_were_not_judged_alike_are_said_not_to_compare(tmp_path):
 def test_a_run_without_metrics_says_in_a_line_how_to_get_them(tmp_path):
     _, text = report_of(tmp_path / "r.html", make_run(tmp_path / "run"))
     words = Page(text).text
-    assert "was not measured: python -m bench metrics RUN adds it" in words
+    assert "were not measured: python -m bench metrics RUN adds them" in words
     assert 'id="quality"' not in text and record_of(text)["quality"]["metrics"] == []
 
 
@@ -149,8 +148,3 @@ def test_ticks_are_round_and_few(low, high):
     assert len(found) <= MOST_TICKS and all(low <= tick <= high for tick in found)
     assert found == sorted(found) and (found or high / low < 1.05)
     assert all(len(f"{tick:.0e}") <= 6 and np.isclose(float(f"{tick:.1e}"), tick) for tick in found)
-
-
-@pytest.mark.parametrize(("value", "words"), [(0.0764401, "0.0764"), (27.95, "27.9"), (1234.5, "1,234"), (0.0, "0")])
-def test_distances_have_three_digits(value, words):
-    assert three(value) == words

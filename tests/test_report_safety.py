@@ -70,6 +70,6 @@ def test_what_results_say_is_never_markup(tmp_path):
     assert len(page.all("style")) == 1
     assert all("onerror" not in attributes for _, attributes in page.elements)
     assert len(page.all("img")) == 2 * 4 * 4
-    assert {row["label"] for row in record_of(text)["rows"]} == {EVIL, image}
+    assert {row["purifier"] for row in record_of(text)["rows"]} == {EVIL, image}
     assert page.text.count(EVIL) > 10 and "<i>frog</i>" not in text
     assert summary.title == EVIL

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from bench.report.words import short
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report import data
 from bench.report.decisions import MOST_BUDGETS, round_between, thinned
+from bench.report.figures import short
 
 
 @given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=30))
@@ -24,12 +23,6 @@ def test_thinned_budgets_keep_the_first_and_the_last(values):
     kept = thinned(values)
     assert len(kept) == min(len(values), MOST_BUDGETS) and sorted(set(kept)) == kept
     assert not values or (kept[0], kept[-1]) == (values[0], values[-1])
-
-
-def test_a_certifier_is_named_without_the_radii_that_change_with_sigma():
-    rule = "sequential acr (N0 = 100, alpha = 0.001, radii 0 to 2 (201 of them))"
-    assert data.certifier(rule) == "sequential acr (N0 = 100, alpha = 0.001)"
-    assert data.certifier("cohen (N0 = 10, N = 40)") == "cohen (N0 = 10, N = 40)"
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,20 @@
 "use strict";
-// Which rows a choice of metric, radius, cost and sigma shows, and which of them are on the front.
+// The rows for a choice of metric, radius, cost and sigma, and the front of these.
 
-/** The rows that a choice shows: those of one sigma, or of each purifier the one that is best. */
+/** The rows of a choice: those of one sigma, or the best row of each purifier. */
 function chosenRows({ sigma, metric, hidden }) {
   const rows = record.rows.filter((row) => row.metrics[metric] && !hidden.has(row.family));
   if (sigma !== "best") return rows.filter((row) => row.sigma.words === sigma);
-  const best = d3.rollups(rows, (kin) => d3.greatest(kin, (row) => row.metrics[metric].value), (row) => row.series);
+  const best = d3.rollups(rows, (group) => d3.greatest(group, (row) => row.metrics[metric].value), (row) => row.series);
   return best.map(([, row]) => row);
 }
 
-/** What a row costs, or null. Plain smoothing purifies nothing: beside network evaluations and time it is a level. */
+/** The cost of a row, or null. Plain smoothing has no cost of purification: against NFE and time it is a level. */
 const costOf = (row, { cost, metric }) => (cost === "seconds" ? row.metrics[metric].seconds : row[cost]);
 const isLevel = (row, { cost }) => row.family === "none" && cost !== "seconds";
 
-/** The front, cheapest first: nothing that costs as much or less is better. Only what was counted here competes, and
- * only average radii of one certifier. */
+/** The Pareto front, cheapest first. Imported rows compete only if there are no others, and average radii only if all
+ * are of one certifier. */
 function front(rows, choice) {
   const counted = rows.filter((row) => !row.imported);
   const rivals = counted.length ? counted : rows;
@@ -27,18 +27,18 @@ function front(rows, choice) {
   return kept.map(({ row }) => row);
 }
 
-/** What is known of a row beside a metric, as lines. */
+/** The lines of a tooltip. */
 function facts(row, { metric, cost, sigma }) {
-  const found = row.metrics[metric];
-  const share = found.front[sigma]?.[cost];
-  const what = metric === "acr" ? `ACR by ${row.certifier}` : `certified at radius ${metric}`;
+  const figure = row.metrics[metric];
+  const share = figure.front[sigma]?.[cost];
+  const meaning = metric === "acr" ? `ACR by ${row.certifier}` : `certified at radius ${metric}`;
   return [
     `${row.name}, σ = ${row.sigma.words}`,
     ...(row.parameters ? [`${row.purifier}: ${row.parameters}`] : []),
-    `${found.words} ${what}`,
-    ...(sigma === "best" && found.fair ? [`${found.fair} where half of the images choose σ and the others read it`] : []),
+    `${figure.words} ${meaning}`,
+    ...(sigma === "best" && figure.fair ? [`${figure.fair} if σ is chosen on one half of the images and read on the other`] : []),
     `NFE ${row.nfe.words} · ${row.ms.words} ms per purification`,
-    ...(cost === "seconds" ? [`${found.seconds.words} device-seconds per certified image`] : []),
+    ...(cost === "seconds" ? [`${figure.seconds.words} device-seconds per certified image`] : []),
     ...(share ? [`on the front in ${share} of resamples of the images`] : []),
     `${row.images} images${row.imported ? " · imported, radii only" : ""}`,
   ];

@@ -1,7 +1,8 @@
 "use strict";
 // Certified accuracy against radius.
 
-/** Draws the curves of one sigma; `pinned` rows (ids) have their interval. Returns the rows and what points one out. */
+/** Draws the curves of one sigma, with intervals for the `pinned` rows (ids). Returns the rows and a function that
+ * highlights one of them. */
 function drawCurves(chart, sigma, pinned) {
   const width = chart.clientWidth, height = Math.max(280, Math.min(420, width * 0.55));
   const rows = record.rows.filter((row) => row.sigma.words === sigma);

@@ -1,7 +1,7 @@
 "use strict";
-// The front: what a metric reaches, against one cost.
+// The chart of the front: a metric against a cost.
 
-/** Where everything of a choice stands: rows, levels (plain smoothing), marks with their intervals, the front's steps. */
+/** The positions for a choice: levels (plain smoothing), marks with their intervals, and the steps of the front. */
 function layout(choice, width, height) {
   const rows = chosenRows(choice);
   const onFront = front(rows, choice), best = new Set(onFront);
@@ -15,7 +15,7 @@ function layout(choice, width, height) {
   const { x, free, ticks } = costAxis(costs, choice.cost, [FRAME.marginLeft, width - FRAME.marginRight]);
 
   const [lowest, highest] = [d3.min(points, low), d3.max(points, high)];
-  const far = lowest - d3.max(levels, high) > 0.45 * (highest - lowest); // then the level gives its room to the marks
+  const far = lowest - d3.max(levels, high) > 0.45 * (highest - lowest); // then the level is only named, and the axis shows the marks
   const framed = far ? points : rows;
   const shown = padded(d3.min(framed, low) ?? 0, d3.max(framed, high) ?? 1);
   const y = d3.scaleLinear(shown, [height - FRAME.marginBottom, FRAME.marginTop]);
@@ -37,7 +37,7 @@ function layout(choice, width, height) {
   return { rows, onFront, levels, far, marks, steps, x, y, free, ticks };
 }
 
-/** Draws the front into its chart; returns the rows that are shown, those of the front, and how many lack a cost. */
+/** Draws the chart; returns its rows, those on the front, and the number of rows without a cost. */
 function drawFront(chart, choice) {
   const width = chart.clientWidth, height = Math.max(300, Math.min(430, width * 0.62));
   const { rows, onFront, levels, far, marks, steps, x, y, free, ticks } = layout(choice, width, height);

@@ -1,5 +1,5 @@
 "use strict";
-// What the charts share. Every figure comes from the record, and so do its words: the page computes places only.
+// Common parts of the charts. Figures and their texts are in the record: the page computes only positions.
 
 const record = JSON.parse(document.getElementById("record").textContent);
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye"];
@@ -15,7 +15,7 @@ const NAME = { fontSize: 11.5, stroke: "var(--card)", strokeWidth: 3, ariaHidden
 const dash = (row) => DASHES[row.dash % DASHES.length];
 const symbol = (row) => SYMBOLS[row.marker % SYMBOLS.length];
 
-/** An element with text inside: nothing from the record is ever read as markup. */
+/** An element with text: nothing from the record is read as markup. */
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
   made.textContent = text ?? "";
@@ -23,7 +23,7 @@ function element(tag, text, attributes = {}) {
   return made;
 }
 
-/** A note beside a place of a chart, the first line strong. */
+/** A tooltip at a position of a chart; its first line is strong. */
 class Tip {
   constructor(chart) {
     this.chart = chart;
@@ -43,7 +43,7 @@ class Tip {
   }
 }
 
-/** Marks that can be reached: one stop of the tab key, arrows go from one to the next, Escape leaves. */
+/** Makes marks reachable by keys: Tab stops at one of them, arrow keys move between them, Escape hides the tooltip. */
 function reachable(marks, labels, show, hide) {
   marks.forEach((mark, i) => {
     mark.setAttribute("tabindex", i ? "-1" : "0");
@@ -64,7 +64,7 @@ function reachable(marks, labels, show, hide) {
   });
 }
 
-/** Tells what is known of the mark that the pointer, a finger or the keyboard is at; `tell` gives the lines of a row. */
+/** Shows a tooltip at the mark of the pointer, of a touch or of the keyboard; `tell` gives the lines for a row. */
 function follow(chart, svg, drawn, dots, tell) {
   const marks = d3.sort(drawn.map((mark, i) => ({ ...mark, dot: dots[i] })), (mark) => mark.x);
   const tip = new Tip(chart);
@@ -88,7 +88,7 @@ function follow(chart, svg, drawn, dots, tell) {
   svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
 }
 
-/** Hides from screen readers what a chart repeats of its tables; its marks (if it has any to reach) stay. */
+/** Hides a chart from screen readers, because tables repeat it, except the group of its marks (selector `kept`). */
 function quieten(svg, kept) {
   for (const group of svg.querySelectorAll(":scope g:not(:scope g g)")) {
     group.removeAttribute("aria-label");

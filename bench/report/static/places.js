@@ -1,7 +1,7 @@
 "use strict";
-// Where things stand in a chart, in pixels.
+// Positions in a chart, in pixels.
 
-/** Moves marks sideways, as little as will do, where they or their intervals would cover each other. */
+/** Moves marks sideways, as little as possible, if they or their intervals would cover each other. */
 function sideBySide(marks) {
   const shifts = [0, ...d3.range(3, 60, 3).flatMap((shift) => [shift, -shift])];
   const placed = [];
@@ -16,13 +16,13 @@ function sideBySide(marks) {
   }
 }
 
-/** An axis from a little below the lowest to a little above the highest value. */
+/** The ends of an axis, a little below the lowest and above the highest value. */
 function padded(low, high) {
   const pad = Math.max(high - low, 0.02) * 0.08;
   return [Math.max(0, low - pad), high + pad];
 }
 
-/** A logarithmic axis around costs, its ticks, and the place (`free`) of what costs nothing, which it cannot show. */
+/** A logarithmic axis of costs, its ticks, and the position (`free`) for a cost of 0. */
 function costAxis(costs, cost, range) {
   const least = d3.min(costs.filter((c) => c > 0)) ?? 1, most = d3.max(costs) || 1;
   const free = costs.includes(0) ? least / 2.5 : null;
@@ -34,15 +34,14 @@ function costAxis(costs, cost, range) {
   return { x, free, ticks: [...(free ? [free] : []), ...round.filter((tick) => tick >= from && tick <= domain[1])] };
 }
 
-/** A logarithmic axis around distances, with room for names at both ends. */
+/** A logarithmic axis of distances, with room for names at both ends. */
 function distanceAxis(values, range) {
   const least = d3.min(values.filter((v) => v > 0)) ?? 1, most = d3.max(values) || 1;
   const room = (most / least) ** 0.12 * 1.06;
   return d3.scaleLog([least / room, most * room], range);
 }
 
-/** Round numbers between two ends, as many as there is room for: a decade or less of a logarithmic axis needs more of
- * them than its powers of ten. */
+/** Round numbers between two ends, at most `most`, as fine as possible: an axis may be shorter than a decade. */
 function roundBetween([low, high], most) {
   const powers = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1);
   const between = (steps) => powers.flatMap((k) => steps.map((step) => step * 10 ** k)).filter((v) => low <= v && v <= high);
@@ -50,13 +49,13 @@ function roundBetween([low, high], most) {
   return finer.find((ticks) => ticks.length <= most) ?? finer.at(-1);
 }
 
-/** Where a name could stand, from its mark: beside it, then above and below its interval. */
+/** Candidate places of a name: beside its mark, then above and below its interval. */
 const placesOf = ({ y, top, bottom }) => [
   ...[0, -13, 13].flatMap((dy) => [[10, dy, "start"], [-10, dy, "end"]]),
   ...["middle", "start", "end"].flatMap((anchor) => [[0, top - y - 9, anchor], [0, bottom - y + 9, anchor]]),
 ];
 
-/** Names beside marks where there is room for them, those of the front first; `taken` are boxes of what is there. */
+/** Names for the marks that have room for one, those on the front first; `taken` are the boxes of other things. */
 function placeNames(marks, width, taken) {
   const placed = [];
   for (const mark of d3.sort(marks, (mark) => !mark.best)) {

@@ -1,7 +1,7 @@
 "use strict";
-// How near purified images come to clean ones, against what they certify.
+// The chart of robustness against the distances of purified to clean images.
 
-/** Draws one distance against one metric of robustness; returns the rows that are shown. */
+/** Draws a metric of robustness against a distance; returns the rows of the chart. */
 function drawQuality(chart, { metric, against, sigma }) {
   const width = chart.clientWidth, height = Math.max(280, Math.min(400, width * 0.55));
   const kind = record.quality.metrics.find((one) => one.name === metric);
@@ -66,11 +66,11 @@ function showQuality() {
   const rank = record.quality.ranks[metric][sigma]?.[against];
   const hollow = rows.some((row) => record.quality.points[row.id][metric].trained);
   const words = [
-    `Judged by ${kind.judge}.`,
+    `Computed by ${kind.judge}.`,
     rank ? `Rank correlation (Spearman): ${rank}.` : "",
-    kind.comparable ? "" : "Runs were not judged alike: their marks do not compare.",
-    hollow ? "Hollow: its network was trained to lower this very distance." : "",
-    "Lower distances are better; their axis is logarithmic. Plain smoothing purifies nothing and is left out. Bars are 95 % intervals.",
+    kind.comparable ? "" : "The runs differ in model, images or draws: their marks do not compare.",
+    hollow ? "Hollow: its network was trained to lower this distance." : "",
+    "Lower distances are better; their axis is logarithmic. Plain smoothing purifies nothing and is left out. Bars: 95 % intervals.",
   ];
   $("quality-words").textContent = rows.length ? words.filter(Boolean).join(" ") : "Nothing to show at this radius.";
 }

@@ -1,9 +1,9 @@
 "use strict";
-// What can be chosen on the page.
+// The controls of the page.
 
 const $ = (id) => document.getElementById(id);
 
-// The decision: one of the answers that were made beforehand. The front follows it.
+// The decision: one of the prepared answers. The chart of the front follows it.
 const asked = () => record.choices[$("decision-radius").value]?.[$("decision-budget").value];
 
 function decide() {
@@ -24,9 +24,9 @@ function choice() {
   return { metric, cost: $("front-cost").value, sigma: $("front-sigma").value, hidden, use: record.uses[asked()] };
 }
 
-const ENVELOPE = "Envelope: for each purifier the σ that is best on these very test images, so what it shows is a little too good; the split-half figure of each mark, chosen on one half of the images and read on the other, is not.";
+const ENVELOPE = "Envelope: each purifier at the σ that is best on these test images, which is slightly optimistic. The split-half figures, with σ chosen on one half of the images and read on the other, are not.";
 
-function byWhom(rows) {
+function certifierText(rows) {
   const certifiers = [...new Set(rows.map((row) => row.certifier))];
   if (certifiers.length < 2) return `ACR by ${certifiers.join()}.`;
   return `ACRs of different certifiers (${certifiers.join("; ")}) do not compare: there is no front.`;
@@ -37,13 +37,13 @@ function showFront() {
   $("front-radius").disabled = chosen.metric === "acr";
   const { rows, best, unpriced } = drawFront($("front-chart"), chosen);
   const words = [
-    rows.length ? "" : "Nothing here reaches this radius.",
+    rows.length ? "" : "No purifier can certify this radius with these draws.",
     best.length ? `On the front, cheapest first: ${best.length > 1 ? "" : "only "}${names(best, chosen)}.` : "",
-    chosen.metric === "acr" ? byWhom(rows) : "",
+    chosen.metric === "acr" ? certifierText(rows) : "",
     chosen.sigma === "best" ? ENVELOPE : "",
-    unpriced ? `${unpriced} not shown: their cost was not measured, or they certify nothing.` : "",
-    rows.some((row) => row.id === chosen.use) ? "Ringed: the decision above." : "",
-    "Bars are 95 % intervals. Marks that would cover each other stand side by side.",
+    unpriced ? `Not shown: ${unpriced}, because their cost was not measured, or they certify nothing.` : "",
+    rows.some((row) => row.id === chosen.use) ? "Ring: the decision above." : "",
+    "Bars: 95 % intervals. Marks that would cover each other stand side by side.",
   ];
   $("front-words").textContent = words.filter(Boolean).join(" ");
   $("front-table").replaceChildren(pointsTable(rows, best, chosen));
@@ -105,7 +105,7 @@ function keyOf(row, on, off) {
   return button;
 }
 
-/** The intervals that are there from the start: of the best and of plain smoothing, at every sigma. */
+/** Selects the intervals that the page opens with: of the best purifier and of plain smoothing, at every sigma. */
 function pinFirst() {
   for (const [, rows] of d3.group(record.rows.filter((row) => !row.imported), (row) => row.sigma.value)) {
     pinned.add(d3.greatest(rows, (row) => row.metrics.acr.value).id);
@@ -117,7 +117,7 @@ function pinFirst() {
 function sortBy(header) {
   const table = header.closest("table"), body = table.tBodies[0], column = header.cellIndex;
   const now = header.getAttribute("aria-sort");
-  const down = now === "ascending" || (now === "none" && column > 0); // the largest first, but names from a to z
+  const down = now === "ascending" || (now === "none" && column > 0); // numbers: the largest first; names: from a to z
   for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
   header.setAttribute("aria-sort", down ? "descending" : "ascending");
   const value = (row) => row.cells[column].dataset.value;
@@ -125,7 +125,7 @@ function sortBy(header) {
   const [known, unknown] = [[], []];
   for (const row of body.rows) (value(row) === "" ? unknown : known).push(row);
   known.sort((a, b) => (down ? -1 : 1) * compare(value(a), value(b)));
-  body.append(...known, ...unknown); // what is not known stays at the end
+  body.append(...known, ...unknown); // unknown values stay at the end
 }
 
 function filter(select) {
