@@ -1,4 +1,4 @@
-"""Every table of counts in docs/findings.md and README.md is read again from the committed counts."""
+"""Every figure of docs/findings.md is read again from the committed counts, by what its commands call."""
 
 import re
 from functools import cache
@@ -13,16 +13,15 @@ from bench.summary.summary import summarise
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "findings.md").read_text()
-README = (ROOT / "README.md").read_text()
 SHARP = "cifar10-mini-sharp"  # with the classifier that never saw a soft image
 LEVELS = ("σ", "purifier", "NFE", "ms")
 
 
-def rows_of(heading, page=PAGE):
+def rows_of(heading):
     """The rows of all tables of the page whose first columns are called so, as cells of text."""
     found, columns = [], None
-    for line in page.splitlines():
-        cells = [re.sub(r"[`*†]", "", cell).strip() for cell in line.strip().strip("|").split("|")]
+    for line in PAGE.splitlines():
+        cells = [re.sub(r"[`*]", "", cell).strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             columns = None
         elif columns is None:
@@ -39,15 +38,11 @@ def summary_of(run):
 
 GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
 ACCURACIES = rows_of(("run", *LEVELS))
-RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
-FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
 def test_the_page_has_its_tables():
     assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-mini", SHARP}
     assert {row["run"] for row in ACCURACIES} == {"embedded", "cifar10-mini", SHARP}
-    assert {row["run"] for row in RADII} == {"embedded"}
-    assert {row["purifier"] for row in FIRST} == set(labels_of(summary_of("embedded")))
 
 
 def test_what_the_two_classifiers_are_compared_on_is_the_same_but_for_the_classifier():
@@ -86,39 +81,3 @@ def test_an_accuracy_is_what_the_counts_say(row):
             radius = column.removeprefix("r = ")
             share = [100 * known[f"{part}@{radius}"] for part in ("acc", "acc_low", "acc_high")]
             assert words == "{:.1f} [{:.1f}, {:.1f}]".format(*share)
-
-
-@cache
-def radius_gains_of(run, over):
-    summary = summary_of(run)
-    return paired_gains(summary, labels_of(summary)[over])
-
-
-def radius_gain_of(run, purifier, over, sigma):
-    """The row of gained ACR, and its words."""
-    gains = radius_gains_of(run, over)
-    at = (gains["label"] == labels_of(summary_of(run))[purifier]) & (gains["sigma"] == sigma)
-    gain = gains[at].iloc[0]
-    return gain, "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(gain[c] for c in ("gain", "gain_low", "gain_high")))
-
-
-@pytest.mark.parametrize("row", RADII, ids=lambda row: " ".join(list(row.values())[:4]))
-def test_a_gained_radius_is_what_the_counts_say(row):
-    gain, words = radius_gain_of(row["run"], row["purifier"], row["over"], float(row["σ"]))
-    assert row["ACR gained"] == words
-    assert row["p"] == p_words(gain["p_holm"])
-
-
-@pytest.mark.parametrize("row", FIRST, ids=lambda row: row["purifier"])
-def test_a_row_of_the_readme_is_what_the_counts_say(row):
-    summary = summary_of("embedded")
-    table = summary.table[summary.table["label"] == labels_of(summary)[row["purifier"]]]
-    for radius, sigma in (("0.5", 0.5), ("1", 1.0)):
-        (known,) = table[table["sigma"] == sigma].to_dict("records")
-        assert float(row["NFE"]) == pytest.approx(known["nfe"], abs=0.05)
-        share = [100 * known[f"{part}@{radius}"] for part in ("acc", "acc_low", "acc_high")]
-        assert row[f"r = {radius}, σ = {sigma:g} (%)"] == "{:.1f} [{:.1f}, {:.1f}]".format(*share)
-        words = row[f"ACR minus onestep-edm, σ = {sigma:g}"]
-        assert (words == "") == (row["purifier"] == "onestep-edm")
-        if words:
-            assert words == radius_gain_of("embedded", row["purifier"], "onestep-edm", sigma)[1]
