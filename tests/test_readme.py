@@ -27,7 +27,7 @@ def test_the_script_that_reads_the_reference_run(monkeypatch, tmp_path, capsys):
     exec(BLOCKS[0], scope)
     told = capsys.readouterr().out
     assert "onestep-edm" in told and "Use " in told
-    before, after = (scope[name].table["acc@0.5"].dropna() for name in ("run", "loose"))  # NaN beyond the largest radius
+    before, after = (scope[name].table["acc@0.5"].dropna() for name in ("run", "loose"))  # NaN: out of reach
     assert len(before) == len(after) >= 24 and (after >= before).all() and (after > before).any()
     assert (tmp_path / "results" / "runs" / "pictures" / "pareto.png").is_file()
 
