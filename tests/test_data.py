@@ -163,10 +163,10 @@ def test_a_folder_may_have_parts(tmp_path):
 def test_images_of_several_sizes_are_refused_by_name_unless_a_size_is_given(tmp_path):
     write_folder(tmp_path, (8, 12))
     split = data.load("folder", "test", str(tmp_path))
-    with pytest.raises(PixelError, match=r"cat/1\.png has 12x12 pixels, cat/0\.png has 8x8; give the preset a `size`"):
+    with pytest.raises(PixelError, match=r"cat/1\.png has 12x12 pixels, cat/0\.png has 8x8; set `size` in the preset"):
         split.images[1]
     assert data.load("folder", "test", str(tmp_path), 6).images[[0, 1]].shape == (2, 3, 6, 6)
-    with pytest.raises(data.DataError, match="`size` is for: folder, parquet"):
+    with pytest.raises(data.DataError, match="`size` is only for: folder, parquet"):
         data.load("mnist5k", "test", None, 6)
 
 

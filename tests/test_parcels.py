@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_an_engine_on_unpacked_files_counts_as_the_driver_does(node, far, tiny_z
     cell, remote = planned.cells[0], RemoteEngine()
     bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
     leave()
+    del sys.modules["plugin_helper"]  # a worker is a new process, which has not imported it from the driver's folder
     setup = list(images), np.stack(list(images.values())), bundle, same
     assert "thread" in remote.prepare("cpu", code_digest(), libraries(), *setup)
     assert [[(c.block, c.votes, c.cost.nfe) for c in remote.run(task)] for task in tasks] == expected
