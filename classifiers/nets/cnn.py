@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -64,12 +62,10 @@ class CNN(nn.Module):
 
     def fused(self) -> CNN:
         """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
-        for number, stage in enumerate(self.stages):
-            folded: list[nn.Module] = []
-            for layer, after in zip_longest(layers := list(stage.children()), layers[1:]):
-                if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
-                    folded.append(fuse_conv_bn_eval(layer.eval(), after.eval()))
-                elif not isinstance(layer, nn.BatchNorm2d):
-                    folded.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
-            self.stages[number] = nn.Sequential(*folded)
+        for stage in self.eval().stages:
+            for i, layer in enumerate(stage):
+                if isinstance(layer, nn.BatchNorm2d):
+                    stage[i - 1], stage[i] = fuse_conv_bn_eval(stage[i - 1], layer), nn.Identity()
+                elif isinstance(layer, nn.ReLU):
+                    layer.inplace = True  # the input of a fused layer's activation is not used elsewhere
         return self

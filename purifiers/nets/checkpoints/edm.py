@@ -25,7 +25,7 @@ LAYERS = FORMATS["edm"]
 Modules = dict[str, tuple[str, Style]]
 
 
-def read(state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Checkpoint:
+def read(kind: str, state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Checkpoint:
     """An EDM network from `EDMPrecond.state_dict()` and the arguments of its constructor.
 
     Raises:
@@ -45,7 +45,7 @@ def read(state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Ch
     plain = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     plan = MODELS[model]({**used, "in_channels": channels, "out_channels": channels}, plain)
     denoiser = {**LEVELS, "sigma_data": sigma_data, "time_scale": 0.25}
-    card = Card("edm", plan.architecture, denoiser, network=plan.network)
+    card = Card(kind, plan.architecture, denoiser, network=plan.network)
     return Checkpoint(card, gather(lay_out(card), plain, plan.modules, plan.exact, unused))
 
 

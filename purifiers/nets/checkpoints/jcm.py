@@ -49,8 +49,6 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
         "resample_filter": list(model["fir_kernel"]),
     }
     denoiser = {"t_min": model["t_min"], "t_max": model["t_max"], "sigma_data": model["data_std"], "time_scale": 0.25}
-    if kind == "jcm-consistency":
-        denoiser["eps"] = model["t_min"]
     card = Card("edm" if kind == "jcm-edm" else "consistency", architecture, denoiser, network="SongUNet")
     network = lay_out(card)
     assert isinstance(network, SongUNet)

@@ -91,8 +91,8 @@ def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
         if slot.attention:
             width = adm.width * adm.multiples[slot.level]
             heads = adm.heads.get("heads") or width // adm.heads["head_channels"]
-            names = (f"{attention}.{layer}" for layer in ("norm", "proj_out", "qkv"))
-            modules |= fused_attention(slot.attention, *names, layout, heads)
+            stored = (f"{attention}.{layer}" for layer in ("norm", "proj_out", "qkv"))
+            modules |= fused_attention(slot.attention, *stored, layout, heads)
     return modules
 
 
@@ -115,8 +115,6 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
     else:  # consistency_models ignores `use_new_attention_order`
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
-        if denoiser_kind == "consistency":
-            denoiser["eps"] = denoiser["t_min"]
     card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
     network = lay_out(card)
     modules = {f"unet.{ours}": theirs for ours, theirs in names(adm, layout).items()}

@@ -68,9 +68,15 @@ def projection(layout: str, heads: int, part: int) -> Style:
 
 
 def fused_attention(
-    ours: str, norm: str, output: str, fused: str, layout: str, heads: int
+    ours: str, theirs: str, layers: tuple[str, str, str], layout: str, heads: int
 ) -> Iterator[tuple[str, tuple[str, Style]]]:
-    """Names of the modules of an attention `ours` whose checkpoint has one fused projection (see `projection`)."""
+    """Names of the modules of an attention whose checkpoint has one fused projection (see `projection`).
+
+    Parameters:
+        ours, theirs: names of the attention.
+        layers: names of its normalisation, output and fused projection below `theirs`.
+    """
+    norm, output, fused = (f"{theirs}.{layer}" for layer in layers)
     yield f"{ours}.group_norm", (norm, PLAIN)
     yield f"{ours}.to_out.0", (output, POINTWISE)
     for part, layer in enumerate(("to_q", "to_k", "to_v")):
