@@ -69,9 +69,7 @@ def block(ours: str, theirs: str, attention: str | None, heads: int) -> Iterator
     for layer, stored in LAYERS["block"].items():
         yield f"{ours}.{layer}", (f"{theirs}.{stored}", PLAIN)
     if attention:
-        yield from fused_attention(
-            attention, *(f"{theirs}.{layer}" for layer in ("norm2", "proj", "qkv")), "hcp", heads
-        )
+        yield from fused_attention(attention, theirs, ("norm2", "proj", "qkv"), "hcp", heads)
 
 
 def unused(name: str) -> bool:

@@ -91,8 +91,7 @@ def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
         if slot.attention:
             width = adm.width * adm.multiples[slot.level]
             heads = adm.heads.get("heads") or width // adm.heads["head_channels"]
-            stored = (f"{attention}.{layer}" for layer in ("norm", "proj_out", "qkv"))
-            modules |= fused_attention(slot.attention, *stored, layout, heads)
+            modules |= fused_attention(slot.attention, attention, ("norm", "proj_out", "qkv"), layout, heads)
     return modules
 
 
