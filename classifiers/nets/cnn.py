@@ -62,10 +62,11 @@ class CNN(nn.Module):
 
     def fused(self) -> CNN:
         """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
-        for stage in self.eval().stages:
-            for i, layer in enumerate(stage):
+        for layers in self.eval().stages:
+            assert isinstance(layers, nn.Sequential)
+            for i, layer in enumerate(layers):
                 if isinstance(layer, nn.BatchNorm2d):
-                    stage[i - 1], stage[i] = fuse_conv_bn_eval(stage[i - 1], layer), nn.Identity()
+                    layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layer), nn.Identity()
                 elif isinstance(layer, nn.ReLU):
-                    layer.inplace = True  # the input of a fused layer's activation is not used elsewhere
+                    layer.inplace = True  # nothing else reads the input of the activation
         return self
