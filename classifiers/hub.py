@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -21,7 +22,9 @@ def by_hand(name: str) -> Path:
     return root / name.replace("/", "--")
 
 
-def model_files(source: str, wanted: Sequence[Sequence[str]], download: bool = True, size: int | None = None):
+def model_files(
+    source: str, wanted: Sequence[Sequence[str]], download: bool = True, size: int | None = None
+) -> tuple[Path, ...]:
     """The files of a model: of each group of names the first that exists.
 
     `source` is a folder, or a hub id such as `google/vit-base-patch16-224` (`id@revision` for another revision than the
@@ -36,57 +39,54 @@ def model_files(source: str, wanted: Sequence[Sequence[str]], download: bool = T
     """
     for folder in (Path(source).expanduser(), by_hand(source)):
         if folder.is_dir():
-            files = pick(folder, wanted)
-            lacking = [" or ".join(group) for group, file in zip(wanted, files, strict=True) if file is None]
-            if lacking:
-                raise ClassifierError(f"{folder} lacks {', '.join(lacking)}; put the files of {source} there")
-            return complete(files)
+            if lacking := [group for group in wanted if first(folder, group) is None]:
+                raise ClassifierError(f"{folder} lacks {names(lacking)}; put the files of {source} there")
+            return pick(folder, wanted)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClassifierError(f"{source} is not a folder; give one that holds {names(wanted)}, or a hub id")
-    cached = fetch(source, wanted, local=True)
-    if cached and None not in cached:
-        return complete(cached)
+    if files := fetch(source, wanted, local=True):
+        return files
     if not download:
         raise ClassifierError(advice(source, wanted, size), True, size)
     try:
-        files = fetch(source, wanted) or []
+        files = fetch(source, wanted)
     except Exception as error:  # the library raises many types of errors, all with the same remedy
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ClassifierError(f"{advice(source, wanted, size)} (the hub said {problem})", True, size) from error
-    if not files or None in files:
+    if not files:
         raise ClassifierError(f"{source} on the hub lacks one of {names(wanted)}; choose another model")
-    return complete(files)
+    return files
 
 
-def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> list[Path | None]:
-    """Files of a model from the hub, or from its cache (`local`); later names of a group only if earlier ones lack."""
+def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> tuple[Path, ...]:
+    """Files of a model from the hub, or from its cache (`local`), as `pick`; later names of a group only if needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     repository, _, revision = source.partition("@")
-    files: list[Path | None] = [None] * len(wanted)
+    options: dict[str, Any] = {"revision": revision or None, "local_files_only": local}
+    folder: Path | None = None
     for depth in range(max(map(len, wanted))):
-        missing = [group[depth] for group, file in zip(wanted, files, strict=True) if not file and depth < len(group)]
+        missing = [g[depth] for g in wanted if depth < len(g) and not (folder and first(folder, g))]
         if not missing:
             break
         try:
-            folder = snapshot_download(
-                repository, revision=revision or None, allow_patterns=missing, local_files_only=local
-            )
+            folder = Path(snapshot_download(repository, allow_patterns=missing, **options))
         except LocalEntryNotFoundError:
             if local:
-                return files
+                return ()
             raise
-        files = pick(Path(folder), wanted)
-    return files
+    return pick(folder, wanted) if folder else ()
 
 
-def pick(folder: Path, wanted: Sequence[Sequence[str]]) -> list[Path | None]:
-    return [next((folder / name for name in group if (folder / name).is_file()), None) for group in wanted]
+def first(folder: Path, group: Sequence[str]) -> Path | None:
+    return next((folder / name for name in group if (folder / name).is_file()), None)
 
 
-def complete(files: Sequence[Path | None]) -> tuple[Path, ...]:
-    return tuple(file for file in files if file is not None)
+def pick(folder: Path, wanted: Sequence[Sequence[str]]) -> tuple[Path, ...]:
+    """Of each group of names the first file that exists; empty if a group has none."""
+    files = [file for group in wanted if (file := first(folder, group))]
+    return tuple(files) if len(files) == len(wanted) else ()
 
 
 def names(wanted: Sequence[Sequence[str]]) -> str:

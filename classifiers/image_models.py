@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from classifiers.base import OPTION, Classifier, ClassifierError, Logits, settled
@@ -98,8 +97,19 @@ class HubModel(ImageClassifier):
     pixels: Literal["exact", "round", "truncate"] = field(default="round", kw_only=True, metadata=OPTION)
 
     def settings(self) -> dict[str, Any]:
-        """Content of the file that describes the preprocessing."""
-        return read_json(self.files()[-1], "restore it from the model's repository")
+        """Content of the file that describes the preprocessing, a JSON object.
+
+        Raises:
+            ClassifierError: it cannot be read; the message names it and the remedy.
+        """
+        path, remedy = self.files()[-1], "restore it from the model's repository"
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ClassifierError(f"{path} cannot be read ({error}); {remedy}") from error
+        if not isinstance(content, dict):
+            raise ClassifierError(f"{path} holds no JSON object; {remedy}")
+        return content
 
     def understood(self, settings: Mapping[str, Any]) -> Preprocessing:
         """The preprocessing that `settings` describe; raises ClassifierError for an unsupported step."""
@@ -111,14 +121,3 @@ class HubModel(ImageClassifier):
             return self.understood(settings)
         except ClassifierError as error:
             raise ClassifierError(f"{self.files()[-1]}: {error}") from error
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Content of a JSON file, an object; raises ClassifierError that names the file and the remedy."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ClassifierError(f"{path} cannot be read ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise ClassifierError(f"{path} holds no JSON object; {remedy}")
-    return content

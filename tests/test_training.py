@@ -12,13 +12,12 @@ from bench.training import stage as stage_module
 from bench.training.jobs import NEEDS, Job
 from bench.training.stage import train_one
 from purifiers.nets.architectures.group_norm import ChannelsLastGroupNorm
-from purifiers.nets.denoisers import EPS
 from purifiers.nets.hub.cards import Card, read_card
 from purifiers.nets.hub.files import build, load
 from purifiers.training.loop import Schedule, fit, learning_rate_factor, update_average
 from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance
-from purifiers.training.stages import STAGES, read_recipe, tenths, train_stage
+from purifiers.training.stages import STAGES, T_MIN, read_recipe, tenths, train_stage
 
 SMALL = {"channels": 1, "image_size": 28, "widths": [8, 16], "groups": 4}
 SCHEDULE = Schedule(steps=60, batch=32, lr=3e-3, ema=0.9, warmup=5)
@@ -170,7 +169,7 @@ def check_zoo(job, made_of):
             assert "never evaluated" in card["distance"]
     u = torch.randn(2, *read_image_shape(job))
     f = load(job.network_path("cm"))
-    assert torch.allclose(f(u, EPS), u, atol=1e-5)
+    assert torch.allclose(f(u, T_MIN), u, atol=1e-5)
     for name in ("classifier", "features"):
         card = json.loads(job.classifier_path(name).with_suffix(".json").read_text())["training"]
         assert card["validation"]["accuracy"] > 0.05

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -64,12 +62,11 @@ class CNN(nn.Module):
 
     def fused(self) -> CNN:
         """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
-        for number, stage in enumerate(self.stages):
-            folded: list[nn.Module] = []
-            for layer, after in zip_longest(layers := list(stage.children()), layers[1:]):
-                if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
-                    folded.append(fuse_conv_bn_eval(layer.eval(), after.eval()))
-                elif not isinstance(layer, nn.BatchNorm2d):
-                    folded.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
-            self.stages[number] = nn.Sequential(*folded)
+        for layers in self.eval().stages:
+            assert isinstance(layers, nn.Sequential)
+            for i, layer in enumerate(layers):
+                if isinstance(layer, nn.BatchNorm2d):
+                    layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layer), nn.Identity()
+                elif isinstance(layer, nn.ReLU):
+                    layer.inplace = True  # nothing else reads the input of the activation
         return self

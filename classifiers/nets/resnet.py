@@ -130,15 +130,12 @@ def load_resnet(path: Path) -> CIFARResNet:
         )
     widths = tuple(len(state[name]) for name in firsts[:3])
     model = CIFARResNet(blocks, len(state["linear.weight"]), "layer2.0.shortcut.0.weight" in state, widths)
-    wanted = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
-    present = {name for name in state if not name.endswith("num_batches_tracked")}
-    if wanted != present:
-        lacks, extra = sorted(wanted - present), sorted(present - wanted)
-        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {shown(lacks)}; it also has {shown(extra)}")
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items() if name in wanted}, strict=False)
+        lacks, extra = model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     except RuntimeError as error:
         raise ClassifierError(f"{path} is no CIFAR ResNet: {error}") from error
+    if lacks or extra:
+        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {shown(lacks)}; it also has {shown(extra)}")
     return model.fused()
 
 

@@ -33,9 +33,12 @@ def load(
         WeightsError: the network is not available, is damaged, would run code, has another architecture, or is of
             ambiguous kind; the message says which, and lists the possible kinds.
     """
-    from purifiers.nets.checkpoints.loading import load
+    from purifiers.nets.checkpoints.loading import label_number, locate, read
 
-    return load(source, kind, label=label, device=device)
+    resolved = locate(source, kind)
+    _, denoiser = read(resolved)
+    denoiser.label = label_number(resolved.label if label is None else str(label), denoiser.classes)
+    return denoiser.to(device)
 
 
 def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Path:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 SIGMA_DATA = 0.5  # Karras et al. 2022, Table 1
-EPS = 0.002  # level at which the consistency function is the identity: Song et al. 2023, App. C
 RHO = 7.0  # Karras et al. 2022, Table 1
 TIME_SCALE = 250.0  # our UNets take 250 ln t: a range like the timesteps 0..1000 of DDPM for the sinusoidal embedding
 MEAN_LABEL = -1  # the mean of all class embeddings, see `labels.LabelEmbedding`
@@ -139,16 +138,16 @@ class EDMDenoiser(LevelledDenoiser):
 
 
 class ConsistencyFunction(EDMDenoiser):
-    """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C).
+    """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C); `eps` is `t_min` unless it is given.
 
     Purifiers call `f`. `denoise` evaluates the same network with EDM's scalings, those of its teacher; that is a
     posterior mean only for weights that are still the teacher's. (The tensors of a checkpoint do not tell which of the
     two it is.)
     """
 
-    def __init__(self, network: nn.Module, t_min: float, t_max: float, eps: float = EPS, **scalings: Any):
+    def __init__(self, network: nn.Module, t_min: float, t_max: float, eps: float | None = None, **scalings: Any):
         super().__init__(network, t_min, t_max, **scalings)
-        self.eps = eps
+        self.eps = t_min if eps is None else eps
 
     def consistency(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         """`f(u, t)`; parameters and errors as `denoise`."""

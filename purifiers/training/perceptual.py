@@ -69,19 +69,14 @@ def choose_distance(name: str, features: Features, features_of: str, device: str
         TrunkUnavailable: the name is `lpips` and its trunk is not available.
         ValueError: unknown name.
     """
-    on_features = (f"LPIPS' arithmetic on the features of {features_of}", feature_distance(features))
-    match name:
-        case "l1":
-            return "L1", l1
-        case "l2":
-            return "L2", l2
-        case "features":
-            return on_features
-        case "lpips":
+    if name in ("l1", "l2"):
+        return name.upper(), l1 if name == "l1" else l2
+    if name not in ("perceptual", "lpips", "features"):
+        raise ValueError(f"unknown distance {name!r}; known: perceptual, lpips, features, l1, l2")
+    if name != "features":
+        try:
             return "LPIPS (VGG)", lpips_distance(device)
-        case "perceptual":
-            try:
-                return "LPIPS (VGG)", lpips_distance(device)
-            except TrunkUnavailable:
-                return on_features
-    raise ValueError(f"unknown distance {name!r}; known: perceptual, lpips, features, l1, l2")
+        except TrunkUnavailable:
+            if name == "lpips":
+                raise
+    return f"LPIPS' arithmetic on the features of {features_of}", feature_distance(features)

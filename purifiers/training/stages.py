@@ -12,19 +12,10 @@ import torch
 from torch import Tensor
 
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
-from purifiers.nets.architectures.unet import count_parameters
 from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.hub.files import Card, build
+from purifiers.training import losses
 from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
-from purifiers.training.losses import (
-    Distance,
-    ddpm_loss,
-    distillation_loss,
-    edm_loss,
-    finetuning_loss,
-    l2,
-    tuning_loss,
-)
 
 RECIPES = Path(__file__).parent / "recipes"
 T_MIN = 0.002
@@ -67,7 +58,7 @@ def train_stage(
     recipe: dict,
     images: Tensor,
     start: LevelledDenoiser | None,
-    distance: tuple[str, Distance] = ("L2", l2),
+    distance: tuple[str, losses.Distance] = ("L2", losses.l2),
     method: str | None = None,
     autocast: bool = False,
     compiled: bool = False,
@@ -87,7 +78,8 @@ def train_stage(
         before: network and card of an earlier training of this stage, the start of this one.
     """
     stage, settings, seed = STAGES[name], recipe[name], recipe["seed"]
-    card = Card(stage.kind, architecture_of(recipe, images), denoiser_arguments(name, recipe, start))
+    architecture = {"channels": images.shape[1], "image_size": images.shape[2], **recipe["architecture"]}
+    card = Card(stage.kind, architecture, denoiser_arguments(name, recipe, start))
     torch.manual_seed(seed)  # only for the initial weights; batches and noise have their own generator
     model = build(card).to(images.device)
     on_cpu = images.device.type == "cpu"
@@ -113,7 +105,7 @@ def train_stage(
         "seed": seed,
         "images": len(images),
         "images_seen": trained.steps * schedule.batch + seen,
-        "parameters": count_parameters(model.network),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
         "distance": distance[0] if stage.start and method != "tuning" else None,
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
@@ -125,18 +117,16 @@ def train_stage(
     return trained.model, Card(stage.kind, card.architecture, card.denoiser, record)
 
 
-def architecture_of(recipe: dict, images: Tensor) -> dict:
-    return {"channels": images.shape[1], "image_size": images.shape[2], **recipe["architecture"]}
-
-
 def denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) -> dict:
     """Constructor arguments of a stage's denoiser, except the network: its range of levels, or its chain."""
     if STAGES[name].kind == "vp":
         return {"timesteps": recipe["timesteps"], "t_max": recipe["t_max"]}
+    t_max = recipe["t_max"]
     if name == "cm":  # the consistency function is only trained below the top of its grid
-        return {"t_min": T_MIN, "t_max": recipe["cm"]["distil_t_max"]}
-    inherited = start is not None and STAGES[name].kind == "consistency"
-    return {"t_min": T_MIN, "t_max": start.t_max if start is not None and inherited else recipe["t_max"]}
+        t_max = recipe["cm"]["distil_t_max"]
+    elif start is not None and STAGES[name].kind == "consistency":
+        t_max = start.t_max
+    return {"t_min": T_MIN, "t_max": t_max}
 
 
 def loss_of(
@@ -144,21 +134,21 @@ def loss_of(
     recipe: dict,
     model: LevelledDenoiser,
     start: LevelledDenoiser | None,
-    distance: Distance,
+    distance: losses.Distance,
     method: str | None,
 ) -> Loss:
     """The loss of a stage with the settings of its recipe."""
     settings = recipe[name]
     if isinstance(model, VPDenoiser):
-        return ddpm_loss(model)
+        return losses.ddpm_loss(model)
     if start is None:
-        return edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
+        return losses.edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
     if method == "tuning":
         t_max = settings["distil_t_max"]
-        return tuning_loss(settings["p_mean"], settings["p_std"], T_MIN, t_max, settings["doublings"])
+        return losses.tuning_loss(settings["p_mean"], settings["p_std"], T_MIN, t_max, settings["doublings"])
     if method == "distillation":
-        return distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
-    return finetuning_loss(settings["levels"], distance)
+        return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
+    return losses.finetuning_loss(settings["levels"], distance)
 
 
 def tenths(history: list[float]) -> list[float]:
@@ -175,6 +165,6 @@ def denoising_mse(denoiser: LevelledDenoiser, images: Tensor, draws: int = 1) ->
     errors = {}
     for t in VALIDATION_LEVELS:
         u = u0 + t * torch.randn(u0.shape, generator=generator, device=u0.device)
-        batches = [l2(denoiser(part, t), clean) for part, clean in zip(u.split(250), u0.split(250), strict=True)]
+        batches = [losses.l2(denoiser(part, t), clean) for part, clean in zip(u.split(250), u0.split(250), strict=True)]
         errors[f"{t:g}"] = round(float(torch.cat(batches).mean()), 5)
     return errors

@@ -88,19 +88,19 @@ class ADM:
 
     def slots(self) -> Iterator[Slot]:
         last = len(self.multiples) - 1
+
+        def blocks(role: str, level: int, part: str, count: int) -> Iterator[Slot]:
+            for i in range(count):
+                attention = f"{part}.attentions.{i}" if self.attends[level] else None
+                yield Slot(role, level, i, f"{part}.resnets.{i}", attention)
+
         for level in range(last + 1):
-            for i in range(self.blocks):
-                ours = f"down_blocks.{level}"
-                attention = f"{ours}.attentions.{i}" if self.attends[level] else None
-                yield Slot("down", level, i, f"{ours}.resnets.{i}", attention)
+            yield from blocks("down", level, f"down_blocks.{level}", self.blocks)
             if level < last:
                 yield Slot("downsample", level, 0, f"down_blocks.{level}.downsamplers.0", None)
         yield Slot("middle", last, 0, "mid_block.resnets.0", "mid_block.attentions.0" if self.middle else None)
         yield Slot("middle", last, 1, "mid_block.resnets.1", None)
         for level in range(last, -1, -1):
-            ours = f"up_blocks.{last - level}"
-            for i in range(self.blocks + 1):
-                attention = f"{ours}.attentions.{i}" if self.attends[level] else None
-                yield Slot("up", level, i, f"{ours}.resnets.{i}", attention)
+            yield from blocks("up", level, f"up_blocks.{last - level}", self.blocks + 1)
             if level:
-                yield Slot("upsample", level, 0, f"{ours}.upsamplers.0", None)
+                yield Slot("upsample", level, 0, f"up_blocks.{last - level}.upsamplers.0", None)

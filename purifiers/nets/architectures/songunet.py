@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
-from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.embeddings import Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
@@ -72,18 +73,11 @@ class Fourier(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
-class Positional(nn.Module):
-    """`[sin, cos]` of the time at frequencies from 1 to exactly 1/10,000."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, time: Tensor) -> Tensor:
-        return get_timestep_embedding(time, self.channels, flip_sin_to_cos=False, downscale_freq_shift=1)
-
-
-EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {"fourier": Fourier, "positional": Positional}
+EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {
+    "fourier": Fourier,
+    # The shift of 1 makes the lowest frequency exactly 1/10,000, as in the code of Song et al.
+    "positional": partial(Timesteps, flip_sin_to_cos=False, downscale_freq_shift=1),
+}
 
 
 class Block(nn.Module):
@@ -97,10 +91,9 @@ class Block(nn.Module):
         taps: Sequence[int],
         attention: bool = False,
         resample: str | None = None,
-        joins: bool = False,
     ):
         super().__init__()
-        self.resample, self.joins = resample, joins
+        self.resample = resample
         self.resnet = ResnetBlock2D(
             in_channels=channels,
             out_channels=out,
@@ -206,7 +199,7 @@ class SongUNet(nn.Module):
             for index in range(num_blocks + 1):
                 attends = index == num_blocks and img_resolution >> level in attn_resolutions
                 out = model_channels * multiple
-                self.decoder.append(block(width + widths.pop(), out, attention=attends, joins=True))
+                self.decoder.append(block(width + widths.pop(), out, attention=attends))
                 width = out
         self.norm = nn.GroupNorm(groups(width), width, EPS)
         self.out = nn.Conv2d(width, out_channels, 3, padding=1)
@@ -228,5 +221,5 @@ class SongUNet(nn.Module):
         for block in self.middle:
             x = block(x, embedding)
         for block in self.decoder:
-            x = block(torch.cat([x, joined.pop()], dim=1) if block.joins else x, embedding)
+            x = block(x if block.resample else torch.cat([x, joined.pop()], dim=1), embedding)
         return self.out(F.silu(self.norm(x)))

@@ -44,7 +44,3 @@ class PixelUNet(nn.Module):
         """`v [B,C,H,W]` of unit scale and the time embedding's input `[B]` -> `[B,C,H,W]`."""
         patches = F.pixel_unshuffle(v, self.unshuffle)
         return F.pixel_shuffle(self.unet(patches, time).sample, self.unshuffle)
-
-
-def count_parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())

@@ -95,7 +95,7 @@ def conditioning(schedule: Mapping[str, Any], config: Mapping[str, Any]) -> tupl
     levels = {"t_min": schedule.get("sigma_min", 0.002), "t_max": schedule.get("sigma_max", 80.0)}
     levels["sigma_data"] = schedule.get("sigma_data", 0.5)
     if name == "CMStochasticIterativeScheduler":
-        return "consistency", {**levels, "eps": levels["t_min"], "time_scale": 250.0}
+        return "consistency", {**levels, "time_scale": 250.0}
     if name in ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"):
         if prediction not in ("epsilon", "v_prediction"):
             raise WeightsError(f"prediction_type {prediction!r} is not supported with {name}")

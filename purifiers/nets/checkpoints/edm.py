@@ -12,7 +12,7 @@ from torch import Tensor
 
 from purifiers.nets.architectures.adm import ADM
 from purifiers.nets.architectures.songunet import FIR, SongUNet
-from purifiers.nets.checkpoints.state import PLAIN, POINTWISE, Checkpoint, Origin, Style, gather, projection
+from purifiers.nets.checkpoints.state import FORMATS, PLAIN, Checkpoint, Origin, Style, fused_attention, gather
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
@@ -20,13 +20,12 @@ LEVELS = {"t_min": 0.002, "t_max": 80.0}  # the range of Karras et al. 2022; the
 UNUSED = {"use_fp16", "sigma_min", "sigma_max", "augment_dim", "dropout", "label_dropout"}  # no effect on inference
 HEAD = 64  # channels per head of a DhariwalUNet
 FILTER = ".resample_filter"
-RESNET = {"norm1": "norm0", "conv1": "conv0", "time_emb_proj": "affine", "norm2": "norm1", "conv2": "conv1"}
-RESNET["conv_shortcut"] = "skip"
+LAYERS = FORMATS["edm"]
 
 Modules = dict[str, tuple[str, Style]]
 
 
-def read(state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Checkpoint:
+def read(kind: str, state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Checkpoint:
     """An EDM network from `EDMPrecond.state_dict()` and the arguments of its constructor.
 
     Raises:
@@ -46,7 +45,7 @@ def read(state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None) -> Ch
     plain = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     plan = MODELS[model]({**used, "in_channels": channels, "out_channels": channels}, plain)
     denoiser = {**LEVELS, "sigma_data": sigma_data, "time_scale": 0.25}
-    card = Card("edm", plan.architecture, denoiser, network=plan.network)
+    card = Card(kind, plan.architecture, denoiser, network=plan.network)
     return Checkpoint(card, gather(lay_out(card), plain, plan.modules, plan.exact, unused))
 
 
@@ -59,15 +58,18 @@ class Plan(NamedTuple):
     exact: dict[str, Origin]
 
 
-def block(ours: str, theirs: str, attention: str | None, layout: str, heads: int) -> Iterator[tuple[str, tuple]]:
+def outer(network: str, resolution: int) -> Modules:
+    """Names of the modules around the blocks of a network, `song` or `adm`."""
+    size = f"{resolution}x{resolution}"
+    return {ours: (theirs.format(size=size), PLAIN) for ours, theirs in LAYERS[network].items()}
+
+
+def block(ours: str, theirs: str, attention: str | None, heads: int) -> Iterator[tuple[str, tuple]]:
     """Names of the modules of a UNetBlock: a residual block, and its attention if `attention` is not None."""
-    for layer, stored in RESNET.items():
+    for layer, stored in LAYERS["block"].items():
         yield f"{ours}.{layer}", (f"{theirs}.{stored}", PLAIN)
     if attention:
-        yield f"{attention}.group_norm", (f"{theirs}.norm2", PLAIN)
-        yield f"{attention}.to_out.0", (f"{theirs}.proj", POINTWISE)
-        for part, layer in enumerate(("to_q", "to_k", "to_v")):
-            yield f"{attention}.{layer}", (f"{theirs}.qkv", projection(layout, heads, part))
+        yield from fused_attention(attention, theirs, ("norm2", "proj", "qkv"), "hcp", heads)
 
 
 def unused(name: str) -> bool:
@@ -87,16 +89,13 @@ def song(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Plan:
     resolution, levels = arguments["img_resolution"], len(arguments.get("channel_mult", (1, 2, 2, 2)))
     blocks = arguments.get("num_blocks", 4)
     down, pyramid, middle, up = song_names(resolution, levels, blocks)
-    outer = {"map0": "map_layer0", "map1": "map_layer1", "stem": f"enc.{resolution}x{resolution}_conv"}
-    outer |= {"norm": f"dec.{resolution}x{resolution}_aux_norm", "out": f"dec.{resolution}x{resolution}_aux_conv"}
-    outer |= {f"pyramid.{i}.1": theirs for i, theirs in enumerate(pyramid)}
-    modules: Modules = {ours: (theirs, PLAIN) for ours, theirs in outer.items()}
+    modules = outer("song", resolution) | {f"pyramid.{i}.1": (theirs, PLAIN) for i, theirs in enumerate(pyramid)}
     exact = {f"pyramid.{i}.0.filter": Origin((theirs + FILTER,), as_is) for i, theirs in enumerate(pyramid)}
     exact["embed.frequencies"] = Origin(("map_noise.freqs",), as_is)
     exact["label.weight"] = Origin(("map_label.weight", "map_label.bias"), one_hot)
     for part, names in (("encoder", down), ("middle", middle), ("decoder", up)):
         for i, theirs in enumerate(names):
-            modules.update(block(f"{part}.{i}.resnet", theirs, f"{part}.{i}.attention", "hcp", 1))
+            modules.update(block(f"{part}.{i}.resnet", theirs, f"{part}.{i}.attention", 1))
             for mode in ("downsample", "upsample"):
                 exact[f"{part}.{i}.resnet.{mode}.filter"] = Origin((f"{theirs}.conv0{FILTER}",), as_is)
     return Plan("SongUNet", arguments, modules, exact)
@@ -148,10 +147,7 @@ def dhariwal(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Plan:
         narrow=width < 128,
     )
     refuse_unknown(set(arguments))
-    size = f"{resolution}x{resolution}"
-    outer = {"time_embedding.linear_1": "map_layer0", "time_embedding.linear_2": "map_layer1"}
-    outer |= {"conv_in": f"enc.{size}_conv", "conv_norm_out": "out_norm", "conv_out": "out_conv"}
-    modules: Modules = {f"unet.{ours}": (theirs, PLAIN) for ours, theirs in outer.items()}
+    modules = outer("adm", resolution)
     for slot in adm.slots():
         deeper = resolution >> (slot.level + (1 if slot.role == "downsample" else -1 if slot.role == "upsample" else 0))
         part = "enc" if slot.role.startswith("down") else "dec"
@@ -159,7 +155,7 @@ def dhariwal(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Plan:
         suffix |= {"downsample": "down", "upsample": "up"}
         theirs = f"{part}.{deeper}x{deeper}_{suffix[slot.role]}"
         heads = max(1, width * multiples[slot.level] // HEAD)
-        modules.update(block(f"unet.{slot.name}", theirs, slot.attention and f"unet.{slot.attention}", "hcp", heads))
+        modules.update(block(f"unet.{slot.name}", theirs, slot.attention and f"unet.{slot.attention}", heads))
     exact = {"unet.class_embedding.weight": Origin(("map_label.weight",), torch.t)}
     return Plan("UNet2D", adm.architecture(), modules, exact)
 

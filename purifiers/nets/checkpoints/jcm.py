@@ -8,42 +8,19 @@ from typing import Any
 from torch import Tensor
 
 from purifiers.nets.architectures.songunet import FIR, Block, SongUNet
-from purifiers.nets.checkpoints.state import Checkpoint, Origin, Style, gather
+from purifiers.nets.checkpoints.state import FORMATS, Checkpoint, Origin, Style, gather
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
-CONV = Style("kernel", "bias", lambda w: w.permute(3, 2, 0, 1))  # HWIO
-DENSE = Style("kernel", "bias", lambda w: w.t())
-NORM = Style("scale", "bias")
-NIN = Style("W", "b", lambda w: w.t())
+STYLES = {
+    "conv": Style("kernel", "bias", lambda w: w.permute(3, 2, 0, 1)),  # HWIO
+    "dense": Style("kernel", "bias", lambda w: w.t()),
+    "norm": Style("scale", "bias"),
+    "nin": Style("W", "b", lambda w: w.t()),
+}
 FIR_CONV = Style("weight", "bias", lambda w: w.permute(3, 2, 0, 1))
-RESNET = {
-    "norm1": ("GroupNorm_0", NORM),
-    "conv1": ("Conv_0", CONV),
-    "time_emb_proj": ("Dense_0", DENSE),
-    "norm2": ("GroupNorm_1", NORM),
-    "conv2": ("Conv_1", CONV),
-    "conv_shortcut": ("Conv_2", CONV),
-}
-ATTENTION = {
-    "group_norm": ("GroupNorm_0", NORM),
-    **{ours: (f"NIN_{i}", NIN) for i, ours in enumerate(("to_q", "to_k", "to_v", "to_out.0"))},
-}
+LAYERS = FORMATS["jcm"]
 SIZE = 32  # of CIFAR-10
-# the entries of `config.model` that define the network, equal for all released checkpoints
-RELEASED = {"nf": 128, "ch_mult": [2, 2, 2], "num_res_blocks": 4, "attn_resolutions": [16], "fir_kernel": [1, 3, 3, 1]}
-REQUIRED = {  # options of the network that have one supported value
-    "embedding_type": "fourier",
-    "double_heads": False,
-    "resamp_with_conv": True,
-    "conditional": True,
-    "fir": True,
-    "skip_rescale": True,
-    "resblock_type": "biggan",
-    "progressive": "none",
-    "progressive_input": "residual",
-    "nonlinearity": "swish",
-}
 
 
 def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | None) -> Checkpoint:
@@ -56,8 +33,8 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
     Raises:
         WeightsError: an option is not supported, or the state has another architecture.
     """
-    model = {**RELEASED, **(model or {})}
-    for name, value in REQUIRED.items():
+    model = {**LAYERS["released"], **(model or {})}
+    for name, value in LAYERS["required"].items():
         if model.get(name, value) != value:
             raise WeightsError(f"its {name} is {model[name]!r}; only {value!r} is supported")
     architecture = {
@@ -71,11 +48,7 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
         "encoder_type": "residual",
         "resample_filter": list(model["fir_kernel"]),
     }
-    eps = model.get("t_min", 0.002)
-    denoiser = {"t_min": eps, "t_max": model.get("t_max", 80.0), "sigma_data": model.get("data_std", 0.5)}
-    denoiser["time_scale"] = 0.25
-    if kind == "jcm-consistency":
-        denoiser["eps"] = eps
+    denoiser = {"t_min": model["t_min"], "t_max": model["t_max"], "sigma_data": model["data_std"], "time_scale": 0.25}
     card = Card("edm" if kind == "jcm-edm" else "consistency", architecture, denoiser, network="SongUNet")
     network = lay_out(card)
     assert isinstance(network, SongUNet)
@@ -85,26 +58,20 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
 
 def names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Style]], dict[str, Origin]]:
     """Our modules and their names in flax, which numbers layers of one kind in the order of computation, as here."""
-    modules: dict[str, tuple[str, Style]] = {
-        "map0": ("Dense_0", DENSE),
-        "map1": ("Dense_1", DENSE),
-        "stem": ("Conv_0", CONV),
-        "norm": ("GroupNorm_0", NORM),
-        "out": ("Conv_1", CONV),
-    }
+    modules: dict[str, tuple[str, Style]] = {}
+
+    def add(kind: str, ours: str = "", theirs: str = "") -> None:
+        for layer, (name, style) in LAYERS[kind].items():
+            modules[f"{ours}{layer}"] = (f"{theirs}{name}", STYLES[style])
+
+    add("outer")
     for i in range(len(network.pyramid)):
         modules[f"pyramid.{i}.1"] = (f"Downsample_{i}/Conv2d_0", FIR_CONV)
-    blocks = attentions = 0
-    for name, block in network.named_modules():
-        if not isinstance(block, Block):
-            continue
-        for ours, (theirs, style) in RESNET.items():
-            modules[f"{name}.resnet.{ours}"] = (f"ResnetBlockBigGANpp_{blocks}/{theirs}", style)
-        blocks += 1
-        if block.attention is not None:
-            for ours, (theirs, style) in ATTENTION.items():
-                modules[f"{name}.attention.{ours}"] = (f"AttnBlockpp_{attentions}/{theirs}", style)
-            attentions += 1
+    blocks = [(name, block) for name, block in network.named_modules() if isinstance(block, Block)]
+    for i, (name, _) in enumerate(blocks):
+        add("resnet", f"{name}.resnet.", f"ResnetBlockBigGANpp_{i}/")
+    for i, name in enumerate(name for name, block in blocks if block.attention is not None):
+        add("attention", f"{name}.attention.", f"AttnBlockpp_{i}/")
     exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",), lambda w: w)}
     constant = FIR(taps, "down").filter  # a constant in their code, absent from checkpoints
     exact |= {name: Origin((), lambda: constant) for name in network.state_dict() if name.endswith(".filter")}

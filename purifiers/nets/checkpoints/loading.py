@@ -25,6 +25,7 @@ from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
 MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
+READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
 SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
 # Options of the training that differ between denoisers and consistency models in the published configurations: in JAX,
 # only denoisers are trained with dropout; in consistency_models, only denoisers have the loss weights of Karras et al.
@@ -80,11 +81,10 @@ class Content:
 
     def candidates(self) -> list[str]:
         """The kinds that fit the tensors. An EDM denoiser and a consistency model have the same tensors."""
-        if self.family == "edm":
-            return ["edm"]
-        if self.family == "jcm":
-            return ["jcm-edm", "jcm-consistency"]
-        return ["cm-edm", "cm-consistency"] if openai.convolves_queries(self.state) else ["iddpm"]
+        kinds = {"edm": ["edm"], "jcm": ["jcm-edm", "jcm-consistency"], "openai": ["iddpm"]}
+        if self.family == "openai" and openai.convolves_queries(self.state):
+            return ["cm-edm", "cm-consistency"]
+        return kinds[self.family]
 
     def stated(self) -> str | None:
         """The kind in the configuration, explicit or implied by an option of TELLING; None if it is not determined."""
@@ -96,22 +96,9 @@ class Content:
 def build(kind: str, content: Content) -> Checkpoint:
     """The network of a content, read as a kind; raises WeightsError if its arguments do not define a network."""
     try:
-        if kind == "edm":
-            return edm.read(content.state, content.arguments())
-        reader = jcm.read if kind.startswith("jcm-") else openai.read
-        return reader(kind, content.state, content.arguments())
+        return READERS[content.family](kind, content.state, content.arguments())
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise WeightsError(f"no network can be built of its arguments ({type(error).__name__}: {error})") from error
-
-
-def load(
-    source: str | Path, kind: str | None = None, *, label: int | str | None = None, device: str = "cpu"
-) -> LevelledDenoiser:
-    """As `purifiers.nets.load`."""
-    resolved = locate(source, kind)
-    _, denoiser = read(resolved)
-    denoiser.label = label_number(resolved.label if label is None else str(label), denoiser.classes)
-    return denoiser.to(device)
 
 
 def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Path:
@@ -128,7 +115,7 @@ def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Pa
 def locate(source: str | Path, kind: str | None) -> Source:
     """The source of a network, downloaded if it is absent; raises WeightsError for an unknown kind."""
     resolved = obtain(source)
-    if kind is not None and kind not in KINDS and kind not in words():
+    if kind is not None and kind not in words():
         kinds = "; ".join(f"{name}: {about}" for name, about in KINDS.items())
         raise WeightsError(f"unknown kind {kind!r}. Known: {kinds}")
     return replace(resolved, kind=kind or resolved.kind)

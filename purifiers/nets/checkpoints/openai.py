@@ -8,62 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from purifiers.nets.architectures.adm import ADM
-from purifiers.nets.checkpoints.state import PLAIN, POINTWISE, Checkpoint, Style, gather, projection
+from purifiers.nets.checkpoints.state import FORMATS, PLAIN, Checkpoint, Style, fused_attention, gather
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
 CLASSES = 1000  # of every class-conditional one: ImageNet
-MULTIPLES = {32: (1, 2, 2, 2), 64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4)}
-RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-OUTER = {
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "class_embedding": "label_emb",
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-DEFAULTS: dict[str, Any] = {  # values of absent flags, the same in all three repositories
-    "num_heads": 4,
-    "num_heads_upsample": -1,
-    "num_head_channels": -1,
-    "channel_mult": "",
-    "class_cond": False,
-    "learn_sigma": False,
-    "use_scale_shift_norm": True,
-    "resblock_updown": False,
-    "use_new_attention_order": False,
-    "diffusion_steps": 1000,
-    "noise_schedule": "linear",
-    "predict_xstart": False,
-}
-# Flags of the released checkpoints, from the READMEs of the repositories.
-RELEASED: dict[str, dict[str, Any]] = {
-    "improved-diffusion, CIFAR-10": {
-        **{"image_size": 32, "num_channels": 128, "num_res_blocks": 3, "attention_resolutions": "16,8"},
-        **{"learn_sigma": True, "diffusion_steps": 4000, "noise_schedule": "cosine", "rescale_timesteps": True},
-    },
-    "improved-diffusion, ImageNet-64": {
-        **{"image_size": 64, "num_channels": 128, "num_res_blocks": 3, "attention_resolutions": "16,8"},
-        **{"learn_sigma": True, "diffusion_steps": 4000, "noise_schedule": "cosine", "rescale_timesteps": True},
-    },
-    "guided-diffusion, ImageNet-64": {
-        **{"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "attention_resolutions": "32,16,8"},
-        **{"learn_sigma": True, "diffusion_steps": 1000, "noise_schedule": "cosine", "class_cond": True},
-        **{"num_head_channels": 64, "resblock_updown": True, "use_new_attention_order": True},
-    },
-    "consistency_models, ImageNet-64": {
-        **{"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "attention_resolutions": "32,16,8"},
-        **{"class_cond": True, "num_head_channels": 64, "resblock_updown": True},
-    },
-}
+LAYERS = FORMATS["openai"]
+DEFAULTS: dict[str, Any] = LAYERS["defaults"]
+RELEASED: dict[str, dict[str, Any]] = LAYERS["released"]
 
 
 def convolves_queries(state: Mapping[str, Tensor]) -> bool:
@@ -78,7 +30,7 @@ def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
         return len(state[name]) if name in state else None
 
     for name, flags in RELEASED.items():
-        multiples = MULTIPLES[flags["image_size"]]
+        multiples = LAYERS["multiples"][str(flags["image_size"])]
         last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
         matches = (
             rows("input_blocks.0.0.weight") == flags["num_channels"]
@@ -97,10 +49,9 @@ def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def architecture(flags: Mapping[str, Any]) -> ADM:
     """The network of `create_model` of the three repositories for these flags."""
     size, width = flags["image_size"], flags["num_channels"]
-    multipliers = flags["channel_mult"]
-    if multipliers == "" and size not in MULTIPLES:
+    multiples = flags["channel_mult"].split(",") if flags["channel_mult"] else LAYERS["multiples"].get(str(size))
+    if multiples is None:
         raise WeightsError(f"image_size {size} has no default channel multipliers; give channel_mult")
-    multiples = MULTIPLES[size] if multipliers == "" else tuple(int(m) for m in multipliers.split(","))
     resolutions = {int(resolution) for resolution in flags["attention_resolutions"].split(",")}
     if flags["num_heads_upsample"] not in (-1, flags["num_heads"]):
         raise WeightsError("num_heads_upsample other than num_heads is not supported")
@@ -110,7 +61,7 @@ def architecture(flags: Mapping[str, Any]) -> ADM:
         in_channels=3,
         out_channels=6 if flags["learn_sigma"] else 3,
         width=width,
-        multiples=multiples,
+        multiples=tuple(map(int, multiples)),
         blocks=flags["num_res_blocks"],
         attends=tuple(size >> level in resolutions for level in range(len(multiples))),
         updown=flags["resblock_updown"],
@@ -122,7 +73,7 @@ def architecture(flags: Mapping[str, Any]) -> ADM:
 
 def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
     """Our modules and their names there; `layout`: order of the rows of a fused projection (see `state.projection`)."""
-    modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in OUTER.items()}
+    modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in LAYERS["outer"].items()}
     inputs, outputs = 0, -1  # numbers of the last blocks; input block 0 is the first convolution
     for slot in adm.slots():
         if slot.role in ("down", "downsample"):
@@ -136,14 +87,11 @@ def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
         else:  # upsampling is the last part of the block before
             block = f"output_blocks.{outputs}.{2 if adm.attends[slot.level] else 1}"
         modules[f"{slot.name}.conv"] = (f"{block}.{'op' if slot.role == 'downsample' else 'conv'}", PLAIN)
-        modules.update({f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in RESNET.items()})
+        modules |= {f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in LAYERS["block"].items()}
         if slot.attention:
             width = adm.width * adm.multiples[slot.level]
             heads = adm.heads.get("heads") or width // adm.heads["head_channels"]
-            modules[f"{slot.attention}.group_norm"] = (f"{attention}.norm", PLAIN)
-            modules[f"{slot.attention}.to_out.0"] = (f"{attention}.proj_out", POINTWISE)
-            for part, ours in enumerate(("to_q", "to_k", "to_v")):
-                modules[f"{slot.attention}.{ours}"] = (f"{attention}.qkv", projection(layout, heads, part))
+            modules |= fused_attention(slot.attention, attention, ("norm", "proj_out", "qkv"), layout, heads)
     return modules
 
 
@@ -166,8 +114,6 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
     else:  # consistency_models ignores `use_new_attention_order`
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
-        if denoiser_kind == "consistency":
-            denoiser["eps"] = denoiser["t_min"]
     card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
     network = lay_out(card)
     modules = {f"unet.{ours}": theirs for ours, theirs in names(adm, layout).items()}

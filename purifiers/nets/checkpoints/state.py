@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from purifiers.nets.hub.cards import Card, WeightsError
 
+FORMATS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("formats.toml").read_text())
 SHOWN = 4  # keys named in an error
 Convert = Callable[[Tensor], Tensor]
 
@@ -62,6 +65,22 @@ def projection(layout: str, heads: int, part: int) -> Style:
         return split.select(layout.index("p"), part).flatten(0, 1)
 
     return Style(convert=lambda w: rows(w.flatten(1)), convert_bias=rows)
+
+
+def fused_attention(
+    ours: str, theirs: str, layers: tuple[str, str, str], layout: str, heads: int
+) -> Iterator[tuple[str, tuple[str, Style]]]:
+    """Names of the modules of an attention whose checkpoint has one fused projection (see `projection`).
+
+    Parameters:
+        ours, theirs: names of the attention.
+        layers: names of its normalisation, output and fused projection below `theirs`.
+    """
+    norm, output, fused = (f"{theirs}.{layer}" for layer in layers)
+    yield f"{ours}.group_norm", (norm, PLAIN)
+    yield f"{ours}.to_out.0", (output, POINTWISE)
+    for part, layer in enumerate(("to_q", "to_k", "to_v")):
+        yield f"{ours}.{layer}", (fused, projection(layout, heads, part))
 
 
 def gather(

@@ -130,7 +130,7 @@ def parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
     """Name, kind and label of `[KIND:]NAME[?label=K]`."""
     name, kind, label = str(text), None, None
     before, colon, after = name.partition(":")
-    if colon and (before in KINDS or before in words()):
+    if colon and before in words():
         kind, name = before, after
     if match := LABEL.fullmatch(name):
         name, label = match.groups()
@@ -144,8 +144,8 @@ def given_path(text: str) -> Path | None:
 
 
 def words() -> set[str]:
-    """The words of kinds, such as `jcm` and `consistency`; a word stands for all kinds that contain it."""
-    return {word for kind in KINDS for word in kind.split("-")}
+    """The kinds and their words, such as `jcm` and `consistency`; a word stands for all kinds that contain it."""
+    return {word for kind in KINDS for word in (kind, *kind.split("-"))}
 
 
 def place(name: str, known: Known) -> Path:
