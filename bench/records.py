@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from pydantic_core import to_json
 
 Stage = Literal["select", "estimate"]
 
@@ -173,16 +172,10 @@ class Task:
 
 
 def as_json(record: Any) -> str:
-    """A record, or a container of them, as indented JSON that any reader takes: what is not a finite number is null."""
+    """A record, or a container of them, as indented JSON; null for infinity and NaN, which JSON lacks."""
     return json.dumps(plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """Lists, dictionaries, words and numbers, all the way down."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A record, or a container of them, as lists, dictionaries, strings and numbers; None for infinity and NaN."""
+    return json.loads(to_json(value, inf_nan_mode="null"))

@@ -120,21 +120,17 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
 
 def counters(devices: Sequence[str]) -> float | None:
     """Millijoules that the GPUs took since their driver was loaded; None without a counter."""
-    named = sorted({device for device in devices if device.startswith("cuda")})
-    if not named:
+    gpus = {device for device in devices if device.startswith("cuda")}
+    if not gpus:
         return None
     try:
         import pynvml
-        import torch
 
         pynvml.nvmlInit()
         try:
-            total = 0
-            for device in named:
-                uuid = torch.cuda.get_device_properties(torch.device(device)).uuid  # as CUDA numbers the GPUs
-                handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-                total += pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            return float(total)
+            uuids = [torch.cuda.get_device_properties(torch.device(gpu)).uuid for gpu in gpus]  # NVML numbers otherwise
+            handles = [pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}") for uuid in uuids]
+            return float(sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, handles)))
         finally:
             pynvml.nvmlShutdown()
     except Exception:  # no library, no driver, no counter: NVML has errors of its own for each
