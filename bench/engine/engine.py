@@ -125,10 +125,9 @@ class Engine:
         """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
         sizes = torch.tensor([b.draws for b in blocks])
         block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
-        facts = torch.tensor(
-            [(b.image, b.first + SELECTION * (b.stage == "select"), self._rows[b.image]) for b in blocks]
-        )
-        images, starts, clean_rows = facts[block_of_row].T.to(self.device)
+        starts = [b.first + SELECTION * (b.stage == "select") for b in blocks]
+        facts = torch.tensor([(b.image, start, self._rows[b.image]) for b, start in zip(blocks, starts, strict=True)])
+        images, first_draws, clean_rows = facts[block_of_row].T.to(self.device)
         within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
         draws = first_draws + within.to(self.device)
         x = self._clean[clean_rows]

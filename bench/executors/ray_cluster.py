@@ -125,12 +125,12 @@ class RayCluster(Executor):
         tuning_cache.remember(request.facts(result["device"]), result)
         return result
 
-    @property  # type: ignore[override]
-    def workers(self) -> int:
+    @property
+    def workers(self) -> int:  # type: ignore[override]
         return max(1, sum(worker.device is not None for worker in self._workers))
 
-    @property  # type: ignore[override]
-    def slots(self) -> int:
+    @property
+    def slots(self) -> int:  # type: ignore[override]
         return JOBS_PER_WORKER * self.workers
 
     def close(self) -> None:
