@@ -30,8 +30,8 @@ class Engine:
         images: clean images `[C,H,W]` in [0,1] by index.
         weights: role -> network, as `purifiers.nets.load` takes it.
         device: where the networks run.
-        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
-        loader: loads plugins and networks otherwise than from `weights` and `plugin_files`.
+        plugin_files: kind -> plugin name -> path, of plugins named by path.
+        loader: replaces the loader of `weights` and `plugin_files`.
     """
 
     images: Mapping[int, np.ndarray]
@@ -51,8 +51,8 @@ class Engine:
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.
 
-        A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows that
-        networks see at once never shrink: they are part of the cell's identity.
+        A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows in one
+        call of a network never shrink: they are part of the cell's identity.
 
         Raises:
             PluginFault: the purifier or the classifier raised or returned a wrong value; the message names it.
@@ -163,7 +163,7 @@ class Engine:
         check_networks(plugin, loaded, checks)
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
-            raise PluginFault(f"{plugin} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
+            raise PluginFault(f"{plugin} returned {got}, it must return the shape of its input, {tuple(x.shape)}")
 
         def refuse(extremes: list[float]) -> None:
             low, high = extremes

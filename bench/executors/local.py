@@ -143,12 +143,9 @@ class Processes(Executor):
         if done.cancelled():
             job.future.cancel()
             return
-        error = done.exception()
-        if error is None:
+        try:
             job.future.set_result(done.result())
-        elif not isinstance(error, BrokenProcessPool):
-            job.future.set_exception(error)
-        else:
+        except BrokenProcessPool as error:
             job.deaths += 1
             try:
                 if job.deaths == MAX_DEATHS or not self._replace(pool):
@@ -156,6 +153,8 @@ class Processes(Executor):
                 self._submit(job)
             except Exception as final:
                 job.future.set_exception(final)
+        except BaseException as error:  # as the task raised it
+            job.future.set_exception(error)
 
     def _replace(self, broken: ProcessPoolExecutor) -> bool:
         """Replace a broken pool unless another thread already has; False if the executor is closed."""

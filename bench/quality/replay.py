@@ -151,7 +151,8 @@ def recount(run: Run, pair: Pair, executor: Executor) -> tuple[int, int]:
     draws, moved = int(most["draws"].sum()), int(sum(np.abs(d).sum() for d in differences)) // 2
     if moved > MOST_MOVED * draws:
         raise MetricsError(
-            f"{describe(pair.stored)}: of {draws} draws that were counted again, {moved} gave another class than in {run.folder}, so these are not its draws: code, weights or data have changed. "
+            f"{describe(pair.stored)}: of {draws} draws that were counted again, {moved} gave another class than in "
+            f"{run.folder}, so these are not its draws: code, weights or data have changed. "
             f"Certify it again with another --out, or take the code of its revision ({run.manifest.get('git')})"
         )
     return draws, moved
