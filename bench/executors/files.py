@@ -39,7 +39,7 @@ class FileSet:
     Attributes:
         root: the folder on the sender.
         hashes: path below the folder -> SHA-256.
-        contents: path below the folder -> handle of the content, made by the sender's `put`.
+        contents: path below the folder -> handle of the content, returned by the sender's `put`.
     """
 
     root: str
@@ -90,11 +90,10 @@ def private_folder() -> Path:
     Raises:
         PermissionError: the folder is open to other users, who could put code into it.
     """
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"purifybench-{user}"
+    folder = Path(tempfile.gettempdir()) / f"purifybench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.stat()
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is open to other users; remove it, or set TMPDIR to a folder of your own")
     return folder
 

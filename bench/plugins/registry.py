@@ -1,4 +1,4 @@
-"""Find purifiers and classifiers: in their package, by entry point, or at a path that the user names."""
+"""Find purifiers and classifiers in their package, by entry point, or by the path of a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from purifiers.base import Purifier
 
 
 class PluginError(PurifyBenchError):
-    """A plugin is unknown, cannot be imported, or refuses its parameters; the message says which and why."""
+    """A plugin is unknown, cannot be imported, or refuses its parameters; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def from_path(kind: Kind, path: Path) -> type:
 
 
 def find(kind: Kind, name: str) -> type:
-    """The plugin that `name` means: a known name, or the path of a Python file.
+    """The plugin with a known name, or in the Python file with this path.
 
     Raises:
         PluginError: unknown (the message has the nearest name and the list), not importable, or a file whose plugin
@@ -143,7 +143,7 @@ def find(kind: Kind, name: str) -> type:
 
 
 def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
-    """A plugin with its parameters, which may be given as text.
+    """Create a plugin with its parameters, which may be strings.
 
     Raises:
         PluginError: unknown plugin or parameter, or a value that the plugin refuses.
@@ -163,6 +163,6 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def parameters(plugin: Any) -> dict[str, Any]:
-    """All parameters of a plugin, as they are part of a cell: an `OPTION` only where it is not at its default."""
+    """The parameters of a plugin in a cell: all, except options (`OPTION`) that have their default value."""
     optional = {f.name: f.default for f in dataclasses.fields(plugin) if f.metadata.get("option")}
     return {k: v for k, v in dataclasses.asdict(plugin).items() if k not in optional or v != optional[k]}
