@@ -8,16 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-
-
 PACKAGES = ("bench", "classifiers", "purifiers")
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "numpy", "scipy", "pandas")
-
-
-EXTRAS = ("transformers", "timm", "robustbench")  # recorded where they are installed
+EXTRAS = ("transformers", "timm", "robustbench")  # recorded if they are installed
 
 
 def library_version(name: str) -> str | None:
+    """The version of an installed library; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -25,7 +22,7 @@ def library_version(name: str) -> str | None:
 
 
 def git_revision() -> str | None:
-    """The commit of the code, `-dirty` where it was changed; None outside a checkout."""
+    """The commit of the code, with `-dirty` if files were changed since; None outside a checkout."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -34,7 +31,7 @@ def git_revision() -> str | None:
 
 
 def code_digest() -> str:
-    """SHA-256 over the Python files of this project as they are installed here."""
+    """SHA-256 of the installed Python files of this project."""
     files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
     facts = [f"{file.relative_to(ROOT).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -1,35 +1,34 @@
-"""The frozen records that travel through the harness. Nothing here imports torch."""
+"""The frozen records that the parts of the harness exchange. This module does not import torch."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from pydantic_core import to_json
 
 Stage = Literal["select", "estimate"]
 
 _OPTIONAL = ("compute", "split", "versions", "data_hash")
-COUNTED = "counts"  # where a row of a table has its radii from: draws that were counted here, or a published log
+COUNTED = "counts"  # source of a row's radii: counted draws, or a published log
 IMPORTED = "imported, radii only"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a sweep: everything that decides its counts, and nothing that does not.
+    """One point of a sweep: all facts that decide its counts, and no others.
 
     `N0`, `N`, `alpha`, the batch size and the number of images are absent on purpose: counts are facts about draws,
     and certificates are computed from them afterwards.
 
     Attributes:
         purifier, parameters: the plugin's name and all of its parameters.
-        classifier, classifier_parameters: the same of the classifier.
+        classifier, classifier_parameters: name and parameters of the classifier.
         dataset, split: names of the data set and of its part. A run stores a hash of each image and checks it.
         data_hash: fingerprint of all images, in cells of earlier versions; empty in others.
         sigma: standard deviation of the smoothing noise, in [0,1] pixel units.
@@ -39,8 +38,7 @@ class Cell:
         hashes: name -> fingerprint of plugin code, of weights and of a stopping rule.
         versions: name -> version number of the parts of the harness that decide counts: `noise`, `engine`, `nets`,
             `classifier nets`. Empty in cells of earlier versions, which hashed source files instead.
-        compute: `rows` (that networks see at once), and where set `channels_last` and `compile` (a mode of
-            torch.compile).
+        compute: `rows` in one call of a network, and if set `channels_last` and `compile` (a mode of torch.compile).
     """
 
     purifier: str
@@ -68,7 +66,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How a person names the cell's purifier: `pf-ode(steps=4)`."""
+        """The purifier with its parameters: `pf-ode(steps=4)`."""
         inside = ", ".join(f"{k}={v}" for k, v in self.parameters.items())
         return f"{self.purifier}({inside})" if inside else self.purifier
 
@@ -80,7 +78,7 @@ class Cell:
 def key_of(facts: Mapping[str, object]) -> str:
     """Sixteen hexadecimal digits of the hash of a cell's canonical form, JSON with sorted keys.
 
-    Optional facts count only where they are set, so that cells keep the keys that earlier versions gave them.
+    Optional facts enter the key only if they are set, so that cells of earlier versions keep their keys.
     """
     facts = {name: value for name, value in facts.items() if name not in _OPTIONAL or value}
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
@@ -89,7 +87,7 @@ def key_of(facts: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """Consecutive draws of one image: the atom of work, of resume and of distribution.
+    """Consecutive draws of one image: the unit of work, of resuming and of distribution.
 
     Attributes:
         cell: the cell's key.
@@ -107,7 +105,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a block took, its share of the batch that it travelled in.
+    """The cost of a block: its share of the cost of its batch.
 
     Attributes:
         nfe: network evaluations of the purifier, in rows (one row through one network is one).
@@ -131,7 +129,7 @@ class Counts:
     """Votes per class of one block (`len == K`, summing to its draws), and their cost.
 
     Attributes:
-        start_s: seconds that its worker took before, to load, compile and warm up; of a cell's first block there.
+        start_s: seconds of loading, compiling and warming up by name, with the first block of a cell on a worker.
     """
 
     block: Block
@@ -142,15 +140,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the counts of one image prove, with confidence `1 - alpha`.
+    """The certificate of one image, with confidence `1 - alpha`.
 
     Attributes:
-        predicted: the class, or None for abstained.
+        predicted: the class; None if the certifier abstains.
         draws: estimation draws that were used.
         p_lower: lower confidence bound of the class's probability.
-        radius: L2, in [0,1] pixel units; 0 where abstained.
-        rule: which certifier made it.
-        p_upper: upper bound of the class's probability; 1 under one-sided rules, which give none.
+        radius: L2, in [0,1] pixel units; 0 if the certifier abstains.
+        rule: name of the certifier.
+        p_upper: upper confidence bound of the class's probability; 1 for one-sided rules, which have none.
     """
 
     predicted: int | None
@@ -161,28 +159,23 @@ class Certificate:
     p_upper: float = 1.0
 
 
+# Noisy and purified images `[M,C,H,W]`, and predicted classes `[M]`.
 Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Blocks of one cell that travel through the networks together."""
+    """Blocks of one cell that pass the networks in one batch."""
 
     cell: Cell
     blocks: tuple[Block, ...]
 
 
 def as_json(record: Any) -> str:
-    """A record, or a container of them, as indented JSON that any reader takes: what is not a finite number is null."""
+    """A record, or a container of them, as indented JSON; null for infinity and NaN, which JSON lacks."""
     return json.dumps(plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """Lists, dictionaries, words and numbers, all the way down."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A record, or a container of them, as lists, dictionaries, strings and numbers; None for infinity and NaN."""
+    return json.loads(to_json(value, inf_nan_mode="null"))

@@ -1,10 +1,11 @@
-"""The contracts of purifiers and classifiers as checks that a test calls; certificates need independent rows."""
+"""Checks of the contracts of purifiers and classifiers, for use in tests. Certificates need independent rows."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -17,11 +18,12 @@ from purifiers.nets.denoisers import SIGMA_DATA, karras_levels
 
 SIGMA = 0.5
 SHAPE = (6, 3, 8, 8)
+ROWS = torch.arange(SHAPE[0])
 CLOSE = 1e-4  # batched and single rows may be summed in another order
 
 
 class GaussianDenoiser:
-    """The posterior mean for `u0 ~ N(0, sigma_data^2)`, known exactly: `D(u, t) = u sd^2 / (sd^2 + t^2)`."""
+    """The exact posterior mean for `u0 ~ N(0, sigma_data^2)`: `D(u, t) = u sd^2 / (sd^2 + t^2)`."""
 
     t_min, t_max = 0.002, 80.0
 
@@ -35,9 +37,8 @@ class GaussianDenoiser:
 
 def run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:
     """Purify some rows of a fixed noisy batch; returns the input, the output and the counted networks."""
-    rows = torch.arange(SHAPE[0]) if rows is None else rows
-    clean = torch.linspace(0, 1, 192).view(1, *SHAPE[1:]).expand(len(rows), *SHAPE[1:])
-    x = clean + SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
+    rows = ROWS if rows is None else rows
+    x = _images(SHAPE[1:], rows)
     networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
     return x, purifier.purify(x.clone(), SIGMA, networks, RowRng(0, "purifier", rows, rows)), networks
 
@@ -67,7 +68,7 @@ def treats_rows_independently(purifier: Purifier) -> None:
     for i in range(len(batch)):
         _, alone, _ = run(purifier, torch.tensor([i]))
         assert torch.allclose(batch[i], alone[0], atol=CLOSE), f"row {i} depends on the rows beside it"
-    order = torch.arange(SHAPE[0]).flip(0)
+    order = ROWS.flip(0)
     _, reversed_batch, _ = run(purifier, order)
     assert torch.allclose(batch[order], reversed_batch, atol=CLOSE), "rows depend on their order"
 
@@ -80,16 +81,14 @@ def costs_what_it_documents(purifier: Purifier) -> None:
 
 
 def leaves_no_state(purifier: Purifier) -> None:
-    """No gradients, no global seeding, no change of itself or of its input."""
-    rows = torch.arange(SHAPE[0])
+    """No gradients, no use of the global random state, no change of the purifier or of its input."""
+    before = copy.deepcopy(purifier)
     x = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0))
-    given, before, seeds, grad = x.clone(), copy.deepcopy(purifier), torch.get_rng_state(), torch.is_grad_enabled()
     networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
-    y = purifier.purify(x, SIGMA, networks, RowRng(0, "purifier", rows, rows))
-    assert not y.requires_grad and torch.is_grad_enabled() == grad
-    assert torch.equal(x, given), "the input was changed"
+    with _without_side_effects(x):
+        y = purifier.purify(x, SIGMA, networks, RowRng(0, "purifier", ROWS, ROWS))
+    assert not y.requires_grad, "the purified images carry gradients"
     assert purifier == before, "the purifier was changed"
-    assert torch.equal(torch.get_rng_state(), seeds), "the global random state was used"
 
 
 PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
@@ -105,14 +104,14 @@ PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
 
 def logits_are_finite_and_repeatable(classifier: Classifier, shape: tuple[int, int, int]) -> None:
     """Images `[B,C,H,W]` of the given shape `(C,H,W)`, also noisy ones outside [0,1] -> logits `[B,K]`."""
-    x, vote = _images(shape), classifier.load()
+    x, vote = _images(shape, ROWS), classifier.load()
     first, second = vote(x.clone()), vote(x.clone())
     assert first.ndim == 2 and len(first) == len(x), f"got {tuple(first.shape)}, expected [{len(x)}, classes]"
     assert bool(first.isfinite().all()) and torch.equal(first, second)
 
 
 def logits_treat_rows_independently(classifier: Classifier, shape: tuple[int, int, int]) -> None:
-    x, vote = _images(shape), classifier.load()
+    x, vote = _images(shape, ROWS), classifier.load()
     batch = vote(x.clone())
     for i in range(len(x)):
         alone = vote(x[i : i + 1].clone())[0]
@@ -121,16 +120,23 @@ def logits_treat_rows_independently(classifier: Classifier, shape: tuple[int, in
 
 def logits_leave_no_state(classifier: Classifier, shape: tuple[int, int, int]) -> None:
     """No gradients, no use of the global random state, no change of the input."""
-    x, vote = _images(shape), classifier.load()
-    before, seeds = x.clone(), torch.get_rng_state()
-    logits = vote(x)
+    x, vote = _images(shape, ROWS), classifier.load()
+    with _without_side_effects(x):
+        logits = vote(x)
     assert not logits.requires_grad, "the logits carry gradients"
+
+
+@contextmanager
+def _without_side_effects(x: Tensor) -> Iterator[None]:
+    before, seeds, grad = x.clone(), torch.get_rng_state(), torch.is_grad_enabled()
+    yield
+    assert torch.is_grad_enabled() == grad, "the gradient mode was changed"
     assert torch.equal(x, before), "the input was changed"
     assert torch.equal(torch.get_rng_state(), seeds), "the global random state was used"
 
 
-def _images(shape: tuple[int, int, int]) -> Tensor:
-    rows = torch.arange(SHAPE[0])
+def _images(shape: tuple[int, int, int], rows: Tensor) -> Tensor:
+    """Noisy images `[B,C,H,W]`, one for each of `rows [B]`."""
     clean = torch.linspace(0, 1, math.prod(shape)).view(1, *shape).expand(len(rows), *shape)
     return clean + SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
 

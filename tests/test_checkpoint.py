@@ -178,31 +178,31 @@ def zoo(tmp_path_factory):
     job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002)
     train_one(job, "classifier")
     for suffix in (".safetensors", ".json"):
-        path = job.classifier_path("classifier").with_suffix(suffix)
+        path = job.path("classifier").with_suffix(suffix)
         path.with_stem("features").write_bytes(path.read_bytes())
     return job
 
 
 def test_a_stage_that_is_stopped_is_saved_as_it_is_and_goes_on(zoo):
     train_one(replace(zoo, minutes=0), "edm")
-    assert read_card(zoo.network_path("edm")).training["images_seen"] == 0
+    assert read_card(zoo.path("edm")).training["images_seen"] == 0
     train_one(zoo, "edm")
-    card = read_card(zoo.network_path("edm")).training
+    card = read_card(zoo.path("edm")).training
     assert card["images_seen"] == card["recipe"]["steps"] * card["recipe"]["batch"] > 0
 
 
 def test_a_training_begins_with_earlier_weights_and_adds_to_what_they_have_seen(zoo):
     train_one(zoo, "edm")
-    first = read_card(zoo.network_path("edm"))
+    first = read_card(zoo.path("edm"))
     (zoo.work() / "edm.pt").unlink()
     stopped = replace(zoo, onward=True, minutes=0)
     train_one(stopped, "edm")
-    card = read_card(zoo.network_path("edm"))
+    card = read_card(zoo.path("edm"))
     assert card.training["images_seen"] == first.training["images_seen"] > 0
     assert card.training["continues"] == first.sha256 == card.sha256  # nothing was trained: the same weights
     for _ in range(2):  # to its end, and once more
         train_one(replace(zoo, onward=True), "edm")
-        card = read_card(zoo.network_path("edm"))
+        card = read_card(zoo.path("edm"))
         assert card.training["images_seen"] == 2 * first.training["images_seen"]
         assert card.training["continues"] == first.sha256 != card.sha256
     with pytest.raises(FileNotFoundError, match="leave out --from-weights"):
@@ -213,7 +213,7 @@ def test_a_training_begins_with_earlier_weights_and_adds_to_what_they_have_seen(
 def test_a_classifier_begins_another_cycle_with_its_weights(tmp_path):
     job = Job("mnist5k", out=str(tmp_path), scale=0.002)
     train_one(job, "classifier")
-    path, work = job.classifier_path("classifier"), job.work() / "classifier.pt"
+    path, work = job.path("classifier"), job.work() / "classifier.pt"
     first, before = read_cnn(path)
     work.unlink()
     train_one(replace(job, onward=True, minutes=0), "classifier")
@@ -300,6 +300,6 @@ def test_the_card_of_a_consistency_model_of_two_methods_names_the_one_that_was_n
     monkeypatch.setattr(stage, "read_recipe", both)
     for name in ("edm", "cm"):
         train_one(zoo, name)
-    card = json.loads(zoo.network_path("cm").with_suffix(".json").read_text())["training"]
+    card = json.loads(zoo.path("cm").with_suffix(".json").read_text())["training"]
     assert {card["method"], *card["not_kept"]} == {"distillation", "tuning"}
     assert set(card["against_start"]) == {"denoising_mse", "accuracy_of_one_draw"}

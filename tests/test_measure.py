@@ -131,11 +131,13 @@ def test_code_that_changed_is_recounted_and_other_noise_is_refused(run_folder):
     made, pairs = planned(run, preset_of(run), "cpu")
     executor = start(made, ["cpu"])
     assert recount(run, pairs[0], executor) == (0, 0)  # the same key: nothing to prove
-    newer = [Pair(pair.own, replace(pair.now, hashes={**pair.now.hashes, "engine": "another"})) for pair in pairs]
+    newer = [
+        Pair(pair.stored, replace(pair.current, hashes={**pair.current.hashes, "engine": "another"})) for pair in pairs
+    ]
     for pair in newer:
         draws, moved = recount(run, pair, executor)
         assert draws == 4 * 10 and moved == 0
-    other = Pair(pairs[1].own, replace(pairs[1].now, seed=1))
+    other = Pair(pairs[1].stored, replace(pairs[1].current, seed=1))
     with pytest.raises(MetricsError, match=r"of 40 draws that were counted again, \d+ gave\s+another class"):
         recount(run, other, executor)
 
@@ -147,7 +149,7 @@ def test_images_are_balanced_as_a_sweep_chooses_them(tiny_preset):
 
 def test_networks_that_were_trained_on_a_distance_say_so():
     """By the cards of the bundled networks: fine-tuned on the features of the second classifier."""
-    found = {role: measuring.aim_of(f"mnist5k/{role}") for role in ("edm", "edm-ft", "cm-ft")}
+    found = {role: measuring.training_distance(f"mnist5k/{role}") for role in ("edm", "edm-ft", "cm-ft")}
     judge = "LPIPS' arithmetic on the features of mnist5k/features, a second classifier that is never evaluated"
     assert found["edm-ft"] == found["cm-ft"] == judge != found["edm"]
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from bench.data import load as load_images
-from bench.quality import judges as judging
+from bench.quality import metrics as quality_metrics
 from bench.quality.distances import frechet_distance, l2, transport_cost
-from bench.quality.judges import NotHere, Setting, judges
+from bench.quality.metrics import Reference, Unavailable, load_metrics
 from classifiers.own import OwnCNN
 from purifiers.nets.hub.cards import BUNDLED, read_card
 from purifiers.training import perceptual
@@ -30,7 +30,7 @@ def setting():
     """What judges know of the embedded benchmark, on a few digits."""
     images = load_images("mnist5k", "test").images[:FEW]
     classifier = OwnCNN()
-    return Setting(
+    return Reference(
         np.ascontiguousarray(images), "mnist5k", classifier.load(), "cnn", tuple(classifier.files()), "features"
     )
 
@@ -51,7 +51,7 @@ def offline(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
 
 
-def noisy(setting: Setting, level: float = 0.3) -> np.ndarray:
+def noisy(setting: Reference, level: float = 0.3) -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=setting.clean.shape)
     return (setting.clean + level * noise).clip(0, 1).astype(np.float32)
 
@@ -126,9 +126,11 @@ def test_the_distance_on_features_is_what_lpips_computes_with_unit_weights(setti
     """Its own steps: `normalize_tensor`, squared difference, sum over channels, mean over space, on the same maps."""
     import lpips
 
-    found, _ = judges(setting, ["perceptual"])
+    found, _ = load_metrics(setting, ["perceptual"])
     purified = noisy(setting)
-    network = judging.classifier_files.load_cnn(judging.classifier_files.BUNDLED / "mnist5k" / "features.safetensors")
+    network = quality_metrics.classifier_files.load_cnn(
+        quality_metrics.classifier_files.BUNDLED / "mnist5k" / "features.safetensors"
+    )
     maps = [network.features(torch.from_numpy(x)) for x in (purified, setting.clean)]
     expected = sum(
         lpips.spatial_average((lpips.normalize_tensor(a) - lpips.normalize_tensor(b)).square().sum(1, keepdim=True))
@@ -145,7 +147,7 @@ def test_lpips_judges_where_its_trunk_can_be_had(setting, monkeypatch):
     torch.manual_seed(0)
     metric = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
     monkeypatch.setattr("lpips.LPIPS", lambda **_: metric)
-    found, missing = judges(replace(setting, perceptual="auto"), ["perceptual"])
+    found, missing = load_metrics(replace(setting, perceptual="auto"), ["perceptual"])
     purified = noisy(setting)
     pair = [
         torch.nn.functional.interpolate(torch.from_numpy(2 * x - 1).expand(-1, 3, -1, -1), 224, mode="bilinear")
@@ -156,7 +158,7 @@ def test_lpips_judges_where_its_trunk_can_be_had(setting, monkeypatch):
 
 
 def test_without_a_trunk_the_second_classifier_judges_and_says_so(setting, offline):
-    found, missing = judges(replace(setting, perceptual="auto"), ["perceptual", "l2", "fid"])
+    found, missing = load_metrics(replace(setting, perceptual="auto"), ["perceptual", "l2", "fid"])
     assert found["perceptual"].network.name.startswith("LPIPS' arithmetic on the features of mnist5k/features")
     assert len(found["perceptual"].network.hash) == 16
     assert set(missing) == {"fid"} and "could not be fetched" in missing["fid"]
@@ -164,7 +166,9 @@ def test_without_a_trunk_the_second_classifier_judges_and_says_so(setting, offli
 
 def test_cifar10_from_jpegs_is_judged_by_the_second_classifier_of_cifar10(setting, offline):
     colour = setting.clean.repeat(3, axis=1)
-    found, _ = judges(replace(setting, perceptual="features", dataset="cifar10-jpeg", clean=colour), ["perceptual"])
+    found, _ = load_metrics(
+        replace(setting, perceptual="features", dataset="cifar10-jpeg", clean=colour), ["perceptual"]
+    )
     judge = found["perceptual"].network.name
     assert judge == "LPIPS' arithmetic on the features of cifar10/features, a second classifier that is never evaluated"
     assert judge in str(read_card(BUNDLED / "cifar10" / "edm-ft.safetensors").training["distance"])
@@ -172,7 +176,7 @@ def test_cifar10_from_jpegs_is_judged_by_the_second_classifier_of_cifar10(settin
 
 def test_what_cannot_judge_is_missing_with_the_reason_and_no_folder(setting, offline):
     asked = replace(setting, perceptual="auto", dataset="cifar100")
-    found, missing = judges(asked)
+    found, missing = load_metrics(asked)
     assert set(found) == {"l2", "transport", "frechet"}
     for name in ("alexnet-owt", "vgg16", "no second classifier of cifar100"):
         assert name in missing["perceptual"]
@@ -189,14 +193,14 @@ def test_the_classifier_that_votes_gives_features_or_logits(setting):
     features = [
         setting.classifier.features(torch.from_numpy(x))[-1].mean((2, 3)).numpy() for x in (purified, setting.clean)
     ]
-    found, _ = judges(setting, ["frechet"])
+    found, _ = load_metrics(setting, ["frechet"])
     assert found["frechet"].measure(purified) == pytest.approx(frechet_distance(*features), rel=1e-4)
     assert f"{features[0].shape[1]} features" in found["frechet"].network.name
 
     def logits(x):
         return setting.classifier(x)
 
-    found, _ = judges(replace(setting, classifier=logits), ["frechet"])
+    found, _ = load_metrics(replace(setting, classifier=logits), ["frechet"])
     assert "10 logits" in found["frechet"].network.name
     expected = frechet_distance(*(logits(torch.from_numpy(x)).numpy() for x in (purified, setting.clean)))
     assert found["frechet"].measure(purified) == pytest.approx(expected, rel=1e-4)
@@ -205,7 +209,7 @@ def test_the_classifier_that_votes_gives_features_or_logits(setting):
 @pytest.mark.parametrize(("wanted", "perceptual"), [(["lpip"], "auto"), (["l2"], "features2")])
 def test_unknown_metrics_and_distances_are_refused_with_the_list(setting, wanted, perceptual):
     with pytest.raises(ValueError, match=r"(?s)unknown .* Known: "):
-        judges(replace(setting, perceptual=perceptual), wanted)
+        load_metrics(replace(setting, perceptual=perceptual), wanted)
 
 
 @pytest.fixture
@@ -228,7 +232,7 @@ def test_fid_is_the_frechet_distance_of_inceptions_features(setting, inception, 
         torch.manual_seed(0)
         network = library.FeatureExtractorInceptionV3("inception", ["2048"])
     torch.save(network.state_dict(), path)
-    found, missing = judges(setting, ["fid"])
+    found, missing = load_metrics(setting, ["fid"])
     assert not missing and found["fid"].network.hash == path.name
     purified = noisy(setting)
     pixels = [
@@ -245,6 +249,6 @@ class Evil:
 
 def test_an_inception_file_that_would_run_code_is_refused(setting, inception, capsys):
     torch.save(Evil(), inception[1])
-    with pytest.raises(NotHere, match="is not what torch-fidelity published"):
-        judging.inception(setting)
+    with pytest.raises(Unavailable, match="is not what torch-fidelity published"):
+        quality_metrics.inception(setting)
     assert "this ran" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 from test_ray_cluster import CELLS, FakeRay, counts_of, made_up
 
 from bench.engine import tuning_cache as speed_cache
-from bench.engine.autotune import AUTO, Question
+from bench.engine.autotune import AUTO, TuningRequest
 from bench.engine.engine import LoadError
 from bench.executors.ray_cluster import MAX_DEATHS, WorkerDied
 from bench.executors.ray_worker import WorkerMismatch
@@ -26,7 +26,7 @@ ASKED = {
     "batch": 500,
     "classifier": None,
 }
-QUESTION = Question(ASKED, CELLS, np.zeros((2, 1, 2, 2), np.float32))
+QUESTION = TuningRequest(ASKED, CELLS, np.zeros((2, 1, 2, 2), np.float32))
 FOUND = {"device": "a device", "chosen": {"precision": "bf16"}, "batch": 500}
 
 
@@ -79,7 +79,7 @@ def test_a_worker_that_dies_while_it_measures_is_replaced_and_three_of_them_end_
     ray = Asked(dies=lambda method, arguments, rng: method == "measure" and bool(left) and bool(left.pop()))
     with made_up(ray, start=False) as executor:
         assert executor.measure(QUESTION) == FOUND and ray.dead == 1
-    other = Question({**ASKED, "batch": AUTO}, CELLS, QUESTION.images)
+    other = TuningRequest({**ASKED, "batch": AUTO}, CELLS, QUESTION.images)
     ray = Asked(dies=lambda method, arguments, rng: method == "measure")
     with (
         made_up(ray, start=False) as executor,

@@ -160,7 +160,7 @@ def trial(dataset, scale, folder, local=None):
 
 def check_zoo(job, made_of):
     for stage in STAGES:
-        path = job.network_path(stage)
+        path = job.path(stage)
         card = read_card(path).training
         assert card["stage"] == stage and card["seed"] == 0 and card["seconds"] > 0 and card["losses"]
         assert set(card["validation"]["denoising_mse"]) == {"0.5", "1", "2"}
@@ -168,10 +168,10 @@ def check_zoo(job, made_of):
         if stage.endswith("-ft"):
             assert "never evaluated" in card["distance"]
     u = torch.randn(2, *read_image_shape(job))
-    f = load(job.network_path("cm"))
+    f = load(job.path("cm"))
     assert torch.allclose(f(u, T_MIN), u, atol=1e-5)
     for name in ("classifier", "features"):
-        card = json.loads(job.classifier_path(name).with_suffix(".json").read_text())["training"]
+        card = json.loads(job.path(name).with_suffix(".json").read_text())["training"]
         assert card["validation"]["accuracy"] > 0.05
 
 

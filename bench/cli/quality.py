@@ -37,8 +37,8 @@ def metrics(
     """Measure the distance of purified to clean images, on the draws that a run certified."""
     from bench.cli.quality_table import metrics_table
     from bench.engine.devices import choose_devices, prepare_device
-    from bench.quality.judges import judges
-    from bench.quality.measurement import made_on, measure, setting
+    from bench.quality.measurement import environment, measure, reference_of
+    from bench.quality.metrics import load_metrics
     from bench.quality.replay import chosen_images, planned, preset_of
     from bench.store.quality import KINDS, Metrics, read_metrics, write_metrics
     from bench.store.run import MANIFEST, read_run
@@ -51,21 +51,21 @@ def metrics(
     announce(run / MANIFEST, preset, {"data"} if data else ())
     devices = choose_devices(preset.device, preset.workers)
     prepare_device(devices[0])
-    made, pairs = planned(found, preset, devices[0].split(":")[0])
-    chosen = chosen_images(made, images)
+    plan, pairs = planned(found, preset, devices[0].split(":")[0])
+    chosen = chosen_images(plan, images)
     wanted = [name.strip() for name in only.split(",")] if only else list(KINDS)
-    at_hand, missing = judges(setting(made, chosen, perceptual, devices[0]), wanted)
-    for name, why in missing.items():
-        console.print(f"[yellow]not measured:[/] {name}: {escape(why)}", highlight=False, soft_wrap=True)
-    for name, judge in at_hand.items():
-        say(f"{name}: {judge.network.name}")
-    networks = {name: judge.network for name, judge in at_hand.items()}
-    asked = Metrics(len(chosen), draws, networks, missing, made_on(devices[0], preset.precision))
-    executor = start(made, devices, say)
+    available, missing = load_metrics(reference_of(plan, chosen, perceptual, devices[0]), wanted)
+    for name, reason in missing.items():
+        console.print(f"[yellow]not measured:[/] {name}: {escape(reason)}", highlight=False, soft_wrap=True)
+    for name, metric in available.items():
+        say(f"{name}: {metric.network.name}")
+    networks = {name: metric.network for name, metric in available.items()}
+    request = Metrics(len(chosen), draws, networks, missing, environment(devices[0], preset.precision))
+    executor = start(plan, devices, say)
     record = None
     try:
         with console.status("measuring") as status:
-            for record in measure(found, pairs, made, executor, at_hand, asked, chosen, before, say):
+            for record in measure(found, pairs, plan, executor, available, request, chosen, before, say):
                 write_metrics(run, record)
                 status.update(f"measured {len(record.cells)} of {len(pairs)} cells")
     except BrokenExecutor as error:

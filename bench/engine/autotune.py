@@ -1,6 +1,6 @@
-"""Choose how a sweep computes: measure on a device which way is fastest, and keep the result for later runs.
+"""Choose how a sweep computes: measure which configuration is fastest on a device, and keep the result.
 
-Only ways count that keep purified images within TOLERANCE of float32.
+A configuration qualifies only if its purified images stay within TOLERANCE of those in float32.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from bench.records import Cell
 AUTO = "auto"
 TOLERANCE = 0.01  # root mean square of a purified image, in [0,1]: 2.5 levels of an 8-bit image
 LOGIT_TOLERANCE = 0.05  # of a classifier's logits, as a share of their standard deviation
-MARGIN = 1.1  # how many times faster a way must be to replace the one that suits the device's kind
-TIMED_ROWS = 100  # on which ways are timed, unless one call takes long
+MARGIN = 1.1  # a configuration must be so many times faster to replace the default of the device type
+TIMED_ROWS = 100  # rows of a timed call, fewer if a call takes long
 
 
 @dataclass(frozen=True)
 class TuningRequest:
-    """What a sweep leaves to `auto`, with everything that is needed to measure it on any device.
+    """The options of a sweep, some of them `auto`, with the cells and images for measuring on any device.
 
     Attributes:
         options: `precision`, `channels_last`, `compile`, `rows`, `batch`, and the precision of the `classifier`
-            (None: it has no such parameter). Some of them are `auto`.
+            (None: it has no such parameter).
         cells: of the sweep.
-        images: `[M,C,H,W]` in [0,1], some of the sweep's.
+        images: `[M,C,H,W]` in [0,1], some images of the sweep.
     """
 
     options: Mapping[str, Any]
@@ -54,8 +54,8 @@ class TuningRequest:
         return [min(sigmas), max(sigmas)]
 
     def facts(self, device: str) -> dict[str, Any]:
-        """Everything that a measurement on a device of that name depends on."""
-        names = {k: v for cell in self.cells for k, v in cell.hashes.items() if k not in ("purifier", "rule")}
+        """All facts on which a measurement depends; `device` is the name of the device."""
+        hashes = {k: v for cell in self.cells for k, v in cell.hashes.items() if k not in ("purifier", "rule")}
         versions = {k: v for cell in self.cells for k, v in cell.versions.items() if k != "noise"}
         return {
             "options": dict(self.options),
@@ -64,12 +64,12 @@ class TuningRequest:
             "image": list(self.images.shape[1:]),
             "sigmas": self.sigmas,
             "classifier": {k: v for k, v in self.cells[0].classifier_parameters.items() if k != "path"},
-            "hashes": names,
+            "hashes": hashes,
             "versions": versions,
         }
 
     def trials(self, loader: Loader) -> Trials:
-        """The networks of the sweep, on some noisy images of it."""
+        """Trials of the networks of the sweep."""
         prefix = "network "
         roles = {name.removeprefix(prefix): c for c in self.cells for name in c.hashes if name.startswith(prefix)}
         return Trials(loader, roles or {"": self.cells[0]}, sorted(set(self.sigmas)), self.images)
@@ -93,7 +93,7 @@ def tune(request: TuningRequest, loader: Loader, notify: Callable[[str], object]
 
 
 def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure the ways that the options leave open; the choice as JSON: `chosen`, `batch`, and the measurements.
+    """Measure the configurations that the options allow; returns `chosen`, `batch` and the measurements as JSON.
 
     Raises:
         LoadError: a network cannot be loaded, or cannot be compiled though the options ask for it.
@@ -131,12 +131,13 @@ def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
         if result["logits"] <= LOGIT_TOLERANCE:
             best = fastest([best, other], partial(timed, networks=False, classifier=True), MARGIN)
     if options["compile"] != "no":
-        modes = _compile_modes(device) if options["compile"] == AUTO else [options["compile"]]
+        auto_modes = ["default", "reduce-overhead"] if device == "cuda" else ["default"]
+        # Compiled loops of a CPU need channels innermost, whichever layout suits its eager kernels.
+        channels_last = best.channels_last or (options["channels_last"] == AUTO and device != "cuda")
         configs = [
-            replace(best, precision=precision, compile=mode, rows=rows or batch, channels_last=layout)
+            replace(best, precision=precision, compile=mode, rows=rows or batch, channels_last=channels_last)
             for precision in dict.fromkeys([likely, best.precision])
-            for mode in modes
-            for layout in _compiled_layouts(options, best, device)
+            for mode in (auto_modes if options["compile"] == AUTO else [options["compile"]])
         ]
         timed = partial(trials.seconds, rows=rows or batch, classifier=True)
         configs = [config for config in configs if options["compile"] != AUTO or is_faithful(config)]
@@ -146,7 +147,7 @@ def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(options: Mapping[str, Any], device: str) -> ComputeConfig:
-    """The options, with the usual choice for the kind of device in place of `auto`; not compiled."""
+    """The options, with the default of the device type instead of `auto`; not compiled."""
     return ComputeConfig(
         precision=choose_precision(options["precision"], device),
         channels_last=options["channels_last"] is True,
@@ -155,22 +156,13 @@ def _default(options: Mapping[str, Any], device: str) -> ComputeConfig:
     )
 
 
-def _number(option: int | str, instead: int) -> int:
-    return instead if isinstance(option, str) else option
+def _number(option: int | str, default: int) -> int:
+    return default if isinstance(option, str) else option
 
 
 def _precisions(options: Mapping[str, Any], device: str) -> list[str]:
-    """The precisions to try; one without instructions on the device is slow, and is left out."""
+    """The precisions to try: those for which the device has instructions, as others are slow."""
     if options["precision"] != AUTO:
         return [options["precision"]]
     fast = choose_precision(AUTO, device)
     return list(dict.fromkeys([fast, "fp32", *(["tf32", "fp16"] if device == "cuda" else [])]))
-
-
-def _compile_modes(device: str) -> list[str]:
-    return ["default", "reduce-overhead"] if device == "cuda" else ["default"]
-
-
-def _compiled_layouts(options: Mapping[str, Any], eager: ComputeConfig, device: str) -> list[bool]:
-    """Compiled loops of a CPU want channels innermost, whatever suits its eager kernels; a GPU keeps the layout."""
-    return [eager.channels_last or (options["channels_last"] == AUTO and device != "cuda")]

@@ -28,7 +28,7 @@ class CompileError(PurifyBenchError, RuntimeError):
 
 
 class FixedRows(nn.Module):
-    """A network that always sees the same number of rows: a batch is cut into pieces, and the last one is padded.
+    """A network with a fixed number of rows per call: batches are cut into pieces, and the last piece is padded.
 
     Kernels are chosen by shape, so a row's result would depend on its batch otherwise. A compiled network is compiled
     for one shape only.
@@ -51,8 +51,8 @@ class FixedRows(nn.Module):
         batch, out = len(inputs[0]), None
         self.evaluated += batch
         for start in range(0, batch, self.size):
-            kept = min(self.size, batch - start)
-            part = tuple(padded(tensor[start : start + kept], self.size) for tensor in inputs)
+            rows = min(self.size, batch - start)
+            part = tuple(padded(tensor[start : start + rows], self.size) for tensor in inputs)
             if self.reused:
                 torch.compiler.cudagraph_mark_step_begin()
             result = self.network(*part)
@@ -63,7 +63,7 @@ class FixedRows(nn.Module):
                 return result
             if out is None:
                 out = result.new_empty(batch, *result.shape[1:])
-            out[start : start + kept] = result[:kept]
+            out[start : start + rows] = result[:rows]
         assert out is not None, "a batch has rows"
         return out
 
@@ -75,10 +75,10 @@ def padded(tensor: Tensor, rows: int) -> Tensor:
 
 
 def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.device) -> FixedRows:
-    """A network with fixed rows, in the layout that a cell asks for; compiled at its first call if it asks for that.
+    """A network with fixed rows, in the layout of a cell; compiled at its first call if the cell has `compile`.
 
     Parameters:
-        network: a module, or any function of tensors (neither laid out nor compiled).
+        network: a module, or any function of tensors (which keeps its layout and is not compiled).
         compute: as `Cell.compute`: `rows`, and optionally `channels_last` and `compile` (a mode of torch.compile).
     """
     rows = int(compute.get("rows", DEFAULT_ROWS[device.type]))
@@ -90,8 +90,8 @@ def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.devi
         if mode and device.type == "cpu":
             network = with_channels_last_norms(network)
         network = ChannelsLast(network)
-    made: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
-    return FixedRows(made, rows, reused=device.type == "cuda" and mode in GRAPHED)
+    compiled: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
+    return FixedRows(compiled, rows, reused=device.type == "cuda" and mode in GRAPHED)
 
 
 def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
@@ -114,7 +114,7 @@ def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
 
 
 class ChannelsLast(nn.Module):
-    """A network whose images arrive with their channels innermost."""
+    """Passes images to a network with their channels innermost."""
 
     def __init__(self, network: nn.Module):
         super().__init__()

@@ -36,12 +36,12 @@ def device_name(device: torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor's model name, or its architecture on systems that do not tell."""
+    """The processor's model name, or its architecture if the system does not report one."""
     return processor_line("model name") or platform.processor() or platform.machine()
 
 
 def processor_flags() -> set[str]:
-    """Instruction sets of the processor; empty on systems that do not tell."""
+    """Instruction sets of the processor; empty if the system does not report them."""
     return set(processor_line("flags").split())
 
 
@@ -68,11 +68,11 @@ def choose_devices(device: str, workers: int) -> list[str]:
     """The devices of the worker processes, `workers` of them (0: one per core, or per GPU).
 
     Raises:
-        ValueError: CUDA was asked for and there is none.
+        ValueError: CUDA was requested, and there is no GPU.
     """
     gpus = torch.cuda.device_count()
     if device.startswith("cuda") and not gpus:
-        raise InputError("device cuda was asked for, but torch finds no GPU here; use --device cpu")
+        raise InputError("device cuda was requested, but torch finds no GPU here; use --device cpu")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device == "cuda":
@@ -119,22 +119,18 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
 
 
 def counters(devices: Sequence[str]) -> float | None:
-    """Millijoules that the GPUs took since their driver was loaded; None without a counter."""
-    named = sorted({device for device in devices if device.startswith("cuda")})
-    if not named:
+    """Millijoules consumed by the GPUs since their driver was loaded; None without a counter."""
+    gpus = {device for device in devices if device.startswith("cuda")}
+    if not gpus:
         return None
     try:
         import pynvml
-        import torch
 
         pynvml.nvmlInit()
         try:
-            total = 0
-            for device in named:
-                uuid = torch.cuda.get_device_properties(torch.device(device)).uuid  # as CUDA numbers the GPUs
-                handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-                total += pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            return float(total)
+            uuids = [torch.cuda.get_device_properties(torch.device(gpu)).uuid for gpu in gpus]  # NVML numbers otherwise
+            handles = [pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}") for uuid in uuids]
+            return float(sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, handles)))
         finally:
             pynvml.nvmlShutdown()
     except Exception:  # no library, no driver, no counter: NVML has errors of its own for each

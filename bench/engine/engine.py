@@ -30,8 +30,8 @@ class Engine:
         images: clean images `[C,H,W]` in [0,1] by index.
         weights: role -> network, as `purifiers.nets.load` takes it.
         device: where the networks run.
-        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
-        loader: loads plugins and networks otherwise than from `weights` and `plugin_files`.
+        plugin_files: kind -> plugin name -> path, of plugins named by path.
+        loader: replaces the loader of `weights` and `plugin_files`.
     """
 
     images: Mapping[int, np.ndarray]
@@ -51,8 +51,8 @@ class Engine:
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws.
 
-        A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows that
-        networks see at once never shrink: they are part of the cell's identity.
+        A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows in one
+        call of a network never shrink: they are part of the cell's identity.
 
         Raises:
             PluginFault: the purifier or the classifier raised or returned a wrong value; the message names it.
@@ -90,12 +90,7 @@ class Engine:
         before = loaded.classifier_network.evaluated
         with float32_arithmetic(cell.precision, self.device):
             with watch.stage("noise"):
-                images, draws, block_of_row = self._rows_of(blocks)
-                rows = torch.tensor([self._rows[b.image] for b in blocks], device=self.device)[block_of_row]
-                x = self._clean[rows]
-                smoothing = RowRng(cell.seed, SMOOTHING, images, draws)
-                x.add_(smoothing.normal(x), alpha=cell.sigma)
-                rng = RowRng(cell.seed, PURIFIER, images, draws)
+                x, rng, block_of_row = self._noisy(cell, blocks)
             with watch.stage("purify"):
                 purified = self._purify(cell, loaded, x, rng, checks)
             with watch.stage("classify"):
@@ -118,25 +113,26 @@ class Engine:
             PluginFault, LoadError: as `run`.
         """
         loaded, checks = self._prepare(cell), Checks(self.device)
-        rows, draws, _ = self._rows_of(tuple(Block(cell.key, image, "estimate", draw, 1) for image in images))
-        clean = self._clean[torch.tensor([self._rows[image] for image in images], device=self.device)]
-        x = clean + cell.sigma * RowRng(cell.seed, SMOOTHING, rows, draws).normal(clean)
+        x, rng, _ = self._noisy(cell, [Block(cell.key, image, "estimate", draw, 1) for image in images])
         with float32_arithmetic(cell.precision, self.device):
-            purified = self._purify(cell, loaded, x.clone(), RowRng(cell.seed, PURIFIER, rows, draws), checks)
+            purified = self._purify(cell, loaded, x.clone(), rng, checks)
             copy = purified.clone()  # a classifier may write into its input
             predicted = self._logits(cell, loaded, copy, checks).argmax(1)
         checks.settle()
         return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
 
-    def _rows_of(self, blocks: tuple[Block, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, draw number and block index of every row, `[B]` int64 each."""
+    def _noisy(self, cell: Cell, blocks: Sequence[Block]) -> tuple[Tensor, RowRng, Tensor]:
+        """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
         sizes = torch.tensor([b.draws for b in blocks])
         block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
-        images = torch.tensor([b.image for b in blocks])[block_of_row]
-        starts = torch.tensor([b.first + SELECTION * (b.stage == "select") for b in blocks])
+        starts = [b.first + SELECTION * (b.stage == "select") for b in blocks]
+        facts = torch.tensor([(b.image, start, self._rows[b.image]) for b, start in zip(blocks, starts, strict=True)])
+        images, first_draws, clean_rows = facts[block_of_row].T.to(self.device)
         within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
-        rows = images, starts[block_of_row] + within, block_of_row
-        return tuple(t.to(self.device) for t in rows)  # type: ignore[return-value]
+        draws = first_draws + within.to(self.device)
+        x = self._clean[clean_rows]
+        x.add_(RowRng(cell.seed, SMOOTHING, images, draws).normal(x), alpha=cell.sigma)
+        return x, RowRng(cell.seed, PURIFIER, images, draws), block_of_row.to(self.device)
 
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell: loaded on first use and run once, so that no cost includes start-up."""
@@ -167,7 +163,7 @@ class Engine:
         check_networks(plugin, loaded, checks)
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
-            raise PluginFault(f"{plugin} returned {got}, it must return the shape it was given, {tuple(x.shape)}")
+            raise PluginFault(f"{plugin} returned {got}, it must return the shape of its input, {tuple(x.shape)}")
 
         def refuse(extremes: list[float]) -> None:
             low, high = extremes

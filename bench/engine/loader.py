@@ -1,4 +1,4 @@
-"""Load the plugins and networks of a cell on a device, in the layout and precision that it asks for."""
+"""Load the plugins and networks of a cell on a device, in the layout and precision of the cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.records import Cell
 
 
 class LoadError(PurifyBenchError, RuntimeError):
-    """A plugin or a network of a cell cannot be made ready; the message names it and the remedy."""
+    """A plugin or a network of a cell cannot be loaded or compiled; the message names it and the remedy."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Loaded:
     """The plugins and networks of a cell, ready to run.
 
     Attributes:
-        classifier_network: the network in the classifier; it counts the rows.
+        classifier_network: the network in the classifier, which counts its rows.
         start_s: seconds of loading, compiling and warming up, by name; they are not part of any block's cost.
     """
 
@@ -44,12 +44,12 @@ class Loaded:
 
 @dataclass
 class Loader:
-    """Loads on first use, on one device; cells share networks and classifier.
+    """Loads plugins and networks on first use, on one device; cells share networks and the classifier.
 
     Parameters:
         weights: role -> network, as `purifiers.nets.load` takes it.
         shape: of an image, `(C,H,W)`.
-        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
+        plugin_files: kind -> plugin name -> path, of plugins named by path.
     """
 
     weights: Mapping[str, str]
@@ -89,7 +89,7 @@ class Loader:
         return plugin
 
     def denoiser(self, role: str, cell: Cell) -> Any:
-        """The network of a role, computing as the cell asks."""
+        """The network of a role, in the precision and layout of the cell."""
         key = role, cell.precision, _text(cell.compute)
         if key not in self._denoisers:
             denoiser = self._read_network(role, cell)
@@ -100,7 +100,7 @@ class Loader:
         return self._denoisers[key]
 
     def classifier(self, cell: Cell) -> tuple[Any, FixedRows]:
-        """The classifier's logits function and the network in it, whose rows are counted; the last one stays loaded."""
+        """The classifier's logits function and its network, which counts rows; only the latest one stays loaded."""
         key = cell.classifier, _text(cell.classifier_parameters), _text(cell.compute)
         if key not in self._classifiers:
             loaded = self._read_classifier(cell)
@@ -145,7 +145,7 @@ class Loader:
 
 
 def _prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> tuple[Any, FixedRows]:
-    """A classifier whose network sees fixed rows, and that network: the one it holds as `network`, or all of it."""
+    """A classifier whose network has fixed rows, and that network: its attribute `network`, or the whole classifier."""
     inner = getattr(loaded, "network", None)
     if isinstance(loaded, nn.Module) and isinstance(inner, nn.Module):
         loaded.network = prepare_network(inner, compute, device)
@@ -159,7 +159,7 @@ def _text(options: Mapping[str, Any]) -> str:
 
 
 def _in_own_memory(loaded: Any) -> Any:
-    """The module with its weights copied into memory of its own; anything but a module stays as it is.
+    """The module with its weights copied into memory; other objects are returned unchanged.
 
     safetensors are mapped into memory, so overwriting the file would change the weights of a running network.
     """
@@ -171,12 +171,12 @@ def _in_own_memory(loaded: Any) -> Any:
     return loaded
 
 
-def _refuse_changed(cell: Cell, subject: str, name: str, now: str) -> None:
+def _refuse_changed(cell: Cell, subject: str, name: str, current: str) -> None:
     """Verify a loaded plugin or file against the planned hash `name` of the cell; raises LoadError if it differs.
 
-    Call it after reading, so that a change during the reading is noticed.
+    Call it after reading, so that a change during the reading is detected.
     """
-    if now != cell.hashes.get(name, now):
+    if current != cell.hashes.get(name, current):
         raise LoadError(
             f"{subject} changed since this run was planned. Counts made before are stored; run the command again "
             "to count with the present one"

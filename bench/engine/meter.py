@@ -14,6 +14,8 @@ from torch import Tensor
 
 from bench.records import Block, Cost, Counts
 
+STAGES = ("noise", "purify", "classify")
+
 
 class CountedNetwork:
     """A denoiser that counts its rows. Purifiers see this object only, with the few attributes that they may use.
@@ -91,21 +93,12 @@ def share_cost(
     Parameters:
         rows: through the purifier's networks and through the classifier.
     """
-    total = sum(b.draws for b in blocks)
-    counts, done, before = [], 0, (0, 0)
-    for block, row in zip(blocks, votes, strict=True):
-        done += block.draws
-        part = block.draws / total
-        until = rows[0] * done // total, rows[1] * done // total
-        cost = Cost(
-            nfe=until[0] - before[0],
-            classifier_rows=until[1] - before[1],
-            noise_s=seconds["noise"] * part,
-            purify_s=seconds["purify"] * part,
-            classify_s=seconds["classify"] * part,
-            peak_bytes=peak,
-            device=device,
-        )
-        before = until
-        counts.append(Counts(block, tuple(int(v) for v in row), cost))
+    ends = np.cumsum([block.draws for block in blocks])
+    total = int(ends[-1])
+    nfe, classifier_rows = (np.diff(count * ends // total, prepend=0).tolist() for count in rows)
+    counts = []
+    for i, block in enumerate(blocks):
+        stages = {f"{stage}_s": seconds[stage] * (block.draws / total) for stage in STAGES}
+        cost = Cost(nfe[i], classifier_rows[i], **stages, peak_bytes=peak, device=device)
+        counts.append(Counts(block, tuple(votes[i].tolist()), cost))
     return counts

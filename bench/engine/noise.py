@@ -1,8 +1,8 @@
-"""Noise that is fixed by (seed, image, draw): the same for every purifier, batch size, sharding and device type.
+"""Noise that depends on (seed, image, draw) only, and not on purifier, batch size, sharding or device type.
 
 A counter-based generator: the bits of a draw are SplitMix64 (Steele, Lea, Flood 2014) of a starting point that is
-hashed from (seed, stage, image, draw), so any row can be made alone, in any order, on the device itself. Libraries
-offer streams per generator object, not per row of a batch, and differ between CPU and GPU.
+hashed from (seed, stage, image, draw). So every row can be generated alone, in any order, on the device itself.
+Libraries offer streams per generator object, not per row of a batch, and differ between CPU and GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def splitmix64_(z: Tensor) -> Tensor:
 def stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
     """Starting points `[B]` of the streams of rows (`images [B]`, `draws [B]`, int64).
 
-    `stream` names what the noise is for (its use and its stage), so no two uses share a number.
+    `stream` names the use of the noise (SMOOTHING or PURIFIER), so that no two uses share a number.
     """
     name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
     origin = splitmix64_(images * GOLDEN + name)
@@ -42,7 +42,7 @@ def stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Ten
 def normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
     """Standard normal noise `[B, size]`, float32: Box-Muller on 64 bits for each pair.
 
-    `counter` counts the pairs that each stream has already given.
+    `counter`: pairs that each stream has generated before.
     """
     pairs = (size + 1) // 2
     steps = torch.arange(counter + 1, counter + pairs + 1, device=origins.device) * GOLDEN
@@ -58,7 +58,7 @@ def normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
 
 
 class RowRng:
-    """A stream of normal noise for each row of a batch; successive calls go on where the last one stopped."""
+    """A stream of normal noise for each row of a batch; every call continues the streams."""
 
     def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
         self._origins = stream_origins(seed, stream, images, draws)

@@ -30,7 +30,7 @@ class ComputeConfig:
     """How networks compute: `Cell.precision`, `Cell.compute` and the classifier's precision.
 
     Attributes:
-        rows: that a network sees at once.
+        rows: in one call of a network.
         classifier: precision of the classifier; None where it has no such parameter.
     """
 
@@ -47,7 +47,7 @@ class ComputeConfig:
         return {"rows": self.rows} | layout | ({} if self.compile == "no" else {"compile": self.compile})
 
     def apply(self, cell: Cell) -> Cell:
-        """The same cell, computing in this way."""
+        """The same cell in this configuration."""
         parameters = dict(cell.classifier_parameters)
         if self.classifier is not None:
             parameters.pop("precision", None)
@@ -57,11 +57,11 @@ class ComputeConfig:
 
 @dataclass
 class Trials:
-    """Runs the networks of a sweep on noisy images of it.
+    """Runs the networks of a sweep on noisy images.
 
     Parameters:
-        cells: role -> a cell whose purifier uses it; at least one entry, `""` if there are no networks.
-        sigmas: at which purified images are compared.
+        cells: role -> a cell with that network; the role `""` alone if there are no networks.
+        sigmas: noise levels of the comparison with float32.
         images: `[M,C,H,W]` in [0,1].
     """
 
@@ -97,7 +97,7 @@ class Trials:
 
     @torch.inference_mode()
     def distance(self, config: ComputeConfig) -> float:
-        """Root mean square, in [0,1], between images purified in this way and in fp32; the largest of all networks."""
+        """The largest RMS distance, over networks and sigmas, of purified images in [0,1] to those in fp32."""
         distances = [0.0]
         for role, sigma in itertools.product(self.roles, self.sigmas):
             x = self.noisy(sigma, COMPARED_IMAGES)
@@ -109,7 +109,7 @@ class Trials:
 
     @torch.inference_mode()
     def logit_distance(self, config: ComputeConfig, reference: ComputeConfig) -> float:
-        """Root mean square between the logits of two ways, as a share of the standard deviation of the reference."""
+        """RMS distance of the logits to the reference's, as a share of the standard deviation of the latter."""
         x = self.noisy(0.0, COMPARED_IMAGES)
         logits, exact = self.classify(config, x).float(), self.classify(reference, x).float()
         distance = float((logits - exact).square().mean().sqrt() / exact.std())
@@ -119,10 +119,10 @@ class Trials:
     def seconds(
         self, configs: Sequence[ComputeConfig], rows: int, networks: bool = True, classifier: bool = False
     ) -> list[float]:
-        """Seconds of one call on `rows` rows, for each way: the fastest of some rounds.
+        """Seconds of one call on `rows` rows in each configuration: the minimum over several rounds.
 
-        A call runs one network of every architecture (`networks`), the classifier, or both. The ways take turns, so
-        that a machine that slows down slows all of them.
+        A call runs one network of every architecture (`networks`), the classifier, or both. The configurations take
+        turns, so that a slower machine slows all of them.
         """
         sigma = max(self.sigmas)
         x, best = self.noisy(sigma, rows), [math.inf] * len(configs)
@@ -143,7 +143,7 @@ class Trials:
         return best
 
     def architectures(self) -> list[str]:
-        """One role for every architecture: networks of one architecture take the same time."""
+        """One role per architecture, since networks of one architecture take the same time."""
         roles: dict[tuple[Any, ...], str] = {}
         for role in self.roles:
             network = self.loader.denoiser(role, ComputeConfig().apply(self.cells[role])).network
@@ -153,10 +153,10 @@ class Trials:
     def knee(self, config: ComputeConfig) -> tuple[int, list[tuple[int, float]]]:
         """The smallest batch that reaches `KNEE_RATE` of the highest rate, and the rates: (size, rows per second).
 
-        Every size goes through the networks in one piece. `config` is eager.
+        Every batch passes the networks undivided. `config` is not compiled.
 
         Raises:
-            LoadError: not even the smallest batch fits into memory.
+            LoadError: the smallest batch does not fit into memory.
         """
         rates: list[tuple[int, float]] = []
         sizes = SIZES[self.loader.device.type]
@@ -198,9 +198,9 @@ def knee_of(rates: Sequence[tuple[int, float]]) -> int:
 def fastest(
     configs: Sequence[ComputeConfig], seconds: Callable[[Sequence[ComputeConfig]], Sequence[float]], margin: float
 ) -> ComputeConfig:
-    """The fastest way, or the first one unless another is `margin` times as fast: timing noise must not decide."""
+    """The fastest configuration if it is `margin` times as fast as the first, else the first, despite timing noise."""
     if len(configs) == 1:
         return configs[0]
     taken = list(seconds(configs))
-    best = min(range(len(configs)), key=taken.__getitem__)
+    best = taken.index(min(taken))
     return configs[best] if taken[0] > margin * taken[best] else configs[0]

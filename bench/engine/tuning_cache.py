@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,21 @@ def place(facts: Mapping[str, Any]) -> Path:
 def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if its file is damaged or has other facts."""
     try:
-        kept = json.loads(place(facts).read_text())
+        stored = json.loads(place(facts).read_text())
     except (OSError, ValueError):
         return None
-    valid = isinstance(kept, dict) and kept.get("facts") == json.loads(json.dumps(facts))
-    return kept["result"] if valid and isinstance(kept.get("result"), dict) else None
+    valid = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
+    return stored["result"] if valid and isinstance(stored.get("result"), dict) else None
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Store a result; a folder that cannot be written is ignored, and the next run measures again."""
-    path, draft = place(facts), None
-    try:
+    path = place(facts)
+    draft = path.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            draft = file.name
-            json.dump({"facts": facts, "result": result}, file, indent=1)
-        os.replace(draft, path)
-    except OSError:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
+        try:
+            draft.write_text(json.dumps({"facts": facts, "result": result}, indent=1))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The contract of an executor, and the messages that executors share.
+"""The contract of an executor, and the jobs and messages that executors share.
 
 An executor takes a task and returns a future of its counts. Only the driver writes to the store.
 """
@@ -7,33 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from bench.records import Cell, Counts, Shown, Task
 
+MAX_DEATHS = 3  # deaths of workers that a job may see before it is given up
 
-class Executor(Protocol):
+
+@dataclass
+class Job:
+    """A call of a method of an engine, and the future of its result.
+
+    Attributes:
+        subject: of the call, in messages.
+        deaths: of workers that ran the job.
+    """
+
+    subject: str
+    method: str
+    arguments: tuple[Any, ...]
+    future: Future[Any] = field(default_factory=Future)
+    deaths: int = 0
+
+
+class Executor:
     """Runs tasks on `workers` workers at once. `slots` submitted tasks keep all of them busy, some of them queued."""
 
-    @property
-    def workers(self) -> int: ...
+    workers: int
+    slots: int
 
-    @property
-    def slots(self) -> int: ...
-
-    def submit(self, task: Task) -> Future[list[Counts]]: ...
+    def submit(self, task: Task) -> Future[list[Counts]]:
+        return self._submit(Job(describe(task.cell), "run", (task,)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
         """One draw of some images, for display; see `Engine.show`."""
-        ...
+        return self._submit(Job(describe(cell), "show", (cell, images, draw)))
+
+    def _submit(self, job: Job) -> Future[Any]:
+        raise NotImplementedError
 
     def close(self) -> None:
         """Stop after the running tasks; queued tasks are dropped."""
-        ...
 
     def abandon(self) -> None:
         """Stop at once and kill running tasks."""
-        ...
 
 
 def describe(cell: Cell) -> str:

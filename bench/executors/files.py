@@ -39,7 +39,7 @@ class FileSet:
     Attributes:
         root: the folder on the sender.
         hashes: path below the folder -> SHA-256.
-        contents: path below the folder -> handle of the content, made by the sender's `put`.
+        contents: path below the folder -> handle of the content, returned by the sender's `put`.
     """
 
     root: str
@@ -62,9 +62,9 @@ class FileSet:
         with FileLock(folder.with_suffix(".lock")):
             # Also when it was unpacked before: systems delete old files below temporary folders.
             if not has_files(folder, self.hashes):
-                shutil.rmtree(folder, ignore_errors=True)
                 part = folder.with_suffix(".part")
-                shutil.rmtree(part, ignore_errors=True)
+                for remains in (folder, part):
+                    shutil.rmtree(remains, ignore_errors=True)
                 for name, content in self.contents.items():
                     (part / name).parent.mkdir(parents=True, exist_ok=True)
                     get(content).tofile(part / name)
@@ -90,11 +90,10 @@ def private_folder() -> Path:
     Raises:
         PermissionError: the folder is open to other users, who could put code into it.
     """
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"purifybench-{user}"
+    folder = Path(tempfile.gettempdir()) / f"purifybench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.stat()
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is open to other users; remove it, or set TMPDIR to a folder of your own")
     return folder
 
@@ -130,14 +129,13 @@ class Bundle:
         put: Put,
     ) -> Bundle:
         """Pack networks by role, plugin files by kind and name, and the files of a classifier."""
-        return cls(
-            {role: pack_network(find(text), put) for role, text in weights.items()},
-            {
-                kind: {name: pack_plugin(KINDS[kind], Path(file), put) for name, file in files.items()}
-                for kind, files in plugin_files.items()
-            },
-            (classifier, parameters, pack_classifier(classifier, parameters, plugin_files, put)),
-        )
+        packed = {
+            kind: {name: pack_plugin(KINDS[kind], Path(file), put) for name, file in files.items()}
+            for kind, files in plugin_files.items()
+        }
+        plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(classifier, classifier)
+        networks = {role: pack_network(find(text), put) for role, text in weights.items()}
+        return cls(networks, packed, (classifier, parameters, pack_classifier(plugin, parameters, put)))
 
     def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], Mapping[str, object]]:
         """Networks by role, plugin files by kind and name, and the classifier's parameters that change on this machine.
@@ -146,27 +144,26 @@ class Bundle:
             LoadError: no parameter of the classifier accepts the path of its files.
             OSError: the files cannot be written.
         """
-        weights = {role: unpack_network(source, files, get) for role, (source, files) in self.networks.items()}
+        weights = {}
+        for role, (source, files) in self.networks.items():
+            folder = files.unpack(get)
+            single = source.path.name in files.hashes
+            weights[role] = str(replace(source, path=folder / source.path.name if single else folder))
         plugin_files = {
             kind: {name: str(files.unpack(get) / file) for name, (file, files) in by_name.items()}
             for kind, by_name in self.plugins.items()
         }
-        name, parameters, files = self.classifier
-        if files is None:
+        name, parameters, classifier_files = self.classifier
+        if classifier_files is None:
             return weights, plugin_files, {}
         plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
-        return weights, plugin_files, relocated_parameters(plugin, parameters, files, get)
+        return weights, plugin_files, relocated_parameters(plugin, parameters, classifier_files, get)
 
 
 def pack_network(source: Source, put: Put) -> tuple[Source, FileSet]:
-    path = source.path
-    files = with_cards(source.files()) if path.is_file() else source.files()
-    return source, pack(path.parent if path.is_file() else path, files, put)
-
-
-def unpack_network(source: Source, files: FileSet, get: Get) -> str:
-    folder = files.unpack(get)
-    return str(replace(source, path=folder / source.path.name if source.path.name in files.hashes else folder))
+    if source.path.is_file():
+        return source, pack(source.path.parent, with_cards(source.files()), put)
+    return source, pack(source.path, source.files(), put)
 
 
 def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]:
@@ -186,11 +183,8 @@ def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]
     return file.name, pack(folder, own, put)
 
 
-def pack_classifier(
-    name: str, parameters: Mapping[str, object], plugin_files: Mapping[str, Mapping[str, str]], put: Put
-) -> FileSet | None:
+def pack_classifier(plugin: str, parameters: Mapping[str, object], put: Put) -> FileSet | None:
     """The files that a classifier lists, below a folder that one of its parameters names or below their common one."""
-    plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
     files = [file.absolute() for file in plugins.create(plugins.CLASSIFIER, plugin, parameters).files()]
     if not files:
         return None

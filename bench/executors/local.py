@@ -7,59 +7,49 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine
-from bench.executors.base import describe, timeout_message, workers_died_message
+from bench.executors.base import MAX_DEATHS, Executor, Job, timeout_message, workers_died_message
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
-from bench.records import Cell, Counts, Shown, Task
 
-Result = TypeVar("Result")
 GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
-MAX_DEATHS = 3  # broken pools that a batch may see before it is given up
 _engine: Engine | None = None  # the engine of a worker process
 
 
-class InProcess:
-    """Runs each task in this process, when it is submitted."""
+class InProcess(Executor):
+    """Runs each task in this process, when it is submitted. A task that exceeds the timeout ends the process."""
 
     workers = slots = 1
 
     def __init__(self, engine: Engine, timeout: float = 0.0):
         self.engine, self.timeout = engine, timeout
 
-    def submit(self, task: Task) -> Future[list[Counts]]:
-        """A completed future. A task that exceeds the timeout ends the process with a traceback."""
-        with time_limit(self.timeout, task.cell):
-            return completed(self.engine.run, task)
-
-    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        with time_limit(self.timeout, cell):
-            return completed(self.engine.show, cell, images, draw)
-
-    def close(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        pass
+    def _submit(self, job: Job) -> Future[Any]:
+        """A completed future."""
+        with time_limit(self.timeout, job.subject):
+            try:
+                job.future.set_result(getattr(self.engine, job.method)(*job.arguments))
+            except Exception as error:
+                job.future.set_exception(error)
+        return job.future
 
 
 @contextmanager
-def time_limit(seconds: float, cell: Cell) -> Iterator[None]:
+def time_limit(seconds: float, subject: str) -> Iterator[None]:
     """End the process if the context takes longer than `seconds` (0: no limit); a hanging plugin cannot be stopped."""
     if not seconds:
         yield
         return
-    watch = threading.Timer(seconds, exit_as_hung, (seconds, cell))
+    watch = threading.Timer(seconds, exit_as_hung, (seconds, subject))
     watch.daemon = True
     watch.start()
     if sys.__stderr__ is not None:  # sys.stderr may have no file descriptor
@@ -72,28 +62,17 @@ def time_limit(seconds: float, cell: Cell) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def exit_as_hung(seconds: float, cell: Cell) -> None:
+def exit_as_hung(seconds: float, subject: str) -> None:
     """Print the traceback of every thread and the remedy, and exit with status 2 whatever other threads do."""
     try:
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback(sys.__stderr__)
-            print(f"error: {timeout_message(seconds, describe(cell))}", file=sys.__stderr__, flush=True)
+            print(f"error: {timeout_message(seconds, subject)}", file=sys.__stderr__, flush=True)
     finally:
         os._exit(2)
 
 
-@dataclass
-class Job:
-    """A call in a worker process for a cell, the future of its result, and the broken pools that it has seen."""
-
-    cell: Cell
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    future: Future[Any] = field(default_factory=Future)
-    deaths: int = 0
-
-
-class Processes:
+class Processes(Executor):
     """Worker processes with one engine each: one thread each on a CPU, one GPU each otherwise.
 
     Processes are faster than OpenMP threads for small networks: a second thread costs more than it gains, above all
@@ -133,12 +112,6 @@ class Processes:
             assigned.put(engine)
         return ProcessPoolExecutor(self.workers, context, start_worker, (assigned,))
 
-    def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._submit(Job(task.cell, run_task, (task,)))
-
-    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return self._submit(Job(cell, show_images, (cell, images, draw)))
-
     def close(self) -> None:
         with self._lock:
             self._ended = True
@@ -157,7 +130,7 @@ class Processes:
         while True:
             pool = self._pool
             try:
-                running = pool.submit(job.function, *job.arguments)
+                running = pool.submit(call_engine, job.method, *job.arguments)
             except BrokenProcessPool:
                 if not self._replace(pool):
                     raise
@@ -170,19 +143,18 @@ class Processes:
         if done.cancelled():
             job.future.cancel()
             return
-        error = done.exception()
-        if error is None:
+        try:
             job.future.set_result(done.result())
-        elif not isinstance(error, BrokenProcessPool):
-            job.future.set_exception(error)
-        else:
+        except BrokenProcessPool as error:
             job.deaths += 1
             try:
                 if job.deaths == MAX_DEATHS or not self._replace(pool):
-                    raise BrokenProcessPool(workers_died_message(describe(job.cell))) from error
+                    raise BrokenProcessPool(workers_died_message(job.subject)) from error
                 self._submit(job)
             except Exception as final:
                 job.future.set_exception(final)
+        except BaseException as error:  # as the task raised it
+            job.future.set_exception(error)
 
     def _replace(self, broken: ProcessPoolExecutor) -> bool:
         """Replace a broken pool unless another thread already has; False if the executor is closed."""
@@ -204,21 +176,6 @@ def start_worker(assigned: multiprocessing.Queue) -> None:
     _engine = Engine(images, weights, prepare_device(device), plugins)
 
 
-def run_task(task: Task) -> list[Counts]:
-    assert _engine is not None
-    return _engine.run(task)
-
-
-def show_images(cell: Cell, images: Sequence[int], draw: int) -> Shown:
-    assert _engine is not None
-    return _engine.show(cell, images, draw)
-
-
-def completed(function: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """Call a function now; a completed future with its result or its exception."""
-    future: Future[Result] = Future()
-    try:
-        future.set_result(function(*arguments))
-    except Exception as error:
-        future.set_exception(error)
-    return future
+def call_engine(method: str, *arguments: Any) -> Any:
+    """Call a method of the engine of this worker process."""
+    return getattr(_engine, method)(*arguments)

@@ -10,43 +10,30 @@ left out, and every event reaches the user as a message.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bench.engine import tuning_cache as speed_cache
+from bench.engine import tuning_cache
 from bench.engine.autotune import TuningRequest
 from bench.errors import PurifyBenchError, RunError
-from bench.executors.base import describe
+from bench.executors.base import MAX_DEATHS, Executor, Job
 from bench.executors.files import Bundle
 from bench.executors.ray_connection import Cluster
 from bench.executors.ray_worker import RemoteEngine, libraries
 from bench.provenance import code_digest
-from bench.records import Cell, Counts, Shown, Task
+from bench.records import Cell
 
 JOBS_PER_WORKER = 2  # one running and one queued
-MAX_DEATHS = 3  # deaths of workers on one job, or during their start, before the driver gives up
 
 
 class WorkerDied(PurifyBenchError, RuntimeError):
     """Workers died repeatedly; counts so far are stored."""
-
-
-@dataclass
-class Job:
-    """A call of a method of `RemoteEngine`, its description for messages, and the future of its result."""
-
-    description: str
-    method: str
-    arguments: tuple[Any, ...]
-    future: Future[Any] = field(default_factory=Future)
-    deaths: int = 0
 
 
 @dataclass(eq=False)
@@ -58,8 +45,8 @@ class Worker:
     jobs: deque[Job] = field(default_factory=deque)
 
 
-class RayCluster:
-    """Assigns tasks to the workers of a cluster, after `start`; see `Executor`.
+class RayCluster(Executor):
+    """Assigns tasks to the workers of a cluster, after `start`.
 
     Parameters:
         cluster: the connection; `close` closes it, too.
@@ -96,9 +83,7 @@ class RayCluster:
         self._fatal: Exception | None = None  # the reason why nothing more can be counted
         self._lock = threading.RLock()
         self._started = threading.Event()
-        self._events: queue.SimpleQueue[tuple[Worker, Job | None, Future] | None] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._handler = ThreadPoolExecutor(1)  # handles ended calls: Ray's own thread must not wait for Ray
 
     def start(self, workers: int | None = None) -> None:
         """Request workers (default: as many as fit) and wait until one of them is ready.
@@ -129,7 +114,7 @@ class RayCluster:
         """
         self.start(1)
         device = next((worker.device for worker in self._workers if worker.device), "")
-        if (cached := speed_cache.recall(request.facts(device))) is not None:
+        if (cached := tuning_cache.recall(request.facts(device))) is not None:
             return {"device": device, **cached}
         self._notify("one worker measures how these networks compute fastest on its device; it is kept for later runs")
         try:
@@ -137,35 +122,30 @@ class RayCluster:
         except TimeoutError as error:
             remedy = "leave nothing to `auto`, or give a preset a longer `timeout`"
             raise RunError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
-        speed_cache.remember(request.facts(result["device"]), result)
+        tuning_cache.remember(request.facts(result["device"]), result)
         return result
 
     @property
-    def workers(self) -> int:
+    def workers(self) -> int:  # type: ignore[override]
         return max(1, sum(worker.device is not None for worker in self._workers))
 
     @property
-    def slots(self) -> int:
+    def slots(self) -> int:  # type: ignore[override]
         return JOBS_PER_WORKER * self.workers
-
-    def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._submit(Job(f"a batch of {describe(task.cell)}", "run", (task,)))
-
-    def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
-        return self._submit(Job(f"a draw of {describe(cell)}", "show", (cell, images, draw)))
 
     def close(self) -> None:
         self.abandon()
-        self._events.put(None)
-        self._listener.join()
         self._cluster.close()
 
     def abandon(self) -> None:
         with self._lock:
             self._fatal = self._fatal or WorkerDied("the run was ended")
-            for worker in self._workers:
-                self._ray.kill(worker.actor)
-            self._workers.clear()
+            self._kill_workers()
+
+    def _kill_workers(self) -> None:
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers.clear()
 
     def _submit(self, job: Job) -> Future[Any]:
         with self._lock:
@@ -194,18 +174,16 @@ class RayCluster:
 
     def _call(self, worker: Worker, method: str, arguments: tuple[Any, ...], job: Job | None) -> None:
         reference = getattr(worker.actor, method).remote(*arguments)
-        reference.future().add_done_callback(lambda done: self._events.put((worker, job, done)))
+        reference.future().add_done_callback(lambda done: self._handler.submit(self._ended, worker, job, done))
 
-    def _listen(self) -> None:
-        """Handle finished calls one after another, in a thread of its own."""
-        while (event := self._events.get()) is not None:
-            worker, job, done = event
-            with self._lock:
-                if worker in self._workers:  # else it was removed before, together with its jobs
-                    self._handle(worker, job, done)
-                    self._assign()
+    def _ended(self, worker: Worker, job: Job | None, done: Future) -> None:
+        with self._lock:
+            if worker in self._workers:  # else it was removed before, together with its jobs
+                self._handle(worker, job, done)
+                self._assign()
 
     def _handle(self, worker: Worker, job: Job | None, done: Future) -> None:
+        """Take the result of a job, or of the preparation of a worker (job None)."""
         error = done.exception()
         raised_by_task = isinstance(error, self._ray.exceptions.RayTaskError)  # else the actor itself died
         if error is not None and not raised_by_task:
@@ -233,7 +211,7 @@ class RayCluster:
             self._failed_starts += 1
         given_up = [job for job in worker.jobs if job.deaths >= MAX_DEATHS]
         for job in given_up:
-            problem = f"{job.description} killed {job.deaths} workers one after another, the last with: {reason}. "
+            problem = f"{job.subject} killed {job.deaths} workers one after another, the last with: {reason}. "
             remedy = (
                 "Counts so far are stored, and the same command continues. If memory ran out, try a smaller --batch; "
                 "`--executor local --workers 1` shows the crash itself"
@@ -265,7 +243,5 @@ class RayCluster:
         for job in (*self._queue, *(job for worker in self._workers for job in worker.jobs)):
             job.future.set_exception(error)
         self._queue.clear()
-        for worker in self._workers:
-            self._ray.kill(worker.actor)
-        self._workers.clear()
+        self._kill_workers()
         self._started.set()

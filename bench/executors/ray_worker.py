@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from bench.engine.engine import Engine, LoadError
 from bench.engine.loader import Loader
 from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
-from bench.provenance import code_digest
+from bench.provenance import code_digest, library_version
 from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
@@ -30,13 +29,7 @@ class WorkerMismatch(PurifyBenchError, RuntimeError):
 
 def libraries() -> dict[str, str | None]:
     """The installed versions of `LIBRARIES`; None for a library that is not installed."""
-    versions: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
-    return versions
+    return {name: library_version(name) for name in LIBRARIES}
 
 
 class RemoteEngine:

@@ -35,9 +35,6 @@ class WorkerContext(SpawnContext):
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
     """Block SIGINT and SIGTERM in this thread inside the context; a child process inherits the mask."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -49,8 +46,7 @@ def ignore_interrupts() -> None:
     """Ignore SIGINT and SIGTERM in this process, including those that are blocked and pending."""
     for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 def end_with_parent() -> None:

@@ -8,9 +8,9 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
+from itertools import accumulate
 from pathlib import Path
 
 PROJECT = ("purifiers", "classifiers")  # hashed wherever they are installed
@@ -51,23 +51,16 @@ def plugin_modules(plugin: type) -> list[Path]:
 @lru_cache(maxsize=1024)
 def _imported_by(name: str, path: Path, modified: int) -> tuple[str, ...]:
     """Absolute names of all modules that a module may import, and of the packages that hold them."""
-    found: dict[str, None] = {}
+    imported: set[str] = set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                found |= dict.fromkeys(_with_parents(alias.name))
+            imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".") if node.level and package else []
             base = parts[: len(parts) - node.level + 1] + ([node.module] if node.module else [])
-            found |= dict.fromkeys(_with_parents(".".join(base)))
-            found |= {".".join([*base, alias.name]): None for alias in node.names}  # a name may be a module
-    return tuple(found)
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    yield from (".".join(parts[: i + 1]) for i in range(len(parts)) if name)
+            imported.update(".".join([*base, alias.name]) for alias in node.names)  # a name may be a module
+    return tuple({parent for name in imported for parent in accumulate(name.split("."), "{}.{}".format)})
 
 
 def _top(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Find purifiers and classifiers: in their package, by entry point, or at a path that the user names."""
+"""Find purifiers and classifiers in their package, by entry point, or by the path of a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +26,7 @@ from purifiers.base import Purifier
 
 
 class PluginError(PurifyBenchError):
-    """A plugin is unknown, cannot be imported, or refuses its parameters; the message says which and why."""
+    """A plugin is unknown, cannot be imported, or refuses its parameters; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -49,48 +50,48 @@ def discover(kind: Kind) -> dict[str, type]:
         PluginError: a file of the package or an installed third party's plugin cannot be imported, or two share a name.
     """
     package = importlib.import_module(kind.package)
-    found: dict[str, type] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.ispkg:
-            continue
-        name = f"{kind.package}.{module.name}"
-        try:
-            imported = importlib.import_module(name)
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise PluginError(f"{name} cannot be imported ({problem}); mend its file or move it away") from error
-        add(found, kind, imported)
+    known: dict[str, type] = {}
+    for module in pkgutil.iter_modules(package.__path__, f"{kind.package}."):
+        if not module.ispkg:
+            with refusing_import(module.name, "; mend its file or move it away"):
+                imported = importlib.import_module(module.name)
+            add(known, kind, imported)
     for point in entry_points(group=kind.group):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
-        try:
+        with refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise PluginError(f"{third_party} cannot be imported ({problem}); {remedy}") from error
         if isinstance(loaded, ModuleType):
-            add(found, kind, loaded)
+            add(known, kind, loaded)
         elif isinstance(loaded, type) and issubclass(loaded, kind.contract) and hasattr(loaded, "name"):
-            add_class(found, kind, loaded)
+            add_class(known, kind, loaded)
         else:
             raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
-    return found
+    return known
 
 
-def add(found: dict[str, type], kind: Kind, module: ModuleType) -> None:
-    """Add the plugins that a module defines itself."""
-    for thing in vars(module).values():
-        own = isinstance(thing, type) and thing.__module__ == module.__name__
-        if own and issubclass(thing, kind.contract) and "name" in vars(thing):
-            add_class(found, kind, thing)
+@contextmanager
+def refusing_import(subject: str, remedy: str = "") -> Iterator[None]:
+    """Turn any exception of an import inside the context into a PluginError."""
+    try:
+        yield
+    except Exception as error:
+        raise PluginError(f"{subject} cannot be imported ({type(error).__name__}: {error}){remedy}") from error
 
 
-def add_class(found: dict[str, type], kind: Kind, plugin: type) -> None:
+def add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
+    """Add the plugins that a module defines, but not those that it imports."""
+    for value in vars(module).values():
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        if own and issubclass(value, kind.contract) and "name" in vars(value):
+            add_class(known, kind, value)
+
+
+def add_class(known: dict[str, type], kind: Kind, plugin: type) -> None:
     name = plugin.name  # type: ignore[attr-defined]
-    if name in found and found[name] is not plugin:
+    if known.setdefault(name, plugin) is not plugin:
         raise PluginError(
-            f"two {kind.name}s are called {name!r}: {source(found[name])} and {source(plugin)}; rename one"
+            f"two {kind.name}s are called {name!r}: {source(known[name])} and {source(plugin)}; rename one"
         )
-    found[name] = plugin
 
 
 def from_path(kind: Kind, path: Path) -> type:
@@ -111,21 +112,19 @@ def from_path(kind: Kind, path: Path) -> type:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with refusing_import(str(path)):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise PluginError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
-    found: dict[str, type] = {}
-    add(found, kind, module)
-    if len(found) != 1:
+    defined: dict[str, type] = {}
+    add(defined, kind, module)
+    if len(defined) != 1:
         raise PluginError(
-            f"{path} must define exactly one {kind.contract.__name__} with a name, it defines {len(found)}"
+            f"{path} must define exactly one {kind.contract.__name__} with a name, it defines {len(defined)}"
         )
-    return next(iter(found.values()))
+    return next(iter(defined.values()))
 
 
 def find(kind: Kind, name: str) -> type:
-    """The plugin that `name` means: a known name, or the path of a Python file.
+    """The plugin with a known name, or in the Python file with this path.
 
     Raises:
         PluginError: unknown (the message has the nearest name and the list), not importable, or a file whose plugin
@@ -144,7 +143,7 @@ def find(kind: Kind, name: str) -> type:
 
 
 def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
-    """A plugin with its parameters, which may be given as text.
+    """Create a plugin with its parameters, which may be strings.
 
     Raises:
         PluginError: unknown plugin or parameter, or a value that the plugin refuses.
@@ -156,15 +155,14 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
             raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", parameter, fields or ["(none)"]))
     try:
         return TypeAdapter(plugin).validate_python(dict(parameters))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
-        raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problems}") from error
-    except Exception as error:  # whatever its __post_init__ raises
+    except Exception as error:  # __post_init__ may raise anything
         problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValidationError):
+            problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problem}") from error
 
 
 def parameters(plugin: Any) -> dict[str, Any]:
-    """All parameters of a plugin, as they are part of a cell: an `OPTION` only where it is not at its default."""
+    """The parameters of a plugin in a cell: all, except options (`OPTION`) that have their default value."""
     optional = {f.name: f.default for f in dataclasses.fields(plugin) if f.metadata.get("option")}
     return {k: v for k, v in dataclasses.asdict(plugin).items() if k not in optional or v != optional[k]}

@@ -18,8 +18,8 @@ def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def transport_cost(a: np.ndarray, b: np.ndarray) -> float:
     """The 1-Wasserstein distance of two sets of `n` images under the Euclidean distance, in the images' units.
 
-    That is the mean distance in the pairing of both sets that makes it least, which an assignment solves exactly
-    (Jonker and Volgenant; scipy). It never exceeds the mean of `l2`, whose pairing is one of those.
+    It is the least mean distance over all pairings of both sets, the exact solution of an assignment problem (Jonker
+    and Volgenant; scipy). It never exceeds the mean of `l2`, which uses one of these pairings.
 
     Parameters:
         a, b: `[n,...]`.
@@ -32,13 +32,13 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """The Fréchet distance of Gaussians fitted to two sets of features (Dowson and Landau 1982; Heusel et al. 2017).
 
     `|m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2))`, with unbiased covariances. With `Ci = Ai' Ai` the last trace
-    is the sum of the singular values of `A1 A2'`, which exists, too, where there are fewer images than features.
+    is the sum of the singular values of `A1 A2'`, which also holds for fewer images than features.
 
     Parameters:
         a, b: `[n, d]` and `[m, d]`, two rows at least.
 
     Raises:
-        ValueError: a set has one image only, and so no covariance.
+        ValueError: a set has one image only, which has no covariance.
     """
     if min(len(a), len(b)) < 2:
         raise InputError("a Fréchet distance needs two images at least")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,17 @@ COLOURS = {"loss": "#999999", "val error": "C3"}  # other curves use the colour 
 
 def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
     """Write a training's curves as CSV (images seen, figure, value), after the curves that it continues."""
-    earlier = read_curve(path.with_stem(path.stem + BEFORE))
-    seen = max((images for images, _, _ in earlier), default=0)
-    losses = [(seen + step * batch, "loss", value) for step, value in state["losses"]]
-    validations = [(seen + s * batch, n, value) for s, figures in state["validations"] for n, value in figures.items()]
+    import pandas as pd
+
+    rows = [(step, "loss", value) for step, value in state["losses"]]
+    rows += [(step, name, value) for step, figures in state["validations"] for name, value in figures.items()]
+    tables = [pd.DataFrame([(step * batch, *row) for step, *row in rows], columns=["images", "figure", "value"])]
+    earlier = path.with_stem(path.stem + BEFORE)
+    if earlier.is_file():
+        tables.insert(0, pd.read_csv(earlier))
+        tables[1]["images"] += tables[0]["images"].max()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("images", "figure", "value"))
-        rows.writerows(earlier + losses + validations)
-
-
-def read_curve(path: Path) -> list[tuple[int, str, float]]:
-    """The rows of a CSV file of curves; empty if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [(int(row["images"]), row["figure"], float(row["value"])) for row in csv.DictReader(file)]
+    pd.concat(tables).to_csv(path, index=False)
 
 
 def draw_curves(folder: Path) -> Path | None:

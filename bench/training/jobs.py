@@ -49,13 +49,12 @@ class Job:
     compiled: bool = False
     onward: bool = False
 
-    def network_path(self, stage: str) -> Path:
-        root = Path(self.out) / "purifiers" if self.out else cards.BUNDLED
-        return root / self.dataset / f"{stage}.safetensors"
-
-    def classifier_path(self, name: str) -> Path:
-        root = Path(self.out) / "classifiers" if self.out else classifier_files.BUNDLED
-        return root / self.dataset / f"{name}.safetensors"
+    def path(self, stage: str) -> Path:
+        """The weight file of a stage."""
+        classifier = stage in CLASSIFIERS
+        bundled = classifier_files.BUNDLED if classifier else cards.BUNDLED
+        package = "classifiers" if classifier else "purifiers"
+        return (Path(self.out) / package if self.out else bundled) / self.dataset / f"{stage}.safetensors"
 
     def work(self) -> Path:
         """Folder of the checkpoints and curves."""

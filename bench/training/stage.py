@@ -17,17 +17,17 @@ from bench.training.checkpoint import Checkpoint
 from bench.training.curves import BEFORE, write_curve
 from bench.training.jobs import CLASSIFIERS, Job
 from classifiers.nets import files as classifier_files
+from classifiers.nets.cnn import CNN
 from classifiers.training import fit as classifier_training
 from purifiers.nets.denoisers import LevelledDenoiser
 from purifiers.nets.hub import files as network_files
 from purifiers.nets.hub.cards import Card, read_card
-from purifiers.training.loop import Report
 from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance
 from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, read_recipe, train_stage
 
 CURVE_IMAGES = 500  # validation images for each point of a curve
-FIGURE = "accuracy_of_one_draw"  # the figure by which a stage chooses between methods
+FIGURE = "accuracy_of_one_draw"  # its sum over noise levels decides between the methods of a stage
 WORSE = (
     "its single draws are classified correctly less often than those of {start}; shipped because the comparison "
     "needs it"
@@ -45,19 +45,17 @@ class Images:
     """
 
     dataset: str
+    classes: int
     train: Tensor
     train_labels: Tensor
     val: Tensor
     val_labels: Tensor
-    classes: int
 
 
 def read_images(job: Job) -> Images:
     train, val = (data.load(job.dataset, split, job.data) for split in ("train", "val"))
-    x, y, val_x, val_y = (
-        torch.from_numpy(t).to(job.device) for part in (train, val) for t in (part.images, part.labels)
-    )
-    return Images(train.dataset, x, y, val_x, val_y, len(train.classes))
+    arrays = (array for split in (train, val) for array in (split.images, split.labels))
+    return Images(train.dataset, len(train.classes), *(torch.from_numpy(array).to(job.device) for array in arrays))
 
 
 def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
@@ -66,8 +64,8 @@ def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
     torch.set_flush_denormal(True)
     images = read_images(job)
     device = torch.cuda.get_device_name() if job.device.startswith("cuda") else f"CPU, {threads} thread"
-    made = {"dataset": images.dataset, "device": device}
-    return (train_classifier if stage in CLASSIFIERS else train_network)(job, stage, images, made)
+    origin = {"dataset": images.dataset, "device": device}
+    return (train_classifier if stage in CLASSIFIERS else train_network)(job, stage, images, origin)
 
 
 def checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
@@ -78,54 +76,55 @@ def checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) ->
     return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(path.with_suffix(".csv"), state, batch))
 
 
-def train_classifier(job: Job, name: str, images: Images, made: Mapping[str, str]) -> tuple[Path, str]:
+def train_classifier(job: Job, name: str, images: Images, origin: Mapping[str, str]) -> tuple[Path, str]:
     recipe = dict(classifier_training.read_recipe(job.dataset)[name])
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
     before, identity = None, dict(recipe)
     if job.onward:
-        before = classifier_files.read_cnn(initial_weights(job, job.classifier_path(name), name))
+        before = classifier_files.read_cnn(initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
 
     def report(step: int, loss: float, rate: float, left: float) -> None:
         print(f"{name}: step {step:,}, loss {loss:.4f}, {rate:.0f} images/s, {left / 60:.0f} min left", flush=True)
+
+    def validate(model: CNN) -> dict[str, float]:
+        return {"val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])}
 
     model, architecture, record = classifier_training.train_classifier(
         recipe,
         images.train,
         images.train_labels,
         images.classes,
-        autocast=job.autocast,
-        report=report,
-        validate=lambda model: {
-            "val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])
-        },
-        keeper=checkpoint_of(job, name, identity, recipe["batch"]),
-        before=before,
+        job.autocast,
+        report,
+        validate,
+        checkpoint_of(job, name, identity, recipe["batch"]),
+        before,
     )
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
-    path = classifier_files.save_cnn(job.classifier_path(name), model, architecture, {**record, **made})
+    path = classifier_files.save_cnn(job.path(name), model, architecture, {**record, **origin})
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
 
 
-def train_network(job: Job, stage: str, images: Images, made: Mapping[str, str]) -> tuple[Path, str]:
+def train_network(job: Job, stage: str, images: Images, origin: Mapping[str, str]) -> tuple[Path, str]:
     """Train a denoiser or a consistency model; of several methods, keep the one with the best validation accuracy."""
     recipe = scaled_recipe(job, stage)
     trained = {
         method: one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
     }
-    best = max(trained, key=lambda method: score(trained[method][1]))
+    best = max(trained, key=lambda method: sum(trained[method][1].training["validation"][FIGURE].values()))
     denoiser, card = trained[best]
-    record = {**card.training, **made, "method": best}
+    record = {**card.training, **origin, "method": best}
     if len(trained) > 1:
         record["not_kept"] = {str(m): c.training["validation"] for m, (_, c) in trained.items() if m != best}
     if start := STAGES[stage].start:
-        before = read_card(job.network_path(start)).training.get("validation", {})
+        before = read_card(job.path(start)).training.get("validation", {})
         record["against_start"] = gains(record["validation"], before)
         if sum(record["against_start"].get(FIGURE, {}).values()) < 0:
             record["why_shipped"] = WORSE.format(start=start)
-    path = network_files.save(job.network_path(stage), denoiser.network, replace(card, training=record))
+    path = network_files.save(job.path(stage), denoiser.network, replace(card, training=record))
     return path, f"{record['seconds']:.0f} s, validation {record['validation']}"
 
 
@@ -146,27 +145,24 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     name = f"{stage}-{method}" if method else stage
     settings = recipe[stage]
     start_name = STAGES[stage].start
-    start = network_files.load(job.network_path(start_name), job.device) if start_name else None
-    classifier = classifier_files.load_cnn(job.classifier_path("classifier"), job.device)
-
-    def report(at: Report) -> None:
-        print(f"{name}: {at}", flush=True)
+    start = network_files.load(job.path(start_name), job.device) if start_name else None
+    classifier = classifier_files.load_cnn(job.path("classifier"), job.device)
 
     def validate(denoiser: LevelledDenoiser) -> dict[str, float]:
         errors = denoising_mse(denoiser, images.val[:CURVE_IMAGES])
         return {f"val MSE, t = {level}": value for level, value in errors.items()}
 
     # With a plateau the schedule does not depend on the number of steps: a longer training continues a shorter one.
-    same = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
-    identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **same}
+    resumable = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
+    identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **resumable}
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
     before = None
     if job.onward:
-        initial = initial_weights(job, job.network_path(stage), name)
+        initial = initial_weights(job, job.path(stage), name)
         before = network_files.load(initial, job.device), read_card(initial)
         identity["continues"] = before[1].sha256
     if start_name:
-        identity["starts_from"] = read_card(job.network_path(start_name)).sha256
+        identity["starts_from"] = read_card(job.path(start_name)).sha256
     denoiser, card = train_stage(
         stage,
         recipe,
@@ -176,7 +172,7 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         method,
         job.autocast,
         job.compiled,
-        report,
+        lambda report: print(f"{name}: {report}", flush=True),
         validate,
         checkpoint_of(job, name, identity, settings["batch"]),
         before,
@@ -189,36 +185,30 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
-def initial_weights(job: Job, own: Path, name: str) -> Path:
+def initial_weights(job: Job, weights: Path, name: str) -> Path:
     """Copies of a training's initial weights and of their curve, because the training overwrites its own files."""
     copy = job.work() / f"{name}{BEFORE}.safetensors"
     if job.fresh or not copy.is_file():
-        if not own.is_file():
-            raise FileNotFoundError(f"there are no weights in {own} to start from; leave out --from-weights")
+        if not weights.is_file():
+            raise FileNotFoundError(f"there are no weights in {weights} to start from; leave out --from-weights")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".json", ".safetensors"):
-            shutil.copyfile(own.with_suffix(suffix), copy.with_suffix(suffix))
-        if (curve := job.work() / f"{name}.csv").is_file():
-            shutil.copyfile(curve, copy.with_suffix(".csv"))
+        for file in (weights.with_suffix(".json"), weights, job.work() / f"{name}.csv"):
+            if file.is_file():
+                shutil.copyfile(file, copy.with_suffix(file.suffix))
     return copy
 
 
 def distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
-    features = classifier_files.load_cnn(job.classifier_path("features"), job.device)
+    features = classifier_files.load_cnn(job.path("features"), job.device)
     description = f"{job.dataset}/features, a second classifier that is never evaluated"
     return choose_distance(settings["distance"], features.features, description, job.device)
 
 
-def score(card: Card) -> float:
-    """The sum over noise levels of the accuracy on purified single draws."""
-    return sum(card.training["validation"][FIGURE].values())
-
-
-def gains(now: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
+def gains(after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
     """Validation figures minus those of the initial network, by figure and noise level."""
     return {
         figure: {level: round(value - before[figure][level], 5) for level, value in levels.items()}
-        for figure, levels in now.items()
+        for figure, levels in after.items()
         if figure in before
     }
 
