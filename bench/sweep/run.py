@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bench.store.examples import write_examples
 from bench.store.run import MANIFEST, export, read_run
 from bench.store.store import Store
 from bench.sweep.examples import make_examples
-from bench.sweep.plan import Plan, manifest, plan
+from bench.sweep.plan import Plan, manifest, plan, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle
@@ -189,10 +189,6 @@ def differences(old: Cell, new: Cell) -> list[str]:
     parts = {"hashes", "versions", "compute"}
     plain = [name for name in a if name not in parts and a[name] != b[name]]
     return plain + [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
-
-
-def without_rule(cell: Cell) -> Cell:
-    return replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"})
 
 
 def prepare(preset: Preset, notify: Callable[[str], object]) -> tuple[Plan, list[str], Executor]:
