@@ -59,6 +59,8 @@ class Examples:
     def __post_init__(self) -> None:
         if self.clean.ndim != 4 or self.clean.shape[1] not in (1, 3):
             raise InputError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
+        pictures: dict[str, np.ndarray]
+        classes: dict[str, np.ndarray]
         pictures, classes = {"clean": self.clean}, {"labels": self.labels}
         for panel in self.panels:
             place = f"{panel.cell} at sigma = {panel.sigma:g}"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bench.errors import InputError
@@ -135,7 +135,11 @@ def read_metrics(folder: Path) -> Metrics | None:
             raise InputError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
         return metrics
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Delete it, and `bench metrics` makes it again") from error
+        reason: object = error
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `bench metrics` makes it again") from error
 
 
 def metrics_of(folders: Mapping[str, Path]) -> dict[str, Metrics]:

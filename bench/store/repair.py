@@ -18,18 +18,16 @@ from bench.store.database import (
     DATABASE,
     REMEDIES,
     SELECTED,
-    VOTES,
     StoreError,
     connect,
     damaged,
-    holds,
     is_cell,
     primary,
     stored_manifest,
+    votes_of,
 )
 from bench.store.run import MANIFEST
 from bench.store.store import Store
-from bench.store.votes import decode
 
 KEY = COLUMNS[:4]  # cell, image, stage, first draw
 Row = tuple[Any, ...]
@@ -139,7 +137,10 @@ def whole_blocks(db: sqlite3.Connection, path: Path, result: Repaired) -> Iterat
         by = ", ".join(name + order for name in KEY)
         try:
             for row in db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
-                if holds(row) and has_votes(row):
+                votes: list[list[int]] = []
+                with suppress(StoreError):
+                    votes = votes_of([row], path)
+                if any(votes):
                     yield row[:-1]
                 else:
                     dropped.add(row[: len(KEY)])
@@ -154,14 +155,6 @@ def refuse_if_whole(path: Path, error: Exception) -> None:
     """Raise StoreError for a refusal by the operating system: the file itself may be whole."""
     if primary(error) in REMEDIES:
         raise damaged(path, error) from error
-
-
-def has_votes(row: Row) -> bool:
-    """Whether the votes of a row of blocks can be read."""
-    try:
-        return bool(decode(row[VOTES]))
-    except ValueError:
-        return False
 
 
 def verdict(repaired: Repaired) -> Iterator[str]:

@@ -22,7 +22,6 @@ from bench.store.database import (
     DATABASE,
     SELECTED,
     StoreError,
-    intact,
     is_cell,
     later_format,
     reading,
@@ -121,7 +120,7 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
         stored = db.execute(f"SELECT {SELECTED} FROM blocks")
         with without_garbage_collection():
             while part := stored.fetchmany(CHUNK):
-                columns = dict(zip(COLUMNS, map(list, zip(*intact(part, path), strict=True)), strict=False))
+                columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
                 columns["votes"] = votes_of(part, path)
                 parts.append(pd.DataFrame(columns))
     blocks = pd.concat(parts[1:] or parts, ignore_index=True)

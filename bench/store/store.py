@@ -28,7 +28,6 @@ from bench.store.database import (
     checked,
     connect,
     damaged,
-    intact,
     stored_manifest,
     votes_of,
 )
@@ -175,7 +174,7 @@ class StoredTallies(Mapping[int, Tally]):
         rows = self.store.select(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", self.cell, image)
         if not rows:
             raise KeyError(image)
-        for (_, _, stage, first, *_), votes in zip(rows, votes_of(intact(rows, path), path), strict=True):
+        for (_, _, stage, first, *_), votes in zip(rows, votes_of(rows, path), strict=True):
             getattr(tally, stage)[first] = tuple(votes)
         return tally
 
