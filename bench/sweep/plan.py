@@ -44,7 +44,7 @@ class Plan:
         split: the test images.
         images: indices of those that are certified.
         weights: role -> network, as `purifiers.nets.load` takes it.
-        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
+        plugin_files: kind -> plugin name -> path, of plugins that the preset names by path.
         families: purifier name -> family, for the pictures.
         preprocessing: steps between an image and the classifier's network.
         tuning: the measurements behind the choice of `auto` options; empty if there were none.
@@ -88,17 +88,14 @@ def plan(preset: Preset, device_type: str) -> Plan:
     """Resolve everything that a preset names; published networks are downloaded if they are missing.
 
     Raises:
-        PlanError, PluginError, DataError: something is missing; the message names it.
+        PlanError, PluginError, DataError, InputError: something is missing; the message names it.
     """
     purifiers, classifier, _ = resolve(preset)
     weights = networks_of(preset, purifiers, download=True)
     split = data.load(preset.dataset, PART, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
-    try:
-        images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
+    images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     classifier_files(classifier)
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
@@ -127,7 +124,7 @@ def plan(preset: Preset, device_type: str) -> Plan:
         for purifier in purifiers
     ]
     if len({cell.key for cell in cells}) < len(cells):
-        raise PlanError("the preset asks for the same purifier and sigma twice; give each once")
+        raise PlanError("the preset asks for the same purifier and sigma twice; name each once")
     created = {
         plugins.PURIFIER: zip(preset.purifiers, purifiers, strict=True),
         plugins.CLASSIFIER: [(preset.classifier, classifier)],
@@ -217,14 +214,13 @@ def without_rule(cell: Cell) -> Cell:
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
     """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
+    versions = {name: library_version(name) for name in (*LIBRARIES, *EXTRAS)}
     return {
         "format": 1,
         "purifybench": bench.__version__,
         "git": git_revision(),
         "python": platform.python_version(),
-        "libraries": {
-            name: found for name in (*LIBRARIES, *EXTRAS) if (found := library_version(name)) or name in LIBRARIES
-        },
+        "libraries": {name: version for name, version in versions.items() if version or name in LIBRARIES},
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

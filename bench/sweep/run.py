@@ -46,7 +46,7 @@ def run(preset: Preset, folder: Path, observe: Observing, notify: Notify) -> dic
         notify: called with messages.
 
     Raises:
-        KeyboardInterrupt: the run was interrupted; what was counted is stored.
+        KeyboardInterrupt: the run was interrupted; all counts are stored.
         PurifyBenchError, ValueError, RuntimeError: the sweep cannot run, or workers died; the message says which.
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
