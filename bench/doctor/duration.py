@@ -81,13 +81,13 @@ def measure(preset: Preset, device: str) -> list[float]:
     from bench.engine.engine import Engine
     from bench.records import Block, Task
     from bench.sweep.plan import plan, without_rule
+    from bench.sweep.run import images_of
     from bench.sweep.settle import settle
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
     planned = plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
     planned = settle(planned, device)
-    clean = {image: planned.split.images[image] for image in planned.images}
-    engine = Engine(clean, planned.weights, prepare_device(device), planned.plugin_files)
+    engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
     seconds = []
     for cell in planned.cells:
         key = without_rule(cell).key

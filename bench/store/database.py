@@ -23,8 +23,9 @@ JOURNALED = 2  # read and write version in the header of a database with a write
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 VOTES = COLUMNS.index("votes")
+SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
 INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
-TYPES = tuple(float if name.endswith("_s") else int if name in INTEGERS else str for name in COLUMNS)
+TYPES = tuple(float if name in SECONDS else int if name in INTEGERS else str for name in COLUMNS)
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;

@@ -23,6 +23,7 @@ from bench.store.database import (
     DATABASE,
     INSERT,
     SCHEMA,
+    SECONDS,
     SELECTED,
     StoreError,
     checked,
@@ -81,8 +82,7 @@ class Store:
         """Add the exports of a folder: all blocks and cells that are missing here, and a missing manifest."""
         manifest, registered, blocks = read_export(folder)
         votes = blocks["votes"].map(lambda v: encode([int(k) for k in v]))
-        seconds = {name: float for name in COSTS if name.endswith("_s")}
-        rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
+        rows = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, float))[list(COLUMNS)]
         self.fill(registered, rows.astype(object).itertuples(index=False, name=None))
         self.describe(self.manifest() or manifest)
 

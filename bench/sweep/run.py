@@ -209,6 +209,7 @@ def prepare(preset: Preset, notify: Notify) -> tuple[Plan, list[str], Executor]:
 
 
 def images_of(planned: Plan) -> dict[int, np.ndarray]:
+    """Index -> pixels `[C,H,W]` of every image that is certified."""
     return {i: planned.split.images[i] for i in planned.images}
 
 
