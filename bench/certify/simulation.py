@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import binom
@@ -54,6 +53,8 @@ def published(path: Path, sigma: float, alpha: float = 0.01, n: int = 100_000) -
         path: tab-separated `idx label predict radius correct time`, as Cohen et al. publish them.
         alpha, n: the constants of the table. The largest radii in the files of 2019 imply alpha = 0.01.
     """
+    import pandas as pd
+
     log = pd.read_csv(path, sep="\t")
     abstained = (log["predict"] < 0).to_numpy()
     correct = (log["correct"] == 1).to_numpy() & ~abstained
