@@ -124,7 +124,7 @@ def test_what_changed_while_a_run_was_made_is_noted():
     from bench.summary.notes import session_notes
     from bench.sweep.run import with_sessions
 
-    facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same")
+    facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same"), "pixels": {}}
     first = with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
     second = with_sessions(
         {**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first, 9
@@ -141,7 +141,7 @@ def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
     """A finished run that is repeated with a new torch holds no count of it."""
     from bench.sweep.run import with_sessions, without_latest
 
-    facts = dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same")
+    facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same"), "pixels": {}}
     old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
     first = with_sessions(old, {}, 0)
     repeated = without_latest(with_sessions(new, first, 50))
