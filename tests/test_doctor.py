@@ -93,10 +93,10 @@ def test_each_preset_says_what_it_needs_whether_it_fits_and_how_long_it_takes(bu
 
 
 def test_a_library_that_is_missing_is_named_with_its_command(bundled, monkeypatch):
-    from bench.sweep import plan
+    from bench import provenance
 
-    installed = plan.library_version
-    monkeypatch.setattr(plan, "library_version", lambda name: None if name == "lpips" else installed(name))
+    installed = provenance.library_version
+    monkeypatch.setattr(provenance, "library_version", lambda name: None if name == "lpips" else installed(name))
     assert findings()["lpips"] == ("not installed; pip install lpips", False)
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bench.errors import InputError
 from bench.plugins.fingerprint import hash_files
 from bench.store.run import read_run
 from bench.summary.summary import summarise
@@ -44,7 +45,7 @@ def test_how_images_are_picked_and_radii_written_is_no_part_of_a_cell(tiny_prese
 
 
 def test_a_stride_with_too_few_images_is_refused(tiny_preset):
-    with pytest.raises(PlanError, match="every 400 images there are 2 of the 500 of mnist5k, and 3 were asked for"):
+    with pytest.raises(InputError, match="every 400 images there are 2 of the 500 of mnist5k, and 3 were requested"):
         planned(tiny_preset(every=400))
 
 

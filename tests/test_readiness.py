@@ -30,8 +30,8 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 def asked(name, **overrides):
     chosen = preset.load(str(name), overrides)
-    named, classifier, _ = resolve(chosen)
-    return chosen, [purifier for _, purifier in named], classifier
+    purifiers, classifier, _ = resolve(chosen)
+    return chosen, purifiers, classifier
 
 
 @pytest.mark.parametrize("name", ["cifar10-paper", "cifar10-dds", "cifar10-diffsmooth", "imagenet64-paper"])

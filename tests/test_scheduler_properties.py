@@ -292,7 +292,7 @@ def test_a_cell_may_be_taken_in_batches_of_changing_size_and_given_back_in_any_o
             seen.update(flying[-1].blocks)
         else:
             task = flying.pop(rng.randrange(len(flying)))
-            progress.give([Counts(block, votes_of(block), FREE) for block in task.blocks])
+            progress.add([Counts(block, votes_of(block), FREE) for block in task.blocks])
     assert not flying
     alone = {image: case.alone(cell, image) for image in case.labels}
     blocks = {(b.image, b.stage, b.first): votes_of(b) for b in seen}

@@ -198,6 +198,8 @@ def test_everything_that_decides_the_counts_is_in_the_key_and_the_order_of_param
         "device_type": "cuda",
         "hashes": {"noise": "n", "purifier": "q"},
         "compute": {"channels_last": True},
+        "versions": {"engine": 2},
+        "split": "val",
     }
     assert set(changes) == {f.name for f in dataclasses.fields(Cell)}
     keys = {dataclasses.replace(cell, **{name: value}).key for name, value in changes.items()}

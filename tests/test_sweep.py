@@ -255,7 +255,7 @@ def test_a_cell_of_many_draws_keeps_the_votes_of_the_images_that_are_worked_on_a
     blocks = decided = 0
     while progress.fill(5000):
         task = progress.take(5000)
-        decided += progress.give([Counts(b, tuple([b.draws] + [0] * 99), cost) for b in task.blocks])
+        decided += progress.add([Counts(b, tuple([b.draws] + [0] * 99), cost) for b in task.blocks])
         blocks += len(task.blocks)
         assert len(progress.tallies) <= 2 and len(progress.ready) <= 1100
     _, most = tracemalloc.get_traced_memory()

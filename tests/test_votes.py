@@ -129,7 +129,7 @@ def test_a_block_of_a_thousand_classes_takes_little_room(whole):
 def test_a_thousand_classes_come_back_from_the_store_the_reader_the_exports_and_a_repair(folder):
     with Store(folder) as store:
         estimate = {first: counted for (image, first), counted in EXPECTED.items() if image == 3}
-        assert store.tally(CELL.key, 3) == Tally({}, estimate)
+        assert store.tallies(CELL.key)[3] == Tally({}, estimate)
     assert found(folder) == EXPECTED
     assert repair(folder).backup is None
     export(read_run(folder))
@@ -156,7 +156,7 @@ def test_damaged_votes_are_named_by_readers_and_writers_and_a_repair_keeps_the_o
     with pytest.raises(StoreError, match="bench doctor --repair"):
         read_run(folder)
     with Store(folder) as store, pytest.raises(StoreError, match="bench doctor --repair"):
-        store.tally(CELL.key, 3)
+        store.tallies(CELL.key)[3]
     assert repair(folder).damaged == 1
     assert found(folder) == {place: counted for place, counted in EXPECTED.items() if place != (3, 100)}
 

@@ -6,12 +6,11 @@ The test of `bench.certify.boundaries` as a state machine over counts, and a cac
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -166,6 +165,7 @@ class Sequential:
         b = self.boundaries
         proved, top = 0, int(np.count_nonzero(b.alive))
         look, draws, hits = 0, 0, 0
+        facts = self.sigma, self.radii, self.alpha, self.constants
         while proved < top and look < len(b.looks):
             n = int(b.looks[look])
             while draws < n and draws in tally.estimate:
@@ -180,13 +180,10 @@ class Sequential:
                 )
             proved = max(proved, min(int(np.count_nonzero(hits >= b.upper[:, look])), top))
             top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
-            if self.constants.worth and not self._promising(look, hits, proved):
+            if self.constants.worth and not _promises(*facts, look, hits, proved):
                 top = proved
             look += 1
         return Progress(choice, proved, top, look, True)
-
-    def _promising(self, look: int, hits: int, proved: int) -> bool:
-        return _promises(self.sigma, self.radii, self.alpha, self.constants, look, hits, proved)
 
 
 def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
@@ -239,23 +236,13 @@ def cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, consta
     """
     facts = json.dumps([FORMAT, VERSION, sigma, list(radii), alpha, asdict(constants)])
     path = cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["facts"]) == facts:
-                return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})
-    except Exception:  # missing or damaged; damaged zip files raise many kinds of error
-        pass
+    with suppress(Exception), np.load(path, allow_pickle=False) as file:  # damaged zip files raise many kinds of error
+        if str(file["facts"]) == facts:
+            return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})
     fresh = boundaries(sigma, radii, alpha, constants)
-    buffer = io.BytesIO()
-    np.savez(buffer, facts=np.array(facts), **{f.name: getattr(fresh, f.name) for f in fields(Boundaries)})
-    try:
+    with suppress(OSError):  # the cache only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(buffer.getvalue())
-        try:
-            os.replace(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-    except OSError:
-        pass  # the cache only saves time
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # no reader sees half a file
+            np.savez(part := Path(folder) / path.name, facts=np.array(facts), **vars(fresh))
+            part.replace(path)
     return fresh

@@ -70,7 +70,7 @@ def run(
     # Networks are replaced role by role, so files that the preset names for the other roles are still announced.
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None} - {"networks"})
     purifiers, *_ = resolve(chosen)
-    families = {purifier.name: purifier.family for _, purifier in purifiers}
+    families = {purifier.name: purifier.family for purifier in purifiers}
     folder = out or api.RUNS / chosen.name
     if dry_run:
         from bench.doctor.dry_run import describe_dry_run

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.errors import PurifyBenchError
+
 Finding = tuple[str, str, bool | None]  # subject, finding, and True (good), False (a problem) or None (work by hand)
 DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # raised by data that are missing or damaged
 
@@ -63,11 +65,8 @@ def weights() -> Iterator[Finding]:
     from purifiers.nets.hub.files import load
 
     for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
-        halves = [
-            *folder.rglob("*.safetensors"),
-            *folder.rglob("*.json"),
-        ]  # either may be missing
-        for path in sorted({half.with_suffix(".safetensors") for half in halves}):
+        either = (*folder.rglob("*.safetensors"), *folder.rglob("*.json"))  # one of the two files may be missing
+        for path in sorted({file.with_suffix(".safetensors") for file in either}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
                 loader(path)
@@ -100,25 +99,20 @@ def data_sets() -> Iterator[Finding]:
 
 def presets() -> Iterator[Finding]:
     """The needs of each preset. Downloads are no problem, since a run makes them; files to fetch by hand are marked."""
-    from bench.data import DataError
     from bench.doctor.duration import duration
     from bench.doctor.requirements import describe, fits, needs
-    from bench.engine.checks import PluginFault
     from bench.engine.devices import choose_devices
-    from bench.engine.engine import LoadError
-    from bench.plugins.registry import PluginError
     from bench.sweep import preset
-    from bench.sweep.plan import PlanError, resolve
+    from bench.sweep.plan import resolve
 
     for name in preset.names():
         try:
             chosen = preset.load(name, {})
-            named, classifier, _ = resolve(chosen)
-            purifiers = [purifier for _, purifier in named]
+            purifiers, classifier, _ = resolve(chosen)
             required = list(needs(chosen, purifiers, classifier))
             devices = choose_devices(chosen.device, chosen.workers)
             findings = describe(required), fits(required, devices), duration(chosen, purifiers, required, devices)
-        except (preset.PresetError, PlanError, PluginError, DataError, LoadError, PluginFault, *DAMAGED) as error:
+        except (PurifyBenchError, *DAMAGED) as error:
             yield f"preset {name}", str(error), False
         else:
             yield f"preset {name}", "; ".join(findings), None if any(need.by_hand for need in required) else True

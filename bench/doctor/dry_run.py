@@ -27,8 +27,7 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     from bench.engine.devices import choose_devices
     from bench.sweep.plan import resolve
 
-    named, classifier, _ = resolve(preset)
-    purifiers = [purifier for _, purifier in named]
+    purifiers, classifier, _ = resolve(preset)
     sigmas = len(preset.sigmas)
     fewest, most = (len(purifiers) * draws for draws in sweep_bounds(preset))
     sequential = preset.certifier in rules.SEQUENTIAL

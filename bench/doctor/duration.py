@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from bench.certify import rules
@@ -81,17 +80,17 @@ def measure(preset: Preset, device: str) -> list[float]:
     from bench.engine.devices import prepare_device
     from bench.engine.engine import Engine
     from bench.records import Block, Task
-    from bench.sweep.plan import plan
+    from bench.sweep.plan import plan, without_rule
+    from bench.sweep.run import images_of
     from bench.sweep.settle import settle
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
     planned = plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
     planned = settle(planned, device)
-    clean = {image: planned.split.images[image] for image in planned.images}
-    engine = Engine(clean, planned.weights, prepare_device(device), planned.plugin_files)
+    engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
     seconds = []
     for cell in planned.cells:
-        key = replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"}).key
+        key = without_rule(cell).key
         if key not in _measured:
             block = Block(cell.key, planned.images[0], "estimate", 0, SAMPLE)
             (counts,) = engine.run(Task(cell, (block,)))

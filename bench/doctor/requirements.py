@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,19 @@ def data_need(preset: Preset) -> Need:
     if preset.dataset == "mnist5k":
         return Need(name, True, 0)
     if place is not None:
-        return Need(name, *local_data(preset.dataset, place))
+        problem = "" if place.exists() else f"at {place}"
+        if preset.dataset in data.REPOSITORIES:
+            try:
+                table_of(place, "test")
+            except data.DataError as error:
+                problem = str(error)
+        return Need(name, not problem, by_hand=problem)
     if preset.dataset not in data.REPOSITORIES:
         return Need(name, False, None, f"at {data.by_hand(preset.dataset)}, or by --data")
     if kept := data.cached(preset.dataset):
-        return Need(name, True, sum(file.stat().st_size for file in kept))
+        return Need(name, True, total_bytes(kept))
     by_hand = "" if data.installed() else f"by `{data.EXTRA}`, and then a download"
     return Need(name, False, data.REPOSITORIES[preset.dataset].size, by_hand)
-
-
-def local_data(dataset: str, place: Path) -> tuple[bool, None, str]:
-    """Whether a local place holds the files of a data set, and the step by hand if not."""
-    try:
-        if dataset in data.REPOSITORIES:
-            table_of(place, "test")
-    except data.DataError as error:
-        return False, None, str(error)
-    return place.exists(), None, "" if place.exists() else f"at {place}"
 
 
 def classifier_need(classifier: Any) -> Need:
@@ -72,7 +68,7 @@ def classifier_need(classifier: Any) -> Need:
         files = classifier.files(download=False)
     except ClassifierError as error:
         return Need(name, False, error.size, "" if error.size else str(error))
-    return Need(name, True, sum(file.stat().st_size for file in files))
+    return Need(name, True, total_bytes(files))
 
 
 def network_need(role: str, network: str) -> Need:
@@ -80,9 +76,13 @@ def network_need(role: str, network: str) -> Need:
 
     source, name = find(network), f"network {role}"
     if source.present:
-        return Need(name, True, sum(file.stat().st_size for file in source.files()))
-    megabytes = source.known.megabytes if source.known else None
+        return Need(name, True, total_bytes(source.files()))
+    megabytes = source.known and source.known.megabytes
     return Need(name, False, megabytes * 10**6 if megabytes else None)
+
+
+def total_bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def describe(needs: Sequence[Need]) -> str:

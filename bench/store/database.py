@@ -23,8 +23,9 @@ JOURNALED = 2  # read and write version in the header of a database with a write
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 VOTES = COLUMNS.index("votes")
+SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
 INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
-TYPES = tuple(float if name.endswith("_s") else int if name in INTEGERS else str for name in COLUMNS)
+TYPES = tuple(float if name in SECONDS else int if name in INTEGERS else str for name in COLUMNS)
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
@@ -135,11 +136,6 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return *values, zlib.crc32(repr(values).encode())
 
 
-def holds(row: tuple[Any, ...]) -> bool:
-    """Whether the checksum of a row of blocks, its last column, holds."""
-    return zlib.crc32(repr(row[:-1]).encode()) == row[-1]
-
-
 def is_cell(row: tuple[Any, ...]) -> bool:
     """Whether the key of a row of cells is the key of its cell."""
     try:
@@ -148,30 +144,22 @@ def is_cell(row: tuple[Any, ...]) -> bool:
         return False
 
 
-def intact(rows: list[tuple[Any, ...]], path: Path) -> list[tuple[Any, ...]]:
-    """Rows of blocks; raises StoreError if the checksum of one does not hold.
+def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
+    """Votes of all classes for each row of blocks.
 
     SQLite notices damage to the structure of its file, not to the values in it.
-    """
-    for row in rows:
-        if not holds(row):
-            raise StoreError(
-                f"{path}: a block of image {row[1]} is damaged; `bench doctor --repair {path.parent}` keeps the others"
-            )
-    return rows
 
-
-def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
-    """Votes of all classes for each row of blocks; raises StoreError if a text is not one that `encode` writes.
-
-    Only a file that somebody edited and gave new checksums holds such a text.
+    Raises:
+        StoreError: a checksum does not hold, or a text is not one that `encode` writes. Only a file that somebody
+            edited and gave new checksums holds such a text.
     """
     try:
+        for row in rows:
+            if zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
+                raise ValueError(f"a block of image {row[1]} is damaged")
         return decode_all([row[VOTES] for row in rows])
     except ValueError as error:
-        raise StoreError(
-            f"{path}: a block's votes are damaged ({error}); `bench doctor --repair {path.parent}` keeps the others"
-        ) from error
+        raise StoreError(f"{path}: {error}; `bench doctor --repair {path.parent}` keeps the other blocks") from error
 
 
 def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from bench.errors import InputError
 
 FILE = "examples.npz"
 FORMAT = 1
+ARRAYS = ("noisy", "purified", "predicted")  # of a panel
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,21 @@ class Examples:
     def __post_init__(self) -> None:
         if self.clean.ndim != 4 or self.clean.shape[1] not in (1, 3):
             raise InputError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
-        count = len(self.clean)
-        check("clean", self.clean, self.clean.shape, np.uint8)
-        check("images", self.images, (count,), np.integer)
-        check("labels", self.labels, (count,), np.integer)
-        within("labels", self.labels, len(self.classes))
+        pictures: dict[str, np.ndarray]
+        classes: dict[str, np.ndarray]
+        pictures, classes = {"clean": self.clean}, {"labels": self.labels}
         for panel in self.panels:
             place = f"{panel.cell} at sigma = {panel.sigma:g}"
-            check(f"noisy of {place}", panel.noisy, self.clean.shape, np.uint8)
-            check(f"purified of {place}", panel.purified, self.clean.shape, np.uint8)
-            check(f"predicted of {place}", panel.predicted, (count,), np.integer)
-            within(f"predicted of {place}", panel.predicted, len(self.classes))
+            pictures |= {f"noisy of {place}": panel.noisy, f"purified of {place}": panel.purified}
+            classes[f"predicted of {place}"] = panel.predicted
+        for name, array in pictures.items():
+            check(name, array, self.clean.shape, np.uint8)
+        for name, array in {"images": self.images, **classes}.items():
+            check(name, array, self.clean.shape[:1], np.integer)
+        for name, array in classes.items():
+            if array.size and (array.min() < 0 or array.max() >= len(self.classes)):
+                outside = f"{array.min()} to {array.max()} is outside the {len(self.classes)} classes"
+                raise InputError(f"{name}: {outside}")
 
 
 def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
@@ -76,12 +81,6 @@ def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> N
     if array.shape != shape or not np.issubdtype(array.dtype, kind):
         wanted = f"{list(shape)} of {kind.__name__}"
         raise InputError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
-
-
-def within(name: str, array: np.ndarray, classes: int) -> None:
-    """Raise ValueError for a class outside of 0 to `classes - 1`."""
-    if array.size and (array.min() < 0 or array.max() >= classes):
-        raise InputError(f"{name}: {array.min()} to {array.max()} is outside the {classes} classes")
 
 
 def write_examples(folder: Path, examples: Examples) -> Path:
@@ -97,7 +96,7 @@ def write_examples(folder: Path, examples: Examples) -> Path:
         "sigmas": np.array([panel.sigma for panel in examples.panels], dtype=np.float64),
     }
     for i, panel in enumerate(examples.panels):
-        arrays |= {f"noisy_{i}": panel.noisy, f"purified_{i}": panel.purified, f"predicted_{i}": panel.predicted}
+        arrays |= {f"{name}_{i}": getattr(panel, name) for name in ARRAYS}
     path, draft = folder / FILE, folder / f".{FILE}.partial"
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -123,9 +122,7 @@ def read_examples(folder: Path) -> Examples | None:
                 classes=tuple(str(name) for name in file["classes"]),
                 clean=file["clean"],
                 panels=tuple(
-                    Panel(
-                        str(cell), float(sigma), *(file[f"{name}_{i}"] for name in ("noisy", "purified", "predicted"))
-                    )
+                    Panel(str(cell), float(sigma), *(file[f"{name}_{i}"] for name in ARRAYS))
                     for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
                 ),
             )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from bench.errors import InputError
 
@@ -35,7 +38,7 @@ KINDS = {  # lower is better for every metric
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Network:
     """The model or feature extractor of a metric: its name, and a hash of its weights (empty if it has none)."""
 
@@ -43,7 +46,7 @@ class Network:
     hash: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Value:
     """A figure and its 95 % bootstrap interval over images; None for metrics of whole sets, which have no interval."""
 
@@ -52,7 +55,7 @@ class Value:
     high: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Measured:
     """The metrics of one cell.
 
@@ -76,7 +79,7 @@ class Measured:
     values: Mapping[str, Value]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Metrics:
     """The metrics of a run.
 
@@ -126,21 +129,19 @@ def read_metrics(folder: Path) -> Metrics | None:
         record = json.loads(path.read_text("utf-8"))
         if (version := record.pop("format")) != FORMAT:
             raise InputError(f"its format is {version}, this version reads {FORMAT}")
-        record["networks"] = {name: Network(**network) for name, network in record["networks"].items()}
-        record["cells"] = tuple(measured(cell) for cell in record["cells"])
-        if unknown := {*record["networks"], *(name for c in record["cells"] for name in c.values)} - set(KINDS):
+        metrics = TypeAdapter(Metrics).validate_python(record)
+        measured = {*metrics.networks, *(name for cell in metrics.cells for name in cell.values)}
+        if unknown := measured - set(KINDS):
             raise InputError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
-        return Metrics(**record)
+        return metrics
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Delete it, and `bench metrics` makes it again") from error
+        reason: object = error
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `bench metrics` makes it again") from error
 
 
 def metrics_of(folders: Mapping[str, Path]) -> dict[str, Metrics]:
     """Name -> metrics, for the folders that have metrics; raises ValueError as `read_metrics`."""
     return {name: metrics for name, folder in folders.items() if (metrics := read_metrics(folder)) is not None}
-
-
-def measured(record: dict[str, Any]) -> Measured:
-    """A cell from its JSON record."""
-    values = {name: Value(**value) for name, value in record["values"].items()}
-    return Measured(**{**record, "trained_on": tuple(record["trained_on"]), "values": values})

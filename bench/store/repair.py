@@ -18,24 +18,22 @@ from bench.store.database import (
     DATABASE,
     REMEDIES,
     SELECTED,
-    VOTES,
     StoreError,
     connect,
     damaged,
-    holds,
     is_cell,
     primary,
     stored_manifest,
+    votes_of,
 )
 from bench.store.run import MANIFEST
 from bench.store.store import Store
-from bench.store.votes import decode
 
 KEY = COLUMNS[:4]  # cell, image, stage, first draw
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Repaired:
     """The result of a repair.
 
@@ -47,10 +45,10 @@ class Repaired:
         described: whether the manifest is known; if not, the run's own command writes it again.
     """
 
-    kept: int
-    damaged: int
-    unreadable: bool
-    backup: Path | None
+    kept: int = 0
+    damaged: int = 0
+    unreadable: bool = False
+    backup: Path | None = None
     described: bool = True
 
 
@@ -60,15 +58,13 @@ def repair(folder: Path) -> Repaired:
     Raises:
         StoreError: there is no database, a run writes to it, it is of a later format, or nothing can be kept.
     """
-    path = folder / DATABASE
+    path, fresh = folder / DATABASE, folder / "repair"
     if not path.is_file():
         raise StoreError(f"there is no {DATABASE} in {folder}; nothing to repair")
     lock = FileLock(folder / "run.lock")
-    fresh = folder / "repair"
     try:
         lock.acquire(timeout=0)
-        blocks = whole_database(path)
-        return rewrite(folder, path, fresh) if blocks is None else Repaired(blocks, 0, False, None)
+        return whole_database(path) or rewrite(path, fresh)
     except Timeout as error:
         raise StoreError(f"a run is writing to {folder}; wait for it") from error
     except OSError as error:
@@ -80,93 +76,85 @@ def repair(folder: Path) -> Repaired:
         lock.release()
 
 
-def whole_database(path: Path) -> int | None:
+def whole_database(path: Path) -> Repaired | None:
     """The number of blocks of a database; None if any part of it is damaged."""
+    result = Repaired()
     try:
         with closing(connect(path)) as db:
-            rows = Rows(db)
-            described = bool(manifest_of(db, path)) and all(map(is_cell, db.execute("SELECT * FROM cells")))
-            number = sum(1 for _ in rows.read(""))
-            return number if described and not rows.damaged else None
+            manifest, cells = manifest_and_cells(db, path)
+            (registered,) = db.execute("SELECT count(*) FROM cells").fetchone()
+            result.kept = sum(1 for _ in whole_blocks(db, path, result))
     except DAMAGE as error:
-        if primary(error) in REMEDIES:  # a refusal by the operating system: the file itself may be whole
-            raise damaged(path, error) from error
+        refuse_if_whole(path, error)
         return None
+    damage = result.damaged or result.unreadable or not manifest or len(cells) < registered
+    return None if damage else result
 
 
-def rewrite(folder: Path, path: Path, fresh: Path) -> Repaired:
+def rewrite(path: Path, fresh: Path) -> Repaired:
+    """Collect everything that is whole in a new database, and put it in the place of the damaged one."""
+    folder, result = path.parent, Repaired()
     shutil.rmtree(fresh, ignore_errors=True)
-    manifest: dict[str, Any] = {}
-    cells: list[Row] = []
     with closing(sqlite3.connect(path)) as db, Store(fresh) as store:
-        rows = Rows(db)
         with suppress(*DAMAGE):
             # With it SQLite reads a file that is shorter than its header says, and a schema that it finds damaged.
             db.execute("PRAGMA writable_schema = ON")
-            cells = [row for row in db.execute("SELECT key, cell, error FROM cells") if is_cell(row)]
-        with suppress(*DAMAGE):
-            manifest = manifest_of(db, path)
-        store.fill(cells, rows.from_both_ends())
+        manifest, cells = manifest_and_cells(db, path)
+        store.fill(cells, whole_blocks(db, path, result))
         if manifest:
             store.describe(manifest)
         if (folder / MANIFEST).is_file():
             store.restore(folder)
-        kept, manifest = store.size(), store.manifest()
-    if not kept and not manifest:
+        result.kept, result.described = store.size(), bool(store.manifest())
+    if not result.kept and not result.described:
         raise StoreError(f"{path} has no block and no manifest that can be read; move it away and run again")
-    backup = next(b for n in range(1, 1000) if not (b := folder / f"{DATABASE}.damaged-{n}").exists())
+    result.backup = next(b for n in range(1, 1000) if not (b := folder / f"{DATABASE}.damaged-{n}").exists())
     for end in ("", "-wal", "-shm"):
         if (file := path.with_name(path.name + end)).exists():
-            file.replace(backup.with_name(backup.name + end))
+            file.replace(result.backup.with_name(result.backup.name + end))
     (fresh / DATABASE).replace(path)
-    return Repaired(kept, len(rows.damaged), rows.unreadable, backup, bool(manifest))
+    return result
 
 
-def manifest_of(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """The manifest of a database; empty if its checksum does not hold."""
-    try:
-        return stored_manifest(db, path)
-    except StoreError:
-        return {}
+def manifest_and_cells(db: sqlite3.Connection, path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """The manifest, empty if it is damaged, and the rows of the whole cells."""
+    manifest: dict[str, Any] = {}
+    cells: list[Row] = []
+    with suppress(*DAMAGE, StoreError):
+        manifest = stored_manifest(db, path)
+    with suppress(*DAMAGE):
+        cells = [row for row in db.execute("SELECT key, cell, error FROM cells") if is_cell(row)]
+    return manifest, cells
 
 
-class Rows:
-    """The whole blocks of a database.
+def whole_blocks(db: sqlite3.Connection, path: Path, result: Repaired) -> Iterator[Row]:
+    """Rows (`COLUMNS`) of the whole blocks; notes in `result` whether some are damaged or unreadable.
 
-    Attributes:
-        damaged: keys of the blocks that were left out because their checksum or their votes do not hold.
-        unreadable: whether SQLite failed before it had read every row.
+    They come in ascending order up to the first unreadable page, then in descending order up to it.
     """
-
-    def __init__(self, db: sqlite3.Connection):
-        self._db = db
-        self.damaged: set[Row] = set()
-        self.unreadable = False
-
-    def from_both_ends(self) -> Iterator[Row]:
-        """Rows (`COLUMNS`) in ascending order up to the first unreadable page, then in descending order up to it."""
-        for order in ("", " DESC"):
-            try:
-                yield from self.read(order)
-                return
-            except DAMAGE:
-                self.unreadable = True
-
-    def read(self, order: str) -> Iterator[Row]:
+    dropped = set()
+    for order in ("", " DESC"):
         by = ", ".join(name + order for name in KEY)
-        for row in self._db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
-            if holds(row) and has_votes(row):
-                yield row[:-1]
-            else:
-                self.damaged.add(row[: len(KEY)])
+        try:
+            for row in db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
+                votes: list[list[int]] = []
+                with suppress(StoreError):
+                    votes = votes_of([row], path)
+                if any(votes):
+                    yield row[:-1]
+                else:
+                    dropped.add(row[: len(KEY)])
+                    result.damaged = len(dropped)
+            return
+        except DAMAGE as error:
+            refuse_if_whole(path, error)
+            result.unreadable = True
 
 
-def has_votes(row: Row) -> bool:
-    """Whether the votes of a row of blocks can be read."""
-    try:
-        return bool(decode(row[VOTES]))
-    except ValueError:
-        return False
+def refuse_if_whole(path: Path, error: Exception) -> None:
+    """Raise StoreError for a refusal by the operating system: the file itself may be whole."""
+    if primary(error) in REMEDIES:
+        raise damaged(path, error) from error
 
 
 def verdict(repaired: Repaired) -> Iterator[str]:

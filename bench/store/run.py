@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from bench.records import Cell
 from bench.store.database import (
     COLUMNS,
-    COSTS,
     DATABASE,
+    SECONDS,
     SELECTED,
     StoreError,
-    intact,
     is_cell,
     later_format,
     reading,
@@ -119,25 +116,18 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
         manifest = stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
         stored = db.execute(f"SELECT {SELECTED} FROM blocks")
-        with without_garbage_collection():
+        collecting = gc.isenabled()
+        gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
+        try:
             while part := stored.fetchmany(CHUNK):
-                columns = dict(zip(COLUMNS, map(list, zip(*intact(part, path), strict=True)), strict=False))
+                columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
                 columns["votes"] = votes_of(part, path)
                 parts.append(pd.DataFrame(columns))
+        finally:
+            if collecting:
+                gc.enable()
     blocks = pd.concat(parts[1:] or parts, ignore_index=True)
     return manifest, registered, blocks
-
-
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """Switch the collector of cycles off: it would traverse a million rows again and again, and they hold no cycle."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
@@ -192,9 +182,8 @@ def export(run: Run) -> list[Path]:
     part.write_text(json.dumps({**record, "crc": checksum(record)}, indent=1) + "\n")
     part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
-    seconds = [name for name in COSTS if name.endswith("_s")]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
-    blocks = blocks.assign(votes=votes).astype(dict.fromkeys(seconds, np.float32))
+    blocks = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, np.float32))
     blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
     part.replace(parquet)
     return [manifest, parquet]

@@ -7,7 +7,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from bench.store.database import (
     DATABASE,
     INSERT,
     SCHEMA,
+    SECONDS,
     SELECTED,
     StoreError,
     checked,
     connect,
     damaged,
-    intact,
     stored_manifest,
     votes_of,
 )
@@ -82,8 +82,7 @@ class Store:
         """Add the exports of a folder: all blocks and cells that are missing here, and a missing manifest."""
         manifest, registered, blocks = read_export(folder)
         votes = blocks["votes"].map(lambda v: encode([int(k) for k in v]))
-        seconds = {name: float for name in COSTS if name.endswith("_s")}
-        rows = blocks.assign(votes=votes).astype(seconds)[list(COLUMNS)]
+        rows = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, float))[list(COLUMNS)]
         self.fill(registered, rows.astype(object).itertuples(index=False, name=None))
         self.describe(self.manifest() or manifest)
 
@@ -104,12 +103,9 @@ class Store:
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
         """Register the cells of a sweep and its manifest, and forget the errors of earlier attempts."""
+        register = "INSERT INTO cells VALUES (?, ?, NULL) ON CONFLICT (key) DO UPDATE SET error = NULL"
         with self._transaction() as db:
-            for cell in cells:
-                db.execute(
-                    "INSERT INTO cells VALUES (?, ?, NULL) ON CONFLICT (key) DO UPDATE SET error = NULL",
-                    (cell.key, cell.to_json()),
-                )
+            db.executemany(register, ((cell.key, cell.to_json()) for cell in cells))
         self.describe(manifest)
 
     def describe(self, manifest: dict[str, Any]) -> None:
@@ -144,41 +140,26 @@ class Store:
         with self._transaction() as db:
             return stored_manifest(db, self.folder / DATABASE)
 
+    def select(self, query: str, *values: Any) -> list[tuple]:
+        """The rows of an SQL query."""
+        with self._transaction() as db:
+            return db.execute(query, values).fetchall()
+
     def size(self) -> int:
         """Number of stored blocks."""
-        with self._transaction() as db:
-            return int(db.execute("SELECT count(*) FROM blocks").fetchone()[0])
+        return int(self.select("SELECT count(*) FROM blocks")[0][0])
 
     def cells(self) -> list[Cell]:
         """Every readable cell with stored blocks, of this sweep and of earlier ones."""
-        with self._transaction() as db:
-            rows = db.execute("SELECT cell FROM cells WHERE key IN (SELECT DISTINCT cell FROM blocks)").fetchall()
         cells = []
-        for (text,) in rows:
-            try:
+        for (text,) in self.select("SELECT cell FROM cells WHERE key IN (SELECT DISTINCT cell FROM blocks)"):
+            with suppress(TypeError, ValueError):  # a cell of another version cannot be part of this sweep
                 cells.append(Cell.from_json(text))
-            except (TypeError, ValueError):
-                continue  # a cell of another version cannot be part of this sweep
         return cells
 
     def tallies(self, cell: str) -> Mapping[int, Tally]:
         """The counts of each image of a cell, read from the database at each access."""
         return StoredTallies(self, cell)
-
-    def images(self, cell: str) -> list[int]:
-        """The images of a cell with stored blocks."""
-        with self._transaction() as db:
-            return [row[0] for row in db.execute("SELECT DISTINCT image FROM blocks WHERE cell = ?", (cell,))]
-
-    def tally(self, cell: str, image: int) -> Tally:
-        """The counts of an image of a cell; empty if no block is stored."""
-        tally: Tally = Tally({}, {})
-        with self._transaction() as db:
-            rows = db.execute(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", (cell, image)).fetchall()
-        path = self.folder / DATABASE
-        for (_, _, stage, first, *_), votes in zip(rows, votes_of(intact(rows, path), path), strict=True):
-            getattr(tally, stage)[first] = tuple(votes)
-        return tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,13 +170,16 @@ class StoredTallies(Mapping[int, Tally]):
     cell: str
 
     def __getitem__(self, image: int) -> Tally:
-        tally = self.store.tally(self.cell, image)
-        if not tally.select and not tally.estimate:
+        path, tally = self.store.folder / DATABASE, Tally({}, {})
+        rows = self.store.select(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", self.cell, image)
+        if not rows:
             raise KeyError(image)
+        for (_, _, stage, first, *_), votes in zip(rows, votes_of(rows, path), strict=True):
+            getattr(tally, stage)[first] = tuple(votes)
         return tally
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.store.images(self.cell))
+        return (image for (image,) in self.store.select("SELECT DISTINCT image FROM blocks WHERE cell = ?", self.cell))
 
     def __len__(self) -> int:
-        return len(self.store.images(self.cell))
+        return len(list(iter(self)))

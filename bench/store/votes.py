@@ -37,7 +37,7 @@ def decode_all(texts: Sequence[str]) -> list[list[int]]:
     except (TypeError, RecursionError) as error:  # RecursionError: deeply nested brackets
         raise ValueError(str(error)) from error
     if len(blocks) != len(texts) or not set(map(type, blocks)) <= {list}:
-        raise ValueError("a text holds other than the votes of one block")
+        raise ValueError("the votes of a block are damaged")
     return blocks
 
 

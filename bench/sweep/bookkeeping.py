@@ -1,4 +1,4 @@
-"""The bookkeeping of one cell: counted blocks, blocks in flight, blocks to be made next."""
+"""The bookkeeping of one cell: counted blocks, blocks in flight, blocks to request next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AHEAD = 64  # blocks that are tried to fill the rest of a batch
 
 @dataclass
 class CellProgress:
-    """The state of one cell: counted blocks, blocks in flight, blocks that can be made next. Pure bookkeeping.
+    """The state of one cell: counted blocks, blocks in flight, blocks that can be counted next. Pure bookkeeping.
 
     Votes are held only of images that are being worked on; those of all images would be millions.
 
@@ -30,11 +30,11 @@ class CellProgress:
     labels: Mapping[int, int]
     counted: Mapping[int, Tally]
     tallies: dict[int, Tally] = field(default_factory=dict)
-    unasked: deque[int] = field(default_factory=deque)
+    waiting: deque[int] = field(default_factory=deque)
     ready: deque[Block] = field(default_factory=deque)
     awaited: dict[int, int] = field(default_factory=dict)
     draws_ready: int = 0
-    flying: int = 0
+    in_flight: int = 0
     decided: int = 0
 
     @classmethod
@@ -42,27 +42,27 @@ class CellProgress:
         cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
         """Continue from stored counts; raises ValueError if the certifier cannot read them."""
-        progress, begun = cls(cell, certifier, labels, counted), set(counted)
+        progress, started = cls(cell, certifier, labels, counted), set(counted)
         for image, label in labels.items():
-            if image in begun and not certifier.missing(tally_of(image, label, counted)):
+            if image in started and not certifier.missing(tally_of(image, label, counted)):
                 progress.decided += 1
             else:
-                progress.unasked.append(image)
+                progress.waiting.append(image)
         return progress
 
     def fill(self, draws: int) -> int:
         """Queue blocks until there are as many draws, if possible; returns the number of queued draws."""
-        while self.draws_ready < draws and self.unasked:
-            self.ask(self.unasked.popleft())
+        while self.draws_ready < draws and self.waiting:
+            self.request(self.waiting.popleft())
         return self.draws_ready
 
-    def ask(self, image: int) -> bool:
+    def request(self, image: int) -> bool:
         """Queue the blocks that the certifier needs of an image; returns True if the image is decided."""
         if image not in self.tallies:
             self.tallies[image] = tally_of(image, self.labels[image], self.counted)
         requests = self.certifier.missing(self.tallies[image])
-        for request in requests:
-            block = Block(self.cell.key, image, request.stage, request.first, request.draws)
+        for missing in requests:
+            block = Block(self.cell.key, image, missing.stage, missing.first, missing.draws)
             self.ready.append(block)
             self.draws_ready += block.draws
         self.awaited[image] = len(requests)
@@ -84,24 +84,24 @@ class CellProgress:
                 taken.append(block)
                 total += block.draws
         self.ready.extendleft(reversed(passed))
-        self.flying += len(taken)
+        self.in_flight += len(taken)
         self.draws_ready -= total
         return Task(self.cell, tuple(taken))
 
-    def give(self, counts: Sequence[Counts]) -> int:
+    def add(self, counts: Sequence[Counts]) -> int:
         """Add counts; returns the number of images that they decided.
 
-        The certifier is asked again once all requested blocks of an image are counted.
+        The certifier decides anew once all requested blocks of an image are counted.
         """
-        self.flying -= len(counts)
+        self.in_flight -= len(counts)
         for c in counts:
             getattr(self.tallies[c.block.image], c.block.stage)[c.block.first] = c.votes
             self.awaited[c.block.image] -= 1
-        return sum(self.ask(image) for image in {c.block.image for c in counts} if not self.awaited[image])
+        return sum(self.request(image) for image in {c.block.image for c in counts} if not self.awaited[image])
 
     @property
     def done(self) -> bool:
-        return not self.ready and not self.flying and not self.unasked
+        return not self.ready and not self.in_flight and not self.waiting
 
 
 def tally_of(image: int, label: int, counted: Mapping[int, Tally]) -> Tally:

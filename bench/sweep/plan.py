@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Plan:
         split: the test images.
         images: indices of those that are certified.
         weights: role -> network, as `purifiers.nets.load` takes it.
-        plugin_files: kind -> plugin name -> path, of plugins that are given by path.
+        plugin_files: kind -> plugin name -> path, of plugins that the preset names by path.
         families: purifier name -> family, for the pictures.
         preprocessing: steps between an image and the classifier's network.
         tuning: the measurements behind the choice of `auto` options; empty if there were none.
@@ -88,17 +88,14 @@ def plan(preset: Preset, device_type: str) -> Plan:
     """Resolve everything that a preset names; published networks are downloaded if they are missing.
 
     Raises:
-        PlanError, PluginError, DataError: something is missing; the message names it.
+        PlanError, PluginError, DataError, InputError: something is missing; the message names it.
     """
-    purifiers, classifier, weights = resolve(preset)
-    weights = {role: fetched(role, preset.networks[role]) for role in weights}
+    purifiers, classifier, _ = resolve(preset)
+    weights = networks_of(preset, purifiers, download=True)
     split = data.load(preset.dataset, PART, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
-    try:
-        images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
+    images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     classifier_files(classifier)
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
@@ -124,11 +121,14 @@ def plan(preset: Preset, device_type: str) -> Plan:
             },
         )
         for sigma in preset.sigmas
-        for _, purifier in purifiers
+        for purifier in purifiers
     ]
     if len({cell.key for cell in cells}) < len(cells):
-        raise PlanError("the preset asks for the same purifier and sigma twice; give each once")
-    given = {plugins.PURIFIER: purifiers, plugins.CLASSIFIER: [(preset.classifier.name, classifier)]}
+        raise PlanError("the preset asks for the same purifier and sigma twice; name each once")
+    created = {
+        plugins.PURIFIER: zip(preset.purifiers, purifiers, strict=True),
+        plugins.CLASSIFIER: [(preset.classifier, classifier)],
+    }
     return Plan(
         preset=preset,
         cells=cells,
@@ -136,23 +136,23 @@ def plan(preset: Preset, device_type: str) -> Plan:
         images=images,
         weights=weights,
         plugin_files={
-            kind.name: {plugin.name: str(Path(name).resolve()) for name, plugin in named if name.endswith(".py")}
-            for kind, named in given.items()
+            kind.name: {plugin.name: str(Path(p.name).resolve()) for p, plugin in pairs if p.name.endswith(".py")}
+            for kind, pairs in created.items()
         },
-        families={purifier.name: purifier.family for _, purifier in purifiers},
+        families={purifier.name: purifier.family for purifier in purifiers},
         preprocessing=classifier.preprocessing(),
     )
 
 
-def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]:
-    """The purifiers (name and plugin), the classifier and the networks of a preset; imports no torch.
+def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
+    """The purifiers, the classifier and the networks of a preset, without downloads; imports no torch.
 
     Raises:
         PlanError, PluginError: as `plan`.
     """
-    purifiers = [(p.name, plugins.create(plugins.PURIFIER, p.name, p.parameters)) for p in preset.purifiers]
+    purifiers = [plugins.create(plugins.PURIFIER, p.name, p.parameters) for p in preset.purifiers]
     files: dict[str, str] = {}
-    for _, purifier in purifiers:
+    for purifier in purifiers:
         file = source(type(purifier))
         if files.setdefault(purifier.name, file) != file:
             raise PlanError(
@@ -162,66 +162,65 @@ def resolve(preset: Preset) -> tuple[list[tuple[str, Any]], Any, dict[str, str]]
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
     classifier_files(classifier, download=False)
-    return purifiers, classifier, verify_weights(preset, [purifier for _, purifier in purifiers])
+    return purifiers, classifier, networks_of(preset, purifiers)
 
 
-def classifier_files(classifier: Any, download: bool = True) -> tuple[Path, ...]:
-    """The files of a classifier, after a check that they exist; none if they must be downloaded first.
+def classifier_files(classifier: Any, download: bool = True) -> None:
+    """Check that the files of a classifier exist; some may still be missing if `download` is False.
 
     Raises:
         PlanError: they are missing and cannot be downloaded.
     """
     try:
-        files = classifier.files(download)
-        missing = next((file for file in files if not file.is_file()), None)
-        if missing is not None:
-            raise ClassifierError(f"{missing} is missing; make it with `bench train`")
+        for file in classifier.files(download):
+            if not file.is_file():
+                raise ClassifierError(f"{file} is missing; make it with `bench train`")
         classifier.preprocessing()
     except ClassifierError as error:
-        if error.obtainable and not download:
-            return ()
-        raise PlanError(f"classifier {classifier.name!r}: {error}") from error
-    return files
+        if download or not error.obtainable:
+            raise PlanError(f"classifier {classifier.name!r}: {error}") from error
 
 
-def verify_weights(preset: Preset, purifiers: Sequence[Any]) -> dict[str, str]:
-    """Role -> network, for every role of the purifiers; our own files are verified, missing ones stay a name."""
+def networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:
+    """Role -> network as the engine loads it, for every role of the purifiers.
+
+    A published network that is missing is downloaded, or stays a name if `download` is False.
+
+    Raises:
+        PlanError: a role has no network, or a network is damaged or cannot be downloaded.
+    """
     weights = {}
-    for purifier in purifiers:
-        for role in purifier.networks:
-            if role not in preset.networks:
-                raise PlanError(
-                    f"purifier {purifier.name!r} asks for the network {role!r}, which the preset does not name; add "
-                    f"it under [networks]. {nearest('role', role, preset.networks) if preset.networks else ''}"
-                )
-            try:
-                source = find(preset.networks[role])
-                if source.is_card:
-                    source.identity()
-            except WeightsError as error:
-                raise PlanError(f"network {role!r}: {error}") from error
-            weights[role] = str(source) if source.present else preset.networks[role]
+    for role, purifier in {role: purifier for purifier in purifiers for role in purifier.networks}.items():
+        if role not in preset.networks:
+            raise PlanError(
+                f"purifier {purifier.name!r} asks for the network {role!r}, which the preset does not name; add "
+                f"it under [networks]. {nearest('role', role, preset.networks) if preset.networks else ''}"
+            )
+        network = preset.networks[role]
+        try:
+            source = obtain(network) if download else find(network)
+            if source.is_card:
+                source.identity()  # refuses a damaged file
+        except WeightsError as error:
+            raise PlanError(f"network {role!r}: {error}") from error
+        weights[role] = str(source) if source.present else network
     return weights
 
 
-def fetched(role: str, network: str) -> str:
-    """A network as the engine loads it, downloaded if it is missing; raises PlanError if that fails."""
-    try:
-        return str(obtain(network))
-    except WeightsError as error:
-        raise PlanError(f"network {role!r}: {error}") from error
+def without_rule(cell: Cell) -> Cell:
+    """The cell without its stopping rule."""
+    return replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"})
 
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
     """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
+    versions = {name: library_version(name) for name in (*LIBRARIES, *EXTRAS)}
     return {
         "format": 1,
         "purifybench": bench.__version__,
         "git": git_revision(),
         "python": platform.python_version(),
-        "libraries": {
-            name: found for name in (*LIBRARIES, *EXTRAS) if (found := library_version(name)) or name in LIBRARIES
-        },
+        "libraries": {name: version for name, version in versions.items() if version or name in LIBRARIES},
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -231,16 +231,16 @@ def load(name: str, overrides: Mapping[str, Any]) -> Preset:
     Raises:
         PresetError: unknown preset or field, or a value that is refused.
     """
-    given = {k: v for k, v in overrides.items() if v is not None}
-    fields = read(name, given)
-    if "networks" in given:
-        given["networks"] = {**fields.get("networks", {}), **by_role(given["networks"])}
+    replaced = {k: v for k, v in overrides.items() if v is not None}
+    fields = read(name, replaced)
+    if "networks" in replaced:
+        replaced["networks"] = {**fields.get("networks", {}), **by_role(replaced["networks"])}
     try:
-        preset = Preset(**{**fields, **given})
+        preset = Preset(**{**fields, **replaced})
     except ValidationError as error:
         raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error
     refused, instead = ("n", "n_max") if preset.certifier in rules.SEQUENTIAL else ("n_max", "n")
-    if refused in given:
+    if refused in replaced:
         raise PresetError(f"{refused}: the certifier {preset.certifier!r} does not take it; {instead} bounds its draws")
     return preset
 

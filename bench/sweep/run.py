@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bench.store.examples import write_examples
 from bench.store.run import MANIFEST, export, read_run
 from bench.store.store import Store
 from bench.sweep.examples import make_examples
-from bench.sweep.plan import Plan, manifest, plan
+from bench.sweep.plan import Plan, manifest, plan, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle
@@ -32,12 +32,11 @@ from bench.sweep.settle import settle
 SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
 
-def run(
-    preset: Preset,
-    folder: Path,
-    observe: Callable[[Sequence[Cell], int], AbstractContextManager[Observer]],
-    notify: Callable[[str], object],
-) -> dict[str, str]:
+Notify = Callable[[str], object]
+Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
+
+
+def run(preset: Preset, folder: Path, observe: Observing, notify: Notify) -> dict[str, str]:
     """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
     Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them.
@@ -47,61 +46,56 @@ def run(
         notify: called with messages.
 
     Raises:
-        KeyboardInterrupt: the run was interrupted; what was counted is stored.
+        KeyboardInterrupt: the run was interrupted; all counts are stored.
         PurifyBenchError, ValueError, RuntimeError: the sweep cannot run, or workers died; the message says which.
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    executor: Executor | None = None
     try:
         planned, devices, executor = prepare(preset, notify)
-        refuse_hidden_cells(planned, folder)
-        with Store(folder) as store:
-            refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
-            refuse_another_rule(planned, store)
-            refuse_changed_images(planned, store)
-            with observe(planned.cells, len(planned.images)) as progress:
-                record = with_sessions(manifest(planned, devices), store.manifest(), store.size())
-                store.begin(planned.cells, record)
-                energy = energy_since(devices)
-                with asked_to_stop(notify) as stop:
-                    outcome = sweep(
-                        planned.cells,
-                        planned.certifier,
-                        planned.labels,
-                        store,
-                        executor,
-                        int(planned.preset.batch),
-                        progress,
-                        stop,
-                        preset.timeout,
-                        planned.refuse_votes,
-                    )
-                if outcome.stopped:
-                    raise KeyboardInterrupt
-                ended = datetime.now(UTC).isoformat(timespec="seconds")
-                record = record if outcome.draws else without_latest(record)
-                costs = {"occupancy": outcome.occupancy, **energy()}
-                if outcome.start_s:
-                    costs["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
-                store.describe({**record, "ended": ended, **costs})
-            if outcome.occupancy is not None:
-                notify(f"batches were {outcome.occupancy:.1%} full")
-            written = read_run(folder)
-        with writing_into(folder):
-            export(written)
-        if outcome.draws or not (folder / EXAMPLES).is_file():
-            working = [cell for cell in planned.cells if cell.key not in outcome.errors]
-            examples = make_examples(planned, executor, working)
-            with writing_into(folder):
-                write_examples(folder, examples)
-    except BaseException:
-        if executor is not None:
-            executor.abandon()  # nobody would store its results
-        raise
+        with closing(executor):
+            try:
+                return count(planned, devices, executor, folder, observe, notify)
+            except BaseException:
+                executor.abandon()  # nobody would store its results
+                raise
     finally:
-        if executor is not None:
-            executor.close()
         signal.signal(signal.SIGTERM, previous)
+
+
+def count(
+    planned: Plan, devices: list[str], executor: Executor, folder: Path, observe: Observing, notify: Notify
+) -> dict[str, str]:
+    """Count and export a planned sweep, and make its example images; returns and raises as `run`."""
+    refuse_hidden_cells(planned, folder)
+    with Store(folder) as store:
+        refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
+        refuse_another_rule(planned, store)
+        refuse_changed_images(planned, store)
+        with observe(planned.cells, len(planned.images)) as observer:
+            record = with_sessions(manifest(planned, devices), store.manifest(), store.size())
+            store.begin(planned.cells, record)
+            energy = energy_since(devices)
+            facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
+            with stop_requests(notify) as stop:
+                outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes)
+            if outcome.stopped:
+                raise KeyboardInterrupt
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            record = record if outcome.draws else without_latest(record)
+            costs = {"occupancy": outcome.occupancy, **energy()}
+            if outcome.start_s:
+                costs["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
+            store.describe({**record, "ended": ended, **costs})
+        if outcome.occupancy is not None:
+            notify(f"batches were {outcome.occupancy:.1%} full")
+        written = read_run(folder)
+    with writing_into(folder):
+        export(written)
+    if outcome.draws or not (folder / EXAMPLES).is_file():
+        working = [cell for cell in planned.cells if cell.key not in outcome.errors]
+        examples = make_examples(planned, executor, working)
+        with writing_into(folder):
+            write_examples(folder, examples)
     return outcome.errors
 
 
@@ -171,9 +165,9 @@ def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
     """
     if (folder / DATABASE).is_file() or not (folder / MANIFEST).is_file():
         return
-    stored = {(c.purifier, str(dict(c.parameters)), c.sigma): c for c in read_run(folder).cells.values()}
+    stored = {(cell.label, cell.sigma): cell for cell in read_run(folder).cells.values()}
     for cell in planned.cells:
-        old = stored.get((cell.purifier, str(dict(cell.parameters)), cell.sigma), cell)
+        old = stored.get((cell.label, cell.sigma), cell)
         if old.key != cell.key:
             changes = ", ".join(differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
             raise InputError(
@@ -191,11 +185,7 @@ def differences(old: Cell, new: Cell) -> list[str]:
     return plain + [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
 
 
-def without_rule(cell: Cell) -> Cell:
-    return replace(cell, hashes={name: value for name, value in cell.hashes.items() if name != "rule"})
-
-
-def prepare(preset: Preset, notify: Callable[[str], object]) -> tuple[Plan, list[str], Executor]:
+def prepare(preset: Preset, notify: Notify) -> tuple[Plan, list[str], Executor]:
     """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
@@ -208,8 +198,8 @@ def prepare(preset: Preset, notify: Callable[[str], object]) -> tuple[Plan, list
     executor = None
     try:
         planned = plan(preset, cluster.devices[0])
-        given = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
-        executor = RayCluster(cluster, images_of(planned), *given, notify=notify)
+        facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
+        executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
         planned = settle(planned, cluster.devices[0], executor.measure)
         executor.start()
         return planned, cluster.devices, executor
@@ -219,10 +209,11 @@ def prepare(preset: Preset, notify: Callable[[str], object]) -> tuple[Plan, list
 
 
 def images_of(planned: Plan) -> dict[int, np.ndarray]:
+    """Index -> pixels `[C,H,W]` of every image that is certified."""
     return {i: planned.split.images[i] for i in planned.images}
 
 
-def start(planned: Plan, devices: list[str], notify: Callable[[str], object] = lambda message: None) -> Executor:
+def start(planned: Plan, devices: list[str], notify: Notify = lambda message: None) -> Executor:
     """The executor of a plan on this machine: this process for one device, one process per device for more."""
     images = images_of(planned)
     if len(devices) > 1:
@@ -232,19 +223,19 @@ def start(planned: Plan, devices: list[str], notify: Callable[[str], object] = l
 
 
 @contextmanager
-def asked_to_stop(notify: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C or SIGTERM came; the second one interrupts at once."""
-    came: list[int] = []
+def stop_requests(notify: Notify) -> Iterator[Callable[[], bool]]:
+    """A function that returns True after Ctrl-C or SIGTERM; a second signal interrupts at once."""
+    received: list[int] = []
 
     def note(number: int, _: Any) -> None:
-        if came:
+        if received:
             raise KeyboardInterrupt
-        came.append(number)
+        received.append(number)
         notify("stopping: running batches are finished and stored; press again to stop at once")
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -79,7 +79,7 @@ def sweep(
     """
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
-    flights: dict[Future[list[Counts]], CellProgress] = {}
+    running: dict[Future[list[Counts]], CellProgress] = {}
     outcome = Outcome(batch)
 
     def end(progress: CellProgress, error: str | None = None) -> None:
@@ -91,9 +91,9 @@ def sweep(
 
     while waiting or open_cells:
         outcome.stopped = outcome.stopped or stop()
-        if outcome.stopped and not flights:
+        if outcome.stopped and not running:
             break
-        while len(flights) < executor.slots and not outcome.stopped:
+        while len(running) < executor.slots and not outcome.stopped:
             progress = next((p for p in open_cells if p.fill(batch) >= batch), None)
             if progress is None and waiting and len(open_cells) < OPEN:
                 cell = waiting.popleft()
@@ -101,21 +101,21 @@ def sweep(
                 open_cells.append(progress)
                 observer.cell_started(cell, progress.decided)
                 continue
-            if progress is None and len(flights) < executor.workers:  # a partial batch is better than an idle worker
+            if progress is None and len(running) < executor.workers:  # a partial batch is better than an idle worker
                 progress = max((p for p in open_cells if p.ready), key=lambda p: p.draws_ready, default=None)
             if progress is None:
                 break
             task = progress.take(batch)
             outcome.batches += 1
-            flights[executor.submit(task)] = progress
-        landed, _ = wait(flights, timeout, FIRST_COMPLETED) if flights else (set(), None)
-        if flights and not landed:
+            running[executor.submit(task)] = progress
+        finished, _ = wait(running, timeout, FIRST_COMPLETED) if running else (set(), None)
+        if running and not finished:
             executor.abandon()
-            raise RunError(timeout_message(timeout or 0.0, named_all(flights.values())))
-        ended: Exception | None = None  # raised after all finished batches are stored
-        in_flight = list(flights.values())
-        for future in landed:
-            progress = flights.pop(future)
+            raise RunError(timeout_message(timeout or 0.0, named_all(running.values())))
+        failure: Exception | None = None  # raised after all finished batches are stored
+        in_flight = list(running.values())
+        for future in finished:
+            progress = running.pop(future)
             try:
                 counts = future.result()
                 check(counts)
@@ -125,14 +125,14 @@ def sweep(
                 continue
             except Exception as error:
                 broken = isinstance(error, BrokenProcessPool)
-                ended = RunError(workers_died_message(named_all(in_flight))) if broken else error
+                failure = RunError(workers_died_message(named_all(in_flight))) if broken else error
                 continue
             store.add(counts)
             outcome.add(counts)
             if progress in open_cells:
-                observer.counted(progress.cell, counts, progress.give(counts))
-        if ended is not None:
-            raise ended
+                observer.counted(progress.cell, counts, progress.add(counts))
+        if failure is not None:
+            raise failure
         for progress in [p for p in open_cells if p.done]:
             end(progress)
     return outcome

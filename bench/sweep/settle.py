@@ -28,10 +28,10 @@ def settle(
     measure: Callable[[TuningRequest], dict[str, Any]] | None = None,
     notify: Callable[[str], object] = lambda _: None,
 ) -> Plan:
-    """A plan whose cells say how they compute.
+    """A plan whose cells record how they compute.
 
     Parameters:
-        device: of the networks, such as `cuda:0`; its kind suffices if `measure` is given.
+        device: of the networks, such as `cuda:0`; its kind suffices with `measure`.
         measure: measures on another machine, as `autotune.tune` does here; None: measure here.
         notify: called with a message before measuring begins here.
 
@@ -50,7 +50,7 @@ def settle(
 
 
 def request_of(planned: Plan, device_type: str) -> TuningRequest:
-    """What a plan leaves to `auto`."""
+    """The options that a plan leaves to `auto`."""
     preset = planned.preset
     options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
     if preset.compile == "no" and preset.rows == AUTO:
@@ -66,7 +66,7 @@ def loader_of(planned: Plan, device: str) -> Loader:
 
 
 def _apply(planned: Plan, config: ComputeConfig, batch: int, record: dict[str, Any]) -> Plan:
-    """The plan with a choice made."""
+    """The plan whose preset and cells have the chosen configuration."""
     update = {name: value for name, value in asdict(config).items() if name != "classifier"} | {"batch": batch}
     if config.classifier is not None:
         classifier = planned.preset.classifier
