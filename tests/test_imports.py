@@ -26,26 +26,13 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
 }
-FREE = {
-    "cli",
-    "__main__",
-    "__init__",
-    "api",
-    "memory",
-    "reading",
-}  # the command line and the public API import everything
+FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
-LIGHT = ("bench.data", "bench.cli", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset")
-LIGHT += (
-    "bench.api",
-    "bench.reading",
-    "bench.sweep.plan",
-    "bench.doctor",
-    "purifiers.base",
-    "classifiers.base",
-    "purifiers.nets.hub.sources",
-)
+COMMANDS = ("shell", "run", "results", "tools", "quality", "scaffold")
+LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
+LIGHT += ("bench.doctor", "bench.api.runs", "bench.api.reading", *(f"bench.cli.{name}" for name in COMMANDS))
+LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")
 
 
 def module_name(path: Path) -> str:
@@ -135,3 +122,8 @@ def test_modules_that_plan_and_refuse_load_torch_and_pandas_only_inside_function
     """`list`, `--help` and refusals answer within a second because of it."""
     for module in (module for module in MODULES if inside(module, *LIGHT)):
         assert not [name for name in imports(module, top=True) if inside(name, *HEAVY)], module
+
+
+def test_nothing_imports_the_command_line():
+    for module in (module for module in MODULES if not inside(module, "bench.cli", "bench.__main__")):
+        assert not [name for name in imports(module) if inside(name, "bench.cli")], module

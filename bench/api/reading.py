@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.api import Run
+from bench.api.runs import Run
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
@@ -70,7 +70,7 @@ def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: f
         >>> print(pb.recommend(run, radius=0.5, max_nfe=2))
     """
     from bench.analysis import recommendation
-    from bench.cli.answers import PrintedRecommendation
+    from bench.api.answers import PrintedRecommendation
 
     found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms)
     return PrintedRecommendation(**{field.name: getattr(found, field.name) for field in fields(found)})
@@ -89,7 +89,7 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
         >>> print(pb.compare(pb.load("results/runs/before"), pb.load("results/runs/after")))
     """
     from bench.analysis import comparison
-    from bench.cli.answers import PrintedComparison
+    from bench.api.answers import PrintedComparison
     from bench.errors import InputError
 
     if radius is not None and not 0 <= radius < float("inf"):
