@@ -49,7 +49,7 @@ def test_every_metric_names_who_judged_and_what_is_missing_says_why(measured):
     _, text, metrics = measured
     words = Page(text).text
     for network in metrics.networks.values():
-        assert f"Computed by {network.name}." in words
+        assert f"Model: {network.name}." in words
     assert "Not measured: no weights." in words
     assert "20 images, one draw of noise each, of those that were certified" in words
     assert "was trained to lower this distance" in words

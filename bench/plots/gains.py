@@ -52,7 +52,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     page = Page(
         f"{metric}: gain over {baseline}",
         summary.title,
-        [conditions(rows[rows["run"] == run]) for run in runs] + [READING.format(test=test), *remarks(summary)],
+        [conditions(rows[rows["run"] == run]) + "." for run in runs] + [READING.format(test=test), *remarks(summary)],
         sum(heights.values()) + len(runs) * (HEADING_ROOM + AXIS),
         head=0.66,
     )

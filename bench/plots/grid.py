@@ -139,7 +139,7 @@ def show(axes: Axes, column: Column, i: int, examples: Examples, box: tuple[floa
             x + side / 2,
             y + side + 0.035,
             words,
-            size=SMALL,
+            size=min(SMALL, (side + GUTTER) * 72 / (BOLD * len(words))),
             color=colour,
             ha="center",
             va="top",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def place_names(axes: Axes, names: Sequence[Name], bars: Floats, front: Floats, 
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     renderer, point = canvas.get_renderer(), figure.dpi / 72
-    style = {"transform": axes.transAxes, "size": LABEL, "ha": "center", "va": "center", "zorder": 6}
+    style: dict[str, Any] = {"transform": axes.transAxes, "size": LABEL, "ha": "center", "va": "center", "zorder": 6}
     texts = [axes.text(0.5, 0.5, name.words, color=name.colour, alpha=name.alpha, **style) for name in names]
     extents = [text.get_window_extent(renderer) for text in texts]
     marks = np.array([(name.x, name.y) for name in names]).reshape(-1, 2)
@@ -80,7 +81,7 @@ def place_names(axes: Axes, names: Sequence[Name], bars: Floats, front: Floats, 
             break
     to_axes = axes.transAxes.inverted().transform
     for text, mark, boxes, i in zip(texts, marks, places, chosen, strict=True):
-        text.set_position(to_axes((boxes[i, :2] + boxes[i, 2:]) / 2))
+        text.set_position(tuple(to_axes((boxes[i, :2] + boxes[i, 2:]) / 2)))
         text.set_bbox({"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.4})
         end = nearest(boxes[i], mark)
         gap = np.hypot(*(end - mark))

@@ -55,7 +55,7 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
     cells = [by_cell[cell] for cell in here["cell"]]
     names = [name for name in KINDS if any(name in cell.values for cell in cells)]
     lines = math.ceil(len(names) / ACROSS)
-    models = [f"{KINDS[name].words}: computed by {metrics.networks[name].name}." for name in names]
+    models = [f"{KINDS[name].words}; model: {metrics.networks[name].name}." for name in names]
     trained = TRAINED if any(cell.trained_on for cell in cells) else ""
     page = Page(
         f"{metric.heading.partition(' (')[0]} and the quality of purification, σ = {sigma:g}",

@@ -93,9 +93,9 @@ def metrics(row: dict[str, Any], radii: Sequence[float], correct: float) -> dict
         if known(value) is not None:
             words = f"{percent(value)} {percent_interval(low, high)}"
             entries[f"{r:g}"] = metric(row, value, low, high, words, value)
-    acr, low, high = float(row["acr"]), known(row["acr_low"]), known(row["acr_high"])
-    words = f"{acr:.3f} {interval_text(low, high)}".rstrip()
-    return entries | {"acr": metric(row, acr, low, high, words, correct)}
+    acr, ends = float(row["acr"]), (known(row["acr_low"]), known(row["acr_high"]))
+    words = f"{acr:.3f} {interval_text(*ends)}".rstrip()
+    return entries | {"acr": metric(row, acr, *ends, words, correct)}
 
 
 def metric(

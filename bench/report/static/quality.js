@@ -66,7 +66,7 @@ function showQuality() {
   const rank = record.quality.ranks[metric][sigma]?.[against];
   const hollow = rows.some((row) => record.quality.points[row.id][metric].trained);
   const words = [
-    `Computed by ${kind.judge}.`,
+    `Model: ${kind.judge}.`,
     rank ? `Rank correlation (Spearman): ${rank}.` : "",
     kind.comparable ? "" : "The runs differ in model, images or draws: their marks do not compare.",
     hollow ? "Hollow: its network was trained to lower this distance." : "",
