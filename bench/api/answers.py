@@ -10,11 +10,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from bench.analysis.changes import Change
 from bench.analysis.comparison import Comparison
 from bench.analysis.recommendation import Recommendation, Standing
+from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
 from bench.summary.statistics import CONFIDENCE, Difference
 
@@ -89,18 +89,9 @@ READING = (
 def candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
     span = images_text(standing.option.images for standing in found.standings)
-    table = Table(
-        title=Text(
-            f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
-        ),
-        caption=Text(READING),
-        caption_justify="left",
-        pad_edge=False,
-    )
-    table.add_column("")
-    table.add_column("purifier", overflow="fold")
-    for name in ("σ", "certified % [95 %]", "behind [95 %]", "p", "P(best)", "P(front)", "NFE", "ms"):
-        table.add_column(name, justify="right")
+    title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
+    columns = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "P(best)", "P(front)", "NFE", "ms"
+    table = figure_table(title, columns, READING)
     first: dict[str, Standing] = {}
     for standing in found.standings:
         first.setdefault(standing.name, standing)
@@ -115,8 +106,8 @@ def candidates_table(found: Recommendation) -> Table:
             escape(f"{100 * o.accuracy:.1f} {percent_interval(o.low, o.high)}"),
             points(standing.behind),
             "" if standing.p is None else p_text(standing.p),
-            share(sum(best) if best else None),
-            share(standing.on_front),
+            number(sum(best) if best else None, ".2f"),
+            number(standing.on_front, ".2f"),
             number(o.nfe, ".3g"),
             number(o.ms, ".2f"),
             style="bold" if standing is found.standings[0] else None,
@@ -131,12 +122,9 @@ def points(difference: Difference | None) -> str:
     return escape(f"{100 * difference.effect:.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]")
 
 
-def share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
+def number(value: float | None, form: str) -> str:
+    """A number as text; empty if it is None or NaN."""
+    return "" if value is None or math.isnan(value) else format(value, form)
 
 
 def changes_tables(found: Comparison) -> Iterator[Table]:
@@ -145,14 +133,9 @@ def changes_tables(found: Comparison) -> Iterator[Table]:
         changes = [change for change in found.changes if change.sigma == sigma]
         span = images_text(change.images for change in changes)
         radii = listed(f"{radius:g}" for radius in dict.fromkeys(change.radius for change in changes))
-        table = Table(
-            title=Text(f"{found.first} → {found.second}: σ = {sigma:g}, certified accuracy at radius {radii}, {span}"),
-            box=SIMPLE,
-            pad_edge=False,
-        )
-        table.add_column("purifier", overflow="fold")
-        for name in ("certified %", "change [95 %]", "p", "ACR change [95 %]", "p", "NFE", "ms"):
-            table.add_column(name, justify="right", no_wrap=True)
+        title = f"{found.first} → {found.second}: σ = {sigma:g}, certified accuracy at radius {radii}, {span}"
+        columns = "purifier", "certified %", "change [95 %]", "p", "ACR change [95 %]", "p", "NFE", "ms"
+        table = figure_table(title, columns, no_wrap=True, box=SIMPLE)
         for change in changes:
             table.add_row(*figures(change), style="bold" if change.significant else None)
         yield table

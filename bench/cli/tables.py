@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from bench.api.answers import LEVEL
+from bench.api.answers import LEVEL, number
+from bench.api.grid import figure_table
 from bench.records import COUNTED
 from bench.summary.format import p_text, percent
 
@@ -24,18 +24,9 @@ def results_table(summary: Summary) -> Table:
     from bench.summary.rows import named
 
     rows = named(summary)
-    table = Table(
-        title=Text(f"{summary.title}: certified accuracy (%) at L2 radii"),
-        caption=Text("\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *summary.notes])),
-        caption_justify="left",
-        pad_edge=False,
-    )
-    table.add_column("σ", justify="right")
-    table.add_column("purifier", no_wrap=False, overflow="fold")
-    for radius in summary.radii:
-        table.add_column(f"≥{radius:g}", justify="right")
-    for name in ("ACR", "abst.", "NFE", "ms", "images"):
-        table.add_column(name, justify="right")
+    columns = ("σ", "purifier", *(f"≥{radius:g}" for radius in summary.radii), "ACR", "abst.", "NFE", "ms", "images")
+    caption = "\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *summary.notes])
+    table = figure_table(f"{summary.title}: certified accuracy (%) at L2 radii", columns, caption)
     for sigma, group in rows.groupby("sigma", sort=True):
         table.add_section()
         for _, row in group.iterrows():
@@ -47,29 +38,24 @@ def _figures(row: pd.Series, radii: Sequence[float]) -> list[str]:
     """The figures of one row as text; unknown ones are empty, such as radii that the draws cannot certify."""
     if not row["images"]:
         return ["" for _ in radii] + ["", "", "", "", "failed" if isinstance(row["error"], str) else "0"]
-    accuracies = [_text(100 * row[f"acc@{radius:g}"], ".1f") for radius in radii]
-    ms = _text(row["ms_purify"], ".2f") if row["source"] == COUNTED else ""
+    accuracies = [number(100 * row[f"acc@{radius:g}"], ".1f") for radius in radii]
+    ms = number(row["ms_purify"], ".2f") if row["source"] == COUNTED else ""
     abstained = percent(row["abstained"])
-    return [*accuracies, _text(row["acr"], ".3f"), abstained, _text(row["nfe"], ".3g"), ms, f"{row['images']:.0f}"]
-
-
-def _text(value: float, form: str) -> str:
-    return "" if value != value else format(value, form)  # NaN differs from itself
+    return [*accuracies, number(row["acr"], ".3f"), abstained, number(row["nfe"], ".3g"), ms, f"{row['images']:.0f}"]
 
 
 def gains_table(gains: pd.DataFrame, baseline: str | None, radius: float | None = None) -> Table:
     """Paired gains of average certified radius, or of certified accuracy at a radius."""
-    quantity, form, scale = (
-        ("ACR", "+.3f", 1) if radius is None else (f"Points of accuracy at r = {radius:g}", "+.1f", 100)
-    )
-    table = Table(title=Text(f"{quantity} gained over {baseline}, image by image"), pad_edge=False)
-    table.caption = Text(
-        "95 % intervals (" + ("paired bootstrap" if radius is None else "Newcombe; p by McNemar's exact test") + "), p "
-        "corrected for the whole table (Holm); * below 5 %; unfinished rows are left out"
-    )
+    quantity, form, scale, test = "ACR", "+.3f", 1, "paired bootstrap"
+    if radius is not None:
+        quantity, form, scale = f"Points of accuracy at r = {radius:g}", "+.1f", 100
+        test = "Newcombe; p by McNemar's exact test"
     several = gains["run"].nunique() > 1
-    for name in (*(["run"] if several else []), "σ", "purifier", "gain", "interval", "p", "images"):
-        table.add_column(name, justify="left" if name in ("run", "purifier") else "right")
+    table = figure_table(
+        f"{quantity} gained over {baseline}, image by image",
+        (*(["run"] if several else []), "σ", "purifier", "gain", "interval", "p", "images"),
+        f"95 % intervals ({test}), p corrected for the whole table (Holm); * below 5 %; unfinished rows are left out",
+    )
     for _, row in gains.iterrows():
         gain, low, high = (format(scale * row[name], form) for name in ("gain", "gain_low", "gain_high"))
         p = f"{p_text(row['p_holm'])}{' *' if row['p_holm'] < LEVEL else '  '}"
