@@ -40,20 +40,23 @@ def names_of(runs: Runs) -> list[str]:
     return run_names([run.stored for run in listed(runs)])
 
 
+def folders_of(runs: Runs) -> dict[str, Path]:
+    """The folder of each run by its name, without runs in memory."""
+    return {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
+
+
 def examples_of(runs: Runs) -> dict[str, Examples]:
     """Example images by run, for the runs that have some."""
     from bench.store.examples import read_examples
 
-    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
-    return {name: found for name, folder in folders.items() if (found := read_examples(folder)) is not None}
+    return {name: found for name, folder in folders_of(runs).items() if (found := read_examples(folder)) is not None}
 
 
 def metrics_of(runs: Runs) -> dict[str, Metrics]:
     """Metrics of purification quality by run, for the runs that have some."""
     from bench.store import quality
 
-    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
-    return quality.metrics_of(folders)
+    return quality.metrics_of(folders_of(runs))
 
 
 def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
