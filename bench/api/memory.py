@@ -128,7 +128,7 @@ def certify(
         raise InputError(f"purifier {method.name!r} needs networks={{{missing[0]!r}: ...}}, a denoiser D(u, t)")
     # A split in which an image is found by its own number, not by its position.
     by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, classes)]
-    split = Split(NAME, *by_number, classes=())
+    split = Split(NAME, by_number[0], by_number[1], classes=())
     planned = settle(plan_of(preset, method, split, numbers, torch.device(device).type), device)
     with process_settings_kept():
         ready = prepare_device(device)
