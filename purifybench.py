@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from bench import __version__
 
 if TYPE_CHECKING:
-    from bench.api import Run, certify, load, run
+    from bench.api.reading import classifiers, compare, plot, presets, purifiers, recommend, report
+    from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
-    from bench.reading import classifiers, compare, plot, presets, purifiers, recommend, report
 
 __all__ = [
     "PurifyBenchError",
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "bench.api": ("Run", "certify", "load", "run"),
+    "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
-    "bench.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
+    "bench.api.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -27,26 +27,13 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
 }
-FREE = {
-    "cli",
-    "__main__",
-    "__init__",
-    "api",
-    "memory",
-    "reading",
-}  # the command line and the public API import everything
+FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
-LIGHT = ("bench.data", "bench.cli", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset")
-LIGHT += (
-    "bench.api",
-    "bench.reading",
-    "bench.sweep.plan",
-    "bench.doctor",
-    "purifiers.base",
-    "classifiers.base",
-    "purifiers.nets.hub.sources",
-)
+COMMANDS = ("shell", "run", "results", "tools", "quality", "scaffold")
+LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
+LIGHT += ("bench.doctor", "bench.api.runs", "bench.api.reading", *(f"bench.cli.{name}" for name in COMMANDS))
+LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")
 
 
 def module_name(path: Path) -> str:
@@ -150,3 +137,8 @@ def test_the_picture_of_the_architecture_shows_every_package():
     picture = (ROOT / "docs" / "architecture.svg").read_text()
     assert all(f">{package}<" in picture for package in ALLOWED)
     assert all(module in picture for module in GROUND)
+
+
+def test_nothing_imports_the_command_line():
+    for module in (module for module in MODULES if not inside(module, "bench.cli", "bench.__main__")):
+        assert not [name for name in imports(module) if inside(name, "bench.cli")], module

@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench.cli.scaffold import ScaffoldError, write_classifier, write_purifier
+from bench.cli.scaffold import ScaffoldError, write_plugin
 from bench.plugins import registry as plugins
 from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
 
@@ -49,7 +49,7 @@ def test_the_written_test_passes_and_covers_every_check(cli, folders, command, c
 
 
 def test_the_written_test_fails_when_the_classifier_mixes_rows(folders):
-    plugin, test = write_classifier("my-classifier", *folders)
+    plugin, test = write_plugin(plugins.CLASSIFIER, "my-classifier", *folders)
     scope: dict = {"__file__": str(test)}
     exec(compile(test.read_text(), test, "exec"), scope)
     check = next(check for check in CLASSIFIER_CHECKS if check.__name__ == "logits_treat_rows_independently")
@@ -64,7 +64,7 @@ def test_the_written_test_fails_when_the_classifier_mixes_rows(folders):
 
 
 def test_the_written_classifier_votes_in_a_sweep(cli, tiny_preset, tmp_path, folders):
-    plugin, _ = write_classifier("my-classifier", *folders)
+    plugin, _ = write_plugin(plugins.CLASSIFIER, "my-classifier", *folders)
     result = cli("run", tiny_preset(), "--classifier", plugin, "--out", tmp_path / "out", "--no-plots")
     assert result.exit_code == OK, result.output
     assert f"runs code of {plugin}" in result.stderr
@@ -72,7 +72,7 @@ def test_the_written_classifier_votes_in_a_sweep(cli, tiny_preset, tmp_path, fol
 
 
 def test_the_written_test_fails_when_the_plugin_breaks_its_contract(folders):
-    plugin, test = write_purifier("my-purifier", *folders)
+    plugin, test = write_plugin(plugins.PURIFIER, "my-purifier", *folders)
     scope: dict = {"__file__": str(test)}
     exec(compile(test.read_text(), test, "exec"), scope)
     conforms = scope["test_my_purifier_conforms"]
@@ -85,7 +85,7 @@ def test_the_written_test_fails_when_the_plugin_breaks_its_contract(folders):
 
 @pytest.mark.parametrize("name", ["x", "my-purifier", "a1-b2-c3", "with-a-very-long-name-of-many-words"])
 def test_what_is_written_is_a_plugin_of_that_name_in_the_house_style(folders, name):
-    plugin, test = write_purifier(name, *folders)
+    plugin, test = write_plugin(plugins.PURIFIER, name, *folders)
     found = plugins.from_path(plugins.PURIFIER, plugin)
     assert found.name == name
     assert plugins.create(plugins.PURIFIER, str(plugin), {"draws": "3"}).nfe() == 3
@@ -95,7 +95,7 @@ def test_what_is_written_is_a_plugin_of_that_name_in_the_house_style(folders, na
 
 
 def test_the_written_plugin_runs_in_a_sweep_by_path(cli, tiny_preset, tmp_path, folders):
-    plugin, _ = write_purifier("my-purifier", *folders)
+    plugin, _ = write_plugin(plugins.PURIFIER, "my-purifier", *folders)
     given = ["--purifiers", f"none,{plugin},{plugin}:draws=3", "--out", tmp_path / "out", "--no-plots"]
     result = cli("run", tiny_preset(), *given)
     assert result.exit_code == OK, result.output
@@ -155,7 +155,7 @@ def test_a_file_that_is_there_is_left_alone(cli, folders, which):
 def test_a_folder_of_the_name_would_hide_the_file_and_is_refused(folders):
     (folders[0] / "nets").mkdir()
     with pytest.raises(ScaffoldError, match="is a folder, which hides"):
-        write_purifier("nets", *folders)
+        write_plugin(plugins.PURIFIER, "nets", *folders)
 
 
 def test_a_folder_that_is_absent_is_named_with_the_options(cli, tmp_path, folders):
@@ -169,7 +169,7 @@ def test_a_folder_that_is_absent_is_named_with_the_options(cli, tmp_path, folder
 def test_a_purifier_that_is_dropped_into_the_package_is_found(monkeypatch, folders):
     import purifiers
 
-    write_purifier("dropped-in", *folders)
+    write_plugin(plugins.PURIFIER, "dropped-in", *folders)
     monkeypatch.setattr(purifiers, "__path__", [*purifiers.__path__, str(folders[0])])
     monkeypatch.delitem(sys.modules, "purifiers.dropped_in", raising=False)
     assert "dropped-in" in plugins.discover(plugins.PURIFIER)

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.summary.fronts import SCALES, hypervolume
-from bench.summary.pairs import certified, certifiers_of
+from bench.summary.fronts import SCALES
+from bench.summary.pairs import certified, certifiers_of, resampled_volume
 from bench.summary.statistics import (
     CONFIDENCE,
-    FEWEST,
     Difference,
     accuracy_difference,
     holm,
     mean_differences,
-    resampled_means,
+    percentile_interval,
 )
 from bench.summary.summary import Summary
 
@@ -147,17 +146,8 @@ def volume_change(summary: Summary, pairs: Sequence[Pair], cost: str = "nfe", se
     images, radii = certified(summary, rows)
     if not len(images):
         return None
-    gained, scale, m = np.maximum(radii, 0.0), SCALES[cost], len(pairs)
-    costs = list(rows[cost][:m]), list(rows[cost][m:])
-    before, after = (float(hypervolume(c, g.mean(axis=0), scale)) for c, g in zip(costs, halves(gained), strict=True))
-    low, high = float("nan"), float("nan")
-    if len(images) >= FEWEST:
-        means = halves(resampled_means(gained, seed=seed))
-        drawn = [hypervolume(c, g, scale) for c, g in zip(costs, means, strict=True)]
-        low, high = (float(q) for q in np.quantile(drawn[1] - drawn[0], [LEVEL / 2, 1 - LEVEL / 2]))
-    return VolumeChange((before, after), after - before, low, high, scale.words, m)
-
-
-def halves(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    m = columns.shape[1] // 2
-    return columns[:, :m], columns[:, m:]
+    costs, sides = list(rows[cost]), (slice(len(pairs)), slice(len(pairs), None))
+    # Both sides resample the same images, so the interval of their difference is a paired one.
+    (before, drawn), (after, redrawn) = (resampled_volume(costs[s], radii[:, s], cost, seed) for s in sides)
+    interval = percentile_interval(redrawn - drawn)
+    return VolumeChange((before, after), after - before, *interval, SCALES[cost].words, len(pairs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -76,18 +77,9 @@ def why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str:
 def draws_needed(certifier: FixedN, radius: float) -> float:
     """The fewest estimation draws that certify a radius if all of them hit; infinity beyond a billion."""
 
-    def reaches(n: int) -> bool:
-        return replace(certifier, n=n).largest >= radius
-
-    low, high = 0, certifier.n
-    while not reaches(high):
-        low, high = high, 4 * high
-        if low > MOST_DRAWS:
-            return math.inf
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return high
+    numbers = range(1, MOST_DRAWS + 1)
+    fewest = bisect_left(numbers, True, key=lambda n: replace(certifier, n=n).largest >= radius)
+    return numbers[fewest] if fewest < len(numbers) else math.inf
 
 
 def within(column: str, most: float, radius: float) -> Stage:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
+from bench.api.grid import figure_table
 from bench.store.quality import KINDS, Metrics, Value
 
 READING = (
@@ -22,15 +23,8 @@ def metrics_table(metrics: Metrics, names: Mapping[str, str]) -> Table:
         names: display name by label of the cells.
     """
     shown = [name for name in KINDS if any(name in cell.values for cell in metrics.cells)]
-    table = Table(
-        title=Text(f"Distance of purified to clean images: {metrics.images} images, {metrics.draws} of their draws"),
-        caption=Text(READING),
-        caption_justify="left",
-        pad_edge=False,
-    )
-    table.add_column("purifier", overflow="fold")
-    for column in ("σ", *(KINDS[name].head for name in shown)):
-        table.add_column(column, justify="right")
+    title = f"Distance of purified to clean images: {metrics.images} images, {metrics.draws} of their draws"
+    table = figure_table(title, ("purifier", "σ", *(KINDS[name].head for name in shown)), READING)
     for cell in metrics.cells:
         figures = [words(cell.values.get(name)) + "*" * (name in cell.trained_on) for name in shown]
         table.add_row(Text(names[cell.label]), f"{cell.sigma:g}", *(Text(figure) for figure in figures))

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from bench import api, reading
+from bench.api import reading
+from bench.api import runs as api
 from bench.cli.shell import REFERENCE, app, console, notice, numbers, say
 from bench.errors import InputError
 
@@ -151,7 +152,7 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Recommend a purifier for a radius and a budget, and tell how sure that is."""
-    from bench.cli.answers import recommendation_parts, show
+    from bench.api.answers import recommendation_parts, show
     from bench.records import as_json as to_json
 
     found = reading.recommend(loaded(runs or default_folders(), alpha), radius, max_nfe, max_ms)
@@ -170,7 +171,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Compare two runs of the same purifiers, image by image, and test whether changes are more than chance."""
-    from bench.cli.answers import comparison_parts, show
+    from bench.api.answers import comparison_parts, show
     from bench.records import as_json as to_json
 
     before, after = loaded([run_a, run_b], alpha)

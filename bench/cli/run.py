@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import api
+from bench.api import runs as api
 from bench.cli.shell import FAILED, INTERRUPTED, announce, app, console, say
 from bench.sweep.preset import Preset
 

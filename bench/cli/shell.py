@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from bench.api import RUNS
+from bench.api.runs import RUNS
 from bench.errors import InputError, PurifyBenchError
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError

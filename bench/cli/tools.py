@@ -6,13 +6,16 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from bench.cli.shell import FAILED, RUNS, app, console, numbers, refuse, say
 from bench.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.plugins.registry import Kind
 
 
 @app.command("import")
@@ -47,8 +50,7 @@ def boundaries(
     """Print a sequential rule's looks, boundaries and exact crossing probabilities, for anyone to check."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
+    from bench.api.grid import figure_table
     from bench.certify import rules
     from bench.certify.sequential import Sequential
     from bench.names import nearest
@@ -63,15 +65,9 @@ def boundaries(
         record = {"certifier": certifier, "sigma": sigma, "alpha": alpha, "constants": asdict(rule.constants)}
         sys.stdout.write(json.dumps({**record, **found.as_dict()}) + "\n")
         return
-    table = Table(title=f"{certifier} at sigma = {sigma:g}, alpha = {alpha:g}: {len(found.looks)} looks")
-    for column in (
-        "radius",
-        "threshold of pA",
-        "crossing probability",
-        "first look that can certify",
-        "hits needed there",
-    ):
-        table.add_column(column, justify="right")
+    title = f"{certifier} at sigma = {sigma:g}, alpha = {alpha:g}: {len(found.looks)} looks"
+    columns = "radius", "threshold of pA", "crossing probability", "first look that can certify", "hits needed there"
+    table = figure_table(title, columns)
     for j, radius in enumerate(found.radii):
         possible = [k for k, n in enumerate(found.looks) if found.upper[j, k] <= n]
         first = (str(found.looks[possible[0]]), str(found.upper[j, possible[0]])) if possible else ("never", "")
@@ -86,7 +82,8 @@ def list_() -> None:
 
     from rich.table import Table
 
-    from bench import data, reading
+    from bench import data
+    from bench.api import reading
     from bench.sweep import preset
     from purifiers.nets.hub.cards import bundled
     from purifiers.nets.hub.known import NETWORKS
@@ -97,15 +94,8 @@ def list_() -> None:
     for name, plugin in sorted(reading.purifiers().items()):
         purifier = plugin()
         parameters = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(plugin))
-        nfe = purifier.nfe()
-        table.add_row(
-            name,
-            purifier.family,
-            ", ".join(purifier.networks),
-            parameters,
-            "measured" if nfe is None else str(nfe),
-            purifier.source,
-        )
+        nfe = "measured" if purifier.nfe() is None else str(purifier.nfe())
+        table.add_row(name, purifier.family, ", ".join(purifier.networks), parameters, nfe, purifier.source)
     console.print(table)
     for title, names in (
         ("Networks, bundled", bundled()),
@@ -184,29 +174,34 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-@app.command("new-purifier")
-def new_purifier(
-    name: Annotated[str, typer.Argument(help="Such as `my-purifier`.")],
-    folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path("purifiers"),
-    tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
-) -> None:
-    """Write a working purifier plugin to start from, and its test."""
-    from bench.cli.scaffold import write_purifier
+NewName = Annotated[str, typer.Argument(help="Such as `my-plugin`.")]
+PluginFolder = Annotated[Path, typer.Option(help="Folder of the file.")]
+TestsFolder = Annotated[Path, typer.Option(help="Folder of its test.")]
 
-    plugin, test = write_purifier(name, folder, tests)
-    say(f"wrote {plugin} and {test}")
-    say(f"try it:  python -m bench run --purifiers none,{plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")
+
+@app.command("new-purifier")
+def new_purifier(name: NewName, folder: PluginFolder = Path("purifiers"), tests: TestsFolder = Path("tests")) -> None:
+    """Write a working purifier plugin to start from, and its test."""
+    from bench.plugins.registry import PURIFIER
+
+    _scaffold(PURIFIER, name, folder, tests)
 
 
 @app.command("new-classifier")
 def new_classifier(
-    name: Annotated[str, typer.Argument(help="Such as `my-classifier`.")],
-    folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path("classifiers"),
-    tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
+    name: NewName, folder: PluginFolder = Path("classifiers"), tests: TestsFolder = Path("tests")
 ) -> None:
     """Write a working classifier plugin to start from, and its test."""
-    from bench.cli.scaffold import write_classifier
+    from bench.plugins.registry import CLASSIFIER
 
-    plugin, test = write_classifier(name, folder, tests)
+    _scaffold(CLASSIFIER, name, folder, tests)
+
+
+def _scaffold(kind: Kind, name: str, folder: Path, tests: Path) -> None:
+    """Write a plugin and its test, and name the command that tries it."""
+    from bench.cli.scaffold import write_plugin
+
+    plugin, test = write_plugin(kind, name, folder, tests)
+    option = f"--purifiers none,{plugin}" if kind.name == "purifier" else f"--classifier {plugin}"
     say(f"wrote {plugin} and {test}")
-    say(f"try it:  python -m bench run --classifier {plugin} --images 20 --sigmas 0.5 --out results/runs/{name}")
+    say(f"try it:  python -m bench run {option} --images 20 --sigmas 0.5 --out results/runs/{name}")

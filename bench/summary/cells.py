@@ -69,11 +69,8 @@ def costs(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "counted_draws": sums["draws"],
-            "nfe": per_draw["nfe"],
-            "classifier_rows": per_draw["classifier_rows"],
-            "ms_noise": per_draw["noise_s"] * 1e3,
-            "ms_purify": per_draw["purify_s"] * 1e3,
-            "ms_classify": per_draw["classify_s"] * 1e3,
+            **per_draw[["nfe", "classifier_rows"]],
+            **{f"ms_{stage}": per_draw[f"{stage}_s"] * 1e3 for stage in ("noise", "purify", "classify")},
             "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(d.unique()))),
             "peak_bytes": b.groupby("cell")["peak_bytes"].max(),
         }
@@ -173,11 +170,8 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
             "run": name,
             "cell": f"{log}@{sigma:g}",
             "purifier": log,
-            "parameters": "",
-            "networks": "",
-            "classifier": "",
+            **dict.fromkeys(("parameters", "networks", "classifier", "dataset"), ""),
             "family": "imported",
-            "dataset": "",
             "sigma": sigma,
             "source": IMPORTED,
             "certifier": first["rule"].partition(" (")[0],

@@ -14,7 +14,7 @@ from bench.records import COUNTED, Cell
 from bench.summary.cells import classifier_text
 from bench.summary.fronts import SCALES, hypervolume
 from bench.summary.names import parameters_text
-from bench.summary.statistics import CONFIDENCE, FEWEST, resampled_means
+from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
 
 HASHES = {  # of a cell -> as they are displayed
@@ -151,13 +151,17 @@ def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> 
     images, radii = certified(summary, rows)
     if not len(images):
         return None
+    value, resampled = resampled_volume(list(rows[cost]), radii, cost, seed)
+    return Volume(value, *percentile_interval(resampled), SCALES[cost].words, len(rows))
+
+
+def resampled_volume(costs: Sequence[float], radii: np.ndarray, cost: str, seed: int = 0) -> tuple[float, np.ndarray]:
+    """The hypervolume of certified radii `[images, options]`, and of their resamples (one NaN with too few images)."""
     gained, scale = np.maximum(radii, 0.0), SCALES[cost]
-    value = float(hypervolume(list(rows[cost]), gained.mean(axis=0), scale))
-    low, high = float("nan"), float("nan")
-    if len(images) >= FEWEST:
-        drawn = hypervolume(list(rows[cost]), resampled_means(gained, seed=seed), scale)
-        low, high = (float(q) for q in np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    return Volume(value, low, high, scale.words, len(rows))
+    value = float(hypervolume(costs, gained.mean(axis=0), scale))
+    if len(gained) < FEWEST:
+        return value, np.array([np.nan])
+    return value, hypervolume(costs, resampled_means(gained, seed=seed), scale)
 
 
 def volumes(summary: Summary) -> dict[str, Volume]:

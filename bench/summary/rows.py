@@ -45,14 +45,8 @@ def drawable(summary: Summary) -> pd.DataFrame:
 
 def cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Series:
     """A look for each row: within a family, each value of a column has its own, until they are used up."""
-    seen: dict[str, list[str]] = {}
-    out = []
-    for family, value in zip(table["family"], table[column], strict=True):
-        values = seen.setdefault(family, [])
-        if value not in values:
-            values.append(value)
-        out.append(looks[values.index(value) % len(looks)])
-    return pd.Series(out, table.index, dtype=object)
+    position = table.groupby("family")[column].transform(lambda values: pd.factorize(values)[0])
+    return pd.Series([looks[i % len(looks)] for i in position], table.index, dtype=object)
 
 
 def conditions(rows: pd.DataFrame) -> str:

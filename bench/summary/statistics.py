@@ -90,8 +90,12 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval (95 %) of a mean over images; NaN for fewer than two."""
     if len(values) < 2:
         return (float("nan"), float("nan"))
-    means = resampled_means(np.asarray(values, float)[:, None], seed=seed)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return percentile_interval(resampled_means(np.asarray(values, float)[:, None], seed=seed))
+
+
+def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """The central 95 % of resamples; NaN if one of them is."""
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.api import Run
+from bench.api.runs import Run
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
@@ -40,20 +40,23 @@ def names_of(runs: Runs) -> list[str]:
     return run_names([run.stored for run in listed(runs)])
 
 
+def folders_of(runs: Runs) -> dict[str, Path]:
+    """The folder of each run by its name, without runs in memory."""
+    return {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
+
+
 def examples_of(runs: Runs) -> dict[str, Examples]:
     """Example images by run, for the runs that have some."""
     from bench.store.examples import read_examples
 
-    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
-    return {name: found for name, folder in folders.items() if (found := read_examples(folder)) is not None}
+    return {name: found for name, folder in folders_of(runs).items() if (found := read_examples(folder)) is not None}
 
 
 def metrics_of(runs: Runs) -> dict[str, Metrics]:
     """Metrics of purification quality by run, for the runs that have some."""
     from bench.store import quality
 
-    folders = {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
-    return quality.metrics_of(folders)
+    return quality.metrics_of(folders_of(runs))
 
 
 def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
@@ -70,7 +73,7 @@ def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: f
         >>> print(pb.recommend(run, radius=0.5, max_nfe=2))
     """
     from bench.analysis import recommendation
-    from bench.cli.answers import PrintedRecommendation
+    from bench.api.answers import PrintedRecommendation
 
     found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms)
     return PrintedRecommendation(**{field.name: getattr(found, field.name) for field in fields(found)})
@@ -89,7 +92,7 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
         >>> print(pb.compare(pb.load("results/runs/before"), pb.load("results/runs/after")))
     """
     from bench.analysis import comparison
-    from bench.cli.answers import PrintedComparison
+    from bench.api.answers import PrintedComparison
     from bench.errors import InputError
 
     if radius is not None and not 0 <= radius < float("inf"):

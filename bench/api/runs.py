@@ -191,7 +191,7 @@ def certify(
     Example:
         >>> pb.certify(model, images, labels, sigma=0.5, purifier="onestep-edm", networks={"edm": denoiser}).table
     """
-    from bench.memory import certify as certify_in_memory
+    from bench.api.memory import certify as certify_in_memory
 
     settings = {"n0": n0, "n": n, "alpha": alpha, "certifier": certifier, "radii": list(radii), "seed": seed}
     settings |= {"precision": precision, "batch": batch, "device": device, "sigmas": [sigma]}

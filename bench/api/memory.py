@@ -126,12 +126,14 @@ def certify(
     method = plugins.create(plugins.PURIFIER, preset.purifiers[0].name, preset.purifiers[0].parameters)
     if missing := [role for role in method.networks if role not in networks]:
         raise InputError(f"purifier {method.name!r} needs networks={{{missing[0]!r}: ...}}, a denoiser D(u, t)")
-    split = split_of(pixels, classes, numbers)
+    # A split in which an image is found by its own number, not by its position.
+    by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, classes)]
+    split = Split(NAME, by_number[0], by_number[1], classes=())
     planned = settle(plan_of(preset, method, split, numbers, torch.device(device).type), device)
     with process_settings_kept():
         ready = prepare_device(device)
         loader = MemoryLoader(ready, pixels.shape[1:], method, {**networks, "classifier": classifier})
-        engine = Engine(dict(zip(numbers, pixels, strict=True)), {}, ready, loader=loader)
+        engine = Engine(by_number[0], {}, ready, loader=loader)
         with results_folder(out) as folder:
             return counted(planned, Watched(engine), folder, device, out is not None)
 
@@ -217,12 +219,6 @@ def preset_of(
         )
     except ValidationError as error:
         raise InputError("; ".join(map(explain, error.errors()))) from error
-
-
-def split_of(pixels: np.ndarray, labels: np.ndarray, numbers: Sequence[int]) -> Split:
-    """The images as a split, in which an image is found by its number."""
-    by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, labels)]
-    return Split(NAME, by_number[0], by_number[1], classes=())
 
 
 def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], device_type: str) -> Plan:
