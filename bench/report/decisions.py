@@ -63,7 +63,7 @@ def decisions(
     for radius in summary.radii:
         advices = [recommend(summary, radius, **budget.limit) for budget in offered]
         texts = [rendered(advice) for advice in advices]
-        answers = dict(zip(texts, advices, strict=True)) | answers
+        answers |= {text: advice for text, advice in zip(texts, advices, strict=True) if text not in answers}
         choices.append(texts)
     order = {text: i for i, text in enumerate(answers)}
     return [[order[text] for text in texts] for texts in choices], answers
