@@ -10,9 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from bench.plots.style import HEADING, INK, SMALL, SOFT, Page, family, nothing, remarks, styled
+from bench.plots.style import INK, SMALL, SOFT, Page, nothing, percent_tick, remarks, styled
+from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable, steps
 from bench.summary.statistics import wilson_interval
 from bench.summary.summary import Summary
@@ -52,27 +53,17 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     for i, sigma in enumerate(sigmas):
         line, column = divmod(i, across)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
-        page.text(left, page.head + top + 0.17, f"σ = {sigma:g}", size=HEADING, weight="bold", va="baseline")
+        page.heading(left, top, f"σ = {sigma:g}")
         axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
-        axes.tick_params(length=0, labelleft=column == 0)
-        axes.set_xlabel("Radius (L2, pixels in [0, 1])", labelpad=4)
+        axes.tick_params(labelleft=column == 0)
+        axes.set_xlabel("Radius (L2, pixels in [0, 1])")
         draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
     handles = [
-        Line2D([], [], color=family(row["family"]).colour, ls=row["dash"], lw=1.7, label=row["series"])
+        Line2D([], [], color=FAMILIES[row["family"]].colour, ls=row["dash"], lw=1.7, label=row["series"])
         for row in keys.to_dict("records")
     ]
-    page.figure.legend(
-        handles=handles,
-        loc="upper left",
-        ncols=min(KEYS_PER_LINE, len(handles)),
-        handlelength=3,
-        borderpad=0,
-        borderaxespad=0,
-        labelcolor=SOFT,
-        labelspacing=0.55,
-        columnspacing=2.5,
-        bbox_to_anchor=(LEFT / page.width, 1 - (page.head + panels + 0.06) / page.height),
-    )
+    spacing = {"handlelength": 3, "labelspacing": 0.55, "columnspacing": 2.5}
+    page.legend(handles, LEFT, page.head + panels + 0.06, ncols=min(KEYS_PER_LINE, len(handles)), **spacing)
     return page.figure
 
 
@@ -91,7 +82,7 @@ def draw_curves(
         images, radii = len(radii), np.sort(radii[radii >= 0])
         x, hits = steps(radii, row["largest"])
         farthest = max(farthest, float(x[-1]))
-        colour = family(row["family"]).colour
+        colour = FAMILIES[row["family"]].colour
         axes.plot(
             x,
             hits / images,
@@ -109,9 +100,9 @@ def draw_curves(
     axes.set_xlim(0, end * 1.03)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.yaxis.set_major_formatter(percent_tick)
     if math.isfinite(counted) and counted > 0:
         axes.axvline(counted, color=INK, lw=0.9, ls=(0, (1, 2)), zorder=1.5)
         axes.annotate(

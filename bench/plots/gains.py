@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.analysis.gains import paired_gains
-from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, family, nothing, remarks, styled
+from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, mark, nothing, remarks, styled
 from bench.summary.names import rows_called
+from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.statistics import CONFIDENCE
 from bench.summary.summary import Summary
@@ -90,7 +91,6 @@ def draw_panel(axes: Axes, table: pd.DataFrame, names: list[str], ends: tuple[fl
     """A mark for each row at the height of its name, and its gain as a number at the right."""
     axes.set_xlim(*ends)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(length=0)
     axes.set_yticks(range(len(names)), [])
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
@@ -98,24 +98,16 @@ def draw_panel(axes: Axes, table: pd.DataFrame, names: list[str], ends: tuple[fl
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     if table.empty:
-        axes.text(
-            0.5,
-            0.5,
-            "these draws cannot certify this radius",
-            transform=axes.transAxes,
-            ha="center",
-            color=SOFT,
-            fontsize=LABEL,
-        )
+        words = "these draws cannot certify this radius"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=SOFT, fontsize=LABEL)
     form = "+.1f" if percent else "+.3f"
     for row in table.to_dict("records"):
-        y, look = names.index(row["name"]), family(str(row["family"]))
+        y, look = names.index(row["name"]), FAMILIES[row["family"]]
         words, inside = format(row["gain"], form), ends[0] < row["gain"] < ends[1]
         axes.plot([row["gain_low"], row["gain_high"]], [y, y], color=look.colour, lw=1.6, alpha=0.55, zorder=3)
         clear = row["p_holm"] < 1 - CONFIDENCE
         if inside:
-            fill, edge = (look.colour, "white") if clear else ("white", look.colour)
-            axes.plot(row["gain"], y, ls="", marker=row["marker"], ms=6.4, mfc=fill, mec=edge, mew=1.0, zorder=5)
+            mark(axes, row["gain"], y, row, hollow=not clear)
         axes.annotate(
             words if inside else f"({words})",
             (1, y),

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bench.errors import InputError
-from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, family, remarks, styled
+from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, remarks, styled
 from bench.store.examples import Examples
+from bench.summary.palette import FAMILIES
 from bench.summary.panels import NamedPanel, named_panels
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
@@ -102,7 +103,7 @@ def columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[Co
         if kind == "none" and untouched:
             noisy = noisy._replace(heading=f"noisy ({name})", predicted=panel.predicted)
         else:
-            purified.append(Column(name, family(kind).ink, panel.purified, panel.predicted))
+            purified.append(Column(name, FAMILIES[kind].ink, panel.purified, panel.predicted))
     room = MOST_COLUMNS - 2
     parts = [purified[i : i + room] for i in range(0, len(purified), room)] or [[]]
     return [[Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]

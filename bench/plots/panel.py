@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 from bench.plots.labels import Floats, Name, place_names
-from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, family, figure_of
+from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, figure_of, mark, percent_tick
 from bench.summary.fronts import front
 from bench.summary.headline import Metric
+from bench.summary.palette import FAMILIES
 
 FADED = 0.45  # opacity of purifiers below the front
 APART = 7.5  # points between marks that would cover each other
@@ -60,13 +61,12 @@ def draw_panel(
         break_axis(main, base, floor, metric)
     for axes in dict.fromkeys((main, base)):
         scale(axes, points, cost)
-        axes.tick_params(length=0)
     main.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=2))
     if metric.percent:
-        main.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        main.yaxis.set_major_formatter(percent_tick)
     main.tick_params(labelleft=edges.left, labelbottom=not far)
     if edges.bottom:
-        base.set_xlabel(COSTS[cost], labelpad=4)
+        base.set_xlabel(COSTS[cost])
     taken = [draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
     if points.empty:
         words = "not measured" if len(rows) > len(floor) else "nothing reaches this radius"
@@ -130,7 +130,7 @@ def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Float
     The floors of several runs may lie close together: by their `number`, their texts are at different ends.
     """
     at, side = FLOOR_WORDS[number % len(FLOOR_WORDS)]
-    look, value = family("none"), row[metric.column]
+    look, value = FAMILIES["none"], row[metric.column]
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
     axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)
@@ -159,7 +159,7 @@ def draw_points(
     x = side_by_side(axes.transData.transform([(c, 0) for c in costs])[:, 0], point)
     names, bars = [], []
     for i, row in enumerate(points.to_dict("records")):
-        look, strong = family(row["family"]), i in best or row["imported"]
+        look, strong = FAMILIES[row["family"]], i in best or row["imported"]
         low, high = (row[c] if math.isfinite(row[c]) else row[metric.column] for c in (metric.low, metric.high))
         ends = [axes.transData.transform((costs[i], value))[1] for value in (low, row[metric.column], high)]
         to_axes = axes.transAxes.inverted().transform
@@ -174,19 +174,8 @@ def draw_points(
             solid_capstyle="butt",
             transform=axes.transAxes,
         )
-        fill, edge, thick = ("white", look.colour, 1.3) if row["imported"] else (look.colour, "white", 0.7)
-        axes.plot(
-            [at],
-            [y],
-            marker=row["marker"],
-            ms=6.8,
-            mfc=fill,
-            mec=edge,
-            mew=thick,
-            alpha=1 if strong else FADED,
-            zorder=5 if strong else 4,
-            transform=axes.transAxes,
-        )
+        opacity, order = (1, 5) if strong else (FADED, 4)
+        mark(axes, at, y, row, row["imported"], alpha=opacity, zorder=order, transform=axes.transAxes)
         base.plot(
             [costs[i]],
             [0],

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.plots.panel import COSTS, Edges, draw_panel
-from bench.plots.style import HEADING, INK, SMALL, Page, family, family_handles, nothing, remarks, styled
+from bench.plots.style import INK, SMALL, Page, family_handles, nothing, remarks, styled
 from bench.summary.headline import Metric, headline, metrics
+from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
@@ -75,13 +76,13 @@ def draw(
     width = (page.width - left - between - right) / 2
     for i, metric in enumerate(shown):
         top = i * (heading + height + gap)
-        page.text(page.MARGIN, page.head + top + 0.17, metric.heading, size=HEADING, weight="bold", va="baseline")
+        page.heading(page.MARGIN, top, metric.heading)
         for j, cost in enumerate(COSTS):
             box = (left + j * (width + between), top + heading, width, height)
             draw_panel(page, box, rows, metric, cost, Edges(j == 0, i == len(shown) - 1))
     for n, row in enumerate(keys):
         column, line = divmod(n, lines)
         x = page.MARGIN + column * (page.width - 2 * page.MARGIN) / KEYS_PER_LINE
-        words, ink = f"{row['words']}  {row['name']}", family(row["family"]).ink
+        words, ink = f"{row['words']}  {row['name']}", FAMILIES[row["family"]].ink
         page.text(x, page.head + panels + 0.1 + line * KEY_LINE, words, size=SMALL, color=ink, va="top")
     return page.figure

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.plots.labels import Name, place_names
-from bench.plots.style import HEADING, Page, family, family_handles, nothing, remarks, styled
+from bench.plots.style import Page, family_handles, mark, nothing, percent_tick, remarks, styled
 from bench.store.quality import KINDS, Metrics, Value
 from bench.summary.headline import Metric, headline
+from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
@@ -74,9 +75,9 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
         line, column = divmod(i, ACROSS)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
         heading = KINDS[name].title[0].upper() + KINDS[name].title[1:]
-        page.text(left, page.head + top + 0.17, heading, size=HEADING, weight="bold", va="baseline")
+        page.heading(left, top, heading)
         axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
-        axes.set_xlabel(", ".join(filter(None, (KINDS[name].unit, "lower is better"))), labelpad=4)
+        axes.set_xlabel(", ".join(filter(None, (KINDS[name].unit, "lower is better"))))
         measured = [
             (row, cell.values[name], name in cell.trained_on)
             for row, cell in zip(here.to_dict("records"), cells, strict=True)
@@ -88,7 +89,6 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
 
 def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]], metric: Metric) -> None:
     """A mark with both of its intervals and its name for each purifier."""
-    axes.tick_params(length=0, which="both")
     axes.set_xscale("log")
     spans = np.array([[v.value if end is None else end for end in (v.low, v.high)] for _, v, _ in measured])
     high = spans.max() or 1.0
@@ -101,19 +101,17 @@ def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]
     axes.set_ylim(ends.min() - pad, ends.max() + pad)
     axes.xaxis.set_major_locator(FixedLocator(ticks(*axes.get_xlim())))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if metric.percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.yaxis.set_major_formatter(percent_tick)
     names, bars = [], []
     for (row, value, trained), (left, right), (bottom, top) in zip(measured, spans, ends, strict=True):
-        look, y, x = family(str(row["family"])), row[metric.column], max(value.value, low / room)
+        look, y, x = FAMILIES[row["family"]], row[metric.column], max(value.value, low / room)
         for x_, y_ in (([left, right], [y, y]), ([x, x], [bottom, top])):
             axes.plot(x_, y_, color=look.colour, lw=1.1, alpha=0.5, zorder=3, solid_capstyle="butt")
             bars.append(axes.transData.transform(list(zip(x_, y_, strict=True))))
-        fill, edge = ("white", look.colour) if trained else (look.colour, "white")
-        thick = 1.2 if trained else 0.7
-        axes.plot([x], [y], marker=row["marker"], ms=6.8, mfc=fill, mec=edge, mew=thick, zorder=5)
+        mark(axes, x, y, row, hollow=trained)
         at = axes.transData.transform((x, y))
         names.append(Name(float(at[0]), float(at[1]), str(row["name"]), look.ink))
     place_names(axes, names, np.array(bars), np.zeros((0, 2, 2)))

@@ -3,79 +3,34 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.summary.palette import FAMILIES, Family
+from bench.summary.palette import FAMILIES
 from bench.summary.summary import Summary
 
-WIDTH = 10.0  # inches: at 180 dpi twice the 900 pixels of a README, so a point is 1.25 pixels there
-DPI = 180
+WIDTH = 10.0  # inches
 
-INK, SOFT, FAINT, GRID = "#1F2328", "#57606A", "#9AA1A9", "#E9EBEE"
+STYLE_FILE = Path(__file__).with_name("style.mplstyle")
+STYLE = matplotlib.rc_params_from_file(STYLE_FILE, use_default_template=False)
+styled = matplotlib.style.context(STYLE_FILE, after_reset=True)  # a decorator: it restores the caller's settings
+INK, SOFT, FAINT = STYLE["text.color"], STYLE["axes.labelcolor"], STYLE["axes.edgecolor"]
 RIGHT, WRONG = "#1A7F5A", "#C23A1E"
-
-TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, 8.5, 8.0, 7.0
-
-RC: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    # The first is part of matplotlib: equal pictures on every machine. The others are for viewers of an SVG.
-    "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": TEXT,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": SOFT,
-    "axes.labelsize": TEXT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": SOFT,
-    "ytick.labelcolor": SOFT,
-    "xtick.labelsize": LABEL,
-    "ytick.labelsize": LABEL,
-    "legend.frameon": False,
-    "legend.fontsize": LABEL,
-    "text.parse_math": False,  # names may contain dollars
-    "svg.fonttype": "none",  # text stays text: small files that can be searched
-    "svg.hashsalt": "purifybench",  # equal pictures are equal files
-    "pdf.fonttype": 42,  # TrueType, which publishers accept
-}
+TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, STYLE["font.size"], STYLE["legend.fontsize"], 7.0
 
 METADATA: dict[str, dict[str, None]] = {  # without dates and versions: equal pictures are equal files
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw with `RC` whatever the user's matplotlibrc, and restore the caller's settings afterwards."""
-
-    @wraps(draw)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(RC)
-            return draw(*args, **kwargs)
-
-    return inside
 
 
 def figure_of(axes: Axes) -> Figure:
@@ -85,9 +40,16 @@ def figure_of(axes: Axes) -> Figure:
     return figure
 
 
-def family(name: str) -> Family:
-    """The colours of a family, of `other` for an unknown one."""
-    return FAMILIES.get(name, FAMILIES["other"])
+def mark(axes: Axes, x: float, y: float, row: Mapping[str, Any], hollow: bool, **options: Any) -> None:
+    """Draw the marker of a row of `bench.summary.rows.drawable` in its family's colour."""
+    colour = FAMILIES[row["family"]].colour
+    fill, edge, thick = ("white", colour, 1.3) if hollow else (colour, "white", 0.7)
+    axes.plot([x], [y], marker=row["marker"], ms=6.8, mfc=fill, mec=edge, mew=thick, **{"zorder": 5, **options})
+
+
+def percent_tick(value: float, position: float) -> str:
+    """The label of a tick on an axis of shares."""
+    return f"{100 * value:g} %"
 
 
 class Page:
@@ -112,17 +74,11 @@ class Page:
         ]
         foot = 0.2 + len(lines) * self.LINE
         self.height = self.head + body + foot
-        self.figure = Figure(figsize=(self.width, self.height), facecolor="white")
+        self.figure = Figure(figsize=(self.width, self.height))
         FigureCanvasAgg(self.figure)
         self.text(self.MARGIN, 0.15, title, size=TITLE, weight="bold", va="top")
-        self.text(
-            self.MARGIN,
-            0.43,
-            textwrap.shorten(subtitle, int(columns * 0.75), placeholder=" …"),
-            size=SUBTITLE,
-            color=SOFT,
-            va="top",
-        )
+        subtitle = textwrap.shorten(subtitle, int(columns * 0.75), placeholder=" …")
+        self.text(self.MARGIN, 0.43, subtitle, size=SUBTITLE, color=SOFT, va="top")
         for i, (line, ink) in enumerate(lines):
             self.text(self.MARGIN, self.head + body + 0.08 + i * self.LINE, line, size=SMALL, color=ink, va="top")
 
@@ -130,25 +86,20 @@ class Page:
         """Write text at a position on the page."""
         self.figure.text(left / self.width, 1 - top / self.height, words, **options)
 
+    def heading(self, left: float, top: float, words: str) -> None:
+        """Write a heading at a position from the left of the page and from the top of the body."""
+        self.text(left, self.head + top + 0.17, words, size=HEADING, weight="bold", va="baseline")
+
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes at a position from the left of the page and from the top of the body."""
         bottom = self.height - self.head - top - height
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
 
-    def legend(self, handles: Sequence[Line2D]) -> None:
-        """One line of legend entries between subtitle and body."""
-        self.figure.legend(
-            handles=handles,
-            loc="upper left",
-            ncols=len(handles),
-            borderaxespad=0,
-            borderpad=0,
-            labelcolor=SOFT,
-            bbox_to_anchor=((self.MARGIN + 0.01) / self.width, 1 - 0.68 / self.height),
-            handletextpad=0.5,
-            columnspacing=1.6,
-            handlelength=1.4,
-        )
+    def legend(self, handles: Sequence[Line2D], left: float = MARGIN + 0.01, top: float = 0.68, **options: Any) -> None:
+        """Legend entries at a position on the page, by default in one line between subtitle and body."""
+        spacing = {"ncols": len(handles), "handletextpad": 0.5, "columnspacing": 1.6, "handlelength": 1.4}
+        corner = (left / self.width, 1 - top / self.height)
+        self.figure.legend(handles=handles, bbox_to_anchor=corner, **(options or spacing))
 
 
 def family_handles(names: Iterable[str]) -> list[Line2D]:
@@ -174,7 +125,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
     """Write a figure in formats of `METADATA`; equal figures give equal bytes."""
     paths = [folder / f"{name}.{ending}" for ending in formats]
     for path in paths:
-        figure.savefig(path, dpi=DPI, metadata=METADATA[path.suffix[1:]])
+        figure.savefig(path, metadata=METADATA[path.suffix[1:]])
     return paths
 
 
@@ -183,7 +134,6 @@ def remarks(summary: Summary) -> list[str]:
     return [f"Note: {note}." for note in summary.notes]
 
 
-@styled
 def nothing(summary: Summary) -> Figure:
     """The picture of a summary without figures."""
     page = Page("Nothing is certified yet", summary.title, remarks(summary), body=0.5, head=0.72)

@@ -60,20 +60,14 @@ def row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float) 
     """One purifier at one sigma; `correct` as `metrics` takes it."""
     return {
         "id": i,
-        "name": row["name"],
-        "series": row["series"],
-        "purifier": row["purifier"],
-        "parameters": row["parameters"],
-        "run": row["run"],
+        **{name: row[name] for name in ("name", "series", "purifier", "parameters", "run", "family")},
         "sigma": figure(float(row["sigma"]), f"{row['sigma']:g}"),
-        "family": row["family"],
         "marker": MARKERS.index(row["marker"]),
         "dash": DASHES.index(row["dash"]),
         "imported": bool(row["imported"]),
         "certifier": row["rule"],
         "images": int(row["images"]),
         "largest": known(row["largest"]),
-        "device": row["device"] if isinstance(row["device"], str) else "",
         "abstained": figure(float(row["abstained"]), percent(row["abstained"])),
         "nfe": figure(known(row["nfe"])),
         "ms": figure(known(row["ms_purify"])),
@@ -137,3 +131,12 @@ def curve(radii: np.ndarray, images: int, largest: float) -> dict[str, list[floa
     shares |= {"low": [bounds[int(h)][0] for h in hits], "high": [bounds[int(h)][1] for h in hits]}
     rounded = {name: [round(100 * float(v), 1) for v in values] for name, values in shares.items()}
     return {"x": [round(float(v), 4) for v in x], **rounded}
+
+
+def times(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table with their milliseconds of all stages: the total, and the longest total of their sigma."""
+    if table.empty:
+        return []
+    timed = table[(table["source"] == COUNTED) & table["ms_purify"].notna()]
+    total = timed[[f"ms_{stage}" for stage in STAGES]].sum(axis=1)
+    return timed.assign(total=total, longest=total.groupby(timed["sigma"]).transform("max")).to_dict("records")

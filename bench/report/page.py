@@ -12,17 +12,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.report.data import record
-from bench.report.decisions import decisions
-from bench.report.figures import UNKNOWN
+from bench.analysis.recommendation import Recommendation
+from bench.report.data import STAGES, record, times
+from bench.report.decisions import budgets, candidates, decisions
+from bench.report.figures import UNKNOWN, short
 from bench.report.pictures import grids
-from bench.report.quality import lines, quality
+from bench.report.quality import quality
 from bench.report.runs import describe
-from bench.report.tables import cells, columns, times
 from bench.store.examples import Examples
 from bench.store.quality import Metrics
+from bench.summary.format import p_text, percent, percent_interval
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
+from bench.summary.statistics import CONFIDENCE
 from bench.summary.summary import Summary
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
@@ -48,34 +50,37 @@ def render(
 ) -> str:
     """The whole page as HTML; texts from results are escaped. Parameters as `bench.report.write_report` takes them."""
     table, facts = drawable(summary), record(summary)
-    offered, choices, answers = decisions(summary)
+    templates = environment()
+    answer = templates.get_template("answer.html")
+    offered = budgets(summary.table)
+    choices, answers = decisions(
+        summary, offered, lambda advice: answer.render(a=advice, candidates=candidates(advice), level=1 - CONFIDENCE)
+    )
     rows = facts["rows"]
     facts["quality"] = quality(table, rows, metrics) | {"sigma": facts["opening"]["sigma"]}
-    facts |= {"choices": choices, "uses": [used(a, rows) for a in answers]}
+    facts |= {"choices": choices, "uses": [used(advice, rows) for advice in answers.values()]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
         facts["opening"]["sigma"] = rows[use]["sigma"]["value"]
     scripts = [f"/*\n{read(LICENCES)}*/", *map(read, LIBRARIES), "\n".join(map(read, OWN))]
     rules = sorted({row["certifier"] for row in rows})
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals["g"] = lambda value: f"{value:g}"
-    return environment.from_string(read("template.html")).render(
+    pictures, pictures_shown = grids(summary, examples)
+    return templates.get_template("template.html").render(
         title=summary.title,
         conditions=conditions(table),
         notes=summary.notes,
         record=facts,
         record_json=safe(facts),
-        budgets=[{"index": i, "kind": b.kind, "words": b.words} for i, b in enumerate(offered)],
-        answers=answers,
-        opening=answers[opening],
+        budgets=list(enumerate(offered)),
+        answers=list(map(Markup, answers)),
+        opening=opening,
         families=[{"name": f, "words": FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
-        columns=columns(facts["radii"]),
-        cells=lambda row: cells(row, facts["radii"]),
-        grids=grids(summary, examples),
-        quality_lines=lines(rows, facts["quality"]),
+        grids=pictures,
+        pictures_shown=pictures_shown,
+        stages=STAGES,
         times=times(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
         runs=describe(summary, manifests),
@@ -86,12 +91,21 @@ def render(
     )
 
 
-def used(answer: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
-    """The row that an answer recommends."""
-    if (chosen := answer["chosen"]) is None:
+def environment() -> jinja2.Environment:
+    """The templates of the page; they escape every value, and a value that is not defined is an error."""
+    loader = jinja2.PackageLoader("bench.report", "static")
+    made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    made.globals |= {"g": lambda value: f"{value:g}", "percent_interval": percent_interval}
+    made.filters |= {"percent": percent, "p_text": p_text, "short": short}
+    return made
+
+
+def used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:
+    """The row that a recommendation chooses."""
+    if (chosen := advice.chosen) is None:
         return None
-    known = {(row["series"], row["sigma"]["words"]): row["id"] for row in rows if not row["imported"]}
-    return known.get((chosen["name"], chosen["sigma"]))
+    own = [row for row in rows if not row["imported"] and row["series"] == chosen.name]
+    return next((row["id"] for row in own if row["sigma"]["value"] == chosen.sigma), None)
 
 
 def read(name: str) -> str:

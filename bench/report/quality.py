@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from bench.report.figures import UNKNOWN, short
-from bench.store.quality import KINDS, Measured, Metrics, Value
+from bench.report.figures import short
+from bench.store.quality import KINDS, Measured, Metrics
 
 FEWEST = 4  # purifiers for a rank correlation
 
@@ -28,10 +29,11 @@ def quality(table: pd.DataFrame, rows: Sequence[dict[str, Any]], metrics: Mappin
     own = [cells.get((row["run"], row["cell"])) for row in table.to_dict("records")]
     names = [name for name in KINDS if any(cell and name in cell.values for cell in own)]
     points = [{name: point(cell, name) for name in names if name in cell.values} if cell else {} for cell in own]
+    missing = {item for of_run in metrics.values() for item in of_run.missing.items()}
     comparable = {name: len(set(measured_by(name, metrics))) == 1 for name in names}
     return {
         "metrics": [described(name, metrics, comparable[name]) for name in names],
-        "missing": [{"head": KINDS[name].head, "why": why} for name, why in missing(metrics, names)],
+        "missing": [{"head": KINDS[name].head, "why": why} for name, why in sorted(missing) if name not in names],
         "points": points,
         "ranks": {name: ranks(name, rows, points) if comparable[name] else {} for name in names},
         "draws": "; ".join(dict.fromkeys(m.looked_at for m in metrics.values())),
@@ -46,40 +48,15 @@ def measured_by(name: str, metrics: Mapping[str, Metrics]) -> Iterator[tuple[Any
 
 def point(cell: Measured, name: str) -> dict[str, Any]:
     """A figure of a row; `trained`: a network of the purifier was trained to lower this distance."""
-    value = cell.values[name]
-    return {
-        "value": value.value,
-        "low": value.low,
-        "high": value.high,
-        "words": words(value),
-        "trained": name in cell.trained_on,
-    }
-
-
-def words(value: Value) -> str:
-    """`0.301 [0.291, 0.312]`."""
-    known = value.low is not None and value.high is not None
-    return short(value.value) + (f" [{short(value.low)}, {short(value.high)}]" if known else "")
+    entry = asdict(cell.values[name])
+    interval = "" if entry["low"] is None else f" [{short(entry['low'])}, {short(entry['high'])}]"
+    return {**entry, "words": short(entry["value"]) + interval, "trained": name in cell.trained_on}
 
 
 def described(name: str, metrics: Mapping[str, Metrics], comparable: bool) -> dict[str, Any]:
     """A metric for the charts; `judge` names the models that compute it."""
-    kind = KINDS[name]
     judges = dict.fromkeys(network.name for network, *_ in measured_by(name, metrics))
-    return {
-        "name": name,
-        "head": kind.head,
-        "words": kind.words,
-        "unit": kind.unit,
-        "title": kind.title,
-        "judge": "; ".join(judges),
-        "comparable": comparable,
-    }
-
-
-def missing(metrics: Mapping[str, Metrics], names: Sequence[str]) -> list[tuple[str, str]]:
-    """The metrics that could not be measured, with their reasons."""
-    return sorted({(name, why) for m in metrics.values() for name, why in m.missing.items() if name not in names})
+    return {"name": name, **KINDS[name]._asdict(), "judge": "; ".join(judges), "comparable": comparable}
 
 
 def ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -103,21 +80,3 @@ def correlation(pairs: np.ndarray) -> float | None:
     with warnings.catch_warnings(action="ignore"):  # scipy warns of constant columns
         rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
     return None if np.isnan(rho) else rho
-
-
-def lines(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The table of all distances, from what `quality` returns: a line for each row that has one."""
-    names, points = [metric["name"] for metric in record["metrics"]], record["points"]
-    return [
-        {"row": row, "cells": [distance_cell(own.get(name)) for name in names]}
-        for row, own in zip(rows, points, strict=True)
-        if own
-    ]
-
-
-def distance_cell(entry: dict[str, Any] | None) -> dict[str, Any]:
-    """A cell of that table: the figure, its interval in small type, and whether it was trained for."""
-    if entry is None:
-        return {"value": "", "words": UNKNOWN, "small": "", "trained": False}
-    words, _, small = entry["words"].partition(" ")
-    return {"value": entry["value"], "words": words, "small": small, "trained": entry["trained"]}

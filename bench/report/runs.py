@@ -23,56 +23,39 @@ WORDS = {
 
 def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each run: completeness, missing cells, facts, keys and hashes of its cells, and the manifest as text."""
-    return [
-        {
-            "name": name,
-            **completeness(summary, name),
-            "facts": [
-                ("Certification", list(measured(summary, name))),
-                ("Preset", list(requested(manifest.get("preset", {})))),
-                ("Environment", list(environment(manifest))),
-            ],
-            "hashed": list(keys(summary, name)),
-            "manifest": json.dumps({k: v for k, v in manifest.items() if k not in LONG}, indent=1) if manifest else "",
-        }
-        for name, manifest in manifests.items()
-    ]
+    runs = []
+    for name, manifest in manifests.items():
+        rows = summary.table[summary.table["run"] == name]
+        short_manifest = {key: value for key, value in manifest.items() if key not in LONG}
+        runs.append(
+            {
+                "name": name,
+                **completeness(rows),
+                "facts": {
+                    "Certification": list(measured(summary, name, rows)),
+                    "Preset": list(requested(manifest.get("preset", {}))),
+                    "Environment": list(environment(manifest)),
+                },
+                "hashed": list(keys(summary, name, rows)),
+                "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
+            }
+        )
+    return runs
 
 
-def completeness(summary: Summary, run: str) -> dict[str, Any]:
+def completeness(rows: pd.DataFrame) -> dict[str, Any]:
     """The number of complete cells of a run, and the others."""
-    rows = rows_of(summary, run)
-    missing = list(missing_cells(rows))
+    missing = rows[~rows["complete"]].to_dict("records")
     cells, complete = len(rows), len(rows) - len(missing)
     words = f"{complete} of {cells} cells are complete" if cells else "no cell has been certified yet"
     if cells:
         counted = rows[rows["source"] == COUNTED]
         words += f", {int(counted['wanted'].max()):,} images each" if len(counted) else " (imported logs)"
-    return {
-        "cells": max(cells, 1),
-        "complete": complete,
-        "whole": cells > 0 and not missing,
-        "words": words,
-        "missing": missing,
-    }
+    return {"cells": cells, "complete": complete, "words": words, "missing": missing}
 
 
-def rows_of(summary: Summary, run: str) -> pd.DataFrame:
-    """The rows of one run in the summary's table."""
-    return summary.table[summary.table["run"] == run]
-
-
-def missing_cells(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The incomplete rows, each with its reason."""
-    for row in rows[~rows["complete"]].to_dict("records"):
-        why = row["error"] or "not complete; the same `bench run` command continues"
-        fields = {name: row[name] for name in ("name", "sigma", "images", "wanted")}
-        yield {**fields, "why": why}
-
-
-def measured(summary: Summary, run: str) -> Iterator[tuple[str, str]]:
+def measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Certifier, device and hypervolume of a run."""
-    rows = rows_of(summary, run)
     for name, column in (("certifier", "rule"), ("device", "device")):
         if len(values := sorted(set(rows[column].dropna()))):
             yield name, "; ".join(values)
@@ -105,9 +88,9 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def keys(summary: Summary, run: str) -> Iterator[dict[str, Any]]:
+def keys(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The cells of a run with their keys, and the hashes of code, weights and data behind these."""
-    names = {row["cell"]: row["name"] for row in rows_of(summary, run).to_dict("records")}
+    names = dict(zip(rows["cell"], rows["name"], strict=True))
     for (name, key), cell in summary.cells.items():
         if name == run:
             hashes = {k: v for k, v in cell.hashes.items() if v}
