@@ -87,6 +87,20 @@ def test_every_package_of_bench_is_in_the_table():
     assert {package_of(module) for module in MODULES if inside(module, "bench")} <= {*ALLOWED, *GROUND, *FREE}
 
 
+def test_the_page_on_the_architecture_has_this_table():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*)\| [^|]+\|$", page.partition("| package |")[2].partition("\n\n")[0], re.M)
+    assert {package: re.findall(r"`(\w+)`", allowed) for package, allowed in rows} == {
+        package: allowed.split() for package, allowed in ALLOWED.items()
+    }
+
+
+def test_the_picture_of_the_architecture_shows_every_package():
+    picture = (ROOT / "docs" / "architecture.svg").read_text()
+    assert all(f">{package}<" in picture for package in ALLOWED)
+    assert all(module in picture for module in GROUND)
+
+
 def test_the_ground_imports_nothing_above_it():
     for module in (f"bench.{name}" for name in GROUND if f"bench.{name}" in MODULES):
         assert {package_of(name) for name in imports(module) if inside(name, "bench")} <= {*GROUND, "__init__"}, module
