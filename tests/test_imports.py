@@ -139,20 +139,6 @@ def test_modules_that_plan_and_refuse_load_torch_and_pandas_only_inside_function
         assert not [name for name in imports(module, top=True) if inside(name, *HEAVY)], module
 
 
-def test_the_page_on_the_architecture_has_this_table():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]*)\| [^|]+\|$", page.partition("| package |")[2].partition("\n\n")[0], re.M)
-    assert {package: re.findall(r"`(\w+)`", allowed) for package, allowed in rows} == {
-        package: allowed.split() for package, allowed in ALLOWED.items()
-    }
-
-
-def test_the_picture_of_the_architecture_shows_every_package():
-    picture = (ROOT / "docs" / "architecture.svg").read_text()
-    assert all(f">{package}<" in picture for package in ALLOWED)
-    assert all(module in picture for module in GROUND)
-
-
 def test_nothing_imports_the_command_line():
     for module in (module for module in MODULES if not inside(module, "bench.cli", "bench.__main__")):
         assert not [name for name in imports(module) if inside(name, "bench.cli")], module

@@ -66,7 +66,9 @@ class CNN(nn.Module):
             assert isinstance(layers, nn.Sequential)
             for i, layer in enumerate(layers):
                 if isinstance(layer, nn.BatchNorm2d):
-                    layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layer), nn.Identity()
+                    convolution = layers[i - 1]
+                    assert isinstance(convolution, nn.Conv2d)
+                    layers[i - 1], layers[i] = fuse_conv_bn_eval(convolution, layer), nn.Identity()
                 elif isinstance(layer, nn.ReLU):
                     layer.inplace = True  # nothing else reads the input of the activation
         return self
