@@ -104,7 +104,7 @@ def test_an_error_of_the_program_keeps_its_traceback(cli, monkeypatch):
     def broken(*_):
         raise ValueError("a mistake in the code")
 
-    monkeypatch.setattr(preset, "load", broken)
+    monkeypatch.setattr(preset, "load_preset", broken)
     with pytest.raises(ValueError, match="a mistake in the code"):
         cli("run")
 

@@ -81,10 +81,10 @@ def test_a_folder_without_a_run_is_refused(cli, tmp_path):
 
 def test_a_run_that_was_killed_before_it_counted_has_a_summary_that_says_so(cli, tiny_preset, tmp_path):
     from bench.store.store import Store
-    from bench.sweep.plan import manifest, plan
-    from bench.sweep.preset import load
+    from bench.sweep.plan import make_plan, manifest
+    from bench.sweep.preset import load_preset
 
-    planned = plan(load(str(tiny_preset()), {}), "cpu")
+    planned = make_plan(load_preset(str(tiny_preset()), {}), "cpu")
     with Store(tmp_path / "opened"):
         pass
     with Store(tmp_path / "begun") as store:

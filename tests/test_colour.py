@@ -11,7 +11,7 @@ from bench.plugins.registry import CLASSIFIER, create
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset
-from bench.sweep.plan import plan
+from bench.sweep.plan import make_plan
 
 SIGMA, N = 0.12, 1000
 JPEG_ACCURACY = 0.832  # measured on all 10,000 test images; on CIFAR-10 itself the network reaches 93.6 %
@@ -95,8 +95,8 @@ def test_a_colour_preset_certifies_plain_smoothing_end_to_end(cli, colour_preset
 
 def test_the_published_subset_of_cifar10_is_every_twentieth_image(colour_preset):
     fields = {"images": 500, "seed": 1}
-    chosen = preset.load(str(colour_preset), fields).model_copy(update={"every": 20})
-    found = plan(chosen, "cpu")
+    chosen = preset.load_preset(str(colour_preset), fields).model_copy(update={"every": 20})
+    found = make_plan(chosen, "cpu")
     assert found.images == list(range(0, 10_000, 20))
     assert found.preset.title == "Colour [CIFAR-10 (JPEG)]"
 

@@ -15,7 +15,7 @@ from bench.engine.engine import Engine, LoadError
 from bench.engine.trials import ComputeConfig
 from bench.records import Block, Cell, Task
 from bench.sweep import preset
-from bench.sweep.plan import plan
+from bench.sweep.plan import make_plan
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def shapes(monkeypatch):
 
 
 def engine_of(path, **overrides):
-    planned = plan(preset.load(str(path), overrides), "cpu")
+    planned = make_plan(preset.load_preset(str(path), overrides), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     return Engine(images, planned.weights, CPU, planned.plugin_files), planned
 

@@ -196,7 +196,7 @@ def test_a_plan_hashes_each_file_once_and_a_changed_file_again(zoo, tiny_preset,
     networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
     names = ["onestep-edm", "pf-ode", "onestep-ddpm"]
     path = tiny_preset(networks=networks, purifiers=names, sigmas=[0.25, 0.5])
-    plan.plan(preset.load(str(path), {}), "cpu")
+    plan.make_plan(preset.load_preset(str(path), {}), "cpu")
     assert (counts["edm.safetensors"], counts["ddpm.safetensors"]) == (1, 1)
     counts.clear()
     monkeypatch.setattr(hashing, "digest", counted(hashing.digest))

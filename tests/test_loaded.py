@@ -202,9 +202,9 @@ def test_a_table_without_names_has_at_least_as_many_classes_as_its_labels_say(ti
     from bench.data.split import Split
     from bench.records import Block, Cost, Counts
     from bench.sweep import preset
-    from bench.sweep.plan import plan
+    from bench.sweep.plan import make_plan
 
-    planned = plan(preset.load(str(tiny_preset()), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset()), {}), "cpu")
     counts = [Counts(Block("k", 0, "estimate", 0, 5), (5, 0, 0, 0), Cost(0, 5, 0, 0, 0, 0, "CPU"))]
     images, labels = np.zeros((3, 1, 2, 2), np.float32), np.arange(3)
     numbered = dataclasses.replace(planned, split=Split("parquet", images, labels, ("0", "1", "2")))

@@ -21,8 +21,8 @@ from bench.quality.replay import MetricsError, Pair, chosen_images, planned, pre
 from bench.store.quality import Metrics, read_metrics
 from bench.store.run import Run, export, read_run
 from bench.summary.statistics import mean_interval
-from bench.sweep.plan import plan
-from bench.sweep.preset import load as load_preset
+from bench.sweep.plan import make_plan
+from bench.sweep.preset import load_preset as load_preset
 from purifiers.onestep_edm import OneStepEDM
 
 
@@ -143,7 +143,7 @@ def test_code_that_changed_is_recounted_and_other_noise_is_refused(run_folder):
 
 
 def test_images_are_balanced_as_a_sweep_chooses_them(tiny_preset):
-    made = plan(load_preset(str(tiny_preset(images=40)), {}), "cpu")
+    made = make_plan(load_preset(str(tiny_preset(images=40)), {}), "cpu")
     assert chosen_images(made, 10) == list(range(10)) and chosen_images(made, 99) == list(range(40))
 
 

@@ -22,8 +22,8 @@ from bench.plugins import registry as plugins
 from bench.provenance import code_digest
 from bench.records import Block, Task
 from bench.sweep import preset
-from bench.sweep.plan import plan
-from bench.sweep.settle import settle
+from bench.sweep.plan import make_plan
+from bench.sweep.settle import settle_options
 from purifiers.nets.hub.sources import Source
 
 
@@ -110,7 +110,7 @@ def test_an_engine_on_unpacked_files_counts_as_the_driver_does(node, far, tiny_z
     path = tiny_preset(
         purifiers=["onestep-edm", "ddpm:steps=2", str(folder / "mine.py")], networks=networks, classifier=classifier
     )
-    planned = plan(preset.load(str(path), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(path), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     tasks = [Task(cell, (Block(cell.key, planned.images[1], "estimate", 0, 12),)) for cell in planned.cells]
     engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
@@ -138,19 +138,19 @@ def test_a_worker_tunes_on_unpacked_files_and_counts_the_tuned_cell(node, far, t
         "networks": {"edm": str(zoo / "edm.safetensors")},
         "classifier": {"name": "cnn", "path": str(zoo / "classifier.safetensors"), "precision": "auto"},
     }
-    planned = plan(preset.load(str(tiny_preset(**fields)), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(**fields)), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     cell, remote = planned.cells[0], RemoteEngine()
     bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
     engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
-    settled = settle(planned, "cpu").cells[0]
+    settled = settle_options(planned, "cpu").cells[0]
     task = Task(settled, (Block(settled.key, planned.images[1], "estimate", 0, 12),))
     (expected,) = engine.run(task)
     leave()
     setup = list(images), np.stack(list(images.values())), bundle, same
     remote.prepare("cpu", code_digest(), libraries(), *setup)
     monkeypatch.setenv(speed_cache.FOLDER, str(node / "speed"))  # this machine measures for itself
-    assert settle(planned, "cpu", remote.measure).cells == [settled]
+    assert settle_options(planned, "cpu", remote.measure).cells == [settled]
     assert settled.classifier_parameters["precision"] == "bf16" and len(list((node / "speed").iterdir())) == 1
     (counts,) = remote.run(task)
     assert (counts.block, counts.votes) == (expected.block, expected.votes)

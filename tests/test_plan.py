@@ -11,11 +11,11 @@ from bench.plugins.fingerprint import hash_files
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset
-from bench.sweep.plan import PlanError, manifest, plan
+from bench.sweep.plan import PlanError, make_plan, manifest
 
 
 def planned(path, **overrides):
-    return plan(preset.load(str(path), overrides), "cpu")
+    return make_plan(preset.load_preset(str(path), overrides), "cpu")
 
 
 def cells_without_code(found):

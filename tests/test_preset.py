@@ -11,7 +11,7 @@ from bench.sweep.preset import Preset, PresetError
 def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
     from bench.plugins.registry import PURIFIER, discover
 
-    embedded = preset.load("embedded", {})
+    embedded = preset.load_preset("embedded", {})
     assert {p.name for p in embedded.purifiers} == set(discover(PURIFIER))
     assert (embedded.dataset, embedded.images) == ("mnist5k", 500)
 
@@ -20,42 +20,42 @@ def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
 def test_every_preset_names_networks_for_all_that_its_purifiers_ask_for(name):
     from bench.plugins.registry import PURIFIER, create
 
-    chosen = preset.load(name, {})
+    chosen = preset.load_preset(name, {})
     for plugin in chosen.purifiers:
         assert set(create(PURIFIER, plugin.name, plugin.parameters).networks) <= set(chosen.networks)
 
 
 def test_an_unknown_preset_answers_with_the_nearest_name_and_the_list():
     with pytest.raises(PresetError, match=r"unknown preset 'embeded'. Did you mean 'embedded'\? Known: .*embedded"):
-        preset.load("embeded", {})
+        preset.load_preset("embeded", {})
 
 
 def test_a_preset_file_that_is_absent_is_named(tmp_path):
     with pytest.raises(PresetError, match=r"absent\.toml is not a file"):
-        preset.load(str(tmp_path / "absent.toml"), {})
+        preset.load_preset(str(tmp_path / "absent.toml"), {})
 
 
 @pytest.mark.parametrize("content", [b"sigmas = [0.5", b"\xff\xfe\x00", b"a = 1\na = 2\n"])
 def test_a_file_that_is_no_toml_is_named(tmp_path, content):
     (tmp_path / "broken.toml").write_bytes(content)
     with pytest.raises(PresetError, match=r"broken\.toml cannot be read"):
-        preset.load(str(tmp_path / "broken.toml"), {})
+        preset.load_preset(str(tmp_path / "broken.toml"), {})
 
 
 def test_a_folder_called_like_a_preset_is_named(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(PresetError, match=r"folder\.toml is not a file"):
-        preset.load(str(tmp_path / "folder.toml"), {})
+        preset.load_preset(str(tmp_path / "folder.toml"), {})
 
 
 def test_an_unknown_field_answers_with_the_nearest_name_and_the_list(tiny_preset):
     with pytest.raises(PresetError, match=r"unknown field 'sigma'. Did you mean 'sigmas'\? Known: .*alpha.*workers"):
-        preset.load(str(tiny_preset(sigma=[0.5])), {})
+        preset.load_preset(str(tiny_preset(sigma=[0.5])), {})
 
 
 def test_all_wrong_fields_are_named_at_once(tiny_preset):
     with pytest.raises(PresetError) as refusal:
-        preset.load(str(tiny_preset(n=0, alpha=1.5, imags=3)), {})
+        preset.load_preset(str(tiny_preset(n=0, alpha=1.5, imags=3)), {})
     for part in ("n: ", "got 0", "alpha: ", "got 1.5", "'imags'", "'images'"):
         assert part in str(refusal.value)
 
@@ -63,7 +63,7 @@ def test_all_wrong_fields_are_named_at_once(tiny_preset):
 @pytest.mark.parametrize("field", ["dataset", "classifier", "purifiers", "sigmas"])
 def test_a_missing_field_is_named_without_repeating_the_preset(tiny_preset, field):
     with pytest.raises(PresetError, match=rf"^{field}: Field required") as refusal:
-        preset.load(str(tiny_preset(**{field: None})), {})
+        preset.load_preset(str(tiny_preset(**{field: None})), {})
     assert "Tiny" not in str(refusal.value)
 
 
@@ -111,19 +111,19 @@ def test_a_missing_field_is_named_without_repeating_the_preset(tiny_preset, fiel
 )
 def test_a_value_that_makes_no_sense_is_refused_by_the_name_of_its_field(tiny_preset, field, value):
     with pytest.raises(PresetError, match=rf"^{field}\b"):
-        preset.load(str(tiny_preset()), {field: value})
+        preset.load_preset(str(tiny_preset()), {field: value})
 
 
 def test_overrides_replace_fields_and_none_leaves_them(tiny_preset):
     path = str(tiny_preset(n=20, seed=7))
-    chosen = preset.load(path, {"n": 40, "sigmas": "0.25, 1", "purifiers": "none,pf-ode:steps=8", "seed": None})
+    chosen = preset.load_preset(path, {"n": 40, "sigmas": "0.25, 1", "purifiers": "none,pf-ode:steps=8", "seed": None})
     assert (chosen.n, chosen.n0, chosen.seed, chosen.sigmas) == (40, 4, 7, [0.25, 1.0])
     assert [(p.name, p.parameters) for p in chosen.purifiers] == [("none", {}), ("pf-ode", {"steps": "8"})]
 
 
 def test_a_plugin_is_read_from_text_and_from_a_table_alike(tiny_preset):
     path = str(tiny_preset(purifiers=["pf-ode:steps=8", {"name": "pf-ode", "steps": 8}, "./mine.py:a=b=c:d="]))
-    text, table, file = preset.load(path, {}).purifiers
+    text, table, file = preset.load_preset(path, {}).purifiers
     assert (text.name, text.parameters) == ("pf-ode", {"steps": "8"})
     assert (table.name, table.parameters) == ("pf-ode", {"steps": 8})
     assert (file.name, file.parameters) == ("./mine.py", {"a": "b=c", "d": ""})
@@ -131,42 +131,45 @@ def test_a_plugin_is_read_from_text_and_from_a_table_alike(tiny_preset):
 
 def test_a_plugin_with_a_parameter_that_has_no_value_says_how_to_write_it(tiny_preset):
     with pytest.raises(PresetError, match=r"'pf-ode:steps' is not of the form name:parameter=value"):
-        preset.load(str(tiny_preset()), {"purifiers": "pf-ode:steps"})
+        preset.load_preset(str(tiny_preset()), {"purifiers": "pf-ode:steps"})
 
 
 def test_a_preset_is_named_after_its_file_unless_it_says_otherwise(tiny_preset):
-    assert preset.load(str(tiny_preset("some-sweep")), {}).name == "some-sweep"
-    assert preset.load(str(tiny_preset("some-sweep", name="another")), {}).name == "another"
+    assert preset.load_preset(str(tiny_preset("some-sweep")), {}).name == "some-sweep"
+    assert preset.load_preset(str(tiny_preset("some-sweep", name="another")), {}).name == "another"
 
 
 def test_a_preset_survives_the_manifest():
-    embedded = preset.load("embedded", {})
+    embedded = preset.load_preset("embedded", {})
     assert Preset(**embedded.model_dump(mode="json")) == embedded
 
 
 def test_a_preset_may_extend_another_and_says_only_what_differs(tiny_preset, tmp_path):
     tiny_preset("base", n=30, seed=3)
     (tmp_path / "mine.toml").write_text('extends = "base.toml"\nn = 50\n')
-    mine, base = preset.load(str(tmp_path / "mine.toml"), {}), preset.load(str(tmp_path / "base.toml"), {})
+    mine, base = (
+        preset.load_preset(str(tmp_path / "mine.toml"), {}),
+        preset.load_preset(str(tmp_path / "base.toml"), {}),
+    )
     assert mine == base.model_copy(update={"name": "mine", "n": 50})
-    full, embedded = preset.load("embedded-full", {}), preset.load("embedded", {})
+    full, embedded = preset.load_preset("embedded-full", {}), preset.load_preset("embedded", {})
     assert (full.certifier, embedded.certifier) == ("tight", "cohen")
     assert full.purifiers == embedded.purifiers
     (tmp_path / "base.toml").write_text('extends = "mine.toml"\n')
     with pytest.raises(PresetError, match="extends itself"):
-        preset.load(str(tmp_path / "mine.toml"), {})
+        preset.load_preset(str(tmp_path / "mine.toml"), {})
     (tmp_path / "mine.toml").write_text('extends = "embeded"\n')
     with pytest.raises(PresetError, match="Did you mean 'embedded'"):
-        preset.load(str(tmp_path / "mine.toml"), {})
+        preset.load_preset(str(tmp_path / "mine.toml"), {})
 
 
 def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_preset):
-    assert preset.load(str(tiny_preset(certifier=None, n=None)), {}).certifier == "tight"
+    assert preset.load_preset(str(tiny_preset(certifier=None, n=None)), {}).certifier == "tight"
     with pytest.raises(PresetError, match=r"names n, which the certifier 'tight' does not take.*n_max"):
-        preset.load(str(tiny_preset(certifier=None, n=100)), {})
-    assert preset.load(str(tiny_preset()), {"certifier": "sequential"}).certifier == "tight"
+        preset.load_preset(str(tiny_preset(certifier=None, n=100)), {})
+    assert preset.load_preset(str(tiny_preset()), {"certifier": "sequential"}).certifier == "tight"
     with pytest.raises(PresetError, match=r"certifier: unknown certifier 'tihgt'. Did you mean 'tight'\?"):
-        preset.load(str(tiny_preset()), {"certifier": "tihgt"})
+        preset.load_preset(str(tiny_preset()), {"certifier": "tihgt"})
 
 
 @pytest.mark.parametrize(
@@ -180,4 +183,4 @@ def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_pre
 )
 def test_a_field_that_the_rule_does_not_take_is_refused(tiny_preset, fields, said):
     with pytest.raises(PresetError, match=said):
-        preset.load(str(tiny_preset()), fields)
+        preset.load_preset(str(tiny_preset()), fields)

@@ -40,7 +40,7 @@ from bench.records import Block, Cell, Cost, Counts, Task
 from bench.store.run import read_run
 from bench.store.store import Store
 from bench.sweep import preset
-from bench.sweep.plan import manifest, plan
+from bench.sweep.plan import make_plan, manifest
 from bench.sweep.scheduler import Observer, sweep
 
 FREE = Cost(0, 0, 0, 0, 0, 0, "none")
@@ -384,7 +384,7 @@ def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_th
     networks = {role: str(far / f"{role}.safetensors") for role in ("ddpm", "cm")}
     classifier = {"name": "cnn", "path": str(far / "classifier.safetensors")}
     fields = {"networks": networks, "classifier": classifier, "images": 6, "n": 60}
-    planned = plan(preset.load(str(tiny_preset(purifiers=[str(plugin), *PURIFIERS], **fields)), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=[str(plugin), *PURIFIERS], **fields)), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
 
     def counts(executor, folder, batch, order=1, observer=None):
@@ -453,7 +453,7 @@ def test_a_driver_that_is_killed_leaves_no_worker_behind_and_the_run_goes_on_any
     before = counts_of(folder)
     assert before, said
 
-    planned = plan(preset.load(str(path), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(path), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     executor = InProcess(Engine(images, planned.weights, prepare_device("cpu")))
     for place in (folder, tmp_path / "undisturbed"):

@@ -130,11 +130,11 @@ def test_a_preset_that_is_extended_names_the_code_of_its_own_folder(place, write
     base.write_text(tiny_preset(purifiers=["mine.py"]).read_text())
     path = place / "presets" / "extending.toml"
     path.write_text(f'extends = "{base}"\n')
-    (purifier,) = presets.load(str(path), {}).purifiers
+    (purifier,) = presets.load_preset(str(path), {}).purifiers
     assert Path(purifier.name) == place / "elsewhere" / "mine.py"
     path.write_text(f'extends = "{base}"\npurifiers = ["../elsewhere/mine.py"]\n')
     with pytest.raises(PresetError, match="outside of its folder"):
-        presets.load(str(path), {})
+        presets.load_preset(str(path), {})
 
 
 def said_of_reach(result) -> list[str]:
@@ -187,7 +187,7 @@ def test_a_projection_says_what_code_of_files_it_runs(cli, place, write, ran):
 
 def test_the_presets_that_come_with_the_project_reach_for_nothing(cli):
     for name in presets.names():
-        chosen = presets.load(name, {})
+        chosen = presets.load_preset(name, {})
         assert not any(plugin.name.endswith(".py") for plugin in (chosen.classifier, *chosen.purifiers))
 
 
@@ -199,4 +199,4 @@ def test_what_is_no_list_of_purifiers_is_refused_by_its_field(place, purifiers):
     text = toml(purifiers) if purifiers != [None] else "[{}]"
     path.write_text(f'dataset = "mnist5k"\nclassifier = "cnn"\nsigmas = [0.5]\npurifiers = {text}\n')
     with pytest.raises(PresetError, match="purifiers"):
-        presets.load(str(path), {})
+        presets.load_preset(str(path), {})

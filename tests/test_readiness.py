@@ -29,7 +29,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 
 def asked(name, **overrides):
-    chosen = preset.load(str(name), overrides)
+    chosen = preset.load_preset(str(name), overrides)
     purifiers, classifier, _ = resolve(chosen)
     return chosen, purifiers, classifier
 

@@ -26,7 +26,7 @@ from bench.store.store import Store
 from bench.summary.summary import summarise
 from bench.sweep import preset
 from bench.sweep.bookkeeping import CellProgress
-from bench.sweep.plan import manifest, plan
+from bench.sweep.plan import make_plan, manifest
 from bench.sweep.scheduler import Observer, sweep
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def counts_of(folder):
 
 def run_here(path, folder, images=None, **overrides):
     """A sweep in this process; returns its counts."""
-    planned = plan(preset.load(str(path), overrides), "cpu")
+    planned = make_plan(preset.load_preset(str(path), overrides), "cpu")
     clean = {i: planned.split.images[i] for i in planned.images}
     executor = InProcess(Engine(clean, planned.weights, prepare_device("cpu"), planned.plugin_files))
     with Store(folder) as store:
@@ -76,7 +76,7 @@ def test_shards_of_images_add_up_to_the_whole(tiny_preset, tmp_path):
 
 
 def thirds(path):
-    images = plan(preset.load(str(path), {}), "cpu").images
+    images = make_plan(preset.load_preset(str(path), {}), "cpu").images
     return [images[k::3] for k in range(3)]
 
 
@@ -196,7 +196,7 @@ class Scripted:
 
 
 def test_a_rule_that_stops_early_gets_no_more_draws_than_it_asks_for(tiny_preset, tmp_path):
-    planned = plan(preset.load(str(tiny_preset(purifiers=["none"])), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=["none"])), {}), "cpu")
     with Store(tmp_path) as store:
         store.begin(planned.cells, {"sweep": [planned.cells[0].key]})
         sweep(planned.cells[:1], lambda cell: Doubling(), {0: 0, 1: 1, 2: 2}, store, Scripted(), 6, Observer())
@@ -222,7 +222,9 @@ class Flipping(Scripted):
 
 
 def test_batches_stay_full_while_images_finish_at_different_times(tiny_preset, tmp_path):
-    planned = plan(preset.load(str(tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=2"])), {}), "cpu")
+    planned = make_plan(
+        preset.load_preset(str(tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=2"])), {}), "cpu"
+    )
     p = np.clip(np.random.default_rng(1).beta(3, 0.25, 100), 0.3, 1)
     with Store(tmp_path) as store:
         store.begin(planned.cells, {"sweep": [cell.key for cell in planned.cells]})
@@ -306,7 +308,7 @@ def scripted_sweep(planned, folder, pause=0.0, **arguments):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 def test_fifty_kills_lose_no_block_and_count_none_twice(tiny_preset, tmp_path):
     """Each at a random moment of the driver's own work: packing, storing, closing."""
-    planned = plan(preset.load(str(tiny_preset(purifiers=["none", "onestep-edm"], images=60)), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=["none", "onestep-edm"], images=60)), {}), "cpu")
     scripted_sweep(planned, tmp_path / "undisturbed")
     undisturbed = counts_of(tmp_path / "undisturbed")
     assert len(undisturbed) == 2 * 60 * 41
@@ -330,7 +332,7 @@ def test_fifty_kills_lose_no_block_and_count_none_twice(tiny_preset, tmp_path):
 
 
 def test_a_sweep_that_is_asked_to_stop_stores_what_is_under_way(tiny_preset, tmp_path):
-    planned = plan(preset.load(str(tiny_preset(purifiers=["none"], images=60)), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=["none"], images=60)), {}), "cpu")
     asked = iter([False] * 10 + [True] * 1000)
     outcome = scripted_sweep(planned, tmp_path, stop=lambda: next(asked))
     stored = read_run(tmp_path).blocks["draws"].sum()
@@ -351,7 +353,7 @@ class Silent(Scripted):
 
 
 def test_a_batch_that_never_comes_back_ends_the_run_by_name(tiny_preset, tmp_path):
-    planned = plan(preset.load(str(tiny_preset(purifiers=["none", "onestep-edm"])), {}), "cpu")
+    planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=["none", "onestep-edm"])), {}), "cpu")
     executor, rule = Silent(), FixedN(0.5, 10, 400, 0.001)
     with Store(tmp_path) as store, pytest.raises(RuntimeError, match=r"for 0\.1 s.*none at sigma = 0\.5.*`timeout`"):
         sweep(planned.cells, lambda _: rule, planned.labels, store, executor, 30, Observer(), timeout=0.1)

@@ -14,8 +14,8 @@ from bench.engine.compute import DEFAULT_ROWS
 from bench.engine.loader import LoadError
 from bench.engine.trials import ComputeConfig, Trials, fastest, knee_of
 from bench.sweep import preset
-from bench.sweep.plan import manifest, plan
-from bench.sweep.settle import loader_of, request_of, settle
+from bench.sweep.plan import make_plan, manifest
+from bench.sweep.settle import loader_of, request_of, settle_options
 
 PLAIN, OTHER, THIRD = ComputeConfig(), ComputeConfig(precision="bf16"), ComputeConfig(channels_last=True)
 
@@ -72,7 +72,7 @@ def scripted(monkeypatch):
 
 
 def planned_of(path, **fields):
-    return plan(preset.load(str(path), fields), "cpu")
+    return make_plan(preset.load_preset(str(path), fields), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def planned_of(path, **fields):
 )
 def test_the_fastest_precision_among_faithful_ones_is_chosen(tiny_preset, cache, scripted, seconds, distances, chosen):
     scripted(seconds, distances)
-    settled = settle(planned_of(tiny_preset(precision="auto")), "cpu")
+    settled = settle_options(planned_of(tiny_preset(precision="auto")), "cpu")
     assert {cell.precision for cell in settled.cells} == {chosen} == {settled.preset.precision}
     assert settled.preset.batch == 500
     told = manifest(settled, ["cpu"])["tuning"]
@@ -99,7 +99,7 @@ def test_a_compiled_network_on_a_cpu_has_its_channels_innermost_if_left_open(tin
     monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [1.0 + (w.compile == "no") for w in ways])
     fields = {"precision": "fp32", "compile": "auto", "rows": 6}
     for asked, laid_out in (("auto", {"channels_last": True}), (False, {}), (True, {"channels_last": True})):
-        settled = settle(planned_of(tiny_preset(str(asked), **fields, channels_last=asked)), "cpu")
+        settled = settle_options(planned_of(tiny_preset(str(asked), **fields, channels_last=asked)), "cpu")
         assert settled.cells[0].compute == laid_out | {"compile": "default", "rows": 6}
 
 
@@ -110,7 +110,7 @@ def test_the_precision_of_a_compiled_network_is_not_chosen_by_eager_speed(tiny_p
     taken = {("fp32", "no"): 2.0, ("bf16", "no"): 4.0, ("fp32", "default"): 1.8, ("bf16", "default"): 1.0}
     monkeypatch.setattr(Trials, "seconds", lambda self, ways, *_, **__: [taken[w.precision, w.compile] for w in ways])
     for compile_, precision in (("no", "fp32"), ("auto", "bf16"), ("default", "bf16")):
-        settled = settle(planned_of(tiny_preset(compile_, precision="auto", compile=compile_, rows=6)), "cpu")
+        settled = settle_options(planned_of(tiny_preset(compile_, precision="auto", compile=compile_, rows=6)), "cpu")
         assert settled.cells[0].precision == precision
 
 
@@ -119,7 +119,7 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)  # it finds out at the first call
-    settled = settle(planned_of(tiny_preset(precision="fp32", compile="auto", rows=6)), "cpu")
+    settled = settle_options(planned_of(tiny_preset(precision="fp32", compile="auto", rows=6)), "cpu")
     assert settled.cells[0].compute == {"rows": 6}
 
 
@@ -128,12 +128,12 @@ def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset,
     monkeypatch.setattr(autotune, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
     calls, search = [], autotune.search
     monkeypatch.setattr(autotune, "search", lambda *given: calls.append(1) or search(*given))
-    first, again = (settle(planned_of(path), "cpu") for _ in range(2))
+    first, again = (settle_options(planned_of(path), "cpu") for _ in range(2))
     assert len(calls) == 1 and len(list(cache.iterdir())) == 1
     assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
     assert isinstance(first.preset.batch, int)
     other = {"edm": str(tiny_zoo / "edm-ft.safetensors")}
-    settle(
+    settle_options(
         planned_of(tiny_preset("other", precision="auto", batch="auto", networks=other, purifiers=["onestep-edm"])),
         "cpu",
     )
@@ -142,10 +142,10 @@ def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset,
 
 def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny_preset, cache):
     planned = planned_of(tiny_preset(precision="bf16", compile="default", rows=6, batch=12, channels_last=True))
-    settled = settle(planned, "cpu", lambda _: pytest.fail("it was asked"))
+    settled = settle_options(planned, "cpu", lambda _: pytest.fail("it was asked"))
     assert [cell.compute for cell in settled.cells] == [{"channels_last": True, "compile": "default", "rows": 6}] * 2
     assert settled.preset.batch == 12 and "tuning" not in manifest(settled, ["cpu"])
-    plain = settle(planned_of(tiny_preset()), "cpu")
+    plain = settle_options(planned_of(tiny_preset()), "cpu")
     assert [cell.compute for cell in plain.cells] == [{"rows": DEFAULT_ROWS["cpu"]}] * 2
     assert not cache.exists()
 
@@ -171,7 +171,7 @@ def test_the_classifiers_precision_is_settled_too(tiny_preset, tiny_zoo, cache, 
     )
     for distance, chosen in ((0.01, "bf16"), (0.5, None)):
         monkeypatch.setattr(Trials, "logit_distance", lambda self, way, exact, far=distance: far)
-        settled = settle(planned_of(tiny_preset(f"far-{distance}", classifier=classifier, alpha=0.001)), "cpu")
+        settled = settle_options(planned_of(tiny_preset(f"far-{distance}", classifier=classifier, alpha=0.001)), "cpu")
         assert settled.cells[0].classifier_parameters.get("precision") == chosen
         for file in cache.iterdir():
             file.unlink()

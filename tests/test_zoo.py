@@ -55,7 +55,7 @@ def test_the_classifiers_say_how_accurate_they_are(folder):
 
 @pytest.mark.parametrize("name", ["embedded", "cifar10-mini"])
 def test_presets_name_networks_that_are_there(name):
-    chosen = presets.load(name, {})
+    chosen = presets.load_preset(name, {})
     for source in chosen.networks.values():
         assert files.load(cards.BUNDLED / f"{source}.safetensors")
     assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{chosen.classifier.parameters['path']}.safetensors")

@@ -30,7 +30,7 @@ from bench.store.store import Store
 from bench.sweep.plan import Plan, manifest
 from bench.sweep.preset import Plugin, Preset, explain
 from bench.sweep.scheduler import Observer, sweep
-from bench.sweep.settle import settle
+from bench.sweep.settle import settle_options
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 
@@ -129,7 +129,7 @@ def certify(
     # A split in which an image is found by its own number, not by its position.
     by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, classes)]
     split = Split(NAME, by_number[0], by_number[1], classes=())
-    planned = settle(plan_of(preset, method, split, numbers, torch.device(device).type), device)
+    planned = settle_options(plan_of(preset, method, split, numbers, torch.device(device).type), device)
     with process_settings_kept():
         ready = prepare_device(device)
         loader = MemoryLoader(ready, pixels.shape[1:], method, {**networks, "classifier": classifier})

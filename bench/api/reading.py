@@ -169,4 +169,4 @@ def presets() -> dict[str, Preset]:
     """The presets of the project by name."""
     from bench.sweep import preset
 
-    return {name: preset.load(name, {}) for name in preset.names()}
+    return {name: preset.load_preset(name, {}) for name in preset.names()}

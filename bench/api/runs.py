@@ -114,7 +114,7 @@ def run(preset: str | Path, out: str | Path | None = None, **fields: Any) -> Run
     Example:
         >>> run = pb.run("embedded", images=50, sigmas=[0.5], out="results/runs/mine")
     """
-    from bench.sweep.preset import load as load_preset
+    from bench.sweep.preset import load_preset
 
     chosen = load_preset(str(preset), fields)
     return run_into(Path(out) if out else RUNS / chosen.name, chosen)
@@ -127,11 +127,10 @@ def run_into(
     notify: Callable[[str], object] = lambda message: None,
 ) -> Run:
     """Run a preset into a folder and write its `summary.csv`; parameters as `bench.sweep.run.run`."""
-    from bench.sweep.run import run as run_preset
-    from bench.sweep.run import writing_into
+    from bench.sweep.run import run_sweep, writing_into
     from bench.sweep.scheduler import Observer
 
-    run_preset(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify)
+    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify)
     finished = load(folder)
     with writing_into(folder):
         finished.table.to_csv(folder / "summary.csv", index=False)

@@ -64,9 +64,9 @@ def run(
     Every field of the preset has an option, which replaces its value.
     """
     from bench.sweep.plan import resolve
-    from bench.sweep.preset import load
+    from bench.sweep.preset import load_preset
 
-    chosen = load(preset, fields)
+    chosen = load_preset(preset, fields)
     # Networks are replaced role by role, so files that the preset names for the other roles are still announced.
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None} - {"networks"})
     purifiers, *_ = resolve(chosen)

@@ -107,7 +107,7 @@ def presets() -> Iterator[Finding]:
 
     for name in preset.names():
         try:
-            chosen = preset.load(name, {})
+            chosen = preset.load_preset(name, {})
             purifiers, classifier, _ = resolve(chosen)
             required = list(needs(chosen, purifiers, classifier))
             devices = choose_devices(chosen.device, chosen.workers)

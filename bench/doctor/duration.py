@@ -80,13 +80,13 @@ def measure(preset: Preset, device: str) -> list[float]:
     from bench.engine.devices import prepare_device
     from bench.engine.engine import Engine
     from bench.records import Block, Task
-    from bench.sweep.plan import plan, without_rule
+    from bench.sweep.plan import make_plan, without_rule
     from bench.sweep.run import images_of
-    from bench.sweep.settle import settle
+    from bench.sweep.settle import settle_options
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
-    planned = plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
-    planned = settle(planned, device)
+    planned = make_plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
+    planned = settle_options(planned, device)
     engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
     seconds = []
     for cell in planned.cells:

@@ -38,11 +38,11 @@ class Executor:
     slots: int
 
     def submit(self, task: Task) -> Future[list[Counts]]:
-        return self._submit(Job(describe(task.cell), "run", (task,)))
+        return self._submit(Job(describe_cell(task.cell), "run", (task,)))
 
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
         """One draw of some images, for display; see `Engine.show`."""
-        return self._submit(Job(describe(cell), "show", (cell, images, draw)))
+        return self._submit(Job(describe_cell(cell), "show", (cell, images, draw)))
 
     def _submit(self, job: Job) -> Future[Any]:
         raise NotImplementedError
@@ -54,7 +54,7 @@ class Executor:
         """Stop at once and kill running tasks."""
 
 
-def describe(cell: Cell) -> str:
+def describe_cell(cell: Cell) -> str:
     """A cell in an error message: `pf-ode(steps=4) at sigma = 0.5`."""
     return f"{cell.label} at sigma = {cell.sigma:g}"
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from bench.errors import PurifyBenchError
-from bench.executors.base import Executor, describe
+from bench.executors.base import Executor, describe_cell
 from bench.plugins.trust import PLUGINS, code_named_by_user, name_of
 from bench.records import Block, Cell, Task
 from bench.store.run import Run
-from bench.sweep.plan import Plan, plan
+from bench.sweep.plan import Plan, make_plan
 from bench.sweep.preset import Plugin, Preset
 
 RECOUNTED = 4  # images of each cell whose first block is counted again if the code has changed
@@ -87,7 +87,7 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
         MetricsError: the images or the parameters of a plugin are not those of the run.
         PlanError, plugins.PluginError, data.DataError: a plugin, a network or the data set is missing.
     """
-    current_plan = plan(preset, device_type)
+    current_plan = make_plan(preset, device_type)
     pixels = run.manifest.get("pixels", {})  # absent in runs of earlier versions, whose votes are compared instead
     split = current_plan.split
     if changed := [i for i in current_plan.images if pixels.get(str(i), now := split.pixel_hash(i)) != now]:
@@ -151,8 +151,8 @@ def recount(run: Run, pair: Pair, executor: Executor) -> tuple[int, int]:
     draws, moved = int(most["draws"].sum()), int(sum(np.abs(d).sum() for d in differences)) // 2
     if moved > MOST_MOVED * draws:
         raise MetricsError(
-            f"{describe(pair.stored)}: of {draws} draws that were counted again, {moved} gave another class than in "
-            f"{run.folder}, so these are not its draws: code, weights or data have changed. "
+            f"{describe_cell(pair.stored)}: of {draws} draws that were counted again, {moved} gave another class than "
+            f"in {run.folder}, so these are not its draws: code, weights or data have changed. "
             f"Certify it again with another --out, or take the code of its revision ({run.manifest.get('git')})"
         )
     return draws, moved

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.errors import InputError
 
-FILE = "examples.npz"
+EXAMPLES_FILE = "examples.npz"
 FORMAT = 1
 ARRAYS = ("noisy", "purified", "predicted")  # of a panel
 
@@ -97,7 +97,7 @@ def write_examples(folder: Path, examples: Examples) -> Path:
     }
     for i, panel in enumerate(examples.panels):
         arrays |= {f"{name}_{i}": getattr(panel, name) for name in ARRAYS}
-    path, draft = folder / FILE, folder / f".{FILE}.partial"
+    path, draft = folder / EXAMPLES_FILE, folder / f".{EXAMPLES_FILE}.partial"
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return draft.replace(path)
@@ -109,7 +109,7 @@ def read_examples(folder: Path) -> Examples | None:
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
     """
-    path = folder / FILE
+    path = folder / EXAMPLES_FILE
     if not path.exists():
         return None
     try:

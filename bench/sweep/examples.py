@@ -9,7 +9,7 @@ import numpy as np
 from bench.engine.checks import PluginFault
 from bench.engine.engine import LoadError
 from bench.errors import RunError
-from bench.executors.base import Executor, describe, timeout_message
+from bench.executors.base import Executor, describe_cell, timeout_message
 from bench.records import Cell
 from bench.store.examples import Examples, Panel
 from bench.sweep.plan import Plan
@@ -32,7 +32,7 @@ def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Exam
         except (PluginFault, LoadError):
             continue  # the sweep has reported the error
         except TimeoutError as error:
-            raise RunError(timeout_message(plan.preset.timeout, describe(cell))) from error
+            raise RunError(timeout_message(plan.preset.timeout, describe_cell(cell))) from error
         panels.append(Panel(cell.label, cell.sigma, as_bytes(noisy), as_bytes(purified), predicted))
     clean = as_bytes(plan.split.images[images])
     return Examples(np.array(images), plan.split.labels[images], plan.split.classes, clean, tuple(panels))

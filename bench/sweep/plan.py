@@ -84,7 +84,7 @@ class Plan:
                 )
 
 
-def plan(preset: Preset, device_type: str) -> Plan:
+def make_plan(preset: Preset, device_type: str) -> Plan:
     """Resolve everything that a preset names; published networks are downloaded if they are missing.
 
     Raises:

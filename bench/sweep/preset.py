@@ -221,7 +221,7 @@ def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] =
     return merged
 
 
-def load(name: str, overrides: Mapping[str, Any]) -> Preset:
+def load_preset(name: str, overrides: Mapping[str, Any]) -> Preset:
     """Read a preset, by name or path of a TOML file, with some fields replaced.
 
     Parameters:

@@ -19,15 +19,15 @@ from bench.executors.base import Executor
 from bench.executors.local import InProcess, Processes
 from bench.records import Cell
 from bench.store.database import DATABASE, StoreError
-from bench.store.examples import FILE as EXAMPLES
+from bench.store.examples import EXAMPLES_FILE as EXAMPLES
 from bench.store.examples import write_examples
 from bench.store.run import MANIFEST, export, read_run
 from bench.store.store import Store
 from bench.sweep.examples import make_examples
-from bench.sweep.plan import Plan, manifest, plan, without_rule
+from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
-from bench.sweep.settle import settle
+from bench.sweep.settle import settle_options
 
 SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
@@ -36,7 +36,7 @@ Notify = Callable[[str], object]
 Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
 
 
-def run(preset: Preset, folder: Path, observe: Observing, notify: Notify) -> dict[str, str]:
+def run_sweep(preset: Preset, folder: Path, observe: Observing, notify: Notify) -> dict[str, str]:
     """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
     Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them.
@@ -189,7 +189,7 @@ def prepare(preset: Preset, notify: Notify) -> tuple[Plan, list[str], Executor]:
     """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
-        planned = settle(plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
+        planned = settle_options(make_plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -197,10 +197,10 @@ def prepare(preset: Preset, notify: Notify) -> tuple[Plan, list[str], Executor]:
     cluster = Cluster(preset.address, preset.device, preset.workers)
     executor = None
     try:
-        planned = plan(preset, cluster.devices[0])
+        planned = make_plan(preset, cluster.devices[0])
         facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
-        planned = settle(planned, cluster.devices[0], executor.measure)
+        planned = settle_options(planned, cluster.devices[0], executor.measure)
         executor.start()
         return planned, cluster.devices, executor
     except BaseException:

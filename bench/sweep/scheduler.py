@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.certify.base import Certifier
 from bench.engine.checks import PluginFault
 from bench.errors import RunError
-from bench.executors.base import Executor, describe, timeout_message, workers_died_message
+from bench.executors.base import Executor, describe_cell, timeout_message, workers_died_message
 from bench.records import Cell, Counts
 from bench.store.store import Store
 from bench.sweep.bookkeeping import CellProgress, tally_of
@@ -140,7 +140,7 @@ def sweep(
 
 def named_all(progresses: Iterable[CellProgress]) -> str:
     """The names of cells for a message."""
-    return ", ".join(sorted({describe(p.cell) for p in progresses}))
+    return ", ".join(sorted({describe_cell(p.cell) for p in progresses}))
 
 
 def refuse_unreadable(

@@ -22,7 +22,7 @@ from bench.sweep.preset import Plugin
 SAMPLE = 16  # images in a request
 
 
-def settle(
+def settle_options(
     planned: Plan,
     device: str,
     measure: Callable[[TuningRequest], dict[str, Any]] | None = None,

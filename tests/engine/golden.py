@@ -17,8 +17,8 @@ from bench.certify.base import Tally
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
-from bench.sweep.plan import plan
-from bench.sweep.preset import load
+from bench.sweep.plan import make_plan
+from bench.sweep.preset import load_preset
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
 from purifiers.nets import NETS_VERSION
 
@@ -31,7 +31,7 @@ RULE = {"n0": 10, "n": 200, "alpha": 0.001, "block": 50, "seed": 0, "radii": [0.
 
 def votes() -> dict[str, dict[str, list]]:
     """Purifier -> of every draw of every image: the predicted class (None below the margin) and the mean pixel."""
-    planned = plan(load("embedded", {"images": IMAGES, "sigmas": [SIGMA], "precision": "fp32"}), "cpu")
+    planned = make_plan(load_preset("embedded", {"images": IMAGES, "sigmas": [SIGMA], "precision": "fp32"}), "cpu")
     clean = {i: planned.split.images[i] for i in planned.images}
     engine = Engine(clean, planned.weights, torch.device("cpu"), planned.plugin_files)
     golden = {}

@@ -22,8 +22,8 @@ from bench.executors import local
 from bench.provenance import git_revision
 from bench.records import Block, Cell, Task
 from bench.sweep import preset
-from bench.sweep.plan import plan
-from bench.sweep.settle import settle
+from bench.sweep.plan import make_plan
+from bench.sweep.settle import settle_options
 
 SIGMA = 0.5
 SONG = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2]}  # 55.7 M parameters: EDM's CIFAR-10
@@ -89,16 +89,16 @@ class Race:
     ):
         given = {"purifiers": purifiers, "sigmas": [SIGMA], "images": images}
         self.looped = looped
-        chosen = preset.load(path, {**given, "precision": "fp32"})
+        chosen = preset.load_preset(path, {**given, "precision": "fp32"})
         self.devices = choose_devices(chosen.device, 0)
         kind = self.devices[0].split(":")[0]
-        plain = plan(chosen, kind)
+        plain = make_plan(chosen, kind)
         named = chosen.classifier
         classifier = preset.Plugin(
             **{"name": named.name, **named.parameters, "precision": options.get("classifier", "fp32")}
         )
-        self.tuned = settle(
-            plan(preset.load(path, {**given, **options, "classifier": classifier}), kind), self.devices[0]
+        self.tuned = settle_options(
+            make_plan(preset.load_preset(path, {**given, **options, "classifier": classifier}), kind), self.devices[0]
         )
         self.cells = {cell.label: (cell, other) for cell, other in zip(self.tuned.cells, plain.cells, strict=True)}
         self.draws, self.batch = draws, int(self.tuned.preset.batch)

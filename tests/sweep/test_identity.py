@@ -10,11 +10,11 @@ from PIL import Image
 
 from bench.engine import versions
 from bench.sweep import plan as plans
-from bench.sweep.preset import load
+from bench.sweep.preset import load_preset
 
 
 def keys(path, **overrides):
-    return [cell.key for cell in plans.plan(load(str(path), overrides), "cpu").cells]
+    return [cell.key for cell in plans.make_plan(load_preset(str(path), overrides), "cpu").cells]
 
 
 def test_more_images_and_other_draws_make_no_cell_stale(tiny_preset):
