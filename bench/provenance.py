@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("bench", "classifiers", "purifiers")
+_PACKAGES = ("bench", "classifiers", "purifiers")
 LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "numpy", "scipy", "pandas")
 EXTRAS = ("transformers", "timm", "robustbench")  # recorded if they are installed
 
@@ -32,6 +32,6 @@ def git_revision() -> str | None:
 
 def code_digest() -> str:
     """SHA-256 of the installed Python files of this project."""
-    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    files = [file for package in _PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
     facts = [f"{file.relative_to(ROOT).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

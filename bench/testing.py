@@ -16,10 +16,10 @@ from classifiers.base import Classifier
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import SIGMA_DATA, karras_levels
 
-SIGMA = 0.5
-SHAPE = (6, 3, 8, 8)
-ROWS = torch.arange(SHAPE[0])
-CLOSE = 1e-4  # batched and single rows may be summed in another order
+_SIGMA = 0.5
+_SHAPE = (6, 3, 8, 8)
+_ROWS = torch.arange(_SHAPE[0])
+_CLOSE = 1e-4  # batched and single rows may be summed in another order
 
 
 class GaussianDenoiser:
@@ -35,46 +35,46 @@ class GaussianDenoiser:
         return karras_levels(t, max(self.t_min, t_end or 0.0), steps)
 
 
-def run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:
+def _run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:
     """Purify some rows of a fixed noisy batch; returns the input, the output and the counted networks."""
-    rows = ROWS if rows is None else rows
-    x = _images(SHAPE[1:], rows)
+    rows = _ROWS if rows is None else rows
+    x = _images(_SHAPE[1:], rows)
     networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
-    return x, purifier.purify(x.clone(), SIGMA, networks, RowRng(0, "purifier", rows, rows)), networks
+    return x, purifier.purify(x.clone(), _SIGMA, networks, RowRng(0, "purifier", rows, rows)), networks
 
 
 def keeps_shape_dtype_and_device(purifier: Purifier) -> None:
-    x, y, _ = run(purifier)
+    x, y, _ = _run(purifier)
     assert (y.shape, y.dtype, y.device) == (x.shape, x.dtype, x.device), (y.shape, y.dtype, y.device)
 
 
 def returns_finite_values(purifier: Purifier) -> None:
-    _, y, _ = run(purifier)
+    _, y, _ = _run(purifier)
     assert bool(y.isfinite().all())
 
 
 def stays_in_range_if_bounded(purifier: Purifier) -> None:
-    _, y, _ = run(purifier)
+    _, y, _ = _run(purifier)
     assert not purifier.bounded or (float(y.min()) >= 0 and float(y.max()) <= 1)
 
 
 def repeats_itself_for_the_same_rng(purifier: Purifier) -> None:
-    assert torch.equal(run(purifier)[1], run(purifier)[1])
+    assert torch.equal(_run(purifier)[1], _run(purifier)[1])
 
 
 def treats_rows_independently(purifier: Purifier) -> None:
     """Row i of a batch equals row i alone, and does not depend on the order of the others."""
-    _, batch, _ = run(purifier)
+    _, batch, _ = _run(purifier)
     for i in range(len(batch)):
-        _, alone, _ = run(purifier, torch.tensor([i]))
-        assert torch.allclose(batch[i], alone[0], atol=CLOSE), f"row {i} depends on the rows beside it"
-    order = ROWS.flip(0)
-    _, reversed_batch, _ = run(purifier, order)
-    assert torch.allclose(batch[order], reversed_batch, atol=CLOSE), "rows depend on their order"
+        _, alone, _ = _run(purifier, torch.tensor([i]))
+        assert torch.allclose(batch[i], alone[0], atol=_CLOSE), f"row {i} depends on the rows beside it"
+    order = _ROWS.flip(0)
+    _, reversed_batch, _ = _run(purifier, order)
+    assert torch.allclose(batch[order], reversed_batch, atol=_CLOSE), "rows depend on their order"
 
 
 def costs_what_it_documents(purifier: Purifier) -> None:
-    x, _, networks = run(purifier)
+    x, _, networks = _run(purifier)
     measured = sum(network.rows for network in networks.values()) / len(x)
     documented = purifier.nfe()
     assert documented is None or measured == documented, f"measured {measured} NFE, documented {documented}"
@@ -83,10 +83,10 @@ def costs_what_it_documents(purifier: Purifier) -> None:
 def leaves_no_state(purifier: Purifier) -> None:
     """No gradients, no use of the global random state, no change of the purifier or of its input."""
     before = copy.deepcopy(purifier)
-    x = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(_SHAPE, generator=torch.Generator().manual_seed(0))
     networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
     with _without_side_effects(x):
-        y = purifier.purify(x, SIGMA, networks, RowRng(0, "purifier", ROWS, ROWS))
+        y = purifier.purify(x, _SIGMA, networks, RowRng(0, "purifier", _ROWS, _ROWS))
     assert not y.requires_grad, "the purified images carry gradients"
     assert purifier == before, "the purifier was changed"
 
@@ -104,23 +104,23 @@ PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
 
 def logits_are_finite_and_repeatable(classifier: Classifier, shape: tuple[int, int, int]) -> None:
     """Images `[B,C,H,W]` of the given shape `(C,H,W)`, also noisy ones outside [0,1] -> logits `[B,K]`."""
-    x, vote = _images(shape, ROWS), classifier.load()
+    x, vote = _images(shape, _ROWS), classifier.load()
     first, second = vote(x.clone()), vote(x.clone())
     assert first.ndim == 2 and len(first) == len(x), f"got {tuple(first.shape)}, expected [{len(x)}, classes]"
     assert bool(first.isfinite().all()) and torch.equal(first, second)
 
 
 def logits_treat_rows_independently(classifier: Classifier, shape: tuple[int, int, int]) -> None:
-    x, vote = _images(shape, ROWS), classifier.load()
+    x, vote = _images(shape, _ROWS), classifier.load()
     batch = vote(x.clone())
     for i in range(len(x)):
         alone = vote(x[i : i + 1].clone())[0]
-        assert torch.allclose(batch[i], alone, atol=CLOSE, rtol=CLOSE), f"row {i} depends on the rows beside it"
+        assert torch.allclose(batch[i], alone, atol=_CLOSE, rtol=_CLOSE), f"row {i} depends on the rows beside it"
 
 
 def logits_leave_no_state(classifier: Classifier, shape: tuple[int, int, int]) -> None:
     """No gradients, no use of the global random state, no change of the input."""
-    x, vote = _images(shape, ROWS), classifier.load()
+    x, vote = _images(shape, _ROWS), classifier.load()
     with _without_side_effects(x):
         logits = vote(x)
     assert not logits.requires_grad, "the logits carry gradients"
@@ -138,7 +138,7 @@ def _without_side_effects(x: Tensor) -> Iterator[None]:
 def _images(shape: tuple[int, int, int], rows: Tensor) -> Tensor:
     """Noisy images `[B,C,H,W]`, one for each of `rows [B]`."""
     clean = torch.linspace(0, 1, math.prod(shape)).view(1, *shape).expand(len(rows), *shape)
-    return clean + SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
+    return clean + _SIGMA * RowRng(0, "smoothing", rows, rows).normal(clean)
 
 
 CLASSIFIER_CHECKS: tuple[Callable[[Classifier, tuple[int, int, int]], None], ...] = (

@@ -9,23 +9,23 @@ from pathlib import Path
 
 DIGITS = 16  # of an identity
 # Time stamps of file systems are coarse (2 s on FAT): a file written this recently can change and keep its time stamp.
-SETTLED_NS = 2_000_000_000
+_SETTLED_NS = 2_000_000_000
 
 
 def fingerprint(path: Path, prefix: str = "", offset: int = 0) -> str:
     """SHA-256 of `prefix` and the content of a file from `offset` on; each file is read once until it changes."""
     status = path.stat()
-    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
-        return digest(path, prefix, offset)
-    return remembered(path.resolve(), prefix, offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+        return _digest(path, prefix, offset)
+    return _remembered(path.resolve(), prefix, offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
-    return digest(path, prefix, offset)
+def _remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
+    return _digest(path, prefix, offset)
 
 
-def digest(path: Path, prefix: str, offset: int) -> str:
+def _digest(path: Path, prefix: str, offset: int) -> str:
     """As `fingerprint`, always computed from the file."""
     with path.open("rb") as file:
         file.seek(offset)

@@ -10,13 +10,13 @@ from classifiers.hub import model_files, require
 from classifiers.image_models import HubModel
 from classifiers.preprocessing import from_transformers
 
-WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",), ("preprocessor_config.json",))
-SIZES = {  # bytes of the weights: four for each parameter
+_WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",), ("preprocessor_config.json",))
+_SIZES = {  # bytes of the weights: four for each parameter
     "aaraki/vit-base-patch16-224-in21k-finetuned-cifar10": 4 * 85_806_346,
     "google/vit-base-patch16-224": 4 * 86_567_656,
 }
-PROBLEMS = ("missing_keys", "mismatched_keys", "unexpected_keys")  # that transformers reports
-POOLER = ".pooler."  # in names of parameters that many models are published with and that the logits do not use
+_PROBLEMS = ("missing_keys", "mismatched_keys", "unexpected_keys")  # that transformers reports
+_POOLER = ".pooler."  # in names of parameters that many models are published with and that the logits do not use
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HuggingFace(HubModel):
 
     def files(self, download: bool = True) -> tuple[Path, ...]:
         require("transformers")
-        return model_files(self.path, WANTED, download, SIZES.get(self.path))
+        return model_files(self.path, _WANTED, download, _SIZES.get(self.path))
 
     def understood(self, settings):
         return from_transformers(settings)
@@ -53,7 +53,7 @@ class HuggingFace(HubModel):
         except Exception as error:  # a damaged file, an unknown architecture: each library raises its own errors
             problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise ClassifierError(f"{folder} cannot be loaded by transformers ({problem})") from error
-        reported = {kind: sorted(key for key in map(str, report[kind]) if POOLER not in key) for kind in PROBLEMS}
+        reported = {kind: sorted(key for key in map(str, report[kind]) if _POOLER not in key) for kind in _PROBLEMS}
         if wrong := {kind: keys for kind, keys in reported.items() if keys}:
             raise ClassifierError(f"the weights in {folder} are not of the model in its config.json: {wrong}")
         check_processor(folder, self.configured())

@@ -12,12 +12,12 @@ from platformdirs import user_cache_path
 
 from classifiers.base import ClassifierError
 
-FOLDER = "PURIFYBENCH_CLASSIFIERS"  # environment variable: folder of manual downloads, instead of the user's cache
+_FOLDER = "PURIFYBENCH_CLASSIFIERS"  # environment variable: folder of manual downloads, instead of the user's cache
 
 
 def by_hand(name: str) -> Path:
     """Path of the manual download of a classifier, a file or a folder."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(_FOLDER)
     root = Path(folder) if folder else user_cache_path("purifybench", appauthor=False) / "classifiers"
     return root / name.replace("/", "--")
 
@@ -39,26 +39,26 @@ def model_files(
     """
     for folder in (Path(source).expanduser(), by_hand(source)):
         if folder.is_dir():
-            if lacking := [group for group in wanted if first(folder, group) is None]:
-                raise ClassifierError(f"{folder} lacks {names(lacking)}; put the files of {source} there")
-            return pick(folder, wanted)
+            if lacking := [group for group in wanted if _first(folder, group) is None]:
+                raise ClassifierError(f"{folder} lacks {_names(lacking)}; put the files of {source} there")
+            return _pick(folder, wanted)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ClassifierError(f"{source} is not a folder; give one that holds {names(wanted)}, or a hub id")
-    if files := fetch(source, wanted, local=True):
+        raise ClassifierError(f"{source} is not a folder; give one that holds {_names(wanted)}, or a hub id")
+    if files := _fetch(source, wanted, local=True):
         return files
     if not download:
-        raise ClassifierError(advice(source, wanted, size), True, size)
+        raise ClassifierError(_advice(source, wanted, size), True, size)
     try:
-        files = fetch(source, wanted)
+        files = _fetch(source, wanted)
     except Exception as error:  # the library raises many types of errors, all with the same remedy
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ClassifierError(f"{advice(source, wanted, size)} (the hub said {problem})", True, size) from error
+        raise ClassifierError(f"{_advice(source, wanted, size)} (the hub said {problem})", True, size) from error
     if not files:
-        raise ClassifierError(f"{source} on the hub lacks one of {names(wanted)}; choose another model")
+        raise ClassifierError(f"{source} on the hub lacks one of {_names(wanted)}; choose another model")
     return files
 
 
-def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> tuple[Path, ...]:
+def _fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> tuple[Path, ...]:
     """Files of a model from the hub, or from its cache (`local`), as `pick`; later names of a group only if needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -67,7 +67,7 @@ def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> 
     options: dict[str, Any] = {"revision": revision or None, "local_files_only": local}
     folder: Path | None = None
     for depth in range(max(map(len, wanted))):
-        missing = [g[depth] for g in wanted if depth < len(g) and not (folder and first(folder, g))]
+        missing = [g[depth] for g in wanted if depth < len(g) and not (folder and _first(folder, g))]
         if not missing:
             break
         try:
@@ -76,24 +76,24 @@ def fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> 
             if local:
                 return ()
             raise
-    return pick(folder, wanted) if folder else ()
+    return _pick(folder, wanted) if folder else ()
 
 
-def first(folder: Path, group: Sequence[str]) -> Path | None:
+def _first(folder: Path, group: Sequence[str]) -> Path | None:
     return next((folder / name for name in group if (folder / name).is_file()), None)
 
 
-def pick(folder: Path, wanted: Sequence[Sequence[str]]) -> tuple[Path, ...]:
+def _pick(folder: Path, wanted: Sequence[Sequence[str]]) -> tuple[Path, ...]:
     """Of each group of names the first file that exists; empty if a group has none."""
-    files = [file for group in wanted if (file := first(folder, group))]
+    files = [file for group in wanted if (file := _first(folder, group))]
     return tuple(files) if len(files) == len(wanted) else ()
 
 
-def names(wanted: Sequence[Sequence[str]]) -> str:
+def _names(wanted: Sequence[Sequence[str]]) -> str:
     return ", ".join(" or ".join(group) for group in wanted)
 
 
-def advice(source: str, wanted: Sequence[Sequence[str]], size: int | None) -> str:
+def _advice(source: str, wanted: Sequence[Sequence[str]], size: int | None) -> str:
     """Instructions for the manual download of a model."""
     repository, _, revision = source.partition("@")
     how_much = f" (about {size / 1e6:.0f} MB)" if size else ""
@@ -101,7 +101,7 @@ def advice(source: str, wanted: Sequence[Sequence[str]], size: int | None) -> st
     files = " ".join(group[0] for group in wanted)
     return (
         f"{source} is missing{how_much}. On a machine with a connection, `hf download {repository}{at} {files} "
-        f"--local-dir FOLDER` fetches {names(wanted)}; put FOLDER at {by_hand(source)}, or give its path instead of "
+        f"--local-dir FOLDER` fetches {_names(wanted)}; put FOLDER at {by_hand(source)}, or give its path instead of "
         "the id. The hub shows each file's SHA-256 on its page"
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 from classifiers.base import OPTION, Classifier, settled
 from classifiers.nets.metadata import identity
 
-WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OwnCNN(Classifier):
     precision: Literal["fp32", "bf16", "auto"] = field(default="fp32", kw_only=True, metadata=OPTION)
 
     def weights(self) -> Path:
-        bundled = WEIGHTS / f"{self.path}.safetensors"
+        bundled = _WEIGHTS / f"{self.path}.safetensors"
         return bundled if bundled.is_file() else Path(self.path)
 
     def identity(self) -> str:

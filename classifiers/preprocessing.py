@@ -10,8 +10,8 @@ from typing import Any
 from classifiers.base import ClassifierError
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PIL_MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # the numbers of PIL.Image.Resampling
-TIMM_MODES = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "random": "bilinear"}
+_PIL_MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # the numbers of PIL.Image.Resampling
+_TIMM_MODES = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "random": "bilinear"}
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,28 @@ def from_transformers(settings: Mapping[str, Any]) -> Preprocessing:
     if not normalised:
         mean, std = ((0.0,) * 3, (1 / scale,) * 3) if scale != 1 else ((), ())
     resample = settings.get("resample", 2)
-    if settings.get("do_resize", True) and resample not in PIL_MODES:
-        known = ", ".join(f"{k} ({v})" for k, v in PIL_MODES.items())
+    if settings.get("do_resize", True) and resample not in _PIL_MODES:
+        known = ", ".join(f"{k} ({v})" for k, v in _PIL_MODES.items())
         raise ClassifierError(f"resample {resample} is not one of {known}: give `interpolation`")
     cropped = settings.get("do_center_crop", False)
-    resize, crop = extent(settings.get("size")), sides(extent(settings.get("crop_size"))) if cropped else None
+    resize, crop = _extent(settings.get("size")), _sides(_extent(settings.get("crop_size"))) if cropped else None
     if isinstance(resize, int) and not cropped:
         if settings.get("crop_pct"):
-            resize, crop = convnext(resize, settings["crop_pct"])
+            resize, crop = _convnext(resize, settings["crop_pct"])
         elif isinstance(settings["size"], int):  # transformers takes a single number as a square
             resize = resize, resize
     resize = resize if settings.get("do_resize", True) else None
-    return Preprocessing(mean, std, resize, PIL_MODES.get(resample, "bilinear"), crop=crop)
+    return Preprocessing(mean, std, resize, _PIL_MODES.get(resample, "bilinear"), crop=crop)
 
 
-def convnext(edge: int, share: float) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:
+def _convnext(edge: int, share: float) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:
     """Size and crop of ConvNeXt's processor: the centre of a larger image; from 384 pixels on, the whole image."""
     if edge >= 384:
         return (edge, edge), None
     return int(edge / share), (edge, edge)
 
 
-def extent(size: Any) -> tuple[int, int] | int | None:
+def _extent(size: Any) -> tuple[int, int] | int | None:
     """A size in the notation of transformers: height and width, or the shorter edge."""
     if isinstance(size, Mapping):
         if "shortest_edge" in size:
@@ -89,7 +89,7 @@ def extent(size: Any) -> tuple[int, int] | int | None:
     return int(size) if size else None
 
 
-def sides(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
+def _sides(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size
 
 
@@ -101,12 +101,12 @@ def from_timm(settings: Mapping[str, Any]) -> Preprocessing:
     """
     _, height, width = settings.get("input_size") or (3, 224, 224)
     mode = settings.get("interpolation") or "bicubic"
-    if mode not in TIMM_MODES:
-        raise ClassifierError(f"interpolation {mode!r} is not one of {', '.join(TIMM_MODES)}: give `interpolation`")
+    if mode not in _TIMM_MODES:
+        raise ClassifierError(f"interpolation {mode!r} is not one of {', '.join(_TIMM_MODES)}: give `interpolation`")
     share, how = settings.get("crop_pct") or 0.875, settings.get("crop_mode") or "center"
     if how not in ("center", "squash"):
         raise ClassifierError(f"crop_mode {how!r} is not one of center, squash: not supported")
     scaled = math.floor(height / share), math.floor(width / share)
     mean, std = (tuple(settings.get(k) or default) for k, default in zip(("mean", "std"), IMAGENET, strict=True))
     shorter = scaled[0] if how == "center" and height == width else scaled
-    return Preprocessing(mean, std, shorter, TIMM_MODES[mode], crop=(height, width))
+    return Preprocessing(mean, std, shorter, _TIMM_MODES[mode], crop=(height, width))

@@ -12,11 +12,11 @@ from classifiers.image_models import ImageClassifier
 from classifiers.preprocessing import IMAGENET, Preprocessing
 
 # The weight files do not record the normalisation; these are the ones of the two common sources.
-NORMALISATIONS = {
+_NORMALISATIONS = {
     "imagenet": IMAGENET,  # akamaster/pytorch_resnet_cifar10
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # locuslab/smoothing
 }
-KNOWN = {  # name -> source; none of them has a direct address
+_KNOWN = {  # name -> source; none of them has a direct address
     "cohen2019/resnet110-noise_0.25": "models/cifar10/resnet110/noise_0.25/checkpoint.pth.tar of the models that "
     "github.com/locuslab/smoothing links",
 }
@@ -39,21 +39,21 @@ class ResNetCIFAR(ImageClassifier):
     normalisation: Literal["imagenet", "cifar10"] = "imagenet"
 
     def weights(self) -> Path:
-        return by_hand(self.path) if self.path in KNOWN else Path(self.path).expanduser()
+        return by_hand(self.path) if self.path in _KNOWN else Path(self.path).expanduser()
 
     def files(self, download: bool = True) -> tuple[Path, ...]:
         path = self.weights()
         if not path.is_file():
             remedy = (
-                f"get {KNOWN[self.path]} and put that file there (no checksum of it is published)"
-                if self.path in KNOWN
-                else f"give the path of a file of weights, or one of: {', '.join(KNOWN)}"
+                f"get {_KNOWN[self.path]} and put that file there (no checksum of it is published)"
+                if self.path in _KNOWN
+                else f"give the path of a file of weights, or one of: {', '.join(_KNOWN)}"
             )
-            raise ClassifierError(f"{path} is missing; {remedy}", self.path in KNOWN)
+            raise ClassifierError(f"{path} is missing; {remedy}", self.path in _KNOWN)
         return (path,)
 
     def configured(self) -> Preprocessing:
-        mean, std = NORMALISATIONS[self.normalisation]
+        mean, std = _NORMALISATIONS[self.normalisation]
         return Preprocessing(mean, std)
 
     def network(self):

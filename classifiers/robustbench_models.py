@@ -12,7 +12,7 @@ from classifiers.hub import require
 from classifiers.image_models import ImageClassifier
 from classifiers.preprocessing import Preprocessing
 
-FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class RobustBench(ImageClassifier):
     def network(self):
         from robustbench.utils import load_model
 
-        before = os.environ.get(FORCE)
-        os.environ[FORCE] = "1"  # RobustBench asks torch to unpickle anything; this admits tensors only
+        before = os.environ.get(_FORCE)
+        os.environ[_FORCE] = "1"  # RobustBench asks torch to unpickle anything; this admits tensors only
         try:
             return load_model(self.path, self.folder, self.dataset, self.threat_model).float()
         except Exception as error:  # unknown names, no connection, damaged files: errors of several libraries
@@ -68,4 +68,4 @@ class RobustBench(ImageClassifier):
                 "github.com/RobustBench/robustbench links every model, and states no checksums"
             ) from error
         finally:
-            os.environ.pop(FORCE) if before is None else os.environ.update({FORCE: before})
+            os.environ.pop(_FORCE) if before is None else os.environ.update({_FORCE: before})

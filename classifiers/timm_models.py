@@ -10,7 +10,7 @@ from classifiers.hub import model_files, require
 from classifiers.image_models import HubModel
 from classifiers.preprocessing import from_timm
 
-WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
+_WANTED = (("model.safetensors", "pytorch_model.bin"), ("config.json",))
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Timm(HubModel):
     def files(self, download: bool = True) -> tuple[Path, ...]:
         require("timm")
         plain = "/" not in self.path and not Path(self.path).is_dir()
-        return model_files(f"timm/{self.path}" if plain else self.path, WANTED, download)
+        return model_files(f"timm/{self.path}" if plain else self.path, _WANTED, download)
 
     def understood(self, settings):
         return from_timm(settings.get("pretrained_cfg", settings))

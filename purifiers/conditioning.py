@@ -12,12 +12,12 @@ from typing import Literal
 
 from purifiers.base import OPTION, Purifier
 
-KARRAS18 = 18, 0.002, 80.0  # points, t_min, t_max: the sampling grid of OpenAI's and NVIDIA's CIFAR-10 models
-CHAIN = 4000  # timesteps of improved-diffusion's cosine chain
+_KARRAS18 = 18, 0.002, 80.0  # points, t_min, t_max: the sampling grid of OpenAI's and NVIDIA's CIFAR-10 models
+_CHAIN = 4000  # timesteps of improved-diffusion's cosine chain
 
 
 @lru_cache
-def karras_grid(points: int, t_min: float, t_max: float, rho: float = 7.0) -> tuple[float, ...]:
+def _karras_grid(points: int, t_min: float, t_max: float, rho: float = 7.0) -> tuple[float, ...]:
     """The levels of Karras et al. (2022), eq. 5, decreasing from `t_max` to `t_min`."""
     top, low = t_max ** (1 / rho), t_min ** (1 / rho)
     return tuple((top + i / (points - 1) * (low - top)) ** rho for i in range(points))
@@ -25,7 +25,7 @@ def karras_grid(points: int, t_min: float, t_max: float, rho: float = 7.0) -> tu
 
 def grid_from(t: float) -> list[float]:
     """The grid of 18 points from the one nearest to `t` downwards: 0.5853 for 0.5, 1.0882 for 1, 1.9233 for 2."""
-    grid = karras_grid(*KARRAS18)
+    grid = _karras_grid(*_KARRAS18)
     nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - t))
     return list(grid[nearest:])
 
@@ -34,7 +34,7 @@ def grid_from(t: float) -> list[float]:
 def chain_levels() -> tuple[float, ...]:
     """`sqrt((1 - abar) / abar)` at every timestep of the cosine chain (Nichol and Dhariwal 2021, eq. 17)."""
     levels, log_abar = [], 0.0
-    f = [math.cos((i / CHAIN + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(CHAIN + 1)]
+    f = [math.cos((i / _CHAIN + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(_CHAIN + 1)]
     for now, after in pairwise(f):
         log_abar += math.log1p(-min(1 - after / now, 0.999))
         levels.append(math.sqrt(math.expm1(-log_abar)))
@@ -44,7 +44,7 @@ def chain_levels() -> tuple[float, ...]:
 def nearest_timestep(t: float) -> int:
     """The timestep in Consistency Purification and DensePure: the cosine schedule inverted, then rounded."""
     start = math.pi / (2 * 1.008)
-    return round(CHAIN * (1 - 2 * 1.008 / math.pi * math.asin(math.sin(start) / math.sqrt(1 + t * t))))
+    return round(_CHAIN * (1 - 2 * 1.008 / math.pi * math.asin(math.sin(start) / math.sqrt(1 + t * t))))
 
 
 def timestep_above(t: float) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from purifiers.base import Purifier, at_least, positive
 from purifiers.rowwise import solve_rows
 
-FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # solver -> evaluations per step
-MULTISTEP = ("explicit_adams", "implicit_adams")
-ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
+_FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # solver -> evaluations per step
+_MULTISTEP = ("explicit_adams", "implicit_adams")
+_ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class TorchdiffeqPFODE(Purifier):
     def __post_init__(self):
         at_least(1, steps=self.steps)
         positive(rtol=self.rtol, atol=self.atol, t_end=self.t_end)
-        solvers = (*FIXED, *MULTISTEP, *ADAPTIVE)
+        solvers = (*_FIXED, *_MULTISTEP, *_ADAPTIVE)
         if self.solver not in solvers:
             raise ValueError(f"solver must be one of {', '.join(solvers)}; got {self.solver!r}")
 
     def nfe(self):
-        return FIXED[self.solver] * self.steps + 1 if self.solver in FIXED else None
+        return _FIXED[self.solver] * self.steps + 1 if self.solver in _FIXED else None
 
     def restore(self, u, t, networks, rng):
         import torch
@@ -58,11 +58,11 @@ class TorchdiffeqPFODE(Purifier):
         t_end = max(self.t_end, denoise.t_min)
         if t <= t_end:
             return denoise(u, t)
-        if self.solver in FIXED:
+        if self.solver in _FIXED:
             levels = torch.tensor(denoise.levels(t, self.steps + 1, t_end), dtype=u.dtype, device=u.device)
             u = odeint(lambda t, u: (u - denoise(u, t)) / t, u, levels, method=self.solver)[-1]
         else:
-            steps = 1 if self.solver in ADAPTIVE else self.steps
+            steps = 1 if self.solver in _ADAPTIVE else self.steps
             grid = torch.linspace(math.log(t), math.log(t_end), steps + 1, dtype=u.dtype, device=u.device)
             options = {"rtol": self.rtol, "atol": self.atol, "method": self.solver}
             u = solve_rows(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-RightHandSide = Callable[["Tensor", "Tensor"], "Tensor"]  # (level [B], u [B,...]) -> du [B,...]
+_RightHandSide = Callable[["Tensor", "Tensor"], "Tensor"]  # (level [B], u [B,...]) -> du [B,...]
 
 
-def solve_rows(f: RightHandSide, u: Tensor, solve: Callable[[RightHandSide, Tensor], Tensor]) -> Tensor:
+def solve_rows(f: _RightHandSide, u: Tensor, solve: Callable[[_RightHandSide, Tensor], Tensor]) -> Tensor:
     """Return `solve(f, u[i])` for every row of `u [B,...]`, each with its own steps.
 
     An adaptive solver chooses one step size for a whole batch, which makes its rows dependent. Here each row's solver

@@ -17,9 +17,9 @@ from matplotlib.text import Text
 from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
 from bench.records import COUNTED, Cell
 from bench.store.examples import Examples, Panel
-from bench.summary.cells import describe_row
+from bench.summary.cells import _describe_row
 from bench.summary.names import parameters_text
-from bench.summary.summary import Summary, table_of
+from bench.summary.summary import Summary, _table_of
 
 NOTES = ("incomplete: 1 of 36 cells have fewer images than were asked for", "measured on different devices: a; b")
 FAILED = {"run": "embedded", "cell": "x", "purifier": "broken", "parameters": "", "family": "sde", "sigma": 0.5}
@@ -99,7 +99,7 @@ def synthetic(
                     "wanted": images,
                     "error": None,
                     "largest": (largest := largest_radius(n, alpha, sigma)),
-                    **describe_row(mine, RADII, largest),
+                    **_describe_row(mine, RADII, largest),
                     "counted_draws": images * (n + 10),
                     "nfe": float(nfe),
                     "classifier_rows": 1.0,
@@ -110,7 +110,7 @@ def synthetic(
                     "peak_bytes": 5e8,
                 }
             )
-    table = table_of(rows, RADII, list(cells.values()))
+    table = _table_of(rows, RADII, list(cells.values()))
     everything = pd.concat(certificates)
     return Summary("Embedded benchmark: 500 MNIST digits", table, everything, RADII, tuple(notes), cells)
 
@@ -125,7 +125,7 @@ def cell_of(label: str, sigma: float) -> Cell:
 
 def with_failed(summary: Summary, **facts: Any) -> Summary:
     """The summary with another row, of a cell that failed."""
-    failed = table_of([{**FAILED, **facts}], summary.radii, [cell_of("broken", 0.5)])
+    failed = _table_of([{**FAILED, **facts}], summary.radii, [cell_of("broken", 0.5)])
     return replace(summary, table=pd.concat([summary.table, failed], ignore_index=True))
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from purifiers.nets.checkpoints import edm, jcm, openai
-from purifiers.nets.checkpoints.state import rule
+from purifiers.nets.checkpoints.state import _rule
 from purifiers.nets.hub.cards import Card
 from purifiers.nets.hub.files import lay_out
 
@@ -93,8 +93,8 @@ def random_state(network: nn.Module, modules: dict, exact: dict, separator: str 
 
 def song_state() -> dict[str, torch.Tensor]:
     """What `EDMPrecond.state_dict()` would give for SONG."""
-    given = {k: v for k, v in SONG.items() if k not in (*edm.UNUSED, "model_type", "img_channels")}
-    made = edm.song({**given, "in_channels": 3, "out_channels": 3}, {})
+    given = {k: v for k, v in SONG.items() if k not in (*edm._UNUSED, "model_type", "img_channels")}
+    made = edm._song({**given, "in_channels": 3, "out_channels": 3}, {})
     network = lay_out(Card("edm", made.architecture, {}, network="SongUNet"))
     state = random_state(network, made.modules, made.exact, size=2)
     skips = {n.replace("conv0", "skip"): t.clone() for n, t in state.items() if n.endswith("conv0.resample_filter")}
@@ -104,9 +104,9 @@ def song_state() -> dict[str, torch.Tensor]:
 
 def openai_state(flags: dict[str, Any], pointwise: int, numbers: bool = True) -> dict[str, torch.Tensor]:
     """A state dict of guided-diffusion (`pointwise` 1) or consistency_models (2); its shapes only without `numbers`."""
-    adm = openai.architecture({**openai.DEFAULTS, **flags})
+    adm = openai._architecture({**openai._DEFAULTS, **flags})
     network = lay_out(Card("edm", adm.architecture(), {}, network="UNet2D"))
-    modules = {f"unet.{ours}": theirs for ours, theirs in openai.names(adm, "phc").items()}
+    modules = {f"unet.{ours}": theirs for ours, theirs in openai._names(adm, "phc").items()}
     with torch.device("cpu" if numbers else "meta"):
         return random_state(network, modules, {}, size=pointwise)
 
@@ -120,10 +120,10 @@ def jcm_params() -> dict[str, np.ndarray]:
     song |= {"attn_resolutions": [16], "embedding_type": "fourier", "channel_mult_noise": 2}
     song |= {"encoder_type": "residual", "resample_filter": [1, 3, 3, 1]}
     network = lay_out(Card("consistency", song, {}, network="SongUNet"))
-    modules, exact = jcm.names(network, [1, 3, 3, 1])
+    modules, exact = jcm._names(network, [1, 3, 3, 1])
     rng, params = np.random.default_rng(0), {}
     for name, slot in network.state_dict().items():
-        origin = exact.get(name) or rule(name, modules, "/")
+        origin = exact.get(name) or _rule(name, modules, "/")
         order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[slot.ndim]
         for theirs in origin.names:
             params[theirs] = 0.3 * rng.standard_normal([slot.shape[axis] for axis in order]).astype(np.float32)

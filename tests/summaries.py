@@ -13,10 +13,10 @@ import pandas as pd
 from bench.certify.base import Certifier
 from bench.certify.fixed import FixedN
 from bench.records import COUNTED, IMPORTED, Cell
-from bench.summary.cells import describe_row
+from bench.summary.cells import _describe_row
 from bench.summary.names import parameters_text
 from bench.summary.notes import notes
-from bench.summary.summary import Summary, table_of
+from bench.summary.summary import Summary, _table_of
 
 CELL: dict[str, Any] = {
     "classifier": "cnn",
@@ -123,13 +123,13 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
                 "nfe": row.nfe,
                 "ms_purify": row.ms,
                 "device": row.device,
-                **(describe_row(images, radii, row.largest) if len(images) else {}),
+                **(_describe_row(images, radii, row.largest) if len(images) else {}),
             }
         )
         if row.source == COUNTED:
             cells[row.run, cell.key] = cell
             certifiers[row.run, cell.key] = row.certifier or FixedN(row.sigma, 10, 40, 0.001)
-    frame = table_of(table, radii, list(cells.values()))
+    frame = _table_of(table, radii, list(cells.values()))
     return Summary(
         "Made",
         frame,

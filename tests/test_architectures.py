@@ -79,8 +79,8 @@ def adm_state():
     from purifiers.nets.hub.cards import Card
     from purifiers.nets.hub.files import lay_out
 
-    given = {k: v for k, v in ADM.items() if k not in (*edm_nets.UNUSED, "model_type", "img_channels")}
-    made = edm_nets.dhariwal({**given, "in_channels": 3, "out_channels": 3}, {})
+    given = {k: v for k, v in ADM.items() if k not in (*edm_nets._UNUSED, "model_type", "img_channels")}
+    made = edm_nets._dhariwal({**given, "in_channels": 3, "out_channels": 3}, {})
     network = lay_out(Card("edm", made.architecture, {}, network=made.network))
     state = foreign.random_state(network, made.modules, made.exact, size=2)
     state["map_label.weight"] = state["map_label.weight"].T.contiguous()

@@ -13,14 +13,14 @@ from bench.training import stage
 from bench.training.checkpoint import Checkpoint, CheckpointError
 from bench.training.curves import draw_curves, write_curve
 from bench.training.jobs import Job
-from bench.training.stage import gains, train_one
+from bench.training.stage import _gains, train_one
 from classifiers.nets.cnn import CNN
 from classifiers.nets.files import read_cnn
 from classifiers.training.fit import read_recipe, train_classifier
 from purifiers.nets.hub.cards import Card, read_card
 from purifiers.nets.hub.files import build
 from purifiers.training import loop
-from purifiers.training.loop import Schedule, fit, learning_rate_factor
+from purifiers.training.loop import Schedule, _learning_rate_factor, fit
 from purifiers.training.losses import edm_loss, tuning_loss
 
 RECIPE = {
@@ -63,7 +63,7 @@ def flat(model):
 @pytest.mark.parametrize("optimizer", ["Adam", "RAdam"])
 @pytest.mark.parametrize("at", [1, 4, 7])
 def test_a_resumed_training_equals_an_undisturbed_one(digits, tmp_path, monkeypatch, optimizer, at):
-    monkeypatch.setattr(loop, "SPARSE", 3)
+    monkeypatch.setattr(loop, "_SPARSE", 3)
     schedule = Schedule(8, 16, 3e-3, 0.9, warmup=2, flip=True, optimizer=optimizer)
 
     def train(keeper):
@@ -107,11 +107,11 @@ def test_a_longer_training_continues_a_shorter_one_where_the_rate_does_not_know_
 
 def test_the_rate_falls_with_the_inverse_root_after_its_plateau():
     schedule = Schedule(100, 1, 1.0, 0.9, warmup=4, plateau=10)
-    assert learning_rate_factor(0, schedule) == 0.25
-    assert learning_rate_factor(10, schedule) == 1
-    assert learning_rate_factor(40, schedule) == pytest.approx(0.5)
-    assert learning_rate_factor(30, schedule, earlier=10) == pytest.approx(0.5)
-    assert learning_rate_factor(0, schedule, earlier=40) == pytest.approx(0.25 * 0.5)
+    assert _learning_rate_factor(0, schedule) == 0.25
+    assert _learning_rate_factor(10, schedule) == 1
+    assert _learning_rate_factor(40, schedule) == pytest.approx(0.5)
+    assert _learning_rate_factor(30, schedule, earlier=10) == pytest.approx(0.5)
+    assert _learning_rate_factor(0, schedule, earlier=40) == pytest.approx(0.25 * 0.5)
 
 
 def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):
@@ -284,7 +284,7 @@ def test_tuning_compares_two_levels_of_one_noise_and_closes_the_gap():
 
 def test_gains_are_differences_of_the_figures_that_both_have():
     before = {"denoising_mse": {"1": 0.5}}
-    assert gains({"denoising_mse": {"1": 0.25}, "accuracy_of_one_draw": {"1": 0.9}}, before) == {
+    assert _gains({"denoising_mse": {"1": 0.25}, "accuracy_of_one_draw": {"1": 0.9}}, before) == {
         "denoising_mse": {"1": -0.25}
     }
 

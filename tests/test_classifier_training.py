@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from classifiers.training.fit import blurred, jitter, read_recipe
+from classifiers.training.fit import _blurred, _jitter, read_recipe
 
 STILL = {"rotation": 0, "scale": 0.0, "shift": 0, "flip": False}
 
@@ -15,7 +15,7 @@ def seeded():
 @pytest.mark.parametrize("rows", [1, 3, 8, 50])
 def test_half_of_the_images_are_blurred_and_none_changes_its_mean(rows):
     x = torch.rand(rows, 3, 16, 16, generator=seeded())
-    soft = blurred(x, seeded(), 1.5)
+    soft = _blurred(x, seeded(), 1.5)
     changed = (soft - x).abs().amax((1, 2, 3)) > 1e-3
     assert rows // 4 <= int(changed.sum()) <= -(-rows // 2) or rows < 8  # narrow ones change next to nothing
     assert bool(changed.any()) == (rows > 1)
@@ -26,11 +26,11 @@ def test_half_of_the_images_are_blurred_and_none_changes_its_mean(rows):
 
 def test_a_recipe_without_blur_leaves_images_sharp():
     x = torch.rand(8, 1, 12, 12, generator=seeded())
-    assert torch.allclose(jitter(x, seeded(), STILL), x, atol=1e-5)
-    assert not torch.allclose(jitter(x, seeded(), {**STILL, "blur": 1.5}), x, atol=1e-2)
+    assert torch.allclose(_jitter(x, seeded(), STILL), x, atol=1e-5)
+    assert not torch.allclose(_jitter(x, seeded(), {**STILL, "blur": 1.5}), x, atol=1e-2)
     assert "blur" not in read_recipe("mnist5k")["classifier"]
 
 
 def test_the_same_generator_blurs_alike():
     x = torch.rand(8, 1, 12, 12, generator=seeded())
-    assert torch.equal(blurred(x, seeded(), 1.0), blurred(x, seeded(), 1.0))
+    assert torch.equal(_blurred(x, seeded(), 1.0), _blurred(x, seeded(), 1.0))

@@ -119,12 +119,12 @@ def own_preset(own_images, tmp_path):
     """A preset for these images and a random ResNet of 8 layers, with some fields of the classifier replaced."""
     from safetensors.torch import save_file
 
-    from classifiers.nets.resnet import CIFARResNet
+    from classifiers.nets.resnet import _CIFARResNet
 
     weights = tmp_path / "resnet.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_file(CIFARResNet(1, 10).state_dict(), weights)
+        save_file(_CIFARResNet(1, 10).state_dict(), weights)
 
     def write(stem="own", /, **classifier):
         from conftest import toml

@@ -13,7 +13,7 @@ from summaries import CELL, Row, hits, summary_of, with_versions
 from bench.analysis.comparison import CompareError, compare
 from bench.analysis.gains import paired_gains
 from bench.summary.fronts import SCALES, hypervolume
-from bench.summary.statistics import mcnemar_p
+from bench.summary.statistics import _mcnemar_p
 from bench.summary.summary import IMPORTED
 
 BEFORE = Row("good", hits(100, range(60)), run="a")
@@ -58,8 +58,8 @@ def test_all_tests_of_a_comparison_are_corrected_together():
     shifted = hits(100, range(54))
     found = compared(*rows, *(replace(r, run="b") for r in rows[1:]), replace(rows[0], run="b", radii=shifted))
     first = next(change for change in found.changes if change.name == "p0")
-    assert first.accuracy_change.p == mcnemar_p(0, 6) < 0.05
-    assert first.accuracy_p == pytest.approx(min(1, (18 - 1) * mcnemar_p(0, 6)))  # the ACR's p is the only smaller one
+    assert first.accuracy_change.p == _mcnemar_p(0, 6) < 0.05
+    assert first.accuracy_p == pytest.approx(min(1, (18 - 1) * _mcnemar_p(0, 6)))  # the ACR's p is the only smaller one
     assert first.acr_change.p < first.accuracy_change.p
     assert first.acr_p == pytest.approx(18 * first.acr_change.p)
 

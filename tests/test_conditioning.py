@@ -11,9 +11,9 @@ import torch
 from bench.engine.meter import CountedNetwork
 from bench.engine.noise import RowRng
 from bench.plugins.registry import PURIFIER, PluginError, create, parameters
-from bench.testing import PURIFIER_CHECKS, GaussianDenoiser, run
+from bench.testing import PURIFIER_CHECKS, GaussianDenoiser, _run
 from purifiers import conditioning
-from purifiers.nets.denoisers import VPDenoiser, cosine_alphas_cumprod, karras_levels
+from purifiers.nets.denoisers import VPDenoiser, _cosine_alphas_cumprod, karras_levels
 
 SIGMAS = (0.25, 0.5, 1.0)
 
@@ -61,7 +61,7 @@ def test_karras18_tells_the_network_the_nearest_grid_point_and_changes_nothing_e
 
 def test_the_grid_is_that_of_the_networks_and_the_level_the_nearest_of_it():
     grid = np.array(karras_levels(80.0, 0.002, 18))
-    assert conditioning.karras_grid(*conditioning.KARRAS18) == pytest.approx(grid)
+    assert conditioning._karras_grid(*conditioning._KARRAS18) == pytest.approx(grid)
     for t in np.geomspace(0.003, 70, 200):
         assert conditioning.grid_from(t)[0] == pytest.approx(grid[np.abs(grid - t).argmin()])
 
@@ -126,7 +126,7 @@ def abar() -> np.ndarray:
 def test_the_chain_is_that_of_the_networks():
     wanted = np.sqrt(1 / abar() - 1)
     assert np.allclose(conditioning.chain_levels(), wanted, rtol=1e-9)
-    ours = cosine_alphas_cumprod(4000).numpy()
+    ours = _cosine_alphas_cumprod(4000).numpy()
     assert np.allclose(np.sqrt(1 / ours - 1), wanted, rtol=1e-9)
 
 
@@ -263,5 +263,5 @@ def test_an_unknown_way_is_refused_by_name(name, options):
 
 
 def test_by_default_one_step_purifiers_are_what_they_were():
-    x, y, _ = run(create(PURIFIER, "onestep-edm", {}))
+    x, y, _ = _run(create(PURIFIER, "onestep-edm", {}))
     assert torch.allclose(y, ((GaussianDenoiser()(2 * x - 1, 1.0) + 1) / 2).clamp(0, 1))

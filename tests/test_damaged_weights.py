@@ -19,7 +19,7 @@ from classifiers.nets.files import load_cnn
 from classifiers.own import OwnCNN
 from purifiers.nets import load
 from purifiers.nets.hub import cards
-from purifiers.nets.hub.cards import WeightsError, canonical, read_header, with_facts
+from purifiers.nets.hub.cards import WeightsError, _canonical, _read_header, with_facts
 from purifiers.nets.hub.sources import find
 
 OK, REFUSED = 0, 2
@@ -57,9 +57,9 @@ def flip_a_bit(path, after):
 
 def describe(path, **fields):
     """Other facts in the header, with a checksum that fits."""
-    header = read_header(path)
+    header = _read_header(path)
     facts = {**json.loads(header.metadata["purifybench"]), **fields}
-    path.write_bytes(with_facts(path.read_bytes(), canonical(facts)))
+    path.write_bytes(with_facts(path.read_bytes(), _canonical(facts)))
 
 
 def make_legacy(path):
@@ -161,7 +161,7 @@ def test_the_same_facts_and_weights_have_the_same_identity_and_others_another(zo
     assert find(f"{path}?label=1").identity() != before
     shutil.copy(path, zoo / "copy.safetensors")
     assert find(zoo / "copy.safetensors").identity() == before
-    facts = json.loads(read_header(path).metadata["purifybench"])
+    facts = json.loads(_read_header(path).metadata["purifybench"])
     describe(path, denoiser={**facts["denoiser"], "t_max": 5.0})
     assert find(path).identity() not in (before, find(zoo / "edm-ft.safetensors").identity())
 
@@ -192,14 +192,14 @@ def test_a_plan_hashes_each_file_once_and_a_changed_file_again(zoo, tiny_preset,
 
         return count
 
-    monkeypatch.setattr(cards, "digest", counted(cards.digest))
+    monkeypatch.setattr(cards, "_digest", counted(cards._digest))
     networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
     names = ["onestep-edm", "pf-ode", "onestep-ddpm"]
     path = tiny_preset(networks=networks, purifiers=names, sigmas=[0.25, 0.5])
     plan.make_plan(preset.load_preset(str(path), {}), "cpu")
     assert (counts["edm.safetensors"], counts["ddpm.safetensors"]) == (1, 1)
     counts.clear()
-    monkeypatch.setattr(hashing, "digest", counted(hashing.digest))
+    monkeypatch.setattr(hashing, "_digest", counted(hashing._digest))
     first = identities(zoo)
     assert identities(zoo) == first and load_cnn(zoo / "classifier.safetensors")
     assert counts == {"classifier.safetensors": 1} or not counts  # none if the plan has hashed it

@@ -29,7 +29,7 @@ def bundled(tiny_zoo, tmp_path, monkeypatch):
                     shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset)
     monkeypatch.setattr(cards, "BUNDLED", networks)
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
-    monkeypatch.setattr(own, "WEIGHTS", classifiers)
+    monkeypatch.setattr(own, "_WEIGHTS", classifiers)
     monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
     for name in ("PURIFYBENCH_NETWORKS", "PURIFYBENCH_CLASSIFIERS"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
@@ -116,11 +116,11 @@ def test_a_folder_of_local_data_that_lacks_its_files_is_ill(bundled, tmp_path, m
     monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / "train.parquet").touch()
-    said = [(finding, healthy) for what, finding, healthy in doctor.data_sets() if what == "data cifar10"]
+    said = [(finding, healthy) for what, finding, healthy in doctor._data_sets() if what == "data cifar10"]
     assert [healthy for _, healthy in said] == [True, False]
     assert str(tmp_path / "cifar10" / "test.parquet") in said[1][0]
     (tmp_path / "cifar10" / "train.parquet").rename(tmp_path / "cifar10" / "test-00000-of-00001.parquet")
-    said = [(finding, healthy) for what, finding, healthy in doctor.data_sets() if what == "data cifar10"]
+    said = [(finding, healthy) for what, finding, healthy in doctor._data_sets() if what == "data cifar10"]
     assert [healthy for _, healthy in said] == [True, True] and "needed for training alone" in said[0][0]
 
 

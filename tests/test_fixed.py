@@ -13,7 +13,7 @@ from scipy import stats
 
 from bench.certify.base import Tally
 from bench.certify.bounds import anytime_lower, clopper_pearson_lower, clopper_pearson_upper, randomised_lower
-from bench.certify.fixed import BOUNDS, FixedN, multi_class
+from bench.certify.fixed import BOUNDS, FixedN, _multi_class
 from bench.certify.rules import of_sweep
 from bench.records import Certificate
 
@@ -101,7 +101,7 @@ def test_the_multi_class_radius_is_too_large_with_probability_alpha_at_most(p):
     """Exactly, over all counts of 40 draws."""
     n, truth, alpha = 40, true_radius(np.array(p)), 0.2
     outcomes = [(a, b, n - a - b) for a in range(n + 1) for b in range(n + 1 - a)]
-    claims = np.array([multi_class(votes, 0, SIGMA, alpha, 1.0).radius for votes in outcomes])
+    claims = np.array([_multi_class(votes, 0, SIGMA, alpha, 1.0).radius for votes in outcomes])
     law = stats.multinomial.pmf(outcomes, n, p)
     assert law.sum() == pytest.approx(1)
     assert law[claims > truth + 1e-12].sum() <= alpha

@@ -21,7 +21,7 @@ import pytest
 from conftest import ROOT
 
 from bench.records import Block, Cell, Cost, Counts
-from bench.store.database import DATABASE, FORMAT, StoreError
+from bench.store.database import _FORMAT, DATABASE, StoreError
 from bench.store.repair import repair
 from bench.store.run import MANIFEST, export, read_run
 from bench.store.store import Store
@@ -216,13 +216,13 @@ def test_results_of_a_later_version_are_refused_by_every_command_and_left_alone(
         begin(store)
         store.add(blocks(range(4)))
     db = sqlite3.connect(folder / DATABASE)
-    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    db.execute(f"PRAGMA user_version = {_FORMAT + 1}")
     db.close()
     before = (folder / DATABASE).read_bytes()
     arguments = {"run": (tiny_preset(), "--out", folder), "compare": (folder, folder)}.get(command, (folder,))
     result = cli(*command.split(), *arguments)
     assert result.exit_code == REFUSED
-    assert f"is of format {FORMAT + 1}" in result.stderr and "update purifybench" in result.stderr
+    assert f"is of format {_FORMAT + 1}" in result.stderr and "update purifybench" in result.stderr
     assert (folder / DATABASE).read_bytes() == before
 
 
@@ -241,7 +241,7 @@ def test_a_repair_leaves_a_later_version_alone(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         begin(store)
     db = sqlite3.connect(tmp_path / DATABASE)
-    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    db.execute(f"PRAGMA user_version = {_FORMAT + 1}")
     db.close()
     with pytest.raises(StoreError, match="update purifybench"):
         repair(tmp_path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.engine.compute import prepare_network
-from purifiers.nets.architectures.group_norm import ChannelsLastGroupNorm, with_channels_last_norms
+from purifiers.nets.architectures.group_norm import _ChannelsLastGroupNorm, with_channels_last_norms
 from purifiers.nets.architectures.unet import PixelUNet
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def random_norm(groups, channels):
 def test_it_computes_what_torch_computes(groups, shape, offset):
     torch.manual_seed(0)
     norm, x = random_norm(groups, shape[1]), torch.randn(shape) + offset
-    assert torch.allclose(ChannelsLastGroupNorm.of(norm)(x), norm(x), atol=1e-4)
+    assert torch.allclose(_ChannelsLastGroupNorm.of(norm)(x), norm(x), atol=1e-4)
 
 
 def test_in_bf16_it_is_as_near_to_fp32_as_torch_is():
@@ -36,18 +36,18 @@ def test_in_bf16_it_is_as_near_to_fp32_as_torch_is():
     exact = norm(x)
     rough = copy.deepcopy(norm).bfloat16()
     theirs = (rough(x.bfloat16()).float() - exact).abs().max()
-    assert (ChannelsLastGroupNorm.of(rough)(x.bfloat16()).float() - exact).abs().max() < 2 * theirs
+    assert (_ChannelsLastGroupNorm.of(rough)(x.bfloat16()).float() - exact).abs().max() < 2 * theirs
 
 
 def test_a_constant_group_does_not_divide_by_zero():
     x = torch.full((2, 8, 3, 3), 7.0)
-    assert ChannelsLastGroupNorm.of(nn.GroupNorm(2, 8))(x).abs().max() < 1e-2
+    assert _ChannelsLastGroupNorm.of(nn.GroupNorm(2, 8))(x).abs().max() < 1e-2
 
 
 def test_gradients_are_those_of_torch():
     torch.manual_seed(0)
     norm = random_norm(4, 8)
-    ours = ChannelsLastGroupNorm.of(copy.deepcopy(norm))
+    ours = _ChannelsLastGroupNorm.of(copy.deepcopy(norm))
     x, ours_x = (torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
     norm(x).square().sum().backward()
     ours(ours_x).square().sum().backward()
@@ -79,4 +79,4 @@ def test_a_network_keeps_its_parameters_and_their_names():
 def test_only_compiled_networks_with_channels_innermost_on_a_cpu_have_it(monkeypatch, options, device, ours):
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     prepared = prepare_network(nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8)), options, torch.device(device))
-    assert any(isinstance(module, ChannelsLastGroupNorm) for module in prepared.modules()) == ours
+    assert any(isinstance(module, _ChannelsLastGroupNorm) for module in prepared.modules()) == ours

@@ -20,7 +20,7 @@ MODEL_FILES = ["model.safetensors", "config.json", "preprocessor_config.json"]
 
 @pytest.fixture(autouse=True)
 def an_empty_folder_of_classifiers(monkeypatch, tmp_path):
-    monkeypatch.setenv(hub.FOLDER, str(tmp_path / "classifiers"))
+    monkeypatch.setenv(hub._FOLDER, str(tmp_path / "classifiers"))
 
 
 def as_tensor(image: np.ndarray) -> torch.Tensor:

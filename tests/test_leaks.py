@@ -11,7 +11,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.summary.notes import memory_growth as growth
+from bench.summary.notes import _memory_growth as growth
 
 MIB, GIB = 2**20, 2**30
 LEAKING = """

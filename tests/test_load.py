@@ -93,12 +93,12 @@ RELEASED_SIZES = {  # millions of parameters, as their papers and READMEs round 
 }
 
 
-@pytest.mark.parametrize("name", openai.RELEASED)
+@pytest.mark.parametrize("name", openai._RELEASED)
 def test_released_checkpoints_are_recognised_by_their_shapes_alone(name):
     """At full size, without a number: what a bare file of OpenAI's is, follows from its tensors' shapes."""
     consistency = name.startswith("consistency_models")
-    state = foreign.openai_state(openai.RELEASED[name], 2 if consistency else 1, numbers=False)
-    assert openai.released_flags(state) == openai.RELEASED[name]
+    state = foreign.openai_state(openai._RELEASED[name], 2 if consistency else 1, numbers=False)
+    assert openai._released_flags(state) == openai._RELEASED[name]
     read = openai.read("cm-consistency" if consistency else "iddpm", state, None)
     assert sum(t.numel() for t in read.state.values()) / 1e6 == pytest.approx(RELEASED_SIZES[name], abs=0.1)
     with pytest.raises(WeightsError, match="it lacks out\\.2\\.bias"):

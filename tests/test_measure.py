@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.data import load as load_images
-from bench.engine.engine import SELECTION, Engine
+from bench.engine.engine import _SELECTION, Engine
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.executors.local import InProcess
 from bench.quality import measurement as measuring
@@ -52,7 +52,7 @@ def test_the_distances_are_those_of_the_draws_that_were_certified(run_folder, ti
     for draw in range(2):
         draws = torch.full((6,), draw)
         x = clean + 0.5 * RowRng(0, SMOOTHING, images, draws).normal(clean)
-        assert draw < SELECTION
+        assert draw < _SELECTION
         purified = OneStepEDM().purify(x, 0.5, {"edm": denoiser}, RowRng(0, PURIFIER, images, draws))
         distances.append((l2(x.numpy(), clean.numpy()), l2(purified.numpy(), clean.numpy())))
     noisy, near = np.mean(distances, axis=0)
@@ -112,9 +112,9 @@ def test_a_run_without_counts_and_unknown_metrics_are_refused(run_folder, tmp_pa
 
 def test_other_images_than_the_runs_are_refused(run_folder):
     run = read_run(run_folder)
-    cells = {key: replace(cell, data_hash="other") for key, cell in run.cells.items()}
-    changed = replace(run, cells=cells)
-    with pytest.raises(MetricsError, match=r"the images are not those of .*--data"):
+    pixels = dict.fromkeys(run.manifest["pixels"], "other")
+    changed = replace(run, manifest={**run.manifest, "pixels": pixels})
+    with pytest.raises(MetricsError, match=r"is not the image that .*--data"):
         planned(changed, preset_of(changed), "cpu")
     named = replace(run, cells={key: replace(cell, parameters={"steps": 9}) for key, cell in run.cells.items()})
     with pytest.raises(MetricsError, match="the parameters of"):
@@ -149,7 +149,7 @@ def test_images_are_balanced_as_a_sweep_chooses_them(tiny_preset):
 
 def test_networks_that_were_trained_on_a_distance_say_so():
     """By the cards of the bundled networks: fine-tuned on the features of the second classifier."""
-    found = {role: measuring.training_distance(f"mnist5k/{role}") for role in ("edm", "edm-ft", "cm-ft")}
+    found = {role: measuring._training_distance(f"mnist5k/{role}") for role in ("edm", "edm-ft", "cm-ft")}
     judge = "LPIPS' arithmetic on the features of mnist5k/features, a second classifier that is never evaluated"
     assert found["edm-ft"] == found["cm-ft"] == judge != found["edm"]
 

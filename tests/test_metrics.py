@@ -250,5 +250,5 @@ class Evil:
 def test_an_inception_file_that_would_run_code_is_refused(setting, inception, capsys):
     torch.save(Evil(), inception[1])
     with pytest.raises(Unavailable, match="is not what torch-fidelity published"):
-        quality_metrics.inception(setting)
+        quality_metrics._inception(setting)
     assert "this ran" not in capsys.readouterr().out

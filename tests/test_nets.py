@@ -8,7 +8,7 @@ from purifiers.nets.denoisers import (
     ConsistencyFunction,
     EDMDenoiser,
     VPDenoiser,
-    cosine_alphas_cumprod,
+    _cosine_alphas_cumprod,
     karras_levels,
 )
 from purifiers.nets.hub.cards import Card, WeightsError, read_card
@@ -63,7 +63,7 @@ def test_a_level_for_each_row_gives_what_each_alone_gives():
 def test_a_ddpm_step_is_the_formula_of_carlini_et_al():
     """`u0 = (u_t - sqrt(1 - abar) eps) / sqrt(abar)` at a timestep of the chain, `u_t` scaled as the chain has it."""
     k = 400
-    abar = cosine_alphas_cumprod(1000)[k]
+    abar = _cosine_alphas_cumprod(1000)[k]
     t = float(((1 - abar) / abar).sqrt())
     inner = Constant(torch.tensor(0.1))
     u = 0.2 * torch.randn(2, 1, 8, 8)
@@ -84,7 +84,7 @@ def test_a_level_between_two_timesteps_is_neither_rounded_nor_ignored():
 
 def test_the_cosine_schedule_is_the_one_of_iddpm():
     """The first timesteps whose noise-to-signal ratio reaches 0.5, 1 and 2 of 4000 are the published ones."""
-    abar = cosine_alphas_cumprod(4000)
+    abar = _cosine_alphas_cumprod(4000)
     ratio = ((1 - abar) / abar).sqrt()
     assert [int((ratio >= t).nonzero()[0]) for t in (0.5, 1.0, 2.0)] == [1158, 1984, 2809]
 

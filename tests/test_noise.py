@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, splitmix64_
+from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, _splitmix64_
 
 LIKE = torch.empty(40, 1, 12, 12)
 IMAGES = torch.arange(40) // 8
@@ -21,7 +21,7 @@ def test_splitmix64_gives_its_published_sequence():
     golden = 0x9E3779B97F4A7C15 - (1 << 64)
     state = torch.tensor([1234567]) + golden * torch.arange(1, 4)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423 - (1 << 64)]
-    assert splitmix64_(state).tolist() == expected
+    assert _splitmix64_(state).tolist() == expected
 
 
 @pytest.mark.parametrize("rows", [[0], [3, 1, 2], list(range(39, -1, -1)), [7, 7]])

@@ -11,7 +11,7 @@ from summaries import Row, hits, summary_of, with_versions
 
 from bench.certify.sequential import Sequential, fine_family
 from bench.records import as_json
-from bench.summary.cells import rule_text
+from bench.summary.cells import _rule_text
 from bench.summary.format import images_text, listed, p_text, percent, percent_interval
 from bench.summary.fronts import SCALES, hypervolume
 from bench.summary.pairs import certified, certifiers_of, data_sets, run_volume
@@ -70,11 +70,11 @@ def test_an_incomplete_row_is_named_with_its_images():
 def test_a_fine_grid_is_one_certifier_at_all_sigmas_and_another_grid_is_another():
     fine = [Sequential(s, fine_family((0.0, 0.25), s), preset="acr") for s in (0.25, 1.0)]
     assert len({rule.rule for rule in fine}) == 2
-    (name,) = {rule_text("acr", rule) for rule in fine}
+    (name,) = {_rule_text("acr", rule) for rule in fine}
     assert name.startswith("sequential acr (N0 = 100") and name.endswith("alpha = 0.001)")
     aware = replace(fine[0], label_aware=True)
-    assert rule_text("acr", aware).endswith("alpha = 0.001, label-aware)")
-    coarse = [rule_text("tight", Sequential(0.5, radii)) for radii in ((0.0, 0.25), (0.0, 0.5))]
+    assert _rule_text("acr", aware).endswith("alpha = 0.001, label-aware)")
+    coarse = [_rule_text("tight", Sequential(0.5, radii)) for radii in ((0.0, 0.25), (0.0, 0.5))]
     assert len(certifiers_of(summary_of(*(Row(f"p{i}", [1.0], rule=rule) for i, rule in enumerate(coarse))).table)) == 2
 
 

@@ -16,7 +16,7 @@ from bench.engine import tuning_cache as speed_cache
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine, LoadError
 from bench.engine.trials import Trials
-from bench.executors.files import Bundle, has_files, pack, private_folder, relocated_parameters
+from bench.executors.files import Bundle, _has_files, _pack, _private_folder, _relocated_parameters
 from bench.executors.ray_worker import RemoteEngine, WorkerMismatch, libraries
 from bench.plugins import registry as plugins
 from bench.provenance import code_digest
@@ -54,7 +54,7 @@ def test_files_at_the_same_path_are_used_and_others_are_written_once(node, far):
     (folder / "deep" / "a.bin").write_bytes(bytes(range(256)))
     (folder / "b.txt").write_text("text")
     fetched = []
-    file_set = pack(folder, [folder / "deep" / "a.bin", folder / "b.txt"], same)
+    file_set = _pack(folder, [folder / "deep" / "a.bin", folder / "b.txt"], same)
     assert file_set.unpack(fetched.append) == folder and not fetched
     leave()
 
@@ -67,21 +67,21 @@ def test_files_at_the_same_path_are_used_and_others_are_written_once(node, far):
     assert here.is_relative_to(node) and node.stat().st_uid == here.stat().st_uid
     assert file_set.unpack(get) == here and fetched == [256, 4]
     (here / "b.txt").unlink()  # as cleaners of temporary folders do
-    assert has_files(file_set.unpack(get), file_set.hashes)
+    assert _has_files(file_set.unpack(get), file_set.hashes)
 
 
 def test_files_that_changed_meanwhile_are_not_taken_for_those_that_were_packed(node, far):
     folder, _ = far
     (folder / "weights").write_bytes(b"old")
-    file_set = pack(folder, [folder / "weights"], same)
+    file_set = _pack(folder, [folder / "weights"], same)
     (folder / "weights").write_bytes(b"new")
     assert (file_set.unpack(same) / "weights").read_bytes() == b"old"
 
 
 def test_a_folder_that_others_can_write_to_is_refused(node):
-    private_folder().chmod(0o777)
+    _private_folder().chmod(0o777)
     with pytest.raises(PermissionError, match="open to other users; remove it, or set TMPDIR"):
-        private_folder()
+        _private_folder()
 
 
 PURIFIER = """
@@ -149,7 +149,7 @@ def test_a_worker_tunes_on_unpacked_files_and_counts_the_tuned_cell(node, far, t
     leave()
     setup = list(images), np.stack(list(images.values())), bundle, same
     remote.prepare("cpu", code_digest(), libraries(), *setup)
-    monkeypatch.setenv(speed_cache.FOLDER, str(node / "speed"))  # this machine measures for itself
+    monkeypatch.setenv(speed_cache._FOLDER, str(node / "speed"))  # this machine measures for itself
     assert settle_options(planned, "cpu", remote.measure).cells == [settled]
     assert settled.classifier_parameters["precision"] == "bf16" and len(list((node / "speed").iterdir())) == 1
     (counts,) = remote.run(task)
@@ -220,15 +220,15 @@ def test_the_parameter_that_names_a_classifiers_files_is_found_by_trial(node, fa
     files = {plugins.CLASSIFIER.name: {"files": str(plugin)}}
     file_set = Bundle.of({}, files, "files", parameters, same).classifier[2]
     assert file_set.hashes.keys() == {"net.bin", "net.json"}
-    assert relocated_parameters(str(plugin), parameters, file_set, same) == {}
+    assert _relocated_parameters(str(plugin), parameters, file_set, same) == {}
     leave()
     if fixed:
         with pytest.raises(
             LoadError, match=r"net\.bin, net\.json\), and none of its parameters accepts .* put them on"
         ):
-            relocated_parameters(str(plugin), parameters, file_set, same)
+            _relocated_parameters(str(plugin), parameters, file_set, same)
         return
-    found = relocated_parameters(str(plugin), parameters, file_set, same)
+    found = _relocated_parameters(str(plugin), parameters, file_set, same)
     assert found.keys() == {"folder"} and Path(found["folder"]).is_relative_to(node)
 
 
@@ -238,5 +238,5 @@ def test_the_bundled_classifier_is_sent_to_a_machine_with_other_weights(node, mo
     parameters = {"path": "mnist5k/classifier"}
     file_set = Bundle.of({}, {}, "cnn", parameters, same).classifier[2]
     monkeypatch.setattr(classifiers.own, "WEIGHTS", node)
-    found = relocated_parameters("cnn", parameters, replace(file_set, root=str(node / "absent")), same)
+    found = _relocated_parameters("cnn", parameters, replace(file_set, root=str(node / "absent")), same)
     assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()

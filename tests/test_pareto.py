@@ -19,9 +19,9 @@ from drawn import (
 from matplotlib.figure import Figure
 
 from bench.plots import accuracy_vs_radius, pareto, pareto_at
-from bench.plots.labels import hits
-from bench.plots.panel import APART, on_front, side_by_side
-from bench.summary.headline import accuracy, average_radius
+from bench.plots.labels import _hits
+from bench.plots.panel import _APART, _on_front, _side_by_side
+from bench.summary.headline import _accuracy, _average_radius
 from bench.summary.summary import Summary
 
 
@@ -96,32 +96,32 @@ def test_the_front_runs_through_the_points_that_nothing_dominates():
     summary = small()
     table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4], imported=False)
     floor, points = table[table["family"] == "none"], table[table["family"] != "none"].reset_index(drop=True)
-    acr = average_radius(table)
-    assert [points["name"][i] for i in on_front(points, floor, acr, "nfe")] == ["onestep-edm", "ddpm 4"]
+    acr = _average_radius(table)
+    assert [points["name"][i] for i in _on_front(points, floor, acr, "nfe")] == ["onestep-edm", "ddpm 4"]
     published = points.assign(imported=[True, False, False])
-    kept = on_front(published, floor, acr, "nfe")
+    kept = _on_front(published, floor, acr, "nfe")
     assert [points["name"][i] for i in kept] == ["consistency", "ddpm 4"]
     below = floor.assign(acr=0.35)
-    assert [points["name"][i] for i in on_front(points, below, acr, "nfe")] == ["ddpm 4"]
+    assert [points["name"][i] for i in _on_front(points, below, acr, "nfe")] == ["ddpm 4"]
 
 
 def test_average_radii_of_different_certifiers_share_a_panel_but_no_front():
     summary = small()
     table = summary.table.assign(imported=False)
-    assert "by cohen" in average_radius(table).heading
+    assert "by cohen" in _average_radius(table).heading
     mixed = table.assign(rule=["sequential tight (x)", *table["rule"][1:]])
-    assert "do not compare" in average_radius(mixed).heading
+    assert "do not compare" in _average_radius(mixed).heading
     floor, points = mixed[mixed["family"] == "none"], mixed[mixed["family"] != "none"].reset_index(drop=True)
     alike, apart = points.assign(rule="a"), points.assign(rule=[str(i) for i in range(len(points))])
-    assert on_front(alike, floor, average_radius(alike), "nfe")
-    assert not on_front(apart, floor, average_radius(apart), "nfe")
-    assert on_front(apart, floor, accuracy(0.25, 1.0), "nfe")
+    assert _on_front(alike, floor, _average_radius(alike), "nfe")
+    assert not _on_front(apart, floor, _average_radius(apart), "nfe")
+    assert _on_front(apart, floor, _accuracy(0.25, 1.0), "nfe")
 
 
 def test_marks_of_one_cost_stand_apart_and_keep_their_order():
     x = np.array([100.0, 100.0, 100.0, 103.0, 300.0])
-    moved = side_by_side(x, point=1.0)
-    assert (np.diff(moved) >= APART - 1e-9).all()
+    moved = _side_by_side(x, point=1.0)
+    assert (np.diff(moved) >= _APART - 1e-9).all()
     assert moved[-1] == 300
     assert abs(moved[:4].mean() - x[:4].mean()) < 1e-9
 
@@ -136,7 +136,7 @@ def test_lines_through_boxes_are_seen_and_those_beside_them_are_not():
     )
     corner = [[-1, 0.5], [0.5, 2]]
     segments = np.array([through, inside, beside, short, corner], float)
-    assert hits(segments, boxes)[:, 0].tolist() == [True, True, False, False, False]
+    assert _hits(segments, boxes)[:, 0].tolist() == [True, True, False, False, False]
 
 
 def test_a_purifier_without_a_network_stands_at_zero_evaluations():

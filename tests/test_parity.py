@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from purifiers.nets import convert, load
-from purifiers.nets.denoisers import cosine_alphas_cumprod
+from purifiers.nets.denoisers import _cosine_alphas_cumprod
 from purifiers.pf_ode import HeunPFODE
 
 FOLDERS = ("edm_ncsnpp", "edm_ddpmpp", "iddpm_cifar10_uncond", "cm_imagenet64", "jcm_cifar10")
@@ -83,7 +83,7 @@ def test_heuns_method_follows_the_trajectory_of_nvidias_sampler(parity, name):
 @torch.no_grad()
 def test_an_improved_ddpm_gives_the_outputs_and_pred_xstart_of_openai(parity):
     network, arrays = parity("iddpm_cifar10_uncond")
-    assert error(cosine_alphas_cumprod(4000), arrays["alphas_cumprod"]) < 1e-10
+    assert error(_cosine_alphas_cumprod(4000), arrays["alphas_cumprod"]) < 1e-10
     keys = "t", "sigma", "x", "t_model", "model_output", "pred_xstart", "pred_xstart_clipped"
     for t, sigma, x, t_model, raw, start, clipped in zip(*(arrays[key] for key in keys), strict=True):
         time = network.time_scale * network.timestep(sigma[None].double())

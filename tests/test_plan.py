@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench.errors import InputError
-from bench.plugins.fingerprint import hash_files
+from bench.plugins.fingerprint import _hash_files
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset
@@ -113,4 +113,4 @@ def test_the_hash_of_code_is_of_what_it_does(tmp_path):
     first, second = tmp_path / "a.py", tmp_path / "b.py"
     first.write_text('"""One."""\nx = 1  # a comment\n')
     second.write_text('"""Another."""\n\n\nx = 1\n')
-    assert hash_files([first]) == hash_files([second])
+    assert _hash_files([first]) == _hash_files([second])

@@ -24,7 +24,7 @@ from PIL import Image
 
 from bench.analysis.gains import paired_gains
 from bench.plots import accuracy_vs_radius, draw_all, draw_gains, gains, image_grid, pareto
-from bench.plots.gains import span
+from bench.plots.gains import _span
 from bench.plots.style import save
 from bench.records import IMPORTED
 from bench.summary.rows import steps
@@ -232,7 +232,7 @@ def test_drawing_leaves_the_settings_of_the_caller_alone():
 
 def test_an_axis_of_gains_reaches_around_all_intervals_but_those_far_off_the_others():
     lows, highs = [-32.0, -22.0, -15.0, -10.0, -1.0, 0.4, 0.1], [-24.0, -13.0, -7.0, -4.0, 2.5, 6.0, 4.3]
-    low, high = span(pd.DataFrame({"gain_low": lows, "gain_high": highs}), least=2.0)
+    low, high = _span(pd.DataFrame({"gain_low": lows, "gain_high": highs}), least=2.0)
     assert low < min(lows) and high > max(highs)  # most rows lose: that must not cut off those that gain
-    low, high = span(pd.DataFrame({"gain_low": [-80.0, *[-2.0] * 9], "gain_high": [-70.0, *[2.0] * 9]}), least=2.0)
+    low, high = _span(pd.DataFrame({"gain_low": [-80.0, *[-2.0] * 9], "gain_high": [-70.0, *[2.0] * 9]}), least=2.0)
     assert -10 < low < -2 and 2 < high < 4  # one row of ten lies far off, and is told in brackets

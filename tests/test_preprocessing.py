@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from classifiers.base import ClassifierError
-from classifiers.nets.pipeline import Pipeline, as_stored
+from classifiers.nets.pipeline import Pipeline, _as_stored
 from classifiers.preprocessing import Preprocessing, from_timm, from_transformers
 
 
@@ -118,16 +118,16 @@ def test_an_image_smaller_than_the_crop_is_refused():
 def test_truncation_lowers_63_of_the_256_levels_of_a_clean_image_and_rounding_none():
     levels = torch.arange(256).float() / 255
     through_the_network = ((levels - 0.5) * 2 + 1) * 0.5  # as Consistency Purification's code goes to [-1,1] and back
-    truncated = (as_stored(through_the_network, "truncate") * 255).round()
+    truncated = (_as_stored(through_the_network, "truncate") * 255).round()
     assert int((truncated == torch.arange(256) - 1).sum()) == 63
     assert int((truncated == torch.arange(256)).sum()) == 256 - 63
-    assert torch.equal((as_stored(through_the_network, "round") * 255).round(), torch.arange(256).float())
-    assert torch.equal(as_stored(through_the_network, "exact"), through_the_network)
+    assert torch.equal((_as_stored(through_the_network, "round") * 255).round(), torch.arange(256).float())
+    assert torch.equal(_as_stored(through_the_network, "exact"), through_the_network)
 
 
 def test_truncation_lets_values_outside_an_image_pass():
     x = torch.tensor([-0.5, -0.001, 1.001, 1.5])
-    assert torch.allclose(as_stored(x, "truncate") * 255, torch.tensor([-127.0, 0.0, 255.0, 382.0]))
+    assert torch.allclose(_as_stored(x, "truncate") * 255, torch.tensor([-127.0, 0.0, 255.0, 382.0]))
 
 
 def test_the_published_pipeline_of_the_vit_is_reproduced():

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.plugins.registry import PURIFIER, create, discover
-from bench.testing import PURIFIER_CHECKS, SIGMA, GaussianDenoiser, run, treats_rows_independently
+from bench.testing import PURIFIER_CHECKS, _SIGMA, GaussianDenoiser, _run, treats_rows_independently
 from purifiers.base import Purifier
-from purifiers.pf_ode_torchdiffeq import ADAPTIVE, FIXED, MULTISTEP
+from purifiers.pf_ode_torchdiffeq import _ADAPTIVE, _FIXED, _MULTISTEP
 
 FOUND = discover(PURIFIER)
 VARIANTS = [(name, {}) for name in FOUND] + [
@@ -16,7 +16,7 @@ VARIANTS = [(name, {}) for name in FOUND] + [
     ("sde", {"steps": 1}),
     ("edm-stochastic", {"steps": 1, "churn": 0.0}),
     ("pf-ode", {"steps": 1}),
-    *[("pf-ode-torchdiffeq", {"solver": solver, "steps": 4}) for solver in (*FIXED, *MULTISTEP, *ADAPTIVE)],
+    *[("pf-ode-torchdiffeq", {"solver": solver, "steps": 4}) for solver in (*_FIXED, *_MULTISTEP, *_ADAPTIVE)],
 ]
 
 
@@ -61,7 +61,7 @@ def test_all_families_of_the_benchmark_are_found():
     ],
 )
 def test_the_measured_evaluations_are_those_of_the_papers(name, parameters, nfe):
-    x, _, networks = run(create(PURIFIER, name, parameters))
+    x, _, networks = _run(create(PURIFIER, name, parameters))
     assert sum(network.rows for network in networks.values()) == nfe * len(x)
 
 
@@ -69,7 +69,7 @@ def test_an_adaptive_solver_spends_more_on_tighter_tolerances():
     costs = []
     for tolerance in (1e-1, 1e-3, 1e-5):
         parameters = {"solver": "dopri5", "rtol": tolerance, "atol": tolerance}
-        _, _, networks = run(create(PURIFIER, "pf-ode-torchdiffeq", parameters))
+        _, _, networks = _run(create(PURIFIER, "pf-ode-torchdiffeq", parameters))
         costs.append(networks["edm"].rows)
     assert costs == sorted(costs) and costs[0] < costs[-1]
 
@@ -113,6 +113,6 @@ def test_parameters_out_of_range_are_refused_by_name(name, bad):
 def test_the_two_units_meet_in_one_place():
     """`t = 2 sigma` and `u = 2x - 1`: a Gaussian denoiser's answer is known in both."""
     purifier = create(PURIFIER, "onestep-edm", {})
-    x, y, _ = run(purifier)
-    shrink = 0.25 / (0.25 + (2 * SIGMA) ** 2)
+    x, y, _ = _run(purifier)
+    shrink = 0.25 / (0.25 + (2 * _SIGMA) ** 2)
     assert torch.allclose(y, (((2 * x - 1) * shrink + 1) / 2).clamp(0, 1), atol=1e-6)

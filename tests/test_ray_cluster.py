@@ -34,7 +34,7 @@ from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine
 from bench.executors.local import InProcess
 from bench.executors.ray_cluster import MAX_DEATHS, RayCluster, WorkerDied
-from bench.executors.ray_connection import Cluster, plan_workers
+from bench.executors.ray_connection import Cluster, _plan_workers
 from bench.executors.ray_worker import WorkerMismatch
 from bench.records import Block, Cell, Cost, Counts, Task
 from bench.store.run import read_run
@@ -301,14 +301,14 @@ def test_a_sweep_on_workers_that_die_stores_every_block_once(tmp_path):
     ],
 )
 def test_workers_are_planned_one_per_device_or_as_many_as_requested(total, device, workers, expected):
-    assert plan_workers(total, device, workers) == expected
+    assert _plan_workers(total, device, workers) == expected
 
 
 def test_missing_devices_and_bad_addresses_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match="no GPU; use --device cpu"):
-        plan_workers({"CPU": 8.0}, "cuda", 0)
+        _plan_workers({"CPU": 8.0}, "cuda", 0)
     with pytest.raises(ValueError, match="2 CPUs, too few for 3 workers"):
-        plan_workers({"CPU": 2.0}, "cpu", 3)
+        _plan_workers({"CPU": 2.0}, "cpu", 3)
     with pytest.raises(ValueError, match="--device cuda instead of cuda:1"):
         Cluster(device="cuda:1")
     with pytest.raises(ValueError, match="--address auto"):

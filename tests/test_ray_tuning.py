@@ -33,7 +33,7 @@ FOUND = {"device": "a device", "chosen": {"precision": "bf16"}, "batch": 500}
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
     """What the driver keeps."""
-    monkeypatch.setenv(speed_cache.FOLDER, str(tmp_path / "kept"))
+    monkeypatch.setenv(speed_cache._FOLDER, str(tmp_path / "kept"))
 
 
 class Asked(FakeRay):

@@ -8,7 +8,7 @@ from bench.certify import rules
 from bench.certify.base import Tally
 from bench.doctor import duration as timing
 from bench.doctor import requirements as readiness
-from bench.doctor.dry_run import BYTES_PER_BLOCK, describe_dry_run, most_blocks
+from bench.doctor.dry_run import _BYTES_PER_BLOCK, _most_blocks, describe_dry_run
 from bench.doctor.duration import draw_bounds, duration, span, sweep_bounds
 from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
@@ -99,27 +99,27 @@ def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_l
     monkeypatch, tmp_path
 ):
     chosen, _, _ = asked("cifar10-paper")
-    assert readiness.data_need(chosen) == Need("data cifar10", False, 144_000_000)
+    assert readiness._data_need(chosen) == Need("data cifar10", False, 144_000_000)
     monkeypatch.setattr("bench.data.installed", lambda: False)
-    assert "purifybench[hub]" in readiness.data_need(chosen).by_hand
+    assert "purifybench[hub]" in readiness._data_need(chosen).by_hand
     kept = tmp_path / "cifar10-test.arrow"
     kept.write_bytes(bytes(7))
     monkeypatch.setattr("bench.data.cached", lambda dataset: [kept])
-    assert readiness.data_need(chosen) == Need("data cifar10", True, 7)
+    assert readiness._data_need(chosen) == Need("data cifar10", True, 7)
 
 
 def test_weights_fit_or_the_number_of_workers_that_do_is_named(monkeypatch):
     found = [Need("data a", True, 10**15), Need("network b", False, 2_200_000_000)]
-    monkeypatch.setattr(readiness, "memory_here", lambda: 10**10)
+    monkeypatch.setattr(readiness, "_memory_here", lambda: 10**10)
     assert fits(found, ["cpu"] * 3).startswith("3 workers of about 3.0 GB fit into the 10.0 GB of memory")
     assert "4 workers of about 3.0 GB do not fit" in fits(found, ["cpu"] * 4)
     assert fits(found, ["cpu"] * 4).endswith("give --workers 3")
-    monkeypatch.setattr(readiness, "memory_here", lambda: 10**9)
+    monkeypatch.setattr(readiness, "_memory_here", lambda: 10**9)
     assert fits(found, ["cpu"]).endswith("it needs a larger device")
 
 
 def test_memory_is_the_machines_or_less():
-    assert 10**8 < readiness.memory_here() < 10**14
+    assert 10**8 < readiness._memory_here() < 10**14
 
 
 def test_the_draws_of_the_published_protocols():
@@ -134,7 +134,7 @@ def test_the_draws_of_the_published_protocols():
 
 def test_every_evaluation_of_a_published_grid_counts():
     chosen, purifiers, _ = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
-    seconds = sum((13, 15, 17)) * 500 * 10_100 / timing.STATED
+    seconds = sum((13, 15, 17)) * 500 * 10_100 / timing._STATED
     assert span(seconds) in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
 
 
@@ -148,13 +148,13 @@ def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
     }
     said = duration(chosen, purifiers, found, ["cpu", "cpu"])
     assert said.startswith("2,000 draws, about ") and "(measured: 32 draws of each purifier here, 2 workers)" in said
-    fast, slow = timing.measure(chosen, "cpu")  # none, onestep-edm
+    fast, slow = timing._measure(chosen, "cpu")  # none, onestep-edm
     assert 0 < fast < slow < 1
 
 
 def test_networks_that_are_large_for_a_cpu_are_not_measured_there(tiny_preset, monkeypatch):
     chosen, purifiers, _ = asked(tiny_preset())
-    monkeypatch.setattr(timing, "measure", lambda *_: pytest.fail("they were measured"))
+    monkeypatch.setattr(timing, "_measure", lambda *_: pytest.fail("they were measured"))
     assert "time unknown" in duration(chosen, purifiers, [Need("network edm", True, 10**9)], ["cpu"])
 
 
@@ -187,7 +187,7 @@ def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(
                 hits = request.draws if request.stage == "select" else round(share * request.draws)
                 getattr(tally, request.stage)[request.first] = (hits, request.draws - hits)
         drawn[share] = sum(map(sum, (*tally.select.values(), *tally.estimate.values())))
-        assert blocks <= most_blocks(chosen, 0.5)
+        assert blocks <= _most_blocks(chosen, 0.5)
     assert fewest <= min(drawn.values()) <= max(drawn.values()) <= most == 2010
     assert fewest == 10 if label_aware else fewest > 10
     if label_aware:
@@ -199,8 +199,8 @@ def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
     lines = describe_dry_run(chosen, tmp_path / "new" / "run")
     assert lines[0] == "4 cells: 2 purifiers at 2 noise levels, 5 images each"
     assert lines[1] == "draws: 2,000"
-    assert most_blocks(chosen, 0.5) == 1 + 5
-    assert BYTES_PER_BLOCK * 2 * 5 * 12 == 30_000 and "about 0 MB" in lines[2] and str(tmp_path) in lines[2]
+    assert _most_blocks(chosen, 0.5) == 1 + 5
+    assert _BYTES_PER_BLOCK * 2 * 5 * 12 == 30_000 and "about 0 MB" in lines[2] and str(tmp_path) in lines[2]
     assert lines[3] == "needs: ready" and "(measured: 32 draws of each purifier here" in lines[4] and len(lines) == 5
     (tmp_path / "run.sqlite").touch()
     assert "not counted again" in describe_dry_run(chosen, tmp_path)[-1]

@@ -11,7 +11,7 @@ import pytest
 from stored import closed_run
 
 from bench.records import Block, Cell, Cost, Counts
-from bench.store.database import DATABASE, FORMAT, LATER, StoreError
+from bench.store.database import _FORMAT, _LATER, DATABASE, StoreError
 from bench.store.repair import repair, verdict
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
@@ -114,14 +114,14 @@ def test_a_flipped_bit_of_the_first_page_is_harmless_or_named_and_the_run_can_go
         assert rows(folder) == expected, (at, bit)
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, *(FORMAT ^ 1 << bit for bit in range(2, 32))])
+@pytest.mark.parametrize("version", [0, 1, 2, *(_FORMAT ^ 1 << bit for bit in range(2, 32))])
 def test_another_format_is_refused_and_a_repair_brings_whole_blocks_to_this_one(
     whole: Path, tmp_path: Path, version: int
 ) -> None:
     folder = copy(whole, tmp_path / "run")
     content = (folder / DATABASE).read_bytes()
     (folder / DATABASE).write_bytes(content[:60] + version.to_bytes(4, "big") + content[64:])
-    assert not FORMAT <= version <= FORMAT + LATER
+    assert not _FORMAT <= version <= _FORMAT + _LATER
     for attempt in (read_run, Store):
         with pytest.raises(StoreError, match="bench doctor --repair"):
             attempt(folder)

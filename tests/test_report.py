@@ -88,8 +88,8 @@ def test_a_curve_says_how_many_images_reach_a_radius(radii, wrong, largest):
     images = len(radii) + wrong
     if not images:
         return
-    found = data.curve(np.sort(np.array(radii)), images, largest)
-    assert len(found["x"]) <= data.MOST_STEPS + 2
+    found = data._curve(np.sort(np.array(radii)), images, largest)
+    assert len(found["x"]) <= data._MOST_STEPS + 2
     for x, y, low, high in zip(*(found[name] for name in ("x", "y", "low", "high")), strict=True):
         near = [sum(r >= x + shift for r in radii) for shift in (1e-4, -1e-4)]  # the radii of the record are rounded
         if x < max(radii, default=0):

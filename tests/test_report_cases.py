@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from report_runs import N0, PURIFIERS, N, Page, make_examples, make_run, record_of, report_of
 
-from bench.report.decisions import MOST_BUDGETS
+from bench.report.decisions import _MOST_BUDGETS
 from bench.store.run import Run
 
 MOST = 5_000_000
@@ -72,7 +72,7 @@ def test_fifty_purifiers_fit_on_the_page(tmp_path):
     record = record_of(text)
     assert len(record["rows"]) == 150 == len(summary.table)
     assert len({row["series"] for row in record["rows"]}) == 50
-    assert len(record["choices"][0]) <= 1 + 2 * MOST_BUDGETS
+    assert len(record["choices"][0]) <= 1 + 2 * _MOST_BUDGETS
     assert len(text.encode()) < MOST
 
 

@@ -12,7 +12,7 @@ from report_runs import Page, make_metrics, make_run, record_of, report_of
 from scipy.stats import spearmanr
 
 from bench import plots
-from bench.plots.quality import MOST_TICKS, ticks
+from bench.plots.quality import _MOST_TICKS, _ticks
 from bench.store.quality import Metrics, read_metrics, write_metrics
 from bench.summary.summary import summarise
 
@@ -144,7 +144,7 @@ def test_pictures_of_metrics_are_drawn_where_there_are_some(tmp_path):
 
 @pytest.mark.parametrize(("low", "high"), [(0.35, 1.6), (3.3, 7.2), (0.5, 14), (1e-4, 3e5), (0.99, 1.02)])
 def test_ticks_are_round_and_few(low, high):
-    found = ticks(low, high)
-    assert len(found) <= MOST_TICKS and all(low <= tick <= high for tick in found)
+    found = _ticks(low, high)
+    assert len(found) <= _MOST_TICKS and all(low <= tick <= high for tick in found)
     assert found == sorted(found) and (found or high / low < 1.05)
     assert all(len(f"{tick:.0e}") <= 6 and np.isclose(float(f"{tick:.1e}"), tick) for tick in found)

@@ -9,20 +9,20 @@ from torch import nn
 from bench.plugins.registry import CLASSIFIER, PluginError, create, parameters
 from classifiers import hub
 from classifiers.base import ClassifierError
-from classifiers.nets.resnet import CIFARResNet, load_resnet
+from classifiers.nets.resnet import _CIFARResNet, load_resnet
 
 
 @pytest.fixture(autouse=True)
 def an_empty_folder_of_classifiers(monkeypatch, tmp_path):
-    monkeypatch.setenv(hub.FOLDER, str(tmp_path / "classifiers"))
+    monkeypatch.setenv(hub._FOLDER, str(tmp_path / "classifiers"))
 
 
 @pytest.fixture(scope="module")
-def tiny_resnet(tmp_path_factory) -> tuple[CIFARResNet, dict[str, torch.Tensor]]:
+def tiny_resnet(tmp_path_factory) -> tuple[_CIFARResNet, dict[str, torch.Tensor]]:
     """A ResNet of 8 layers with random weights and statistics, before any folding."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CIFARResNet(1, 10)
+        model = _CIFARResNet(1, 10)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
@@ -86,7 +86,7 @@ def test_the_shared_resnets_load_with_the_depths_in_their_names(shared_data):
 
 def test_a_checkpoint_of_locuslab_smoothing_loads(tiny_resnet, tmp_path):
     """Its names have a wrapper, `fc` and `downsample`, and the file holds an optimiser's state as well."""
-    model = CIFARResNet(1, 10, projected=True)
+    model = _CIFARResNet(1, 10, projected=True)
     names = {"linear.": "fc.", ".shortcut.": ".downsample."}
     state = {}
     for name, tensor in model.state_dict().items():

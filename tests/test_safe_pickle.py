@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from purifiers.nets import load
-from purifiers.nets.checkpoints.safe_pickle import Record, read_pickle
+from purifiers.nets.checkpoints.safe_pickle import _Record, read_pickle
 from purifiers.nets.hub.cards import WeightsError
 
 
@@ -184,7 +184,7 @@ def test_a_file_cannot_change_how_the_next_one_is_read(pickled, tmp_path):
     path.write_bytes(stream)
     with pytest.raises(WeightsError):
         load(path)
-    assert Record.origin == ""
+    assert _Record.origin == ""
     load(pickled)
 
 

@@ -173,6 +173,6 @@ def test_a_purifier_that_is_dropped_into_the_package_is_found(monkeypatch, folde
     monkeypatch.setattr(purifiers, "__path__", [*purifiers.__path__, str(folders[0])])
     monkeypatch.delitem(sys.modules, "purifiers.dropped_in", raising=False)
     assert "dropped-in" in plugins.discover(plugins.PURIFIER)
-    by_path = plugins.find(plugins.PURIFIER, str(folders[0] / "dropped_in.py"))
+    by_path = plugins._find(plugins.PURIFIER, str(folders[0] / "dropped_in.py"))
     assert by_path.name == "dropped-in"  # the same file by its path is no second plugin
     sys.modules.pop("purifiers.dropped_in", None)

@@ -17,7 +17,7 @@ import bench.certify.sequential
 from bench.certify.base import Tally
 from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
 from bench.certify.fixed import FixedN
-from bench.certify.sequential import Sequential, cached_boundaries, fine_family
+from bench.certify.sequential import Sequential, _cached_boundaries, fine_family
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 SMALL = Constants(lambda0=300.0, power=0.5, n_max=400, n_first=10)
@@ -224,14 +224,14 @@ def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cach
 
     before = set(cache.glob("*")) if cache.exists() else set()
     fresh = boundaries(0.5, (0.0, 0.2), 0.01, TINY)
-    assert same(cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
+    assert same(_cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
     (path,) = set(cache.glob("*")) - before
     good = path.read_bytes()
-    assert same(cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
+    assert same(_cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
     at = good.index(fresh.upper.tobytes())
     for bad in (b"", good[:300], good[:at] + b"\xff" + good[at + 1 :], b"nonsense" * 100):
         path.write_bytes(bad)
-        assert same(cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
+        assert same(_cached_boundaries(0.5, (0.0, 0.2), 0.01, TINY), fresh)
         assert path.read_bytes() != bad
     assert set(cache.glob("*")) - before == {path}  # no temporary file stays
 
@@ -239,7 +239,7 @@ def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cach
 def test_boundaries_are_computed_if_the_cache_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(bench.certify.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
-    assert cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()
+    assert _cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()
 
 
 def test_a_fine_family_holds_the_radii_of_the_sweep_and_every_hundredth() -> None:

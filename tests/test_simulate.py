@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_published_radii_give_back_the_hits_that_they_were_computed_from(file: Path) -> None:
-    p, correct = simulate.published(file, 0.5)
+    p, correct = simulate._published(file, 0.5)
     assert p == pytest.approx([1.0, 0.8, 0.8, 0.3, 0.5], abs=3e-4)  # to the three digits that were printed
     assert correct.tolist() == [True, True, False, False, False]
 
@@ -37,7 +37,7 @@ def test_cohens_accuracy_is_the_share_of_counts_whose_bound_reaches_the_threshol
     p, correct, n = np.array([0.7, 0.9]), np.array([True, True]), 500
     hits = np.random.default_rng(0).binomial(n, p, size=(4000, 2))
     radii = np.array([[certified_radius(clopper_pearson_lower(h, n, 0.01), 0.5) for h in row] for row in hits.tolist()])
-    outcome = simulate.Study(p, correct, 0.5, (0.2, 0.25, 0.6), 0.01).cohen(n)
+    outcome = simulate._Study(p, correct, 0.5, (0.2, 0.25, 0.6), 0.01).cohen(n)
     for accuracy, r in zip(outcome.accuracy, (0.2, 0.25, 0.6), strict=True):
         assert (radii >= r).mean() == pytest.approx(accuracy, abs=0.02)
     assert outcome.acr == pytest.approx(radii.mean(), abs=0.005)
@@ -61,7 +61,7 @@ def test_published_models_are_certified_with_many_times_fewer_draws(
     path = SHARED / "cohen2019" / f"cifar10-resnet110-noise_{sigma:.2f}-sigma_{sigma:.2f}.tsv"
     if not path.exists():
         pytest.skip(f"the published certificates are not at {path.parent}")
-    study = simulate.Study(*simulate.published(path, sigma), sigma, RADII, 0.001)
+    study = simulate._Study(*simulate._published(path, sigma), sigma, RADII, 0.001)
     reference, outcome = study.cohen(100_000), study.sequential(preset, repeats=1000)
     assert outcome.draws == pytest.approx(draws, rel=0.03)
     assert 100 * (reference.accuracy - outcome.accuracy).max() < loss
@@ -71,7 +71,7 @@ def test_the_rule_for_average_radii_needs_fewer_draws_than_a_fixed_number_for_th
     path = SHARED / "cohen2019" / "cifar10-resnet110-noise_0.50-sigma_0.50.tsv"
     if not path.exists():
         pytest.skip(f"the published certificates are not at {path.parent}")
-    study = simulate.Study(*simulate.published(path, 0.5), 0.5, RADII, 0.001)
+    study = simulate._Study(*simulate._published(path, 0.5), 0.5, RADII, 0.001)
     early = study.sequential("acr", repeats=40)
     assert early.acr > study.cohen(round(1.15 * early.draws), repeats=40).acr
     grid = study.sequential("tight", repeats=40)

@@ -72,7 +72,7 @@ def test_an_unknown_name_answers_with_what_there_is(text, said):
 
 
 def test_every_known_network_says_what_it_is_and_where():
-    places = [sources.place(name, network) for name, network in NETWORKS.items()]
+    places = [sources._place(name, network) for name, network in NETWORKS.items()]
     assert len(set(places)) == len(places)
     for name, network in NETWORKS.items():
         assert network.kind in KINDS and network.about and network.megabytes
@@ -84,7 +84,7 @@ def test_the_kinds_that_are_known_are_those_that_can_be_read():
     from purifiers.nets.checkpoints import loading
 
     assert set(known.KINDS) == {"card", "diffusers", "edm", "iddpm", "cm-edm", "cm-consistency"} | {
-        kind for kind in loading.TELLING.values() if kind.startswith("jcm")
+        kind for kind in loading._TELLING.values() if kind.startswith("jcm")
     }
 
 

@@ -15,13 +15,13 @@ from statsmodels.stats.multitest import multipletests
 
 from bench.summary.statistics import (
     FEWEST,
+    _mcnemar_p,
+    _newcombe_interval,
     accuracy_difference,
     holm,
     images_needed,
-    mcnemar_p,
     mean_differences,
     mean_interval,
-    newcombe_interval,
     resampled_means,
     resampled_shares,
     split_half,
@@ -60,7 +60,7 @@ def test_columns_are_resampled_together_however_many_images_there_are():
 
 @given(few, few)
 def test_mcnemars_test_is_that_of_scipy_and_of_statsmodels(ahead, behind):
-    p = mcnemar_p(ahead, behind)
+    p = _mcnemar_p(ahead, behind)
     expected = stats.binomtest(ahead, ahead + behind, 0.5).pvalue if ahead + behind else 1.0
     assert p == pytest.approx(expected, abs=1e-12)
     if ahead + behind:
@@ -74,22 +74,22 @@ def test_mcnemars_test_finds_no_more_than_its_level_where_there_is_nothing(apart
         stats.binom.pmf(total, 60, apart) * stats.binom.pmf(ahead, total, 0.5)
         for total in range(61)
         for ahead in range(total + 1)
-        if mcnemar_p(ahead, total - ahead) <= 0.05
+        if _mcnemar_p(ahead, total - ahead) <= 0.05
     )
     assert found <= 0.05
 
 
 def test_newcombes_interval_is_that_of_his_paper():
-    assert newcombe_interval(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)  # Table III, method 10
+    assert _newcombe_interval(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)  # Table III, method 10
 
 
 @given(few, few, few, few)
 def test_newcombes_interval_holds_the_difference_and_turns_with_it(both, first, second, neither):
-    low, high = newcombe_interval(both, first, second, neither)
+    low, high = _newcombe_interval(both, first, second, neither)
     n = both + first + second + neither
     assert -1 - 1e-12 <= low <= ((first - second) / n if n else 0) + 1e-12
     assert ((first - second) / n if n else 0) - 1e-12 <= high <= 1 + 1e-12
-    assert newcombe_interval(both, second, first, neither) == pytest.approx((-high, -low), abs=1e-12)
+    assert _newcombe_interval(both, second, first, neither) == pytest.approx((-high, -low), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_newcombes_interval_covers_as_often_as_it_says(truth):
     for both, first, second in itertools.product(range(n + 1), repeat=3):
         if (neither := n - both - first - second) < 0:
             continue
-        low, high = newcombe_interval(both, first, second, neither)
+        low, high = _newcombe_interval(both, first, second, neither)
         if low <= truth[1] - truth[2] <= high:
             covered += stats.multinomial.pmf([both, first, second, neither], n, truth)
     assert 0.94 <= covered <= 0.995
@@ -112,8 +112,8 @@ def test_a_difference_of_accuracies_counts_each_image_once():
     found = accuracy_difference(first, second)
     assert (found.images, found.effect) == (6, pytest.approx(first.mean() - second.mean()))
     assert (found.only_first, found.only_second) == (2 / 6, 1 / 6)
-    assert found.p == mcnemar_p(2, 1)
-    assert (found.low, found.high) == newcombe_interval(2, 2, 1, 1)
+    assert found.p == _mcnemar_p(2, 1)
+    assert (found.low, found.high) == _newcombe_interval(2, 2, 1, 1)
     nothing = accuracy_difference(first[:0], second[:0])
     assert (nothing.images, nothing.effect, nothing.p) == (0, 0, 1)
 
@@ -165,7 +165,7 @@ def test_after_holms_correction_a_family_of_tests_errs_as_often_as_one():
 def test_so_many_images_tell_the_difference_four_times_out_of_five(ahead, behind):
     n = images_needed(ahead, behind)
     drawn = np.random.default_rng(0).multinomial(n, [ahead, behind, 1 - ahead - behind], size=4000)
-    told = np.mean([mcnemar_p(int(a), int(b)) <= 0.05 for a, b, _ in drawn])
+    told = np.mean([_mcnemar_p(int(a), int(b)) <= 0.05 for a, b, _ in drawn])
     assert 0.72 <= told <= 0.84
     assert images_needed(behind, ahead) == n
     assert images_needed(ahead, behind, alpha=0.01) > n

@@ -15,7 +15,7 @@ from stored import make_cell, make_counts, make_manifest
 
 from bench.certify.base import Tally
 from bench.records import Cell
-from bench.store.database import DATABASE, FORMAT, StoreError
+from bench.store.database import _FORMAT, DATABASE, StoreError
 from bench.store.run import export, read_run
 from bench.store.store import Store
 
@@ -134,13 +134,13 @@ def test_a_folder_that_cannot_be_made_is_refused_by_name(tmp_path):
 
 def test_a_database_of_a_later_format_is_refused_for_reading_and_writing(run_folder):
     db = sqlite3.connect(run_folder / DATABASE)
-    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    db.execute(f"PRAGMA user_version = {_FORMAT + 1}")
     db.close()
     for attempt in (Store, read_run):
-        with pytest.raises(StoreError, match=rf"run\.sqlite is of format {FORMAT + 1}.*update purifybench"):
+        with pytest.raises(StoreError, match=rf"run\.sqlite is of format {_FORMAT + 1}.*update purifybench"):
             attempt(run_folder)
     db = sqlite3.connect(run_folder / DATABASE)
-    assert db.execute("PRAGMA user_version").fetchone() == (FORMAT + 1,)
+    assert db.execute("PRAGMA user_version").fetchone() == (_FORMAT + 1,)
     db.close()
 
 

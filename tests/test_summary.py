@@ -11,14 +11,14 @@ from scipy import stats
 from bench.analysis.gains import paired_gains
 from bench.records import COUNTED, Cell
 from bench.store.run import Run, read_run
-from bench.summary.cells import FOREIGN_RULE, describe_row
+from bench.summary.cells import _FOREIGN_RULE, _describe_row
 from bench.summary.rows import drawable
 from bench.summary.summary import summarise
 
 
 def test_an_abstained_or_wrong_image_counts_nowhere():
     rows = pd.DataFrame({"correct": [True, False, False], "radius": [0.4, 0.9, 0.0], "predicted": [1, 2, -1]})
-    found = describe_row(rows, [0.0, 0.4, 0.5])
+    found = _describe_row(rows, [0.0, 0.4, 0.5])
     assert (found["acc@0"], found["acc@0.4"], found["acc@0.5"]) == (1 / 3, 1 / 3, 0)
     assert found["acr"] == pytest.approx(0.4 / 3)
     assert found["abstained"] == 1 / 3
@@ -121,43 +121,43 @@ def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
 def test_what_changed_while_a_run_was_made_is_noted():
     """Counts of several library versions, and times of processes that shared a GPU."""
     from bench.store.run import Run
-    from bench.summary.notes import session_notes
-    from bench.sweep.run import with_sessions
+    from bench.summary.notes import _session_notes
+    from bench.sweep.run import _with_sessions
 
     facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same"), "pixels": {}}
-    first = with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
-    second = with_sessions(
+    first = _with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
+    second = _with_sessions(
         {**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first, 9
     )
     assert [session["libraries"]["torch"] for session in second["sessions"]] == ["2.11", "2.12"]
     empty = pd.DataFrame()
-    assert not session_notes(Run(Path("run"), first, {}, {}, empty, empty))
-    versions, shared = session_notes(Run(Path("run"), second, {}, {}, empty, empty))
+    assert not _session_notes(Run(Path("run"), first, {}, {}, empty, empty))
+    versions, shared = _session_notes(Run(Path("run"), second, {}, {}, empty, empty))
     assert versions == "run: counted in parts with torch 2.11 and 2.12"
     assert "up to 2 processes shared a GPU" in shared
 
 
 def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
     """A finished run that is repeated with a new torch holds no count of it."""
-    from bench.sweep.run import with_sessions, without_latest
+    from bench.sweep.run import _with_sessions, _without_latest
 
     facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same"), "pixels": {}}
     old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
-    first = with_sessions(old, {}, 0)
-    repeated = without_latest(with_sessions(new, first, 50))
+    first = _with_sessions(old, {}, 0)
+    repeated = _without_latest(_with_sessions(new, first, 50))
     assert repeated["libraries"] == {"torch": "2.11"} and repeated["sessions"] == first["sessions"]
-    killed_at_once = with_sessions(new, first, 50)
-    third = with_sessions(new, killed_at_once, 50)
+    killed_at_once = _with_sessions(new, first, 50)
+    third = _with_sessions(new, killed_at_once, 50)
     assert [part["libraries"]["torch"] for part in third["sessions"]] == ["2.11", "2.12"]
-    assert without_latest(with_sessions(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
+    assert _without_latest(_with_sessions(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
 
 
 def test_runs_of_other_library_versions_say_so_side_by_side():
-    from bench.summary.notes import versions
+    from bench.summary.notes import _versions
 
     parts = [{"libraries": {"torch": "2.11", "numpy": "2.0"}}, {"libraries": {"torch": "2.12", "timm": "1.0"}}, {}]
-    assert versions(parts) == "torch 2.11 and 2.12"
-    assert versions(parts[:1] * 2) == ""
+    assert _versions(parts) == "torch 2.11 and 2.12"
+    assert _versions(parts[:1] * 2) == ""
 
 
 def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
@@ -168,7 +168,7 @@ def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():
     for changed in ({"certifier": "cohen", "n": 100}, {"alpha": 0.01}, {"n_max": 5000}, {"radii": [0.0, 0.25]}):
         other = replace(run, manifest={**run.manifest, "preset": {**preset, **changed}})
         table = summarise([other]).table
-        assert (table["error"] == FOREIGN_RULE).all() and (table["images"] == 0).all()
+        assert (table["error"] == _FOREIGN_RULE).all() and (table["images"] == 0).all()
 
 
 FACTS = ("name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "source", "certifier")

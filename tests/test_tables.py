@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from summaries import Row, hits, summary_of
 
-from bench.analysis.markup import escape_latex, escape_markdown, latex, markdown, write
+from bench.analysis.markup import _escape_latex, _escape_markdown, _latex, _markdown, write
 from bench.analysis.tables import Entry, PaperTable, tables
 from bench.summary.summary import IMPORTED
 
@@ -129,7 +129,7 @@ NASTY = r"a_b&c%$#{}~^\|*<b>[x]`--"
 
 
 def test_latex_shows_what_names_contain():
-    text = latex(table_of(replace(BEST, label=NASTY), FAR))
+    text = _latex(table_of(replace(BEST, label=NASTY), FAR))
     assert text.count(r"\\") == 4  # the head, of two lines, and two rows
     assert r"a\_b\&c\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}{*}" in text
     assert r"\textbf{90.0}" in text and "Purifier & NFE & 0 & 0.25 & 0.5 & ACR" in text
@@ -144,7 +144,7 @@ words = st.text(alphabet="ab \\&%$#_{}~^|*<>[]`-†σ\n", max_size=12)
 
 @given(words)
 def test_escaped_latex_has_balanced_braces_and_no_bare_special_sign(text):
-    shown = escape_latex(text)
+    shown = _escape_latex(text)
     bare = re.sub(r"\\[&%$#_{}]|\\[a-z]+|\$\\[a-z]+\$|\$\^\\dagger\$", "", shown)
     assert not set(bare) & set("&%#_~^\\|<>\n$")
     assert bare.count("{") == bare.count("}")
@@ -153,13 +153,13 @@ def test_escaped_latex_has_balanced_braces_and_no_bare_special_sign(text):
 
 @given(words)
 def test_escaped_markdown_is_read_back_as_it_was(text):
-    shown = escape_markdown(text)
+    shown = _escape_markdown(text)
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())
     assert not re.search(r"(?<!\\)(\\\\)*[|*_`<\[]", shown)
 
 
 def test_markdown_has_as_many_places_in_every_row():
-    text = markdown(table_of(replace(BEST, label=NASTY), FAR, NEAR))
+    text = _markdown(table_of(replace(BEST, label=NASTY), FAR, NEAR))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 5
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1

@@ -11,13 +11,13 @@ from bench import data
 from bench.training import stage as stage_module
 from bench.training.jobs import NEEDS, Job
 from bench.training.stage import train_one
-from purifiers.nets.architectures.group_norm import ChannelsLastGroupNorm
+from purifiers.nets.architectures.group_norm import _ChannelsLastGroupNorm
 from purifiers.nets.hub.cards import Card, read_card
 from purifiers.nets.hub.files import build, load
-from purifiers.training.loop import Schedule, fit, learning_rate_factor, update_average
-from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
+from purifiers.training.loop import Schedule, _learning_rate_factor, _update_average, fit
+from purifiers.training.losses import _heun_step, distillation_loss, edm_loss, finetuning_loss, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance
-from purifiers.training.stages import STAGES, T_MIN, read_recipe, tenths, train_stage
+from purifiers.training.stages import _T_MIN, STAGES, _tenths, read_recipe, train_stage
 
 SMALL = {"channels": 1, "image_size": 28, "widths": [8, 16], "groups": 4}
 SCHEDULE = Schedule(steps=60, batch=32, lr=3e-3, ema=0.9, warmup=5)
@@ -36,21 +36,21 @@ def digits():
 def test_the_average_is_exact():
     ema, model = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     expected = [0.9 * e + 0.1 * m for e, m in zip(ema.parameters(), model.parameters(), strict=True)]
-    update_average(ema, model, 0.9)
+    _update_average(ema, model, 0.9)
     assert all(torch.allclose(e, x) for e, x in zip(ema.parameters(), expected, strict=True))
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
     schedule = replace(SCHEDULE, steps=100, warmup=10)
-    factors = [learning_rate_factor(i, schedule) for i in range(101)]
+    factors = [_learning_rate_factor(i, schedule) for i in range(101)]
     assert factors[0] == pytest.approx(0.1) and max(factors) <= 1
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[100] == pytest.approx(0)
 
 
 def test_a_long_history_becomes_ten_figures():
-    assert tenths([1.0] * 95 + [0.0] * 5) == [1.0] * 9 + [0.5]
-    assert tenths([2.0]) == [2.0]
+    assert _tenths([1.0] * 95 + [0.0] * 5) == [1.0] * 9 + [0.5]
+    assert _tenths([2.0]) == [2.0]
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_does_not(digits):
@@ -76,7 +76,7 @@ def test_one_heun_step_follows_the_known_pf_ode():
         return u * 0.25 / (0.25 + t.double().view(-1, 1, 1, 1) ** 2)
 
     exact = u * ((0.98**2 + 0.25) / (1 + 0.25)) ** 0.5
-    assert torch.allclose(heun_step(denoise, u, t.double(), s.double()), exact, atol=1e-5)
+    assert torch.allclose(_heun_step(denoise, u, t.double(), s.double()), exact, atol=1e-5)
 
 
 def test_distances_are_zero_between_equal_images_and_grow():
@@ -147,7 +147,7 @@ def test_the_edm_loss_falls_on_real_digits(digits):
 @pytest.fixture
 def short_validation(monkeypatch):
     """Validation figures of few images: a test looks whether they are there, not what they are."""
-    monkeypatch.setattr(stage_module, "LEAST_ROWS", 50)
+    monkeypatch.setattr(stage_module, "_LEAST_ROWS", 50)
 
 
 def trial(dataset, scale, folder, local=None):
@@ -169,7 +169,7 @@ def check_zoo(job, made_of):
             assert "never evaluated" in card["distance"]
     u = torch.randn(2, *read_image_shape(job))
     f = load(job.path("cm"))
-    assert torch.allclose(f(u, T_MIN), u, atol=1e-5)
+    assert torch.allclose(f(u, _T_MIN), u, atol=1e-5)
     for name in ("classifier", "features"):
         card = json.loads(job.path(name).with_suffix(".json").read_text())["training"]
         assert card["validation"]["accuracy"] > 0.05
@@ -218,7 +218,7 @@ def test_a_compiled_training_makes_the_same_network(digits, monkeypatch):
     recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
     recipe["edm"] |= {"steps": 5, "batch": 4}
     plain, fast = (train_stage("edm", recipe, digits, None, compiled=compiled)[0] for compiled in (False, True))
-    assert any(isinstance(module, ChannelsLastGroupNorm) for module in seen)
+    assert any(isinstance(module, _ChannelsLastGroupNorm) for module in seen)
     assert not any(type(module) is torch.nn.GroupNorm for module in seen)
     assert plain.state_dict().keys() == fast.state_dict().keys()
     for name, value in plain.state_dict().items():

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from bench.engine import autotune, tuning_cache
-from bench.engine.autotune import TOLERANCE
+from bench.engine.autotune import _TOLERANCE
 from bench.engine.compute import DEFAULT_ROWS
 from bench.engine.loader import LoadError
-from bench.engine.trials import ComputeConfig, Trials, fastest, knee_of
+from bench.engine.trials import ComputeConfig, Trials, _knee_of, fastest
 from bench.sweep import preset
 from bench.sweep.plan import make_plan, manifest
-from bench.sweep.settle import loader_of, request_of, settle_options
+from bench.sweep.settle import _loader_of, _request_of, settle_options
 
 PLAIN, OTHER, THIRD = ComputeConfig(), ComputeConfig(precision="bf16"), ComputeConfig(channels_last=True)
 
@@ -29,14 +29,14 @@ def test_another_way_is_chosen_only_where_it_is_clearly_faster(seconds, chosen):
 
 
 def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
-    assert knee_of([(10, 40.0), (25, 80.0), (50, 96.0), (100, 99.0), (250, 100.0)]) == 50
-    assert knee_of([(10, 5.0)]) == 10
+    assert _knee_of([(10, 40.0), (25, 80.0), (50, 96.0), (100, 99.0), (250, 100.0)]) == 50
+    assert _knee_of([(10, 5.0)]) == 10
 
 
 @pytest.mark.parametrize("fits", [25, 5])
 def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
     """The failure is the allocator's own, which has no class on a CPU."""
-    trials = request_of(planned_of(tiny_preset()), "cpu").trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = _request_of(planned_of(tiny_preset()), "cpu").trials(_loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda self, how, x: torch.empty(1 if len(x) <= fits else 1 << 50))
     if fits < 10:
         with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
@@ -47,7 +47,7 @@ def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, mo
 
 
 def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
-    trials = request_of(planned_of(tiny_preset()), "cpu").trials(loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = _request_of(planned_of(tiny_preset()), "cpu").trials(_loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trials.knee(ComputeConfig())
@@ -55,7 +55,7 @@ def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_pr
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(tuning_cache.FOLDER, str(tmp_path / "speed"))
+    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "speed"))
     return tmp_path / "speed"
 
 
@@ -78,8 +78,8 @@ def planned_of(path, **fields):
 @pytest.mark.parametrize(
     ("seconds", "distances", "chosen"),
     [
-        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": TOLERANCE / 2}, "bf16"),
-        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": TOLERANCE * 1.01}, "fp32"),
+        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": _TOLERANCE / 2}, "bf16"),
+        ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": _TOLERANCE * 1.01}, "fp32"),
         ({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": math.inf}, "fp32"),
         ({"fp32": 1.0, "bf16": 3.0}, {"fp32": 0.0, "bf16": 0.0}, "fp32"),
     ],
@@ -126,8 +126,8 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
 def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
     path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
     monkeypatch.setattr(autotune, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-    calls, search = [], autotune.search
-    monkeypatch.setattr(autotune, "search", lambda *given: calls.append(1) or search(*given))
+    calls, search = [], autotune._search
+    monkeypatch.setattr(autotune, "_search", lambda *given: calls.append(1) or search(*given))
     first, again = (settle_options(planned_of(path), "cpu") for _ in range(2))
     assert len(calls) == 1 and len(list(cache.iterdir())) == 1
     assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
@@ -152,7 +152,7 @@ def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny
 
 def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
     planned = planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5]))
-    trials = request_of(planned, "cpu").trials(loader_of(planned, "cpu"))
+    trials = _request_of(planned, "cpu").trials(_loader_of(planned, "cpu"))
     assert trials.distance(ComputeConfig()) == 0.0
     with torch.inference_mode():
         x = trials.noisy(0.5, 8)
@@ -183,12 +183,12 @@ def test_a_damaged_or_foreign_measurement_is_made_again(cache):
     tuning_cache.remember(facts, {"batch": 3})
     assert tuning_cache.recall(facts) == {"batch": 3} and tuning_cache.recall({**facts, "n": 2}) is None
     for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}'):
-        tuning_cache.place(facts).write_text(text)
+        tuning_cache._place(facts).write_text(text)
         assert tuning_cache.recall(facts) is None
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(tuning_cache.FOLDER, str(tmp_path / "file" / "speed"))
+    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "file" / "speed"))
     tuning_cache.remember({"n": 1}, {"batch": 3})
     assert tuning_cache.recall({"n": 1}) is None

@@ -15,11 +15,11 @@ from stored import closed_run, make_cell, make_counts, make_manifest
 
 from bench.certify.base import Tally
 from bench.records import Counts
-from bench.store.database import DATABASE, SELECTED, VOTES, StoreError, checked
+from bench.store.database import _VOTES, DATABASE, SELECTED, StoreError, checked
 from bench.store.repair import repair
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
-from bench.store.votes import decode, decode_all, encode
+from bench.store.votes import _decode, decode_all, encode
 
 CLASSES, IMAGES, BLOCKS, DRAWS = 1000, 20, 30, 100
 CELL = make_cell()
@@ -36,7 +36,7 @@ def votes(draw: st.DrawFn, most: int = 2000) -> list[int]:
 @given(given=votes())
 @example(given=[0] * CLASSES)
 def test_votes_that_were_written_are_read(given):
-    assert decode(encode(given)) == given == decode(encode(tuple(given)))
+    assert _decode(encode(given)) == given == _decode(encode(tuple(given)))
 
 
 @given(blocks=st.lists(votes(100)))
@@ -74,7 +74,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_text_that_is_no_votes_is_refused_alone_and_among_others(text):
-    for attempt in (lambda: decode(text), lambda: decode_all(["[1, 2]", text, encode([0] * CLASSES)])):
+    for attempt in (lambda: _decode(text), lambda: decode_all(["[1, 2]", text, encode([0] * CLASSES)])):
         with pytest.raises(ValueError):  # noqa: PT011 (json's own are among them)
             attempt()
 
@@ -84,7 +84,7 @@ def test_a_text_with_another_letter_is_refused_or_votes_of_another_block(given, 
     text = encode(given)
     at = where % len(text)
     try:
-        found = decode(text[:at] + what + text[at + 1 :])
+        found = _decode(text[:at] + what + text[at + 1 :])
     except ValueError:
         return
     assert isinstance(found, list)
@@ -150,7 +150,7 @@ def test_damaged_votes_are_named_by_readers_and_writers_and_a_repair_keeps_the_o
         place = "WHERE image = 3 AND first = 100"
         *row, crc = db.execute(f"SELECT {SELECTED} FROM blocks {place}").fetchone()
         if checksum == "new":  # as somebody who edits a file may write it
-            crc = checked((*row[:VOTES], text, *row[VOTES + 1 :]))[-1]
+            crc = checked((*row[:_VOTES], text, *row[_VOTES + 1 :]))[-1]
         db.execute(f"UPDATE blocks SET votes = ?, crc = ? {place}", (text, crc))
     db.close()
     with pytest.raises(StoreError, match="bench doctor --repair"):

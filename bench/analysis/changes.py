@@ -20,7 +20,7 @@ from bench.summary.statistics import (
 )
 from bench.summary.summary import Summary
 
-LEVEL = 1 - CONFIDENCE
+_LEVEL = 1 - CONFIDENCE
 
 Pair = tuple[pd.Series, pd.Series]
 
@@ -63,7 +63,7 @@ class Change:
     @property
     def significant(self) -> bool:
         """Accuracy or ACR changed significantly, at 5 % over the whole comparison."""
-        return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= LEVEL
+        return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= _LEVEL
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
     """The change of one pair, its ACR not tested yet, and the gain of each image (None if certifiers differ)."""
     a, b = pair
     images, radii = certified(summary, pd.DataFrame([a, b]))
-    at = default_radius(summary, pair) if radius is None else radius
+    at = _default_radius(summary, pair) if radius is None else radius
     hits, gained = radii >= at, np.maximum(radii, 0.0)
     accuracy = hits.mean(axis=0) if len(images) else np.full(2, np.nan)
     acr = gained.mean(axis=0) if len(images) else np.full(2, np.nan)
@@ -124,7 +124,7 @@ def tested(changes: Sequence[tuple[Change, np.ndarray | None]]) -> list[Change]:
     return [replace(change, acr_change=differences.get(i)) for i, (change, _) in enumerate(changes)]
 
 
-def default_radius(summary: Summary, pair: Pair) -> float:
+def _default_radius(summary: Summary, pair: Pair) -> float:
     reach = min(row["largest"] for row in pair)
     half = pair[0]["sigma"] / 2
     return min((r for r in summary.radii if r <= reach), key=lambda r: (abs(r - half), -r), default=0.0)

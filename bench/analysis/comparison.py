@@ -15,8 +15,8 @@ from bench.summary.notes import BIASED
 from bench.summary.pairs import cell_of, data_sets, identities_compare, identity, settings
 from bench.summary.summary import Summary
 
-UNKNOWN = "not recorded"
-RECORDED_DIFFERENTLY = (
+_UNKNOWN = "not recorded"
+_RECORDED_DIFFERENTLY = (
     "identities were recorded in different ways (an earlier version of purifybench), so code and weights are not "
     "compared"
 )
@@ -80,7 +80,7 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
     if table.empty:
         raise CompareError("nothing is certified yet in these runs; make them with `bench run`")
     runs = [table[table["run"] == name] for name in (first, second)]
-    pairs = list(partners(*runs))
+    pairs = list(_partners(*runs))
     if not pairs:
         has = [listed(dict.fromkeys(f"{r['name']} at σ = {r['sigma']:g}" for _, r in run.iterrows())) for run in runs]
         raise CompareError(
@@ -96,17 +96,17 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
     return Comparison(
         first=first,
         second=second,
-        same_noise=same_noise(summary, pairs),
-        differs=tuple(differences(summary, pairs)),
+        same_noise=_same_noise(summary, pairs),
+        differs=tuple(_differences(summary, pairs)),
         changes=tuple(changes),
-        only_first=alone(runs[0], [a for a, _ in pairs]),
-        only_second=alone(runs[1], [b for _, b in pairs]),
+        only_first=_alone(runs[0], [a for a, _ in pairs]),
+        only_second=_alone(runs[1], [b for _, b in pairs]),
         volume=volume_change(summary, [pair for pair in compared if all(row["complete"] for row in pair)]),
-        notes=tuple(remarks(pairs)),
+        notes=tuple(_remarks(pairs)),
     )
 
 
-def partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
+def _partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
     """Pairs of rows with the same purifier, parameters and sigma; then the only ones left of a purifier and sigma.
 
     The latter have parameters that were changed, or that the second version has added.
@@ -122,17 +122,17 @@ def partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
                 yield left.pop(before[0]), right.pop(after[0])
 
 
-def both_cells(summary: Summary, pair: Pair) -> tuple[Cell, Cell] | None:
+def _both_cells(summary: Summary, pair: Pair) -> tuple[Cell, Cell] | None:
     """The cells of a pair; None for published logs."""
     a, b = (cell_of(summary, row) for row in pair)
     return None if a is None or b is None else (a, b)
 
 
-def same_noise(summary: Summary, pairs: Sequence[Pair]) -> bool | None:
+def _same_noise(summary: Summary, pairs: Sequence[Pair]) -> bool | None:
     """See `Comparison.same_noise`; False if the code of the noise is not recorded."""
     known = True
     for pair in pairs:
-        cells = both_cells(summary, pair)
+        cells = _both_cells(summary, pair)
         if cells is None or cells[0].seed != cells[1].seed:
             return False
         if not identities_compare(cells):
@@ -144,46 +144,46 @@ def same_noise(summary: Summary, pairs: Sequence[Pair]) -> bool | None:
     return True if known else None
 
 
-def differences(summary: Summary, pairs: Sequence[Pair]) -> list[str]:
+def _differences(summary: Summary, pairs: Sequence[Pair]) -> list[str]:
     """The facts that are not the same in all pairs: both values (hashes: that they differ), and of which purifiers.
 
     Without names of purifiers, all of them are meant.
     """
     lines: dict[str, list[str]] = {}
     for pair in pairs:
-        for line in pair_differences(summary, pair):
+        for line in _pair_differences(summary, pair):
             lines.setdefault(line, []).append(pair[1]["name"])
-    whole = {line for line, names in lines.items() if len(names) == len(pairs)} | {RECORDED_DIFFERENTLY}
+    whole = {line for line, names in lines.items() if len(names) == len(pairs)} | {_RECORDED_DIFFERENTLY}
     return [line if line in whole else f"{line} (of {listed(dict.fromkeys(names))})" for line, names in lines.items()]
 
 
-def pair_differences(summary: Summary, pair: Pair) -> Iterator[str]:
+def _pair_differences(summary: Summary, pair: Pair) -> Iterator[str]:
     """The facts that decided the figures of both rows of a pair and are not the same, a line each."""
-    if (cells := both_cells(summary, pair)) is not None:
-        yield from unequal(cells, settings)
+    if (cells := _both_cells(summary, pair)) is not None:
+        yield from _unequal(cells, settings)
         if identities_compare(cells):
-            yield from unequal(cells, identity, hashed=True)
+            yield from _unequal(cells, identity, hashed=True)
         else:
-            yield RECORDED_DIFFERENTLY
+            yield _RECORDED_DIFFERENTLY
     for column, fact in (("rule", "certifier"), ("device", "device (times do not compare)")):
         a, b = (row[column] for row in pair)
         if a != b and not (pd.isna(a) and pd.isna(b)):
-            yield f"{fact}: {' → '.join(UNKNOWN if pd.isna(value) else value for value in (a, b))}"
+            yield f"{fact}: {' → '.join(_UNKNOWN if pd.isna(value) else value for value in (a, b))}"
 
 
-def unequal(
+def _unequal(
     cells: tuple[Cell, Cell], facts_of: Callable[[Cell], dict[str, str]], hashed: bool = False
 ) -> Iterator[str]:
     """The facts that two cells do not share, as `fact: before → after`; of two hashes, only that they differ."""
     a, b = (facts_of(cell) for cell in cells)
     for fact in dict.fromkeys([*a, *b]):
-        values = a.get(fact, UNKNOWN), b.get(fact, UNKNOWN)
+        values = a.get(fact, _UNKNOWN), b.get(fact, _UNKNOWN)
         if values[0] != values[1]:
-            hashes = hashed and UNKNOWN not in values and not fact.startswith("version")
+            hashes = hashed and _UNKNOWN not in values and not fact.startswith("version")
             yield f"{fact}: {'differs' if hashes else ' → '.join(values)}"
 
 
-def alone(run: pd.DataFrame, paired: Sequence[pd.Series]) -> tuple[str, ...]:
+def _alone(run: pd.DataFrame, paired: Sequence[pd.Series]) -> tuple[str, ...]:
     """The rows without a counterpart, a text for each purifier: `sde 3 at σ = 0.5 and 1`."""
     cells = {row["cell"] for row in paired}
     rest = run[[cell not in cells for cell in run["cell"]]]
@@ -193,7 +193,7 @@ def alone(run: pd.DataFrame, paired: Sequence[pd.Series]) -> tuple[str, ...]:
     )
 
 
-def remarks(pairs: Sequence[Pair]) -> list[str]:
+def _remarks(pairs: Sequence[Pair]) -> list[str]:
     """Warnings of rows that failed or are incomplete, and of certifiers that differ."""
     lines = []
     for side, which in enumerate(("first", "second")):

@@ -10,7 +10,7 @@ from bench.summary.pairs import certified
 from bench.summary.statistics import accuracy_difference, holm, mean_differences
 from bench.summary.summary import Summary
 
-COLUMNS = (
+_COLUMNS = (
     *("run", "cell", "name", "purifier", "parameters", "sigma"),
     *("images", "gain", "gain_low", "gain_high", "p", "p_holm"),
 )
@@ -52,6 +52,6 @@ def paired_gains(summary: Summary, baseline: str, radius: float | None = None) -
         else:
             difference = accuracy_difference(*(radii >= radius).T)
         figures = (difference.images, difference.effect, difference.low, difference.high, difference.p)
-        rows.append((*row[list(COLUMNS[:6])], *figures))
+        rows.append((*row[list(_COLUMNS[:6])], *figures))
     adjusted = holm([row[-1] for row in rows])
-    return pd.DataFrame([(*row, p) for row, p in zip(rows, adjusted, strict=True)], columns=list(COLUMNS))
+    return pd.DataFrame([(*row, p) for row, p in zip(rows, adjusted, strict=True)], columns=list(_COLUMNS))

@@ -21,7 +21,7 @@ from bench.summary.summary import Summary
 
 __all__ = ["Option", "Recommendation", "Standing", "recommend"]
 
-LEVEL = 1 - CONFIDENCE
+_LEVEL = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def recommend(
     notes = [*chosen_on_test(summary, at_sigmas, radius), *near_the_end(summary, chosen, radius), *notes]
     of_others = [s for s in others if s.name != top.name]
     rivals = of_others or list(others)
-    alike = [s for s in rivals if s.p is None or s.p > LEVEL]
+    alike = [s for s in rivals if s.p is None or s.p > _LEVEL]
     same = [s for s in standings if s.name == top.name] if of_others else [top]
-    more = more_images(alike)
+    more = _more_images(alike)
     return Recommendation(
         radius=radius,
         budget=budget,
@@ -108,12 +108,12 @@ def recommend(
     )
 
 
-def more_images(alike: Sequence[Standing]) -> int | None:
+def _more_images(alike: Sequence[Standing]) -> int | None:
     """See `Recommendation.more_images`; rounded up to two digits."""
     if not alike or alike[0].behind is None:
         return None
     closest = alike[0].behind
-    needed = images_needed(closest.only_first, closest.only_second, LEVEL / len(alike))
+    needed = images_needed(closest.only_first, closest.only_second, _LEVEL / len(alike))
     if not math.isfinite(needed):
         return None
     more = max(1, int(needed) - closest.images)

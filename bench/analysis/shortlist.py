@@ -15,10 +15,10 @@ from bench.summary.notes import BIASED
 from bench.summary.pairs import data_sets
 from bench.summary.summary import COUNTED, Summary
 
-MOST_DRAWS = 10**9
-UNITS = {"nfe": "network evaluations", "ms_purify": "ms per purification"}
+_MOST_DRAWS = 10**9
+_UNITS = {"nfe": "network evaluations", "ms_purify": "ms per purification"}
 
-Stage = tuple[Callable[[pd.DataFrame], pd.Series], Callable[[pd.DataFrame], str]]
+_Stage = tuple[Callable[[pd.DataFrame], pd.Series], Callable[[pd.DataFrame], str]]
 
 
 def shortlist(
@@ -32,11 +32,11 @@ def shortlist(
     """
     if table.empty:
         return table, "Nothing is certified yet: `bench run` certifies."
-    stages: tuple[Stage, ...] = (
+    stages: tuple[_Stage, ...] = (
         (lambda rows: rows["source"] == COUNTED, lambda _: "There are imported logs only, whose cost is not measured."),
-        (lambda rows: rows["complete"], why_incomplete),
-        (lambda rows: rows["largest"] >= radius, lambda rows: why_unreachable(summary, rows, radius)),
-        *(within(column, most, radius) for column, most in budgets.items()),
+        (lambda rows: rows["complete"], _why_incomplete),
+        (lambda rows: rows["largest"] >= radius, lambda rows: _why_unreachable(summary, rows, radius)),
+        *(_within(column, most, radius) for column, most in budgets.items()),
     )
     for keep, why in stages:
         kept = table[keep(table)]
@@ -50,7 +50,7 @@ def shortlist(
     return table.reset_index(drop=True), ""
 
 
-def why_incomplete(rows: pd.DataFrame) -> str:
+def _why_incomplete(rows: pd.DataFrame) -> str:
     failed = int(rows["error"].notna().sum())
     if failed == len(rows):
         names = listed(dict.fromkeys(rows["series"]))
@@ -58,13 +58,13 @@ def why_incomplete(rows: pd.DataFrame) -> str:
     return f"No row has all of its images yet ({failed} of {len(rows)} failed): the same `bench run` command continues."
 
 
-def why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str:
+def _why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str:
     """The largest radius of the draws, and the number of draws, or the radii, that would reach further."""
     reach = (
         f"Nothing reaches radius {radius:g}: the largest that these draws can certify is {rows['largest'].max():.3g}"
     )
     certifiers = [summary.certifiers.get(key) for key in zip(rows["run"], rows["cell"], strict=True)]
-    draws = [(draws_needed(c, radius), c) for c in certifiers if isinstance(c, FixedN)]
+    draws = [(_draws_needed(c, radius), c) for c in certifiers if isinstance(c, FixedN)]
     if not draws:
         grid = " A sequential rule certifies only the radii of its grid (--radii)." if rows["sequential"].any() else ""
         return f"{reach}.{grid}"
@@ -74,22 +74,22 @@ def why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str:
     return f"{reach}, and no number of draws at these σ would do: take a larger one."
 
 
-def draws_needed(certifier: FixedN, radius: float) -> float:
+def _draws_needed(certifier: FixedN, radius: float) -> float:
     """The fewest estimation draws that certify a radius if all of them hit; infinity beyond a billion."""
 
-    numbers = range(1, MOST_DRAWS + 1)
+    numbers = range(1, _MOST_DRAWS + 1)
     fewest = bisect_left(numbers, True, key=lambda n: replace(certifier, n=n).largest >= radius)
     return numbers[fewest] if fewest < len(numbers) else math.inf
 
 
-def within(column: str, most: float, radius: float) -> Stage:
+def _within(column: str, most: float, radius: float) -> _Stage:
     """The stage that keeps rows with a cost of at most `most`."""
 
     def why(rows: pd.DataFrame) -> str:
         cheapest = rows.sort_values(column).iloc[0]
         return (
             f"Nothing that reaches radius {radius:g} is within the budget: the cheapest is {cheapest['series']} at "
-            f"σ = {cheapest['sigma']:g}, for {cheapest[column]:.3g} {UNITS[column]}."
+            f"σ = {cheapest['sigma']:g}, for {cheapest[column]:.3g} {_UNITS[column]}."
         )
 
     return (lambda rows: rows[column] <= most * (1 + 1e-9)), why

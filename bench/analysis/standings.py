@@ -64,7 +64,7 @@ class Standing:
         return self.option.name
 
 
-def option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
+def _option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
     """A row of `bench.summary.rows.named` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
@@ -83,9 +83,9 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     """
     shared, radii = certified(summary, rows)
     hits = radii >= radius
-    options = [option_of(summary, row, radius) for _, row in rows.iterrows()]
+    options = [_option_of(summary, row, radius) for _, row in rows.iterrows()]
     accuracy = hits.mean(axis=0) if len(shared) else np.array([option.accuracy for option in options])
-    order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *(rows[c].iloc[i] for c in (cost, *TIES))))
+    order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *(rows[c].iloc[i] for c in (cost, *_TIES))))
     top, others = order[0], order[1:]
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
     corrected = dict(zip(behind, holm([d.p for d in behind.values()]), strict=True))
@@ -93,11 +93,11 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     means = resampled_shares(hits) if enough else None
     best = None if means is None else best_shares(means)
     on_front = None if means is None else front_shares(list(rows[cost]), means)
-    return tuple(Standing(options[i], behind.get(i), corrected.get(i), at(best, i), at(on_front, i)) for i in order)
+    return tuple(Standing(options[i], behind.get(i), corrected.get(i), _at(best, i), _at(on_front, i)) for i in order)
 
 
-TIES = ("nfe", "ms_purify", "sigma")
+_TIES = ("nfe", "ms_purify", "sigma")
 
 
-def at(shares: Sequence[float] | np.ndarray | None, i: int) -> float | None:
+def _at(shares: Sequence[float] | np.ndarray | None, i: int) -> float | None:
     return None if shares is None else float(shares[i])

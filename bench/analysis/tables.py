@@ -22,8 +22,8 @@ from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
 from bench.summary.summary import COUNTED, Summary
 
-LEVEL = 1 - CONFIDENCE
-PERCENT = "{:.1f}"
+_LEVEL = 1 - CONFIDENCE
+_PERCENT = "{:.1f}"
 EPSILON = "ε = "
 
 
@@ -42,7 +42,7 @@ class Entry:
     close: bool = False
 
 
-NONE = Entry("–")
+_NONE = Entry("–")
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
             raise InputError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
     chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
     rows = table[table["sigma"].isin(chosen)]
-    several = [envelope(summary, rows), envelope_split_half(summary, rows)] if len(chosen) > 1 else []
-    return [of_sigma(summary, rows[rows["sigma"] == sigma], sigma) for sigma in chosen] + several
+    several = [_envelope(summary, rows), _envelope_split_half(summary, rows)] if len(chosen) > 1 else []
+    return [_of_sigma(summary, rows[rows["sigma"] == sigma], sigma) for sigma in chosen] + several
 
 
-def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
+def _of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     """The rows of one sigma: NFE, certified accuracy at every radius, ACR."""
     whole = rows[rows["complete"] & (rows["source"] == COUNTED)]
     shared, radii = certified(summary, whole)
@@ -96,37 +96,37 @@ def of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     columns = []
     for radius in summary.radii:
         values = dict(rows[accuracy_columns(radius)[0]].dropna())
-        columns.append(marked(values, {key: r >= radius for key, r in samples.items() if key in values}))
+        columns.append(_marked(values, {key: r >= radius for key, r in samples.items() if key in values}))
     values = dict(rows["acr"].dropna())
     alike = rows["rule"].nunique() == 1
-    columns.append(marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
+    columns.append(_marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
     return PaperTable(
         f"sigma-{sigma:g}",
         f"Certified accuracy (%) at radius ε, σ = {sigma:g}.",
         ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii), "ACR"),
         tuple(
-            (Entry(row["name"]), Entry(nfe_words([row["nfe"]])), *(column.get(key, NONE) for column in columns))
+            (Entry(row["name"]), Entry(_nfe_words([row["nfe"]])), *(column.get(key, _NONE) for column in columns))
             for key, row in rows.iterrows()
         ),
-        (*readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
+        (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
     )
 
 
-def envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
+def _envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
     """The best sigma of each purifier at each radius, chosen on the test set, as papers report it."""
     columns = []
     for radius in summary.radii:
-        reach = candidates(rows, radius)
+        reach = _candidates(rows, radius)
         best = {
-            name: max((row for _, row in group.iterrows()), key=lambda row: (share(row, radius), -row["sigma"]))
+            name: max((row for _, row in group.iterrows()), key=lambda row: (_share(row, radius), -row["sigma"]))
             for name, group in reach.groupby("series", sort=False)
         }
-        values = {name: share(row, radius) for name, row in best.items()}
+        values = {name: _share(row, radius) for name, row in best.items()}
         shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
         samples = dict(zip(best, (radii >= radius).T, strict=True)) if len(shared) else {}
         sigmas = {name: f" ({row['sigma']:g})" for name, row in best.items()}
-        columns.append({n: replace(e, text=e.text + sigmas[n]) for n, e in marked(values, samples).items()})
-    return over_sigmas(
+        columns.append({n: replace(e, text=e.text + sigmas[n]) for n, e in _marked(values, samples).items()})
+    return _over_sigmas(
         summary,
         rows,
         "envelope",
@@ -136,17 +136,17 @@ def envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
     )
 
 
-def envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
+def _envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
     """The envelope, read on images that had no part in choosing the sigma."""
     columns = []
     for radius in summary.radii:
         fair = {}
-        for name, group in candidates(rows, radius).groupby("series", sort=False):
+        for name, group in _candidates(rows, radius).groupby("series", sort=False):
             shared, radii = certified(summary, group)
             if len(shared) > 1:
-                fair[name] = Entry(PERCENT.format(100 * split_half((radii >= radius).astype(float))[0]))
+                fair[name] = Entry(_PERCENT.format(100 * split_half((radii >= radius).astype(float))[0]))
         columns.append(fair)
-    return over_sigmas(
+    return _over_sigmas(
         summary,
         rows,
         "envelope-split-half",
@@ -156,7 +156,7 @@ def envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
     )
 
 
-def over_sigmas(
+def _over_sigmas(
     summary: Summary,
     rows: pd.DataFrame,
     name: str,
@@ -170,23 +170,25 @@ def over_sigmas(
         caption,
         ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)),
         tuple(
-            (Entry(purifier), Entry(nfe_words(group["nfe"])), *(column.get(purifier, NONE) for column in columns))
+            (Entry(purifier), Entry(_nfe_words(group["nfe"])), *(column.get(purifier, _NONE) for column in columns))
             for purifier, group in rows.groupby("series", sort=False)
         ),
-        (*notes, *readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
+        (*notes, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
     )
 
 
-def candidates(rows: pd.DataFrame, radius: float) -> pd.DataFrame:
+def _candidates(rows: pd.DataFrame, radius: float) -> pd.DataFrame:
     """Complete rows with counts whose draws can certify the radius."""
     return rows[rows["complete"] & (rows["source"] == COUNTED) & rows[accuracy_columns(radius)[0]].notna()]
 
 
-def share(row: pd.Series, radius: float) -> float:
+def _share(row: pd.Series, radius: float) -> float:
     return float(row[accuracy_columns(radius)[0]])
 
 
-def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form: str | None = None) -> dict[Any, Entry]:
+def _marked(
+    values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form: str | None = None
+) -> dict[Any, Entry]:
     """Entries of a column, the highest of those with samples marked, and those that are not significantly lower.
 
     Parameters:
@@ -194,7 +196,7 @@ def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form:
         samples: by row, the contribution of each shared image: whether it is certified, or its radius.
         form: of the figures; percent without one.
     """
-    texts = {key: form.format(v) if form else PERCENT.format(100 * v) for key, v in values.items()}
+    texts = {key: form.format(v) if form else _PERCENT.format(100 * v) for key, v in values.items()}
     means = {key: float(sample.mean()) for key, sample in samples.items()}
     highest = max(means.values(), default=0.0)
     if len(means) < 2 or highest <= 0:
@@ -206,16 +208,16 @@ def marked(values: Mapping[Any, float], samples: Mapping[Any, np.ndarray], form:
     else:
         tests = [accuracy_difference(samples[best[0]], samples[key]) for key in others]
     p = dict(zip(others, holm([test.p for test in tests]), strict=True))
-    return {key: Entry(text, key in best, p.get(key, 0.0) > LEVEL) for key, text in texts.items()}
+    return {key: Entry(text, key in best, p.get(key, 0.0) > _LEVEL) for key, text in texts.items()}
 
 
-def nfe_words(values: Iterable[float]) -> str:
+def _nfe_words(values: Iterable[float]) -> str:
     """One number, or the range of an adaptive solver over several sigmas."""
     words = list(dict.fromkeys(f"{value:.3g}" for value in sorted(values) if not math.isnan(value)))
     return words[0] if len(words) == 1 else f"{words[0]}–{words[-1]}" if words else ""
 
 
-def readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[str, ...]:
+def _readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[str, ...]:
     """Notes below a table: how the figures were measured and marked, and what is missing."""
     span = images_text(int(images) for images in rows["images"] if images)
     facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
@@ -224,7 +226,7 @@ def readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[
         "bootstrap for the ACR; Holm within the column, 5 %)."
     )
     return (
-        f"{'; '.join(filter(None, facts))}. {NONE.text}: more than the draws can certify.",
+        f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",
         *([how] if marks else []),
         *(f"Note: {note}." for note in summary.notes),
     )

@@ -15,9 +15,9 @@ from bench.summary.pairs import cells_of, certified, certifiers_of, identities_c
 from bench.summary.statistics import FEWEST, split_half
 from bench.summary.summary import Summary
 
-NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
-CHEAPER = 0.9  # of the cost: milliseconds are not precise enough for smaller savings
-MUST_AGREE = (
+_NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
+_CHEAPER = 0.9  # of the cost: milliseconds are not precise enough for smaller savings
+_MUST_AGREE = (
     *("classifier", "weights of the classifier", "seed of the noise", "code of the noise", "version of the noise"),
     "precision",
 )
@@ -50,28 +50,28 @@ def verdict(
         return f"{use}, and nothing else does so within the budget."
     if not alike:
         p = p_text(max(s.p for s in rivals if s.p is not None))
-        return f"{use}, more than every other candidate (next: {named(rivals[0], top)}; largest p: {p})."
+        return f"{use}, more than every other candidate (next: {_named(rivals[0], top)}; largest p: {p})."
     if alike[0].behind is None:
         return f"{use}, but the candidates have no images in common, so they cannot be compared."
     others = list(dict.fromkeys(s.name for s in alike))
     few = (
-        f"it cannot be distinguished from {named(alike[0], top)}"
+        f"it cannot be distinguished from {_named(alike[0], top)}"
         if len(others) == 1
-        else f"it cannot be distinguished from {len(others)} others, the closest being {named(alike[0], top)}"
+        else f"it cannot be distinguished from {len(others)} others, the closest being {_named(alike[0], top)}"
     )
-    return f"{use}, but {few}. {capital('; '.join(second_thought(top, alike, cost, more)))}."
+    return f"{use}, but {few}. {_capital('; '.join(_second_thought(top, alike, cost, more)))}."
 
 
-def second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:
+def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:
     """The cheapest candidate that may be as good, and the number of images that would separate them."""
     price = {s: s.option.nfe if cost == "nfe" else s.option.ms for s in (top, *alike)}
     unit = "NFE" if cost == "nfe" else "ms"
     parts = []
     others = [s for s in alike if s.name != top.name]  # at another sigma a purifier costs the same
-    if cheaper := [s for s in others if price[s] < CHEAPER * price[top]]:
+    if cheaper := [s for s in others if price[s] < _CHEAPER * price[top]]:
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
         parts.append(
-            f"not significantly worse, and cheaper: {named(s, top)}, {price[s]:.3g} {unit} instead of {price[top]:.3g}"
+            f"not significantly worse, and cheaper: {_named(s, top)}, {price[s]:.3g} {unit} instead of {price[top]:.3g}"
         )
     elif others:
         parts.append("none of them is cheaper" if len(others) > 1 else "it is no cheaper")
@@ -82,14 +82,14 @@ def second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: in
     return parts
 
 
-def named(standing: Standing, top: Standing) -> str:
+def _named(standing: Standing, top: Standing) -> str:
     """A candidate with its accuracy, and its sigma if it is not the one of the choice."""
     o = standing.option
     sigma = "" if o.sigma == top.option.sigma and standing.name != top.name else f" at σ = {o.sigma:g}"
     return f"{standing.name}{sigma} ({percent(o.accuracy)})"
 
 
-def capital(words: str) -> str:
+def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
@@ -97,7 +97,7 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
     """Caveats of the comparison of the candidates."""
     lines = []
     keys = list(zip(rows["run"], rows["cell"], strict=True))
-    for up in sorted({up for key in keys if (up := read_at(summary.certifiers.get(key), radius)) is not None}):
+    for up in sorted({up for key in keys if (up := _read_at(summary.certifiers.get(key), radius)) is not None}):
         lines.append(f"a sequential rule certifies the radii of its grid only: radius {radius:g} is read at {up:g}")
     if len(rules := certifiers_of(rows)) > 1:
         lines.append(f"candidates have different certifiers, which are compared with them: {'; '.join(rules)}")
@@ -106,7 +106,7 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
         lines.append(f"milliseconds were measured on different devices: {'; '.join(devices)}")
     cells = cells_of(summary, rows)
     facts = [settings(cell) | (identity(cell) if identities_compare(cells) else {}) for cell in cells]
-    for fact in MUST_AGREE:
+    for fact in _MUST_AGREE:
         if len(values := {f[fact] for f in facts if fact in f}) > 1:
             lines.append(f"candidates differ in the {fact} ({listed(sorted(values))})")
     shared, _ = certified(summary, rows)
@@ -124,7 +124,7 @@ def near_the_end(summary: Summary, row: pd.Series, radius: float) -> list[str]:
         row: of the chosen candidate.
     """
     certifier = summary.certifiers.get((row["run"], row["cell"]))
-    if not isinstance(certifier, FixedN) or radius <= NEAR * row["largest"]:
+    if not isinstance(certifier, FixedN) or radius <= _NEAR * row["largest"]:
         return []
     return [
         f"radius {radius:g} is near the largest that N = {certifier.n} draws certify at σ = {row['sigma']:g} "
@@ -132,7 +132,7 @@ def near_the_end(summary: Summary, row: pd.Series, radius: float) -> list[str]:
     ]
 
 
-def read_at(certifier: Certifier | None, radius: float) -> float | None:
+def _read_at(certifier: Certifier | None, radius: float) -> float | None:
     """The radius of a sequential rule's grid at which `radius` is read; None if it is in the grid, or beyond it."""
     grid = getattr(certifier, "radii", ())
     if any(math.isclose(r, radius, abs_tol=1e-12) for r in grid):

@@ -18,7 +18,7 @@ from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
 from bench.summary.statistics import CONFIDENCE, Difference
 
-WIDTH = 120
+_WIDTH = 120
 
 
 def recommendation_parts(found: Recommendation) -> Iterator[str | Table]:
@@ -27,7 +27,7 @@ def recommendation_parts(found: Recommendation) -> Iterator[str | Table]:
     if found.probability is not None:
         yield f"Probability that no other candidate is better: {found.probability:.2f} (bootstrap over images)."
     if found.standings:
-        yield candidates_table(found)
+        yield _candidates_table(found)
     for note in found.notes:
         yield f"note: {note}"
 
@@ -35,8 +35,8 @@ def recommendation_parts(found: Recommendation) -> Iterator[str | Table]:
 def comparison_parts(found: Comparison) -> Iterator[str | Table]:
     """The verdict, a table for each sigma, and how to read them."""
     yield found.verdict
-    yield from changes_tables(found)
-    yield from reading_of(found)
+    yield from _changes_tables(found)
+    yield from _reading_of(found)
 
 
 def show(parts: Sequence[str | Table] | Iterator[str | Table], console: Console) -> None:
@@ -48,10 +48,10 @@ def show(parts: Sequence[str | Table] | Iterator[str | Table], console: Console)
             console.print(part)
 
 
-def as_text(parts: Iterator[str | Table]) -> str:
+def _as_text(parts: Iterator[str | Table]) -> str:
     """The printed form, without colours."""
     out = io.StringIO()
-    show(parts, Console(file=out, width=WIDTH))
+    show(parts, Console(file=out, width=_WIDTH))
     return out.getvalue().rstrip()
 
 
@@ -59,39 +59,39 @@ class PrintedRecommendation(Recommendation):
     """A recommendation that prints as `bench recommend` does."""
 
     def __str__(self) -> str:
-        return as_text(recommendation_parts(self))
+        return _as_text(recommendation_parts(self))
 
 
 class PrintedComparison(Comparison):
     """A comparison that prints as `bench compare` does."""
 
     def __str__(self) -> str:
-        return as_text(comparison_parts(self))
+        return _as_text(comparison_parts(self))
 
 
 LEVEL = 1 - CONFIDENCE
 
 
-NOISE = {
+_NOISE = {
     True: "the same noise",
     None: "the same seed of the noise",
     False: "but not the same noise, which hides small changes",
 }
 
 
-READING = (
+_READING = (
     "→: the choice; ≈: not significantly worse; behind: the choice's accuracy minus this one's, in percent points; p: "
     "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when "
     "images are resampled; P(front): how often nothing as cheap (in the cost of the budget, or NFE) certifies more"
 )
 
 
-def candidates_table(found: Recommendation) -> Table:
+def _candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
     span = images_text(standing.option.images for standing in found.standings)
     title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
     columns = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "P(best)", "P(front)", "NFE", "ms"
-    table = figure_table(title, columns, READING)
+    table = figure_table(title, columns, _READING)
     first: dict[str, Standing] = {}
     for standing in found.standings:
         first.setdefault(standing.name, standing)
@@ -104,7 +104,7 @@ def candidates_table(found: Recommendation) -> Table:
             escape(name),
             f"{o.sigma:g}",
             escape(f"{100 * o.accuracy:.1f} {percent_interval(o.low, o.high)}"),
-            points(standing.behind),
+            _points(standing.behind),
             "" if standing.p is None else p_text(standing.p),
             number(sum(best) if best else None, ".2f"),
             number(standing.on_front, ".2f"),
@@ -115,7 +115,7 @@ def candidates_table(found: Recommendation) -> Table:
     return table
 
 
-def points(difference: Difference | None) -> str:
+def _points(difference: Difference | None) -> str:
     """A difference of accuracies in percent points, with its interval."""
     if difference is None or not difference.images:
         return ""
@@ -127,7 +127,7 @@ def number(value: float | None, form: str) -> str:
     return "" if value is None or math.isnan(value) else format(value, form)
 
 
-def changes_tables(found: Comparison) -> Iterator[Table]:
+def _changes_tables(found: Comparison) -> Iterator[Table]:
     """The changes between two runs, a table for each sigma; significant rows in bold."""
     for sigma in sorted({change.sigma for change in found.changes}):
         changes = [change for change in found.changes if change.sigma == sigma]
@@ -137,36 +137,36 @@ def changes_tables(found: Comparison) -> Iterator[Table]:
         columns = "purifier", "certified %", "change [95 %]", "p", "ACR change [95 %]", "p", "NFE", "ms"
         table = figure_table(title, columns, no_wrap=True, box=SIMPLE)
         for change in changes:
-            table.add_row(*figures(change), style="bold" if change.significant else None)
+            table.add_row(*_figures(change), style="bold" if change.significant else None)
         yield table
 
 
-def figures(change: Change) -> Sequence[str]:
+def _figures(change: Change) -> Sequence[str]:
     """One row's figures as text."""
     acr = change.acr_change
     gained = f"{acr.effect:+.3f} [{acr.low:+.3f}, {acr.high:+.3f}]" if acr else "other certifier"
     same = not change.differing
     return (
         escape(change.name + ("" if change.complete else " (incomplete)") + (" *" if change.significant else "")),
-        arrow(100 * change.accuracy[0], 100 * change.accuracy[1], ".1f"),
-        "identical" if same else points(change.accuracy_change),
+        _arrow(100 * change.accuracy[0], 100 * change.accuracy[1], ".1f"),
+        "identical" if same else _points(change.accuracy_change),
         "" if same else p_text(change.accuracy_p),
         "identical" if same else escape(gained),
         "" if same or change.acr_p is None else p_text(change.acr_p),
-        arrow(*change.nfe, ".3g"),
-        arrow(*change.ms, ".2f"),
+        _arrow(*change.nfe, ".3g"),
+        _arrow(*change.ms, ".2f"),
     )
 
 
-def arrow(before: float, after: float, form: str) -> str:
+def _arrow(before: float, after: float, form: str) -> str:
     """`before → after`, or one number where both read the same."""
     words = number(before, form), number(after, form)
     return words[0] if words[0] == words[1] else " → ".join(words)
 
 
-def reading_of(found: Comparison) -> list[str]:
+def _reading_of(found: Comparison) -> list[str]:
     """Lines below the tables: the meaning of the columns, differences between the runs, and rows of one run only."""
-    noise = NOISE[found.same_noise]
+    noise = _NOISE[found.same_noise]
     lines = [
         f"same images, {noise}; change: second minus first, accuracy in percent points; p: McNemar's exact test, or "
         "paired bootstrap for the ACR, corrected (Holm) over all tests; *: one of them is 5 % or less"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-WORDS = ("", "run", "purifier")  # columns of words, on the left; all others hold figures
+_WORDS = ("", "run", "purifier")  # columns of words, on the left; all others hold figures
 
 
 def figure_table(
@@ -23,7 +23,7 @@ def figure_table(
     below = None if caption is None else Text(caption)
     table = Table(title=Text(title), caption=below, caption_justify="left", pad_edge=False, **style)
     for column in columns:
-        if column in WORDS:
+        if column in _WORDS:
             table.add_column(column, overflow="fold")
         else:
             table.add_column(column, justify="right", no_wrap=no_wrap)

@@ -34,17 +34,17 @@ from bench.sweep.settle import settle_options
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 
-NAME = "in-memory"  # of the run and of its data set
+_NAME = "in-memory"  # of the run and of its data set
 
 
-class FunctionDenoiser(LevelledDenoiser):
+class _FunctionDenoiser(LevelledDenoiser):
     """A function `D(u, t)` as a denoiser: `u [B,C,H,W]`, `t [B]`.
 
     Its range of levels is that of the function's attributes `t_min` and `t_max`, or else EDM's, 0.002 to 80.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
-        module = function if isinstance(function, nn.Module) else Function(function)
+        module = function if isinstance(function, nn.Module) else _Function(function)
         super().__init__(module, getattr(function, "t_min", 0.002), getattr(function, "t_max", 80.0))
         self.classes = None
         self.own_levels = getattr(function, "levels", None)
@@ -56,7 +56,7 @@ class FunctionDenoiser(LevelledDenoiser):
         return self.own_levels(t, steps, t_end) if self.own_levels else super().levels(t, steps, t_end)
 
 
-class Function(nn.Module):
+class _Function(nn.Module):
     """A plain function as a module."""
 
     def __init__(self, function: Callable[..., Tensor]):
@@ -67,7 +67,7 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
-class MemoryLoader(Loader):
+class _MemoryLoader(Loader):
     """Takes the plugins and networks from memory; modules are copied, so the user's stay as they are."""
 
     def __init__(self, device: torch.device, shape: tuple[int, ...], purifier: Purifier, networks: Mapping[str, Any]):
@@ -84,20 +84,20 @@ class MemoryLoader(Loader):
             from purifiers.nets.hub.download import obtain
 
             return load(str(obtain(network)), device=str(self.device))
-        return own_copy(network if isinstance(network, LevelledDenoiser) else FunctionDenoiser(network), self.device)
+        return _own_copy(network if isinstance(network, LevelledDenoiser) else _FunctionDenoiser(network), self.device)
 
     def _read_classifier(self, cell: Cell) -> Any:
-        return own_copy(self._networks["classifier"], self.device)
+        return _own_copy(self._networks["classifier"], self.device)
 
 
-def own_copy(network: Any, device: torch.device) -> Any:
+def _own_copy(network: Any, device: torch.device) -> Any:
     """A module copied to a device, for inference; a plain function as it is."""
     if not isinstance(network, nn.Module):
         return network
     return copy.deepcopy(network).to(device).eval().requires_grad_(False)
 
 
-class Watched(InProcess):
+class _Watched(InProcess):
     """Keeps the first error of a task, so that its cause and traceback reach the caller."""
 
     error: BaseException | None = None
@@ -119,8 +119,8 @@ def certify(
     **fields: Any,
 ) -> Run:
     """See `bench.api.certify`; `fields` are those of a preset."""
-    pixels, classes, numbers = checked(images, labels, indices)
-    preset = preset_of(classifier, purifier, networks, len(pixels), fields)
+    pixels, classes, numbers = _checked(images, labels, indices)
+    preset = _preset_of(classifier, purifier, networks, len(pixels), fields)
     device = choose_devices(preset.device, 1)[0]
     preset = preset.model_copy(update={"precision": choose_precision(preset.precision, device)})
     method = plugins.create(plugins.PURIFIER, preset.purifiers[0].name, preset.purifiers[0].parameters)
@@ -128,22 +128,22 @@ def certify(
         raise InputError(f"purifier {method.name!r} needs networks={{{missing[0]!r}: ...}}, a denoiser D(u, t)")
     # A split in which an image is found by its own number, not by its position.
     by_number: Any = [dict(zip(numbers, values, strict=True)) for values in (pixels, classes)]
-    split = Split(NAME, by_number[0], by_number[1], classes=())
-    planned = settle_options(plan_of(preset, method, split, numbers, torch.device(device).type), device)
-    with process_settings_kept():
+    split = Split(_NAME, by_number[0], by_number[1], classes=())
+    planned = settle_options(_plan_of(preset, method, split, numbers, torch.device(device).type), device)
+    with _process_settings_kept():
         ready = prepare_device(device)
-        loader = MemoryLoader(ready, pixels.shape[1:], method, {**networks, "classifier": classifier})
+        loader = _MemoryLoader(ready, pixels.shape[1:], method, {**networks, "classifier": classifier})
         engine = Engine(by_number[0], {}, ready, loader=loader)
-        with results_folder(out) as folder:
-            return counted(planned, Watched(engine), folder, device, out is not None)
+        with _results_folder(out) as folder:
+            return _counted(planned, _Watched(engine), folder, device, out is not None)
 
 
-def counted(planned: Plan, executor: Watched, folder: Path, device: str, exported: bool) -> Run:
+def _counted(planned: Plan, executor: _Watched, folder: Path, device: str, exported: bool) -> Run:
     """Count and store the votes of a plan; raises the plugin's error if its only cell fails."""
     with Store(folder) as store:
         store.begin(planned.cells, manifest(planned, [device]))
         facts = planned.certifier, planned.labels, store, executor, int(planned.preset.batch), Observer()
-        outcome = sweep(planned.cells, *facts, check=lambda counts: refuse_votes(planned, counts))
+        outcome = sweep(planned.cells, *facts, check=lambda counts: _refuse_votes(planned, counts))
         if outcome.errors and executor.error is not None:
             raise executor.error
         run = read_run(folder)
@@ -153,11 +153,11 @@ def counted(planned: Plan, executor: Watched, folder: Path, device: str, exporte
 
 
 @contextmanager
-def results_folder(out: Path | None) -> Iterator[Path]:
+def _results_folder(out: Path | None) -> Iterator[Path]:
     """The folder of the counts: `out`, or one that is deleted at the end."""
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / NAME
+            yield Path(folder) / _NAME
         return
     if any((out / name).exists() for name in (DATABASE, MANIFEST)):
         # Code in memory has no fingerprint, so nothing could tell whether it is the code of the stored counts.
@@ -166,7 +166,7 @@ def results_folder(out: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def process_settings_kept() -> Iterator[None]:
+def _process_settings_kept() -> Iterator[None]:
     """Give the process its threads and its arithmetic of float32 back at the end."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     tf32 = torch.backends.cudnn.allow_tf32
@@ -179,7 +179,7 @@ def process_settings_kept() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def checked(
+def _checked(
     images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequence[int], indices: Sequence[int] | None
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Images `[N,C,H,W]` float32, labels `[N]` int64 and the number of each image; raises InputError."""
@@ -197,19 +197,19 @@ def checked(
     return pixels, classes.astype(np.int64), numbers
 
 
-def preset_of(
+def _preset_of(
     classifier: Any, purifier: str | Purifier, networks: Mapping[str, Any], count: int, fields: dict[str, Any]
 ) -> Preset:
     """The preset that the manifest records; raises InputError for a value that a preset refuses."""
     if isinstance(purifier, Purifier):
         purifier = Plugin(**{"name": purifier.name, **plugins.parameters(purifier)})  # type: ignore[assignment]
-    named = {role: network if isinstance(network, str) else NAME for role, network in networks.items()}
+    named = {role: network if isinstance(network, str) else _NAME for role, network in networks.items()}
     kind = getattr(classifier, "__name__", type(classifier).__name__)
     try:
         return Preset(
-            name=NAME,
+            name=_NAME,
             title="In memory",
-            dataset=NAME,
+            dataset=_NAME,
             images=count,
             classifier=Plugin(name=kind),
             purifiers=[purifier],  # type: ignore[list-item]
@@ -221,7 +221,7 @@ def preset_of(
         raise InputError("; ".join(map(explain, error.errors()))) from error
 
 
-def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], device_type: str) -> Plan:
+def _plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], device_type: str) -> Plan:
     """The plan of one cell, without fingerprints: code in memory has none."""
     sigma = preset.sigmas[0]
     identity = rules.of_sweep(preset.model_dump(), sigma).identity
@@ -230,7 +230,7 @@ def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], de
         parameters=plugins.parameters(method),
         classifier=preset.classifier.name,
         classifier_parameters={},
-        dataset=NAME,
+        dataset=_NAME,
         data_hash="",
         sigma=sigma,
         seed=preset.seed,
@@ -241,7 +241,7 @@ def plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], de
     return Plan(preset, [cell], split, images, {}, {}, {method.name: method.family}, {})
 
 
-def refuse_votes(planned: Plan, counts: Sequence[Counts]) -> None:
+def _refuse_votes(planned: Plan, counts: Sequence[Counts]) -> None:
     """Raise InputError if a label is not one of the classifier's classes."""
     classes, highest = len(counts[0].votes), max(planned.labels.values())
     if highest >= classes:

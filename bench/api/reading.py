@@ -19,47 +19,47 @@ if TYPE_CHECKING:
     from classifiers.base import Classifier
     from purifiers.base import Purifier
 
-Runs = Run | Sequence[Run]
+_Runs = Run | Sequence[Run]
 
 
-def listed(runs: Runs) -> list[Run]:
+def _listed(runs: _Runs) -> list[Run]:
     return [runs] if isinstance(runs, Run) else list(runs)
 
 
-def summary_of(runs: Runs) -> Summary:
+def summary_of(runs: _Runs) -> Summary:
     """The summary of one run or several."""
     from bench.summary.summary import summarise
 
     return runs.summary if isinstance(runs, Run) else summarise([run.stored for run in runs])
 
 
-def names_of(runs: Runs) -> list[str]:
+def _names_of(runs: _Runs) -> list[str]:
     """The names of the runs in the summary, in the same order."""
     from bench.summary.summary import run_names
 
-    return run_names([run.stored for run in listed(runs)])
+    return run_names([run.stored for run in _listed(runs)])
 
 
-def folders_of(runs: Runs) -> dict[str, Path]:
+def _folders_of(runs: _Runs) -> dict[str, Path]:
     """The folder of each run by its name, without runs in memory."""
-    return {name: run.folder for name, run in zip(names_of(runs), listed(runs), strict=True) if run.folder}
+    return {name: run.folder for name, run in zip(_names_of(runs), _listed(runs), strict=True) if run.folder}
 
 
-def examples_of(runs: Runs) -> dict[str, Examples]:
+def _examples_of(runs: _Runs) -> dict[str, Examples]:
     """Example images by run, for the runs that have some."""
     from bench.store.examples import read_examples
 
-    return {name: found for name, folder in folders_of(runs).items() if (found := read_examples(folder)) is not None}
+    return {name: found for name, folder in _folders_of(runs).items() if (found := read_examples(folder)) is not None}
 
 
-def metrics_of(runs: Runs) -> dict[str, Metrics]:
+def _metrics_of(runs: _Runs) -> dict[str, Metrics]:
     """Metrics of purification quality by run, for the runs that have some."""
     from bench.store import quality
 
-    return quality.metrics_of(folders_of(runs))
+    return quality.metrics_of(_folders_of(runs))
 
 
-def recommend(runs: Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
+def recommend(runs: _Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
     """The purifier to use at a radius and within a budget, and how sure that is. It prints as the command does.
 
     Parameters:
@@ -98,13 +98,13 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
     if radius is not None and not 0 <= radius < float("inf"):
         raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
     both = [before, after]
-    first, second = names_of(both)
+    first, second = _names_of(both)
     found = comparison.compare(summary_of(both), first, second, radius)
     return PrintedComparison(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
 def plot(
-    runs: Runs,
+    runs: _Runs,
     out: str | Path,
     formats: Sequence[str] = ("png", "svg"),
     against: str | None = None,
@@ -131,11 +131,11 @@ def plot(
     kinds, folder = plots.formats_of(",".join(formats)), Path(out)
     if against is not None:
         return plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
-    examples = next(iter(examples_of(runs).values()), None)
-    return plots.draw_all(summary_of(runs), examples, folder, kinds, metrics_of(runs))
+    examples = next(iter(_examples_of(runs).values()), None)
+    return plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs))
 
 
-def report(runs: Runs, path: str | Path) -> Path:
+def report(runs: _Runs, path: str | Path) -> Path:
     """Write one self-contained HTML page about runs; returns its path.
 
     Example:
@@ -143,8 +143,8 @@ def report(runs: Runs, path: str | Path) -> Path:
     """
     from bench.report import write_report
 
-    manifests = {name: run.stored.manifest for name, run in zip(names_of(runs), listed(runs), strict=True)}
-    return write_report(summary_of(runs), manifests, examples_of(runs), Path(path), metrics_of(runs))
+    manifests = {name: run.stored.manifest for name, run in zip(_names_of(runs), _listed(runs), strict=True)}
+    return write_report(summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs))
 
 
 def purifiers() -> dict[str, type[Purifier]]:

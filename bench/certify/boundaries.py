@@ -22,12 +22,12 @@ from scipy.special import betaincc, ndtr, ndtri
 
 from bench.errors import InputError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
 
-SLACK = 1e-12  # part of alpha left unspent at each look; exceeds the float64 error of the whole recursion
-OUTSIDE = 1e-15  # probability outside a truncated distribution; it is counted as crossing
-ROWS = 50  # radii per part of the recursion; their distributions fit the processor's cache
+_SLACK = 1e-12  # part of alpha left unspent at each look; exceeds the float64 error of the whole recursion
+_OUTSIDE = 1e-15  # probability outside a truncated distribution; it is counted as crossing
+_ROWS = 50  # radii per part of the recursion; their distributions fit the processor's cache
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ class Boundaries:
         alive `[J]`: whether `n_max` hits in `n_max` draws prove the radius.
     """
 
-    radii: Floats
-    thresholds: Floats
-    looks: Ints
-    upper: Ints
-    give_up: Ints
-    crossing: Floats
+    radii: _Floats
+    thresholds: _Floats
+    looks: _Ints
+    upper: _Ints
+    give_up: _Ints
+    crossing: _Floats
     alive: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class Boundaries:
         return {name: array.tolist() for name, array in vars(self).items()}
 
 
-def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, constants: Constants) -> Boundaries:
+def boundaries(sigma: float, radii: Sequence[float] | _Floats, alpha: float, constants: Constants) -> Boundaries:
     """Compute both boundaries at every look, for radii that share one `alpha`.
 
     Parameters:
@@ -146,13 +146,13 @@ def boundaries(sigma: float, radii: Sequence[float] | Floats, alpha: float, cons
             give_up[alive] = np.where(looks < constants.n_max, -1, constants.n_max)
         else:
             give_up[alive] = np.maximum.accumulate(_give_up(own[:, -1], looks, x), axis=0)
-        crossing[alive] = crossing_probability(t[alive], looks, upper[alive])
+        crossing[alive] = _crossing_probability(t[alive], looks, upper[alive])
     if not (crossing <= alpha).all():
         raise ArithmeticError(f"a boundary is crossed with probability {crossing.max()}, more than alpha = {alpha}")
     return Boundaries(r, t, looks, upper, give_up, crossing, alive)
 
 
-def crossing_probability(p: Floats, looks: Ints, upper: Ints) -> Floats:
+def _crossing_probability(p: _Floats, looks: _Ints, upper: _Ints) -> _Floats:
     """Probability `[J]` that the hits, of probability `p_j` each, reach `upper[j,k]` at any look k.
 
     Exact up to float64, and an upper bound: truncated probability (less than 1e-12 in all) counts as crossing.
@@ -165,7 +165,7 @@ def crossing_probability(p: Floats, looks: Ints, upper: Ints) -> Floats:
     return _recursion(p, looks, upper=upper)[1]
 
 
-def _relative_price(t: Floats, constants: Constants) -> Floats:
+def _relative_price(t: _Floats, constants: Constants) -> _Floats:
     """Price of an undecided radius over `n_max`, `[J]`: `lambda0 v^power / n_max`, at most 30.
 
     By the delta method the estimate `Phi^-1(hits / n)` has variance `t (1-t) / phi(Phi^-1(t))^2 / n`; `v` is this
@@ -177,14 +177,14 @@ def _relative_price(t: Floats, constants: Constants) -> Floats:
 
 
 def _recursion(
-    p: Floats, looks: Ints, *, budget: Floats | None = None, upper: Ints | None = None
-) -> tuple[Ints, Floats]:
+    p: _Floats, looks: _Ints, *, budget: _Floats | None = None, upper: _Ints | None = None
+) -> tuple[_Ints, _Floats]:
     """Propagate the distribution of the hits on paths that have not crossed (Armitage et al. 1969), look by look.
 
     Either `upper [J,K]` is given, or it is chosen as the lowest boundary whose crossing probability up to each look
     stays within `budget [J,K]` (Lan, DeMets 1983). Returns `upper` and the crossing probability `[J]`.
     """
-    parts = [slice(i, i + ROWS) for i in range(0, len(p), ROWS)]
+    parts = [slice(i, i + _ROWS) for i in range(0, len(p), _ROWS)]
     results = [
         _recursion_part(p[s], looks, None if budget is None else budget[s], None if upper is None else upper[s])
         for s in parts
@@ -192,46 +192,46 @@ def _recursion(
     return np.concatenate([chosen for chosen, _ in results]), np.concatenate([spent for _, spent in results])
 
 
-def _recursion_part(p: Floats, looks: Ints, budget: Floats | None, upper: Ints | None) -> tuple[Ints, Floats]:
+def _recursion_part(p: _Floats, looks: _Ints, budget: _Floats | None, upper: _Ints | None) -> tuple[_Ints, _Floats]:
     """The recursion for some of the radii. Row j of `law` has the probabilities of `low[j], low[j] + 1, ...` hits."""
     law, low, spent = np.ones((len(p), 1)), np.zeros(len(p), dtype=np.int64), np.zeros(len(p))
     chosen = np.empty((len(p), len(looks)), dtype=np.int64) if upper is None else upper
     for k, (n, draws) in enumerate(zip(looks, np.diff(looks, prepend=0), strict=True)):
         first, increment = _binomial(int(draws), p)
         law, low = _convolve(law, increment), low + first
-        spent += OUTSIDE
+        spent += _OUTSIDE
         tail = np.zeros((len(p), law.shape[1] + 1))  # tail[:, i] = P(hits >= low + i, not crossed before)
         tail[:, :-1] = np.cumsum(law[:, ::-1], axis=1)[:, ::-1]
         if budget is not None:
-            room = budget[:, k] - spent - SLACK
+            room = budget[:, k] - spent - _SLACK
             chosen[:, k] = np.where(room >= 0, low + np.argmax(tail <= room[:, None], axis=1), n + 1)
         inside = np.clip(chosen[:, k] - low, 0, law.shape[1])
         spent += tail[np.arange(len(p)), inside]
         law[np.arange(law.shape[1]) >= inside[:, None]] = 0
         # Drop the lowest hits while their total probability is at most OUTSIDE.
-        skip = np.count_nonzero(np.cumsum(law, axis=1) <= OUTSIDE, axis=1)
-        spent += OUTSIDE
+        skip = np.count_nonzero(np.cumsum(law, axis=1) <= _OUTSIDE, axis=1)
+        spent += _OUTSIDE
         columns = skip[:, None] + np.arange(max(1, int((inside - skip).max())))
         law = np.where(columns < inside[:, None], np.take_along_axis(law, np.minimum(columns, law.shape[1] - 1), 1), 0)
         low = low + skip
     return chosen, spent
 
 
-def _convolve(a: Floats, b: Floats) -> Floats:
+def _convolve(a: _Floats, b: _Floats) -> _Floats:
     """Convolve row by row by FFT. Its rounding error, summed over all hits and looks, stays well below SLACK."""
     size = a.shape[1] + b.shape[1] - 1
     fast = next_fast_len(size, real=True)
     return np.maximum(irfft(rfft(a, fast, axis=1) * rfft(b, fast, axis=1), fast, axis=1)[:, :size], 0)
 
 
-def _binomial(draws: int, p: Floats) -> tuple[Ints, Floats]:
+def _binomial(draws: int, p: _Floats) -> tuple[_Ints, _Floats]:
     """`first [J]` (may be negative) and the probabilities `[J,M]` of `first[j], first[j] + 1, ...` hits in `draws`.
 
     By Bernstein's inequality, `P(|X - n p| >= d) <= 2 exp(-d^2 / (2 (n p (1-p) + d/3)))`, less than OUTSIDE lies
     outside the window. Ratios of neighbours keep all but the last few bits; a difference of log-factorials would lose
     four decimal digits.
     """
-    a = math.log(2 / OUTSIDE)
+    a = math.log(2 / _OUTSIDE)
     half = min(draws, 2 + math.ceil(a / 3 + math.sqrt(a * a / 9 + 2 * a * draws * float(np.max(p * (1 - p))))))
     mode = np.minimum(np.floor((draws + 1) * p), draws).astype(np.int64)
     step = np.arange(1, half + 1)
@@ -244,7 +244,7 @@ def _binomial(draws: int, p: Floats) -> tuple[Ints, Floats]:
     return mode - half, law / law.sum(axis=1, keepdims=True)
 
 
-def _give_up(last: Ints, looks: Ints, x: Floats) -> Ints:
+def _give_up(last: _Ints, looks: _Ints, x: _Floats) -> _Ints:
     """The most hits `[J,K]` at which reaching the last look's boundary `last [J]` is too improbable to continue.
 
     Stopping by predictive power (Spiegelhalter, Freedman, Blackburn 1986): the hits so far predict the share of hits

@@ -15,7 +15,7 @@ def clopper_pearson_lower(hits: int, draws: int, alpha: float) -> float:
     Equal to `scipy.stats.beta.ppf(alpha, hits, draws - hits + 1)`; 0 without hits. Raises ValueError unless
     `0 <= hits <= draws`.
     """
-    check_counts(hits, draws)
+    _check_counts(hits, draws)
     from scipy.special import betaincinv
 
     return float(betaincinv(hits, draws - hits + 1, alpha)) if hits else 0.0
@@ -36,7 +36,7 @@ def randomised_lower(hits: int, draws: int, alpha: float, uniform: float) -> flo
     Parameters:
         uniform: in [0, 1), drawn once and independently of the counts.
     """
-    check_counts(hits, draws)
+    _check_counts(hits, draws)
     from scipy.optimize import brentq
     from scipy.special import betainc
 
@@ -62,7 +62,7 @@ def anytime_lower(hits: int, draws: int, alpha: float) -> float:
     mixture is a nonnegative supermartingale that starts at 1 or less, so it ever reaches `1/alpha` with probability
     at most alpha (Ville 1939). It decreases in t, so the claim for the largest t includes those for all smaller ones.
     """
-    check_counts(hits, draws)
+    _check_counts(hits, draws)
     from scipy.optimize import brentq
     from scipy.special import betaincc, betaln, xlog1py
 
@@ -95,6 +95,6 @@ def largest_radius(draws: int, alpha: float, sigma: float) -> float:
     return certified_radius(clopper_pearson_lower(draws, draws, alpha), sigma)
 
 
-def check_counts(hits: int, draws: int) -> None:
+def _check_counts(hits: int, draws: int) -> None:
     if not 0 <= hits <= draws:
         raise ValueError(f"hits must lie between 0 and draws, got {hits} of {draws}")

@@ -23,7 +23,7 @@ from bench.errors import InputError
 from bench.records import Certificate, Stage
 
 
-class Claim(NamedTuple):
+class _Claim(NamedTuple):
     """Bounds of the selected class's probability, and the certified radius (0: abstain)."""
 
     p_lower: float
@@ -31,20 +31,20 @@ class Claim(NamedTuple):
     p_upper: float = 1.0
 
 
-def binary(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
+def _binary(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> _Claim:
     """Cohen, Rosenfeld, Kolter (2019), CERTIFY: a lower bound of pA; the runner-up has at most `1 - pA`."""
     p = clopper_pearson_lower(votes[choice], sum(votes), alpha)
-    return Claim(p, certified_radius(p, sigma))
+    return _Claim(p, certified_radius(p, sigma))
 
 
-def two_sided(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
+def _two_sided(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> _Claim:
     """Both bounds of pA, each at alpha / 2 (Bonferroni). `p_upper` limits the radius that more draws could certify."""
     hits, draws = votes[choice], sum(votes)
     p = clopper_pearson_lower(hits, draws, alpha / 2)
-    return Claim(p, certified_radius(p, sigma), clopper_pearson_upper(hits, draws, alpha / 2))
+    return _Claim(p, certified_radius(p, sigma), clopper_pearson_upper(hits, draws, alpha / 2))
 
 
-def multi_class(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
+def _multi_class(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> _Claim:
     """`sigma / 2 (Phi^-1(pA) - Phi^-1(pB))` (Cohen et al. 2019, Theorem 1), with an upper bound of the runner-up pB.
 
     Bonferroni: alpha / 2 for pA, and alpha / 2 shared by the K - 1 other classes, because the same counts choose the
@@ -57,27 +57,27 @@ def multi_class(votes: Sequence[int], choice: int, sigma: float, alpha: float, u
     others = [count for k, count in enumerate(votes) if k != choice]
     runner_up = clopper_pearson_upper(max(others), draws, alpha / 2 / len(others)) if others else 1.0
     runner_up = min(runner_up, 1 - p)
-    return Claim(p, sigma / 2 * float(ndtri(p) - ndtri(runner_up)) if p > runner_up else 0.0)
+    return _Claim(p, sigma / 2 * float(ndtri(p) - ndtri(runner_up)) if p > runner_up else 0.0)
 
 
-def randomised(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
+def _randomised(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> _Claim:
     """Cohen's rule with the randomised bound (Stevens 1950), whose error probability is exactly alpha."""
     p = randomised_lower(votes[choice], sum(votes), alpha, uniform)
-    return Claim(p, certified_radius(p, sigma))
+    return _Claim(p, certified_radius(p, sigma))
 
 
-def anytime(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> Claim:
+def _anytime(votes: Sequence[int], choice: int, sigma: float, alpha: float, uniform: float) -> _Claim:
     """Cohen's rule with a bound valid at all N simultaneously (Robbins 1970), so `n` may grow after looking."""
     p = anytime_lower(votes[choice], sum(votes), alpha)
-    return Claim(p, certified_radius(p, sigma))
+    return _Claim(p, certified_radius(p, sigma))
 
 
-BOUNDS: dict[str, Callable[[Sequence[int], int, float, float, float], Claim]] = {
-    "cohen": binary,
-    "two-sided": two_sided,
-    "multi-class": multi_class,
-    "randomised": randomised,
-    "anytime": anytime,
+BOUNDS: dict[str, Callable[[Sequence[int], int, float, float, float], _Claim]] = {
+    "cohen": _binary,
+    "two-sided": _two_sided,
+    "multi-class": _multi_class,
+    "randomised": _randomised,
+    "anytime": _anytime,
 }
 
 

@@ -9,9 +9,9 @@ from bench.certify.base import Certifier
 from bench.certify.fixed import BOUNDS, FixedN
 from bench.errors import InputError
 
-FIXED = tuple(BOUNDS)
+_FIXED = tuple(BOUNDS)
 SEQUENTIAL = ("tight", "parity", "half-point", "fast", "acr")
-NAMES = (*FIXED, *SEQUENTIAL)
+NAMES = (*_FIXED, *SEQUENTIAL)
 
 
 def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
@@ -23,10 +23,10 @@ def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
         ValueError: a field is missing, or the rule refuses its value.
     """
     name = sweep.get("certifier", "cohen")
-    required = ("n0", "n" if name in FIXED else "radii", "alpha", "block")
+    required = ("n0", "n" if name in _FIXED else "radii", "alpha", "block")
     if missing := [field for field in required if field not in sweep]:
         raise InputError(f"the manifest of this run lacks {', '.join(missing)}; the same `bench run` writes it again")
-    if name in FIXED:
+    if name in _FIXED:
         constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
         return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))
     from bench.certify.sequential import Sequential, fine_family

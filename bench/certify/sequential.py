@@ -24,12 +24,12 @@ from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
 from bench.errors import InputError
 from bench.records import Certificate
 
-FORMAT = 1  # version of the cache files
-VERSION = 1  # raise it when the same constants give other looks, boundaries or stops: cells and caches then differ
-FINE = 0.01  # step between the radii of a fine family
+_FORMAT = 1  # version of the cache files
+_VERSION = 1  # raise it when the same constants give other looks, boundaries or stops: cells and caches then differ
+_FINE = 0.01  # step between the radii of a fine family
 
 
-class Progress(NamedTuple):
+class _Progress(NamedTuple):
     """The state of the rule for one image.
 
     Attributes:
@@ -117,7 +117,7 @@ class Sequential:
     @cached_property
     def identity(self) -> str:
         """Sixteen hexadecimal digits of a hash of VERSION and all constants; see `Certifier.identity`."""
-        facts = [VERSION, self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label_aware]
+        facts = [_VERSION, self.sigma, self.radii, self.n0, self.alpha, asdict(self.constants), self.label_aware]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
@@ -148,7 +148,7 @@ class Sequential:
             return Certificate(None, draws, 0.0, 0.0, self.rule)
         return Certificate(progress.choice, draws, float(b.thresholds[c - 1]), float(b.radii[c - 1]), self.rule)
 
-    def progress(self, tally: Tally) -> Progress:
+    def progress(self, tally: Tally) -> _Progress:
         """Apply the rule to the counts, look by look.
 
         Raises:
@@ -156,12 +156,12 @@ class Sequential:
         """
         selected, choice_votes = tally.uninterrupted("select", self.n0)
         if selected < self.n0:
-            return Progress(None, 0, 0, 0, False)
+            return _Progress(None, 0, 0, 0, False)
         choice = max(range(len(choice_votes)), key=choice_votes.__getitem__)
         if self.label_aware and tally.label is None:
             raise InputError("a label-aware rule needs the image's label")
         if self.label_aware and choice != tally.label:
-            return Progress(choice, 0, 0, 0, True)
+            return _Progress(choice, 0, 0, 0, True)
         b = self.boundaries
         proved, top = 0, int(np.count_nonzero(b.alive))
         look, draws, hits = 0, 0, 0
@@ -172,7 +172,7 @@ class Sequential:
                 votes = tally.estimate[draws]
                 draws, hits = draws + sum(votes), hits + votes[choice]
             if draws < n:
-                return Progress(choice, proved, top, look, False)
+                return _Progress(choice, proved, top, look, False)
             if draws > n:
                 raise InputError(
                     f"the stored counts join draws up to {draws} in one block, so the look at {n} is "
@@ -183,7 +183,7 @@ class Sequential:
             if self.constants.worth and not _promises(*facts, look, hits, proved):
                 top = proved
             look += 1
-        return Progress(choice, proved, top, look, True)
+        return _Progress(choice, proved, top, look, True)
 
 
 def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
@@ -191,8 +191,8 @@ def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
 
     Average radii and certified accuracies both come from this one family: a second family would need its own alpha.
     """
-    steps = int(5 * sigma / FINE)
-    return tuple(sorted({*map(float, radii), *(round(k * FINE, 10) for k in range(steps + 1))}))
+    steps = int(5 * sigma / _FINE)
+    return tuple(sorted({*map(float, radii), *(round(k * _FINE, 10) for k in range(steps + 1))}))
 
 
 @lru_cache(maxsize=1 << 20)
@@ -221,21 +221,21 @@ def promising(b: Boundaries, sigma: float, worth: float, look: int, hits: int, p
 
 @lru_cache(maxsize=64)
 def _boundaries(sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants) -> Boundaries:
-    return cached_boundaries(sigma, radii, alpha, constants)
+    return _cached_boundaries(sigma, radii, alpha, constants)
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """The folder of cached boundaries, in the user's cache."""
     return user_cache_path("purifybench", appauthor=False)
 
 
-def cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, constants: Constants) -> Boundaries:
+def _cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, constants: Constants) -> Boundaries:
     """`bench.certify.boundaries.boundaries`, read from the disk cache if it was computed before.
 
     A damaged cache file is replaced. If the cache folder cannot be written, boundaries are computed each time.
     """
-    facts = json.dumps([FORMAT, VERSION, sigma, list(radii), alpha, asdict(constants)])
-    path = cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
+    facts = json.dumps([_FORMAT, _VERSION, sigma, list(radii), alpha, asdict(constants)])
+    path = _cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
     with suppress(Exception), np.load(path, allow_pickle=False) as file:  # damaged zip files raise many kinds of error
         if str(file["facts"]) == facts:
             return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})

@@ -20,14 +20,14 @@ from scipy.stats import binom
 from bench.certify.boundaries import PRESETS, boundaries
 from bench.certify.sequential import fine_family, promising
 
-Floats = NDArray[np.float64]
-REFERENCE = 100_000  # N of the rule used as reference
-N0 = 100  # selection draws of every rule
-CHUNK = 1 << 20  # images simulated at once; bounds the memory
+_Floats = NDArray[np.float64]
+_REFERENCE = 100_000  # N of the rule used as reference
+_N0 = 100  # selection draws of every rule
+_CHUNK = 1 << 20  # images simulated at once; bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class _Outcome:
     """Averages of a rule over images and repetitions.
 
     Attributes:
@@ -39,11 +39,11 @@ class Outcome:
 
     rule: str
     draws: float
-    accuracy: Floats
+    accuracy: _Floats
     acr: float
 
 
-def published(path: Path, sigma: float, alpha: float = 0.01, n: int = 100_000) -> tuple[Floats, NDArray[np.bool_]]:
+def _published(path: Path, sigma: float, alpha: float = 0.01, n: int = 100_000) -> tuple[_Floats, NDArray[np.bool_]]:
     """The `pA [M]` to simulate, and whether the predicted class is correct `[M]`, from a published table.
 
     Each radius is inverted to its number of hits (to its three printed digits), and `pA = hits / n`. Abstentions get
@@ -66,7 +66,7 @@ def published(path: Path, sigma: float, alpha: float = 0.01, n: int = 100_000) -
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class _Study:
     """Images with known pA, on which rules are simulated.
 
     Attributes:
@@ -77,13 +77,13 @@ class Study:
         alpha: of the simulated rules.
     """
 
-    p: Floats
+    p: _Floats
     correct: NDArray[np.bool_]
     sigma: float
     radii: Sequence[float]
     alpha: float
 
-    def cohen(self, n: int, repeats: int = 1000, seed: int = 0) -> Outcome:
+    def cohen(self, n: int, repeats: int = 1000, seed: int = 0) -> _Outcome:
         """Cohen's rule with `n` draws: accuracy is exact (binomial tail), ACR is simulated `repeats` times."""
         t = ndtr(np.asarray(self.radii) / self.sigma)
         needed = binom.isf(self.alpha, n, t) + 1  # fewest hits whose Clopper-Pearson bound reaches t
@@ -92,9 +92,9 @@ class Study:
         radius = np.concatenate([[0], self.sigma * np.maximum(ndtri(betaincinv(hits, n - hits + 1, self.alpha)), 0)])
         rng = np.random.default_rng(seed)
         acr = np.mean([(radius[rng.binomial(n, self.p)] * self.correct).mean() for _ in range(repeats)])
-        return Outcome(f"cohen N = {n:,}", n, (reached * self.correct[:, None]).mean(axis=0), float(acr))
+        return _Outcome(f"cohen N = {n:,}", n, (reached * self.correct[:, None]).mean(axis=0), float(acr))
 
-    def sequential(self, preset: str, repeats: int = 1000, seed: int = 0) -> Outcome:
+    def sequential(self, preset: str, repeats: int = 1000, seed: int = 0) -> _Outcome:
         """A preset of the sequential rule, simulated `repeats` times."""
         constants, sigma = PRESETS[preset], self.sigma
         family = fine_family(self.radii, sigma) if constants.worth else self.radii
@@ -103,8 +103,8 @@ class Study:
         draws, accuracy, radius_sum = 0, np.zeros(len(self.radii)), 0.0
         order = np.tile(np.arange(len(self.p)), repeats)
         radius = np.concatenate([[0.0], b.radii])  # indexed by the number of proved radii
-        for start in range(0, len(order), CHUNK):
-            image = order[start : start + CHUNK]
+        for start in range(0, len(order), _CHUNK):
+            image = order[start : start + _CHUNK]
             hits, proved = np.zeros(len(image), dtype=np.int64), np.zeros(len(image), dtype=np.int64)
             top = np.full(len(image), np.count_nonzero(b.alive))
             running, before = np.flatnonzero(proved < top), 0
@@ -126,7 +126,7 @@ class Study:
             claimed = np.where(proved > 0, radius[proved], -1.0)
             accuracy += (self.correct[image, None] & (claimed[:, None] >= np.asarray(self.radii))).sum(axis=0)
             radius_sum += float((radius[proved] * self.correct[image]).sum())
-        return Outcome(preset, draws / len(order), accuracy / len(order), radius_sum / len(order))
+        return _Outcome(preset, draws / len(order), accuracy / len(order), radius_sum / len(order))
 
     def table(self, repeats: int, fixed: Sequence[int]) -> str:
         """A Markdown table of all presets and Cohen's rule: draws, and loss against Cohen's rule with N = 100,000.
@@ -136,7 +136,7 @@ class Study:
         Parameters:
             fixed: further numbers of draws of Cohen's rule.
         """
-        reference = self.cohen(REFERENCE, repeats)
+        reference = self.cohen(_REFERENCE, repeats)
         rules = [self.sequential(preset, repeats) for preset in PRESETS]
         rules += [self.cohen(n, repeats) for n in fixed]
         heads = [
@@ -150,7 +150,7 @@ class Study:
         rows = [heads]
         for rule in (*rules, reference):
             loss = 100 * (reference.accuracy - rule.accuracy).max()
-            cells = [rule.rule, f"{rule.draws:,.0f}", f"{(REFERENCE + N0) / (rule.draws + N0):.1f}", f"{loss:.2f}"]
+            cells = [rule.rule, f"{rule.draws:,.0f}", f"{(_REFERENCE + _N0) / (rule.draws + _N0):.1f}", f"{loss:.2f}"]
             rows.append([*cells, *(f"{a:.4f}" for a in rule.accuracy), f"{rule.acr:.4f}"])
         lines = [f"| {' | '.join(row)} |" for row in rows]
         return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     fixed = [int(n) for n in options.fixed.split(",")]
     radii = [float(r) for r in options.radii.split(",")]
-    study = Study(*published(options.file, options.sigma), options.sigma, radii, options.alpha)
+    study = _Study(*_published(options.file, options.sigma), options.sigma, radii, options.alpha)
     print(study.table(options.repeats, fixed))
 
 

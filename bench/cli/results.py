@@ -17,23 +17,23 @@ from bench.api import runs as api
 from bench.cli.shell import REFERENCE, app, console, notice, numbers, say
 from bench.errors import InputError
 
-Alpha = Annotated[
+_Alpha = Annotated[
     float | None,
     typer.Option(help="Read the counts at this probability of error, instead of the run's (rules of fixed N only)."),
 ]
-RunsArgument = Annotated[
+_RunsArgument = Annotated[
     list[Path] | None,
     typer.Argument(help="Results folders; without one, the newest in results/runs, else results/embedded."),
 ]
 
 
-def loaded(folders: Sequence[Path], alpha: float | None = None) -> list[api.Run]:
+def _loaded(folders: Sequence[Path], alpha: float | None = None) -> list[api.Run]:
     """The runs of some folders, read at another alpha if one is given."""
     runs = [api.load(folder) for folder in folders]
     return runs if alpha is None else [run.at(alpha=alpha) for run in runs]
 
 
-def default_folders() -> list[Path]:
+def _default_folders() -> list[Path]:
     """The newest run, or the reference run; its name goes to stderr."""
     from bench.store.database import DATABASE
     from bench.store.run import MANIFEST
@@ -47,7 +47,7 @@ def default_folders() -> list[Path]:
 
 
 @contextmanager
-def writing(subject: str, remedy: str = "give another --out") -> Iterator[None]:
+def _writing(subject: str, remedy: str = "give another --out") -> Iterator[None]:
     """Turn an error of the system into a message."""
     try:
         yield
@@ -66,13 +66,13 @@ def draw(
     from bench.plots import FORMATS
 
     kinds = formats.split(",") if formats is not None else FORMATS
-    with writing("the pictures", "give `bench plot` another --out"):
+    with _writing("the pictures", "give `bench plot` another --out"):
         written = reading.plot(runs, folder, kinds, against, radius)
     names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
     say(f"pictures in {written[0].parent}: {names}")
 
 
-def check_radius(radius: float | None, against: str | None) -> None:
+def _check_radius(radius: float | None, against: str | None) -> None:
     """Refuse a radius that is not a number of at least 0, or is given without a purifier to compare with."""
     if radius is not None and not (against and 0 <= radius < math.inf):
         raise InputError("--radius is a number of at least 0, and belongs to --against NAME")
@@ -85,11 +85,11 @@ def plot(
     formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
     against: Annotated[str | None, typer.Option(help="Draw the gains over this purifier instead.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of the gains: accuracy there, instead of ACR.")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
-    check_radius(radius, against)
-    draw(loaded(runs, alpha), out or runs[0], formats, against, radius)
+    _check_radius(radius, against)
+    draw(_loaded(runs, alpha), out or runs[0], formats, against, radius)
 
 
 @app.command()
@@ -99,10 +99,10 @@ def summary(
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii (those of the preset).")] = None,
     against: Annotated[str | None, typer.Option(help="A purifier to compare with, image by image.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of that comparison: accuracy there, instead of ACR.")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
-    check_radius(radius, against)
+    _check_radius(radius, against)
     from bench.analysis.gains import paired_gains
     from bench.cli.tables import gains_table, results_table
     from bench.records import plain
@@ -112,7 +112,7 @@ def summary(
     at = numbers("radii", radii) if radii else None
     if at and not all(0 <= r < math.inf for r in at):
         raise InputError(f"radii must be numbers of at least 0, got {radii}")
-    found = summarise([run.stored for run in loaded(runs, alpha)], at)
+    found = summarise([run.stored for run in _loaded(runs, alpha)], at)
     gains = paired_gains(found, against, radius) if against else None
     if not as_json:
         console.print(results_table(found))
@@ -131,31 +131,31 @@ def summary(
 
 @app.command()
 def report(
-    runs: RunsArgument = None,
+    runs: _RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
 ) -> None:
     """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
-    folders = runs or default_folders()
-    with writing("the report"):
-        path = reading.report(loaded(folders, alpha), out or folders[0] / "report.html")
+    folders = runs or _default_folders()
+    with _writing("the report"):
+        path = reading.report(_loaded(folders, alpha), out or folders[0] / "report.html")
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
 @app.command()
 def recommend(
     radius: Annotated[float, typer.Option(help="L2 radius to certify, in [0,1] pixel units.")],
-    runs: RunsArgument = None,
+    runs: _RunsArgument = None,
     max_nfe: Annotated[float | None, typer.Option(help="Most network evaluations per purified image.")] = None,
     max_ms: Annotated[float | None, typer.Option(help="Most milliseconds per purified image.")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Recommend a purifier for a radius and a budget, and tell how sure that is."""
     from bench.api.answers import recommendation_parts, show
     from bench.records import as_json as to_json
 
-    found = reading.recommend(loaded(runs or default_folders(), alpha), radius, max_nfe, max_ms)
+    found = reading.recommend(_loaded(runs or _default_folders(), alpha), radius, max_nfe, max_ms)
     if as_json:
         sys.stdout.write(to_json(found))
     else:
@@ -167,14 +167,14 @@ def compare(
     run_a: Annotated[Path, typer.Argument(help="Results folder: before.")],
     run_b: Annotated[Path, typer.Argument(help="Results folder: after.")],
     radius: Annotated[float | None, typer.Option(help="L2 radius, instead of one near half of each σ.")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Compare two runs of the same purifiers, image by image, and test whether changes are more than chance."""
     from bench.api.answers import comparison_parts, show
     from bench.records import as_json as to_json
 
-    before, after = loaded([run_a, run_b], alpha)
+    before, after = _loaded([run_a, run_b], alpha)
     found = reading.compare(before, after, radius)
     if as_json:
         sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
@@ -184,20 +184,20 @@ def compare(
 
 @app.command()
 def tables(
-    runs: RunsArgument = None,
+    runs: _RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the first run's.")] = None,
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
-    alpha: Alpha = None,
+    alpha: _Alpha = None,
 ) -> None:
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
     from bench.analysis import markup
     from bench.analysis import tables as paper
 
-    folders = runs or default_folders()
+    folders = runs or _default_folders()
     folder = out or folders[0] / "tables"
     sigmas = numbers("sigma", sigma) if sigma else None
-    made = paper.tables(reading.summary_of(loaded(folders, alpha)), sigmas)
-    with writing("the tables"):
+    made = paper.tables(reading.summary_of(_loaded(folders, alpha)), sigmas)
+    with _writing("the tables"):
         written = markup.write(made, folder)
     if not written:
         raise InputError(f"nothing is certified yet in {', '.join(map(str, folders))}; the same `bench run` continues")

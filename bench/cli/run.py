@@ -15,7 +15,7 @@ from bench.cli.shell import FAILED, INTERRUPTED, announce, app, console, say
 from bench.sweep.preset import Preset
 
 
-def with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
+def _with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `f(..., **fields)` one option for each field of `Preset`, by the field's name and description.
 
     Values stay text, which `Preset` parses and checks; a field that the user does not give is None.
@@ -26,14 +26,14 @@ def with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
 
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [*own, *map(parameter_of, Preset.model_fields)]
+    parameters = [*own, *map(_parameter_of, Preset.model_fields)]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
-def parameter_of(name: str) -> inspect.Parameter:
+def _parameter_of(name: str) -> inspect.Parameter:
     """The option of one field."""
     field = Preset.model_fields[name]
     option = "--" + name.replace("_", "-")
@@ -47,7 +47,7 @@ def parameter_of(name: str) -> inspect.Parameter:
 
 
 @app.command()
-@with_preset_options
+@_with_preset_options
 def run(
     preset: Annotated[
         str, typer.Argument(help="A preset from `bench list`, or the path of a .toml file.")

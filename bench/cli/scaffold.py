@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.errors import PurifyBenchError
 from bench.plugins.registry import Kind, discover
 
-TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class ScaffoldError(PurifyBenchError):
@@ -50,7 +50,7 @@ def write_plugin(kind: Kind, name: str, folder: Path, tests: Path) -> tuple[Path
     }
     try:
         for path, template in ((plugin, kind.name), (test, f"test_{kind.name}")):
-            path.write_text((TEMPLATES / f"{template}.py.txt").read_text(encoding="utf-8").format(**words))
+            path.write_text((_TEMPLATES / f"{template}.py.txt").read_text(encoding="utf-8").format(**words))
     except OSError as error:
         raise ScaffoldError(f"{plugin} and {test} cannot be written ({error}); give --folder and --tests") from error
     return plugin, test

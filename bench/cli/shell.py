@@ -24,22 +24,22 @@ __all__ = ["RUNS"]
 
 REFERENCE = Path("results") / "embedded"
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
+_EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
 
 
-class Commands(TyperGroup):
+class _Commands(TyperGroup):
     """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except EXPECTED as error:
+        except _EXPECTED as error:
             raise refuse(error) from error
 
 
 app = typer.Typer(
     name="bench",
-    cls=Commands,
+    cls=_Commands,
     help="Which diffusion purifier for this radius and this budget, and how sure are we?",
     no_args_is_help=True,
     add_completion=False,
@@ -48,7 +48,7 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 120)  # 80 columns would cut the lines of a log
 
 
-def show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         import bench
 
@@ -57,9 +57,9 @@ def show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Which diffusion purifier for this radius and this budget, and how sure are we?"""

@@ -174,13 +174,15 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-NewName = Annotated[str, typer.Argument(help="Such as `my-plugin`.")]
-PluginFolder = Annotated[Path, typer.Option(help="Folder of the file.")]
-TestsFolder = Annotated[Path, typer.Option(help="Folder of its test.")]
+_NewName = Annotated[str, typer.Argument(help="Such as `my-plugin`.")]
+_PluginFolder = Annotated[Path, typer.Option(help="Folder of the file.")]
+_TestsFolder = Annotated[Path, typer.Option(help="Folder of its test.")]
 
 
 @app.command("new-purifier")
-def new_purifier(name: NewName, folder: PluginFolder = Path("purifiers"), tests: TestsFolder = Path("tests")) -> None:
+def new_purifier(
+    name: _NewName, folder: _PluginFolder = Path("purifiers"), tests: _TestsFolder = Path("tests")
+) -> None:
     """Write a working purifier plugin to start from, and its test."""
     from bench.plugins.registry import PURIFIER
 
@@ -189,7 +191,7 @@ def new_purifier(name: NewName, folder: PluginFolder = Path("purifiers"), tests:
 
 @app.command("new-classifier")
 def new_classifier(
-    name: NewName, folder: PluginFolder = Path("classifiers"), tests: TestsFolder = Path("tests")
+    name: _NewName, folder: _PluginFolder = Path("classifiers"), tests: _TestsFolder = Path("tests")
 ) -> None:
     """Write a working classifier plugin to start from, and its test."""
     from bench.plugins.registry import CLASSIFIER

@@ -12,13 +12,13 @@ import numpy as np
 from bench.data.pixels import Encoded
 from bench.data.split import DataError
 
-IMAGES = ("img", "image")
-LABELS = ("label", "fine_label", "labels")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
-PARTS = {"test": ("test", "val", "validation"), "train": ("train",), "val": ("val", "validation")}
+_IMAGES = ("img", "image")
+_LABELS = ("label", "fine_label", "labels")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+_PARTS = {"test": ("test", "val", "validation"), "train": ("train",), "val": ("val", "validation")}
 
 
-def column(known: Sequence[str], path: Path, names: Sequence[str]) -> str:
+def _column(known: Sequence[str], path: Path, names: Sequence[str]) -> str:
     """The first of the known column names that a table has; DataError if it has none."""
     name = next((name for name in known if name in names), None)
     if name is None:
@@ -39,7 +39,7 @@ def read_table(path: Path) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
 
     try:
         schema = pq.read_schema(path)
-        images, labels = column(IMAGES, path, schema.names), column(LABELS, path, schema.names)
+        images, labels = _column(_IMAGES, path, schema.names), _column(_LABELS, path, schema.names)
         table = pq.read_table(path, columns=[images, labels])
         encoded = [value["bytes"] if isinstance(value, dict) else value for value in table[images].to_pylist()]
         numbers = table[labels].to_numpy().astype(np.int64)
@@ -49,10 +49,10 @@ def read_table(path: Path) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
         raise DataError(f"{path}: column {images} must hold encoded images (bytes), at least one")
     if numbers.min() < 0:
         raise DataError(f"{path}: column {labels} has negative labels; classes are counted from 0")
-    return encoded, numbers, class_names(schema.metadata, labels, numbers)
+    return encoded, numbers, _class_names(schema.metadata, labels, numbers)
 
 
-def class_names(metadata: Any, label: str, numbers: np.ndarray) -> tuple[str, ...]:
+def _class_names(metadata: Any, label: str, numbers: np.ndarray) -> tuple[str, ...]:
     """Class names from the metadata that the library `datasets` writes; else the label numbers as text."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
@@ -69,7 +69,7 @@ def table_of(root: Path, part: str) -> Path:
     """
     if root.is_file() and part == "test":
         return root
-    for name in PARTS[part]:
+    for name in _PARTS[part]:
         paths = [path for path in (root / f"{name}.parquet", *sorted(root.glob(f"{name}-*.parquet"))) if path.is_file()]
         if len(paths) == 1:
             return paths[0]
@@ -78,8 +78,8 @@ def table_of(root: Path, part: str) -> Path:
                 f"{root} has several files of the {part} part ({', '.join(p.name for p in paths)}); join them"
             )
     raise DataError(
-        f"{root / PARTS[part][0]}.parquet is missing: it must hold columns img (bytes) and label, as the hub's cifar10 "
-        "does"
+        f"{root / _PARTS[part][0]}.parquet is missing: it must hold columns img (bytes) and label, as the "
+        "hub's cifar10 does"
     )
 
 
@@ -96,15 +96,15 @@ def read_folder(root: Path, part: str, size: int | None) -> tuple[Encoded, np.nd
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; `data` must name one with a subfolder of images for each class")
-    part_names = {name for names in PARTS.values() for name in names}
+    part_names = {name for names in _PARTS.values() for name in names}
     has_parts = any((root / name).is_dir() for name in part_names)
-    folder = next((root / name for name in PARTS[part] if (root / name).is_dir()), None) if has_parts else root
+    folder = next((root / name for name in _PARTS[part] if (root / name).is_dir()), None) if has_parts else root
     if folder is None or (part != "test" and not has_parts):
-        raise DataError(f"{root} has no part `{part}`: it must have a subfolder {' or '.join(PARTS[part])}")
+        raise DataError(f"{root} has no part `{part}`: it must have a subfolder {' or '.join(_PARTS[part])}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    by_class = [sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) for path in classes]
+    by_class = [sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES) for path in classes]
     files = [file for members in by_class for file in members]
     if not files:
-        raise DataError(f"{folder} has no images ({', '.join(SUFFIXES)}) in subfolders, one for each class")
+        raise DataError(f"{folder} has no images ({', '.join(_SUFFIXES)}) in subfolders, one for each class")
     labels = np.repeat(np.arange(len(classes)), [len(members) for members in by_class])
     return Encoded.of_files(files, size), labels.astype(np.int64), tuple(path.name for path in classes)

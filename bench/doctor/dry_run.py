@@ -12,7 +12,7 @@ from bench.sweep.preset import Preset
 
 # Bytes of a block in run.sqlite, measured over 20,000 blocks by `nox -s perf -- -k driver`: 171 (10 classes, 100
 # draws), 224 (1,000 classes, 100 draws), 245 (1,000 classes, 1,000 draws). Votes spread over 50 classes take 700.
-BYTES_PER_BLOCK = 250
+_BYTES_PER_BLOCK = 250
 
 
 def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
@@ -31,7 +31,9 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     sigmas = len(preset.sigmas)
     fewest, most = (len(purifiers) * draws for draws in sweep_bounds(preset))
     sequential = preset.certifier in rules.SEQUENTIAL
-    size = BYTES_PER_BLOCK * len(purifiers) * preset.images * sum(most_blocks(preset, sigma) for sigma in preset.sigmas)
+    size = (
+        _BYTES_PER_BLOCK * len(purifiers) * preset.images * sum(_most_blocks(preset, sigma) for sigma in preset.sigmas)
+    )
     disk = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     required = list(needs(preset, purifiers, classifier))
     rate = seconds_per_draw(preset, purifiers, required, choose_devices(preset.device, preset.workers))
@@ -55,7 +57,7 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     return lines
 
 
-def most_blocks(preset: Preset, sigma: float) -> int:
+def _most_blocks(preset: Preset, sigma: float) -> int:
     """The most blocks of one image at one sigma; a block crosses neither the end of the selection nor a look."""
     n0, (_, most) = preset.n0, draw_bounds(preset, sigma)
     looks = [most - n0]

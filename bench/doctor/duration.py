@@ -12,11 +12,11 @@ from bench.sweep.preset import Preset
 
 # Users of diffusion_denoised_smoothing (its issue 1) report this number of draws per second on one A100, with one
 # evaluation of a network of 50 million parameters at 32x32 and one of ViT-B/16 at 224. No other size is reported.
-STATED = 825.0
-STATED_SOURCE = f"stated: {STATED:g} draws/s of one evaluation and ViT-B/16 on one A100, by users of its code"
-STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
-SAMPLE = 32  # draws that are measured for each purifier
-QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
+_STATED = 825.0
+_STATED_SOURCE = f"stated: {_STATED:g} draws/s of one evaluation and ViT-B/16 on one A100, by users of its code"
+_STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
+_SAMPLE = 32  # draws that are measured for each purifier
+_QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
 _measured: dict[str, float] = {}  # key of a cell -> seconds per draw, since presets share cells
 
 
@@ -45,14 +45,14 @@ def seconds_per_draw(
     The source is a small measurement if everything that the preset needs is present, and a published rate otherwise.
     Networks that are large for a CPU are not measured on one.
     """
-    quick = devices[0].startswith("cuda") or weights_of(needs) < QUICK
+    quick = devices[0].startswith("cuda") or weights_of(needs) < _QUICK
     if quick and all(need.present for need in needs):
-        source = f"measured: {SAMPLE} draws of each purifier here, {len(devices)} workers"
-        return sum(measure(preset, devices[0])) / len(devices), source
-    if preset.dataset not in STATED_FOR:
+        source = f"measured: {_SAMPLE} draws of each purifier here, {len(devices)} workers"
+        return sum(_measure(preset, devices[0])) / len(devices), source
+    if preset.dataset not in _STATED_FOR:
         return None
-    evaluations = sum(max(1, most_evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
-    return evaluations / len(preset.sigmas) / STATED, STATED_SOURCE
+    evaluations = sum(max(1, _most_evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
+    return evaluations / len(preset.sigmas) / _STATED, _STATED_SOURCE
 
 
 def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]) -> str:
@@ -63,11 +63,11 @@ def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], de
     if rate is None:
         return f"{total}, time unknown (no rate is stated for such networks; `bench run --images 1` shows one)"
     seconds, source = rate
-    about = preset.certifier not in rules.SEQUENTIAL and source != STATED_SOURCE
+    about = preset.certifier not in rules.SEQUENTIAL and source != _STATED_SOURCE
     return f"{total}, {'about' if about else 'at most'} {span(most * seconds)} ({source})"
 
 
-def most_evaluations(purifier: Any, sigma: float) -> int:
+def _most_evaluations(purifier: Any, sigma: float) -> int:
     """The documented number of network evaluations, or the number on the published grid of noise levels."""
     from purifiers.conditioning import grid_from
 
@@ -75,7 +75,7 @@ def most_evaluations(purifier: Any, sigma: float) -> int:
     return 2 * len(grid_from(2 * sigma)) - 1 if documented is None else documented
 
 
-def measure(preset: Preset, device: str) -> list[float]:
+def _measure(preset: Preset, device: str) -> list[float]:
     """Seconds per draw of every purifier at the middle sigma, on one worker, without its start-up."""
     from bench.engine.devices import prepare_device
     from bench.engine.engine import Engine
@@ -92,10 +92,10 @@ def measure(preset: Preset, device: str) -> list[float]:
     for cell in planned.cells:
         key = without_rule(cell).key
         if key not in _measured:
-            block = Block(cell.key, planned.images[0], "estimate", 0, SAMPLE)
+            block = Block(cell.key, planned.images[0], "estimate", 0, _SAMPLE)
             (counts,) = engine.run(Task(cell, (block,)))
             cost = counts.cost
-            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / SAMPLE
+            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / _SAMPLE
         seconds.append(_measured[key])
     return seconds
 

@@ -12,7 +12,7 @@ from bench import data
 from bench.data.files import table_of
 from bench.sweep.preset import Preset
 
-PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
+_PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Need:
 
 def needs(preset: Preset, purifiers: Sequence[Any], classifier: Any) -> Iterator[Need]:
     """Everything that a preset needs; looks for files, and neither loads nor downloads anything."""
-    yield data_need(preset)
-    yield classifier_need(classifier)
+    yield _data_need(preset)
+    yield _classifier_need(classifier)
     for role in sorted({role for purifier in purifiers for role in purifier.networks}):
-        yield network_need(role, preset.networks[role])
+        yield _network_need(role, preset.networks[role])
 
 
-def data_need(preset: Preset) -> Need:
+def _data_need(preset: Preset) -> Need:
     name, place = f"data {preset.dataset}", data.where(preset.dataset, preset.data)
     if preset.dataset == "mnist5k":
         return Need(name, True, 0)
@@ -55,12 +55,12 @@ def data_need(preset: Preset) -> Need:
     if preset.dataset not in data.REPOSITORIES:
         return Need(name, False, None, f"at {data.by_hand(preset.dataset)}, or by --data")
     if kept := data.cached(preset.dataset):
-        return Need(name, True, total_bytes(kept))
+        return Need(name, True, _total_bytes(kept))
     by_hand = "" if data.installed() else f"by `{data.EXTRA}`, and then a download"
     return Need(name, False, data.REPOSITORIES[preset.dataset].size, by_hand)
 
 
-def classifier_need(classifier: Any) -> Need:
+def _classifier_need(classifier: Any) -> Need:
     from classifiers.base import ClassifierError
 
     name = f"classifier {classifier.name}"
@@ -68,20 +68,20 @@ def classifier_need(classifier: Any) -> Need:
         files = classifier.files(download=False)
     except ClassifierError as error:
         return Need(name, False, error.size, "" if error.size else str(error))
-    return Need(name, True, total_bytes(files))
+    return Need(name, True, _total_bytes(files))
 
 
-def network_need(role: str, network: str) -> Need:
+def _network_need(role: str, network: str) -> Need:
     from purifiers.nets.hub.sources import find
 
     source, name = find(network), f"network {role}"
     if source.present:
-        return Need(name, True, total_bytes(source.files()))
+        return Need(name, True, _total_bytes(source.files()))
     megabytes = source.known and source.known.megabytes
     return Need(name, False, megabytes * 10**6 if megabytes else None)
 
 
-def total_bytes(files: Iterable[Path]) -> int:
+def _total_bytes(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
@@ -121,7 +121,7 @@ def fits(needs: Sequence[Need], devices: Sequence[str]) -> str:
         each, memory = weights, torch.cuda.get_device_properties(devices[0]).total_memory
         place = torch.cuda.get_device_name(devices[0])
     else:
-        workers, each, memory, place = len(devices), weights + PROCESS, memory_here(), "memory"
+        workers, each, memory, place = len(devices), weights + _PROCESS, _memory_here(), "memory"
     of = f"the {megabytes(memory)} of {place}"
     if workers * each < memory:
         return f"{workers} workers of about {megabytes(each)} fit into {of}"
@@ -135,7 +135,7 @@ def weights_of(needs: Sequence[Need]) -> int:
     return sum(need.size or 0 for need in needs if not need.name.startswith("data "))
 
 
-def memory_here() -> int:
+def _memory_here() -> int:
     """Bytes of memory that this process may use: the memory of the machine or the limit of its container."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:

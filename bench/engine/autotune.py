@@ -21,10 +21,10 @@ from bench.engine.trials import LONG_CALL, ComputeConfig, Trials, fastest
 from bench.records import Cell
 
 AUTO = "auto"
-TOLERANCE = 0.01  # root mean square of a purified image, in [0,1]: 2.5 levels of an 8-bit image
-LOGIT_TOLERANCE = 0.05  # of a classifier's logits, as a share of their standard deviation
-MARGIN = 1.1  # a configuration must be so many times faster to replace the default of the device type
-TIMED_ROWS = 100  # rows of a timed call, fewer if a call takes long
+_TOLERANCE = 0.01  # root mean square of a purified image, in [0,1]: 2.5 levels of an 8-bit image
+_LOGIT_TOLERANCE = 0.05  # of a classifier's logits, as a share of their standard deviation
+_MARGIN = 1.1  # a configuration must be so many times faster to replace the default of the device type
+_TIMED_ROWS = 100  # rows of a timed call, fewer if a call takes long
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ def tune(request: TuningRequest, loader: Loader, notify: Callable[[str], object]
     result = tuning_cache.recall(facts)
     if result is None:
         notify("measuring how these networks compute fastest on this device; the result is kept for later runs")
-        result = search(request.trials(loader), request.options)
+        result = _search(request.trials(loader), request.options)
         tuning_cache.remember(facts, result)
     return {"device": device, **result}
 
 
-def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
+def _search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the configurations that the options allow; returns `chosen`, `batch` and the measurements as JSON.
 
     Raises:
@@ -109,7 +109,7 @@ def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
             if config.compile == "no" or options["compile"] != AUTO:
                 raise
             return False  # torch cannot compile it here, and `auto` does not need it
-        return (config.precision == "fp32" and config.compile == "no") or distances[config] <= TOLERANCE
+        return (config.precision == "fp32" and config.compile == "no") or distances[config] <= _TOLERANCE
 
     result: dict[str, Any] = {}
     rows = _number(options["rows"], 0)
@@ -117,19 +117,19 @@ def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
     if AUTO in (options["batch"], options["rows"]):
         batch, result["rates"] = trials.knee(best)
     (once,) = trials.seconds([best], 10, classifier=True)
-    timed = partial(trials.seconds, rows=max(4, min(TIMED_ROWS, int(10 * LONG_CALL / 4 / once))))
+    timed = partial(trials.seconds, rows=max(4, min(_TIMED_ROWS, int(10 * LONG_CALL / 4 / once))))
     likely = best.precision  # of a compiled network, whose speed an eager one does not predict
     if trials.roles:
         layouts = [False, True] if options["channels_last"] == AUTO else [best.channels_last]
         configs = [replace(best, precision=p, channels_last=c) for p in _precisions(options, device) for c in layouts]
         configs = [config for config in dict.fromkeys([best, *configs]) if is_faithful(config)]
         configs = configs or [replace(best, precision="fp32")]
-        likely, best = configs[0].precision, fastest(configs, timed, MARGIN)
+        likely, best = configs[0].precision, fastest(configs, timed, _MARGIN)
     if options["classifier"] == AUTO:
         other = replace(best, classifier="bf16")
         result["logits"] = trials.logit_distance(other, best)
-        if result["logits"] <= LOGIT_TOLERANCE:
-            best = fastest([best, other], partial(timed, networks=False, classifier=True), MARGIN)
+        if result["logits"] <= _LOGIT_TOLERANCE:
+            best = fastest([best, other], partial(timed, networks=False, classifier=True), _MARGIN)
     if options["compile"] != "no":
         auto_modes = ["default", "reduce-overhead"] if device == "cuda" else ["default"]
         # Compiled loops of a CPU need channels innermost, whichever layout suits its eager kernels.
@@ -141,9 +141,9 @@ def search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
         ]
         timed = partial(trials.seconds, rows=rows or batch, classifier=True)
         configs = [config for config in configs if options["compile"] != AUTO or is_faithful(config)]
-        best = fastest([best, *configs] if options["compile"] == AUTO else configs, timed, MARGIN)
+        best = fastest([best, *configs] if options["compile"] == AUTO else configs, timed, _MARGIN)
     result["distances"] = [{**asdict(config), "distance": distance} for config, distance in distances.items()]
-    return {**result, "chosen": asdict(best), "batch": _number(options["batch"], batch), "tolerance": TOLERANCE}
+    return {**result, "chosen": asdict(best), "batch": _number(options["batch"], batch), "tolerance": _TOLERANCE}
 
 
 def _default(options: Mapping[str, Any], device: str) -> ComputeConfig:

@@ -14,7 +14,7 @@ from bench.engine.loader import Loaded
 from bench.errors import PurifyBenchError
 
 SLACK = 0.05  # how far outside [0,1] the values of a bounded purifier may lie by rounding
-OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CPU and of CUDA's libraries
+_OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CPU and of CUDA's libraries
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -76,4 +76,4 @@ def check_networks(plugin: str, loaded: Loaded, checks: Checks) -> None:
 def out_of_memory(error: Exception) -> bool:
     """An error of missing memory, by its class or its message."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+    return known or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

@@ -20,7 +20,7 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
     "fp16": torch.float16,
 }
 DEFAULT_ROWS = {"cpu": 100, "cuda": 500}  # as fast as larger ones on the embedded networks; padding wastes less
-GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
+_GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 
 
 class CompileError(PurifyBenchError, RuntimeError):
@@ -52,7 +52,7 @@ class FixedRows(nn.Module):
         self.evaluated += batch
         for start in range(0, batch, self.size):
             rows = min(self.size, batch - start)
-            part = tuple(padded(tensor[start : start + rows], self.size) for tensor in inputs)
+            part = tuple(_padded(tensor[start : start + rows], self.size) for tensor in inputs)
             if self.reused:
                 torch.compiler.cudagraph_mark_step_begin()
             result = self.network(*part)
@@ -68,7 +68,7 @@ class FixedRows(nn.Module):
         return out
 
 
-def padded(tensor: Tensor, rows: int) -> Tensor:
+def _padded(tensor: Tensor, rows: int) -> Tensor:
     """`[b,...]` to `[rows,...]`, padded with copies of its first row, which is a valid input."""
     missing = rows - len(tensor)
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor
@@ -89,9 +89,9 @@ def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.devi
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if mode and device.type == "cpu":
             network = with_channels_last_norms(network)
-        network = ChannelsLast(network)
+        network = _ChannelsLast(network)
     compiled: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
-    return FixedRows(compiled, rows, reused=device.type == "cuda" and mode in GRAPHED)
+    return FixedRows(compiled, rows, reused=device.type == "cuda" and mode in _GRAPHED)
 
 
 def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
@@ -113,7 +113,7 @@ def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
         torch.cuda.synchronize(image.device)
 
 
-class ChannelsLast(nn.Module):
+class _ChannelsLast(nn.Module):
     """Passes images to a network with their channels innermost."""
 
     def __init__(self, network: nn.Module):

@@ -14,15 +14,15 @@ import torch
 
 from bench.errors import InputError
 
-STATUS = Path("/proc/self/status")  # Linux only
+_STATUS = Path("/proc/self/status")  # Linux only
 
 
 def peak_bytes(device: torch.device) -> int:
     """Highest memory so far: allocated on a GPU, resident in this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if STATUS.is_file():  # getrusage includes the peak of the parent process
-        return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    if _STATUS.is_file():  # getrusage includes the peak of the parent process
+        return int(_STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -37,15 +37,15 @@ def device_name(device: torch.device) -> str:
 
 def processor_name() -> str:
     """The processor's model name, or its architecture if the system does not report one."""
-    return processor_line("model name") or platform.processor() or platform.machine()
+    return _processor_line("model name") or platform.processor() or platform.machine()
 
 
-def processor_flags() -> set[str]:
+def _processor_flags() -> set[str]:
     """Instruction sets of the processor; empty if the system does not report them."""
-    return set(processor_line("flags").split())
+    return set(_processor_line("flags").split())
 
 
-def processor_line(name: str) -> str:
+def _processor_line(name: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
@@ -88,7 +88,7 @@ def choose_precision(precision: str, device: str) -> str:
         return precision
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+    return "bf16" if _processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
 
 
 def cores() -> int:
@@ -107,18 +107,18 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
     A GPU's counter covers all of its users: on a shared one the figure is an upper bound. It needs the extra `energy`
     (nvidia-ml-py) and a GPU of Volta or later.
     """
-    before = counters(devices)
+    before = _counters(devices)
     if before is None:
         return dict
 
     def since() -> dict[str, Any]:
-        now = counters(devices)
+        now = _counters(devices)
         return {} if now is None else {"energy_j": round((now - before) / 1000, 1)}
 
     return since
 
 
-def counters(devices: Sequence[str]) -> float | None:
+def _counters(devices: Sequence[str]) -> float | None:
     """Millijoules consumed by the GPUs since their driver was loaded; None without a counter."""
     gpus = {device for device in devices if device.startswith("cuda")}
     if not gpus:

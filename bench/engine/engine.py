@@ -18,8 +18,8 @@ from bench.engine.meter import Stopwatch, share_cost
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.records import Block, Cell, Counts, Shown, Task
 
-SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
-WARM_UP_ROWS = 8
+_SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
+_WARM_UP_ROWS = 8
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Engine:
         """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
         sizes = torch.tensor([b.draws for b in blocks])
         block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
-        starts = [b.first + SELECTION * (b.stage == "select") for b in blocks]
+        starts = [b.first + _SELECTION * (b.stage == "select") for b in blocks]
         facts = torch.tensor([(b.image, start, self._rows[b.image]) for b, start in zip(blocks, starts, strict=True)])
         images, first_draws, clean_rows = facts[block_of_row].T.to(self.device)
         within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
@@ -140,7 +140,7 @@ class Engine:
             loaded, checks = self._loader.load(cell), Checks(self.device)
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             started = time.perf_counter()
-            rows = torch.zeros(WARM_UP_ROWS, dtype=torch.int64, device=self.device)
+            rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
             with float32_arithmetic(cell.precision, self.device):
                 rng = RowRng(cell.seed, PURIFIER, rows, rows)
                 self._logits(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.records import Block, Cost, Counts
 
-STAGES = ("noise", "purify", "classify")
+_STAGES = ("noise", "purify", "classify")
 
 
 class CountedNetwork:
@@ -98,7 +98,7 @@ def share_cost(
     nfe, classifier_rows = (np.diff(count * ends // total, prepend=0).tolist() for count in rows)
     counts = []
     for i, block in enumerate(blocks):
-        stages = {f"{stage}_s": seconds[stage] * (block.draws / total) for stage in STAGES}
+        stages = {f"{stage}_s": seconds[stage] * (block.draws / total) for stage in _STAGES}
         cost = Cost(nfe[i], classifier_rows[i], **stages, peak_bytes=peak, device=device)
         counts.append(Counts(block, tuple(votes[i].tolist()), cost))
     return counts

@@ -13,40 +13,40 @@ import math
 import torch
 from torch import Tensor
 
-GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # SplitMix64's increment, as int64
-MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # SplitMix64's increment, as int64
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
 SMOOTHING = "smoothing"
 PURIFIER = "purifier"
 
 
-def splitmix64_(z: Tensor) -> Tensor:
+def _splitmix64_(z: Tensor) -> Tensor:
     """SplitMix64's output function on int64 in place: shifts are logical, products wrap."""
-    for shift, factor in ((30, MIX_1), (27, MIX_2)):
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
         z *= factor
     z ^= (z >> 31) & ((1 << 33) - 1)
     return z
 
 
-def stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
+def _stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
     """Starting points `[B]` of the streams of rows (`images [B]`, `draws [B]`, int64).
 
     `stream` names the use of the noise (SMOOTHING or PURIFIER), so that no two uses share a number.
     """
     name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
-    origin = splitmix64_(images * GOLDEN + name)
-    return splitmix64_(origin + draws * MIX_1)
+    origin = _splitmix64_(images * _GOLDEN + name)
+    return _splitmix64_(origin + draws * _MIX_1)
 
 
-def normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
+def _normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
     """Standard normal noise `[B, size]`, float32: Box-Muller on 64 bits for each pair.
 
     `counter`: pairs that each stream has generated before.
     """
     pairs = (size + 1) // 2
-    steps = torch.arange(counter + 1, counter + pairs + 1, device=origins.device) * GOLDEN
-    bits = splitmix64_(origins[:, None] + steps)
+    steps = torch.arange(counter + 1, counter + pairs + 1, device=origins.device) * _GOLDEN
+    bits = _splitmix64_(origins[:, None] + steps)
     angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi / 2**32)
     bits >>= 32
     bits &= 0xFFFFFFFF
@@ -61,12 +61,12 @@ class RowRng:
     """A stream of normal noise for each row of a batch; every call continues the streams."""
 
     def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
-        self._origins = stream_origins(seed, stream, images, draws)
+        self._origins = _stream_origins(seed, stream, images, draws)
         self._counter = 0
 
     def normal(self, like: Tensor) -> Tensor:
         """Noise of the shape, dtype and device of `like [B,...]`."""
         size = like[0].numel()
-        noise = normal(self._origins, size, self._counter)
+        noise = _normal(self._origins, size, self._counter)
         self._counter += (size + 1) // 2
         return noise.view_as(like).to(like.dtype)

@@ -18,11 +18,11 @@ from bench.engine.compute import DEFAULT_ROWS, float32_arithmetic
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
 
-SIZES = {"cpu": (10, 25, 50, 100, 250, 500), "cuda": (10, 25, 50, 100, 250, 500, 1000, 2000, 4000)}
-KNEE_RATE = 0.9  # of the highest rate: the smallest batch that reaches it is the knee
+_SIZES = {"cpu": (10, 25, 50, 100, 250, 500), "cuda": (10, 25, 50, 100, 250, 500, 1000, 2000, 4000)}
+_KNEE_RATE = 0.9  # of the highest rate: the smallest batch that reaches it is the knee
 LONG_CALL = 2.0  # seconds of one call beyond which no larger batch is tried
-ROUNDS = 3
-COMPARED_IMAGES = 8  # in the distance from float32
+_ROUNDS = 3
+_COMPARED_IMAGES = 8  # in the distance from float32
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Trials:
         """The largest RMS distance, over networks and sigmas, of purified images in [0,1] to those in fp32."""
         distances = [0.0]
         for role, sigma in itertools.product(self.roles, self.sigmas):
-            x = self.noisy(sigma, COMPARED_IMAGES)
+            x = self.noisy(sigma, _COMPARED_IMAGES)
             if (role, sigma) not in self._references:
                 self._references[role, sigma] = self.denoise(role, ComputeConfig(rows=config.rows), x, sigma)
             difference = self.denoise(role, config, x, sigma) - self._references[role, sigma]
@@ -110,7 +110,7 @@ class Trials:
     @torch.inference_mode()
     def logit_distance(self, config: ComputeConfig, reference: ComputeConfig) -> float:
         """RMS distance of the logits to the reference's, as a share of the standard deviation of the latter."""
-        x = self.noisy(0.0, COMPARED_IMAGES)
+        x = self.noisy(0.0, _COMPARED_IMAGES)
         logits, exact = self.classify(config, x).float(), self.classify(reference, x).float()
         distance = float((logits - exact).square().mean().sqrt() / exact.std())
         return math.inf if math.isnan(distance) else distance
@@ -127,7 +127,7 @@ class Trials:
         sigma = max(self.sigmas)
         x, best = self.noisy(sigma, rows), [math.inf] * len(configs)
         roles = self.architectures() if networks else []
-        for round_ in range(1 + ROUNDS):  # the first one loads, compiles and warms up
+        for round_ in range(1 + _ROUNDS):  # the first one loads, compiles and warms up
             for i, config in enumerate(configs):
                 self.synchronize()
                 started = time.perf_counter()
@@ -159,7 +159,7 @@ class Trials:
             LoadError: the smallest batch does not fit into memory.
         """
         rates: list[tuple[int, float]] = []
-        sizes = SIZES[self.loader.device.type]
+        sizes = _SIZES[self.loader.device.type]
         padded = [self.loader.denoiser(role, config.apply(self.cells[role])).network for role in self.roles]
         padded.append(self.loader.classifier(config.apply(self.cell))[1])
         try:
@@ -182,17 +182,17 @@ class Trials:
             raise LoadError(
                 f"a batch of {sizes[0]} does not fit into memory; give fewer --rows and --batch, or another device"
             )
-        return knee_of(rates), rates
+        return _knee_of(rates), rates
 
     def synchronize(self) -> None:
         if self.loader.device.type == "cuda":
             torch.cuda.synchronize(self.loader.device)
 
 
-def knee_of(rates: Sequence[tuple[int, float]]) -> int:
+def _knee_of(rates: Sequence[tuple[int, float]]) -> int:
     """The smallest size that reaches `KNEE_RATE` of the highest rate."""
     highest = max(rate for _, rate in rates)
-    return next(size for size, rate in rates if rate >= KNEE_RATE * highest)
+    return next(size for size, rate in rates if rate >= _KNEE_RATE * highest)
 
 
 def fastest(

@@ -12,12 +12,12 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-FOLDER = "PURIFYBENCH_SPEED"  # environment variable: the folder, instead of the user's cache
+_FOLDER = "PURIFYBENCH_SPEED"  # environment variable: the folder, instead of the user's cache
 
 
-def place(facts: Mapping[str, Any]) -> Path:
+def _place(facts: Mapping[str, Any]) -> Path:
     """The file of a result, named after everything that it depends on."""
-    folder = os.environ.get(FOLDER) or user_cache_path("purifybench") / "speed"
+    folder = os.environ.get(_FOLDER) or user_cache_path("purifybench") / "speed"
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     return Path(folder) / f"{digest}.json"
 
@@ -25,7 +25,7 @@ def place(facts: Mapping[str, Any]) -> Path:
 def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if its file is damaged or has other facts."""
     try:
-        stored = json.loads(place(facts).read_text())
+        stored = json.loads(_place(facts).read_text())
     except (OSError, ValueError):
         return None
     valid = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
@@ -34,7 +34,7 @@ def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Store a result; a folder that cannot be written is ignored, and the next run measures again."""
-    path = place(facts)
+    path = _place(facts)
     draft = path.with_suffix(f".{os.getpid()}.part")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

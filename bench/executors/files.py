@@ -27,13 +27,13 @@ from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import fingerprint
 from purifiers.nets.hub.sources import Source, find
 
-KINDS = {kind.name: kind for kind in (plugins.PURIFIER, plugins.CLASSIFIER)}
-Put = Callable[[np.ndarray], Any]  # file content `[bytes]` uint8 -> a handle that is sent instead of it
+_KINDS = {kind.name: kind for kind in (plugins.PURIFIER, plugins.CLASSIFIER)}
+_Put = Callable[[np.ndarray], Any]  # file content `[bytes]` uint8 -> a handle that is sent instead of it
 Get = Callable[[Any], np.ndarray]  # a handle -> the content
 
 
 @dataclass(frozen=True)
-class FileSet:
+class _FileSet:
     """Files below one folder.
 
     Attributes:
@@ -56,12 +56,12 @@ class FileSet:
         Raises:
             OSError: the files cannot be written, or the private folder is open to other users.
         """
-        if has_files(Path(self.root), self.hashes):
+        if _has_files(Path(self.root), self.hashes):
             return Path(self.root)
-        folder = private_folder() / self.digest
+        folder = _private_folder() / self.digest
         with FileLock(folder.with_suffix(".lock")):
             # Also when it was unpacked before: systems delete old files below temporary folders.
-            if not has_files(folder, self.hashes):
+            if not _has_files(folder, self.hashes):
                 part = folder.with_suffix(".part")
                 for remains in (folder, part):
                     shutil.rmtree(remains, ignore_errors=True)
@@ -72,19 +72,19 @@ class FileSet:
         return folder
 
 
-def pack(root: Path, files: Iterable[Path], put: Put) -> FileSet:
+def _pack(root: Path, files: Iterable[Path], put: _Put) -> _FileSet:
     """The file set of some files below a folder."""
     by_name = {file.relative_to(root).as_posix(): file for file in files}
     fingerprints = {name: fingerprint(file) for name, file in by_name.items()}
-    return FileSet(str(root), fingerprints, {name: put(np.fromfile(file, np.uint8)) for name, file in by_name.items()})
+    return _FileSet(str(root), fingerprints, {name: put(np.fromfile(file, np.uint8)) for name, file in by_name.items()})
 
 
-def has_files(folder: Path, files: Mapping[str, str]) -> bool:
+def _has_files(folder: Path, files: Mapping[str, str]) -> bool:
     """Whether a folder has all these files with these SHA-256."""
     return all((folder / name).is_file() and fingerprint(folder / name) == digest for name, digest in files.items())
 
 
-def private_folder() -> Path:
+def _private_folder() -> Path:
     """The folder for unpacked file sets: below this machine's temporary folder, accessible to this user alone.
 
     Raises:
@@ -98,7 +98,7 @@ def private_folder() -> Path:
     return folder
 
 
-def with_cards(files: Iterable[Path]) -> list[Path]:
+def _with_cards(files: Iterable[Path]) -> list[Path]:
     """Weight files and the cards (`.json`) beside them."""
     weights = list(files)
     cards = [card for file in weights if (card := file.with_suffix(".json")).is_file() and card not in weights]
@@ -115,9 +115,9 @@ class Bundle:
         classifier: name, parameters and files (None: it has no files).
     """
 
-    networks: Mapping[str, tuple[Source, FileSet]]
-    plugins: Mapping[str, Mapping[str, tuple[str, FileSet]]]
-    classifier: tuple[str, Mapping[str, object], FileSet | None]
+    networks: Mapping[str, tuple[Source, _FileSet]]
+    plugins: Mapping[str, Mapping[str, tuple[str, _FileSet]]]
+    classifier: tuple[str, Mapping[str, object], _FileSet | None]
 
     @classmethod
     def of(
@@ -126,16 +126,16 @@ class Bundle:
         plugin_files: Mapping[str, Mapping[str, str]],
         classifier: str,
         parameters: Mapping[str, object],
-        put: Put,
+        put: _Put,
     ) -> Bundle:
         """Pack networks by role, plugin files by kind and name, and the files of a classifier."""
         packed = {
-            kind: {name: pack_plugin(KINDS[kind], Path(file), put) for name, file in files.items()}
+            kind: {name: _pack_plugin(_KINDS[kind], Path(file), put) for name, file in files.items()}
             for kind, files in plugin_files.items()
         }
         plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(classifier, classifier)
-        networks = {role: pack_network(find(text), put) for role, text in weights.items()}
-        return cls(networks, packed, (classifier, parameters, pack_classifier(plugin, parameters, put)))
+        networks = {role: _pack_network(find(text), put) for role, text in weights.items()}
+        return cls(networks, packed, (classifier, parameters, _pack_classifier(plugin, parameters, put)))
 
     def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], Mapping[str, object]]:
         """Networks by role, plugin files by kind and name, and the classifier's parameters that change on this machine.
@@ -157,16 +157,16 @@ class Bundle:
         if classifier_files is None:
             return weights, plugin_files, {}
         plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
-        return weights, plugin_files, relocated_parameters(plugin, parameters, classifier_files, get)
+        return weights, plugin_files, _relocated_parameters(plugin, parameters, classifier_files, get)
 
 
-def pack_network(source: Source, put: Put) -> tuple[Source, FileSet]:
+def _pack_network(source: Source, put: _Put) -> tuple[Source, _FileSet]:
     if source.path.is_file():
-        return source, pack(source.path.parent, with_cards(source.files()), put)
-    return source, pack(source.path, source.files(), put)
+        return source, _pack(source.path.parent, _with_cards(source.files()), put)
+    return source, _pack(source.path, source.files(), put)
 
 
-def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]:
+def _pack_plugin(kind: plugins.Kind, file: Path, put: _Put) -> tuple[str, _FileSet]:
     """A plugin's file with all modules that it imports, which must lie in its folder.
 
     Raises:
@@ -180,23 +180,23 @@ def pack_plugin(kind: plugins.Kind, file: Path, put: Put) -> tuple[str, FileSet]
             f"{file} imports {', '.join(map(str, outside))}, which other machines do not have; put it into {folder} "
             "or install it there as a package"
         )
-    return file.name, pack(folder, own, put)
+    return file.name, _pack(folder, own, put)
 
 
-def pack_classifier(plugin: str, parameters: Mapping[str, object], put: Put) -> FileSet | None:
+def _pack_classifier(plugin: str, parameters: Mapping[str, object], put: _Put) -> _FileSet | None:
     """The files that a classifier lists, below a folder that one of its parameters names or below their common one."""
     files = [file.absolute() for file in plugins.create(plugins.CLASSIFIER, plugin, parameters).files()]
     if not files:
         return None
-    files = with_cards(files)
+    files = _with_cards(files)
     folders = [Path(value).expanduser().absolute() for value in parameters.values() if isinstance(value, str)]
     common = Path(os.path.commonpath([file.parent for file in files]))
     root = next((f for f in folders if f.is_dir() and all(file.is_relative_to(f) for file in files)), common)
-    return pack(root, files, put)
+    return _pack(root, files, put)
 
 
-def relocated_parameters(
-    plugin: str, parameters: Mapping[str, object], files: FileSet, get: Get
+def _relocated_parameters(
+    plugin: str, parameters: Mapping[str, object], files: _FileSet, get: Get
 ) -> Mapping[str, object]:
     """The parameters of a classifier that must change so that it finds its files on this machine; empty if none.
 
@@ -212,7 +212,7 @@ def relocated_parameters(
     def finds_files(trial: Mapping[str, object]) -> bool:
         try:
             listed = plugins.create(plugins.CLASSIFIER, plugin, trial).files(download=False)
-            return sorted(fingerprint(file) for file in with_cards(listed)) == expected
+            return sorted(fingerprint(file) for file in _with_cards(listed)) == expected
         except (ClassifierError, plugins.PluginError, OSError):
             return False
 

@@ -21,7 +21,7 @@ from bench.engine.engine import Engine
 from bench.executors.base import MAX_DEATHS, Executor, Job, timeout_message, workers_died_message
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 
-GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
+_GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
 _engine: Engine | None = None  # the engine of a worker process
 
 
@@ -35,7 +35,7 @@ class InProcess(Executor):
 
     def _submit(self, job: Job) -> Future[Any]:
         """A completed future."""
-        with time_limit(self.timeout, job.subject):
+        with _time_limit(self.timeout, job.subject):
             try:
                 job.future.set_result(getattr(self.engine, job.method)(*job.arguments))
             except Exception as error:
@@ -44,17 +44,17 @@ class InProcess(Executor):
 
 
 @contextmanager
-def time_limit(seconds: float, subject: str) -> Iterator[None]:
+def _time_limit(seconds: float, subject: str) -> Iterator[None]:
     """End the process if the context takes longer than `seconds` (0: no limit); a hanging plugin cannot be stopped."""
     if not seconds:
         yield
         return
-    watch = threading.Timer(seconds, exit_as_hung, (seconds, subject))
+    watch = threading.Timer(seconds, _exit_as_hung, (seconds, subject))
     watch.daemon = True
     watch.start()
     if sys.__stderr__ is not None:  # sys.stderr may have no file descriptor
         # Native code that holds the interpreter lock stops the timer, too; faulthandler needs no interpreter.
-        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ def time_limit(seconds: float, subject: str) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def exit_as_hung(seconds: float, subject: str) -> None:
+def _exit_as_hung(seconds: float, subject: str) -> None:
     """Print the traceback of every thread and the remedy, and exit with status 2 whatever other threads do."""
     try:
         if sys.__stderr__ is not None:
@@ -110,7 +110,7 @@ class Processes(Executor):
         assigned.cancel_join_thread()  # a worker that never starts leaves its item in the queue
         for engine in self._engines:
             assigned.put(engine)
-        return ProcessPoolExecutor(self.workers, context, start_worker, (assigned,))
+        return ProcessPoolExecutor(self.workers, context, _start_worker, (assigned,))
 
     def close(self) -> None:
         with self._lock:
@@ -130,7 +130,7 @@ class Processes(Executor):
         while True:
             pool = self._pool
             try:
-                running = pool.submit(call_engine, job.method, *job.arguments)
+                running = pool.submit(_call_engine, job.method, *job.arguments)
             except BrokenProcessPool:
                 if not self._replace(pool):
                     raise
@@ -167,7 +167,7 @@ class Processes(Executor):
         return not self._ended
 
 
-def start_worker(assigned: multiprocessing.Queue) -> None:
+def _start_worker(assigned: multiprocessing.Queue) -> None:
     """Initialise a worker process: its signals, its end with the parent, its engine."""
     global _engine
     ignore_interrupts()
@@ -176,6 +176,6 @@ def start_worker(assigned: multiprocessing.Queue) -> None:
     _engine = Engine(images, weights, prepare_device(device), plugins)
 
 
-def call_engine(method: str, *arguments: Any) -> Any:
+def _call_engine(method: str, *arguments: Any) -> Any:
     """Call a method of the engine of this worker process."""
     return getattr(_engine, method)(*arguments)

@@ -29,7 +29,7 @@ from bench.executors.ray_worker import RemoteEngine, libraries
 from bench.provenance import code_digest
 from bench.records import Cell
 
-JOBS_PER_WORKER = 2  # one running and one queued
+_JOBS_PER_WORKER = 2  # one running and one queued
 
 
 class WorkerDied(PurifyBenchError, RuntimeError):
@@ -37,7 +37,7 @@ class WorkerDied(PurifyBenchError, RuntimeError):
 
 
 @dataclass(eq=False)
-class Worker:
+class _Worker:
     """An actor, and the jobs assigned to it in the order in which it runs them."""
 
     actor: Any
@@ -77,7 +77,7 @@ class RayCluster(Executor):
         bundle = Bundle.of(weights, plugin_files, cell.classifier, cell.classifier_parameters, put)
         self._setup = device, code_digest(), libraries(), list(images), stacked, bundle, get
         self._capacity = len(cluster.devices)  # workers that fit, less one for each that was left out
-        self._workers: list[Worker] = []
+        self._workers: list[_Worker] = []
         self._queue: deque[Job] = deque()
         self._failed_starts = 0  # consecutive workers that died before they were ready
         self._fatal: Exception | None = None  # the reason why nothing more can be counted
@@ -131,7 +131,7 @@ class RayCluster(Executor):
 
     @property
     def slots(self) -> int:  # type: ignore[override]
-        return JOBS_PER_WORKER * self.workers
+        return _JOBS_PER_WORKER * self.workers
 
     def close(self) -> None:
         self.abandon()
@@ -158,7 +158,7 @@ class RayCluster(Executor):
     def _assign(self) -> None:
         """Assign queued jobs to the ready workers with the fewest jobs."""
         while self._queue:
-            ready = [worker for worker in self._workers if worker.device and len(worker.jobs) < JOBS_PER_WORKER]
+            ready = [worker for worker in self._workers if worker.device and len(worker.jobs) < _JOBS_PER_WORKER]
             if not ready:
                 break
             worker, job = min(ready, key=lambda worker: len(worker.jobs)), self._queue.popleft()
@@ -168,21 +168,21 @@ class RayCluster(Executor):
     def _add_workers(self, total: int) -> None:
         """Request actors until there are `total`; Ray starts each of them when it has the resources."""
         while len(self._workers) < total:
-            worker = Worker(self._actor.remote())
+            worker = _Worker(self._actor.remote())
             self._workers.append(worker)
             self._call(worker, "prepare", self._setup, None)
 
-    def _call(self, worker: Worker, method: str, arguments: tuple[Any, ...], job: Job | None) -> None:
+    def _call(self, worker: _Worker, method: str, arguments: tuple[Any, ...], job: Job | None) -> None:
         reference = getattr(worker.actor, method).remote(*arguments)
         reference.future().add_done_callback(lambda done: self._handler.submit(self._ended, worker, job, done))
 
-    def _ended(self, worker: Worker, job: Job | None, done: Future) -> None:
+    def _ended(self, worker: _Worker, job: Job | None, done: Future) -> None:
         with self._lock:
             if worker in self._workers:  # else it was removed before, together with its jobs
                 self._handle(worker, job, done)
                 self._assign()
 
-    def _handle(self, worker: Worker, job: Job | None, done: Future) -> None:
+    def _handle(self, worker: _Worker, job: Job | None, done: Future) -> None:
         """Take the result of a job, or of the preparation of a worker (job None)."""
         error = done.exception()
         raised_by_task = isinstance(error, self._ray.exceptions.RayTaskError)  # else the actor itself died
@@ -200,7 +200,7 @@ class RayCluster(Executor):
             worker.device, self._failed_starts = done.result(), 0
             self._started.set()
 
-    def _replace(self, worker: Worker, error: BaseException) -> None:
+    def _replace(self, worker: _Worker, error: BaseException) -> None:
         """Replace a dead worker and queue its jobs again; its first job was running and counts the death."""
         self._workers.remove(worker)
         self._ray.kill(worker.actor)  # the actor may be alive if only the connection failed
@@ -225,7 +225,7 @@ class RayCluster(Executor):
         elif not self._workers:
             self._fail(WorkerDied(f"{self._failed_starts} workers died while they started, the last with: {reason}"))
 
-    def _leave_out(self, worker: Worker, error: Exception) -> None:
+    def _leave_out(self, worker: _Worker, error: Exception) -> None:
         """Remove a worker that cannot be prepared. After a lone first worker (`measure`), try all others at once."""
         self._workers.remove(worker)
         self._ray.kill(worker.actor)

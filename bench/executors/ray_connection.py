@@ -13,7 +13,7 @@ from typing import Any
 from bench.engine.devices import cores
 from bench.errors import InputError, RunError
 
-LOCAL = "local"  # this address starts a cluster on this machine
+_LOCAL = "local"  # this address starts a cluster on this machine
 
 
 class Cluster:
@@ -33,7 +33,7 @@ class Cluster:
         ValueError: the device or the address is unsuitable, or the cluster has too few devices.
     """
 
-    def __init__(self, address: str = LOCAL, device: str = "auto", workers: int = 0):
+    def __init__(self, address: str = _LOCAL, device: str = "auto", workers: int = 0):
         if device.startswith("cuda:"):
             raise InputError(f"Ray gives each worker a GPU of its own; use --device cuda instead of {device}")
         if address.startswith("ray://"):
@@ -45,9 +45,9 @@ class Cluster:
         self.ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
-            connect(ray, address, workers)
+            _connect(ray, address, workers)
         try:
-            self.devices, self.resources = plan_workers(ray.cluster_resources(), device, workers)
+            self.devices, self.resources = _plan_workers(ray.cluster_resources(), device, workers)
         except ValueError:
             self.close()
             raise
@@ -57,17 +57,17 @@ class Cluster:
             self.ray.shutdown()
 
 
-def connect(ray: Any, address: str, workers: int) -> None:
+def _connect(ray: Any, address: str, workers: int) -> None:
     """Connect to a cluster without its log output, and keep this process's signal handlers.
 
     Raises:
         RuntimeError: there is no cluster at the address, or it refuses the connection.
     """
     arguments: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
-    if address == LOCAL:
+    if address == _LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
         arguments |= {"num_cpus": workers or cores(), "include_dashboard": False}
-    with handlers_restored():
+    with _handlers_restored():
         try:
             ray.init(**arguments)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -79,7 +79,7 @@ def connect(ray: Any, address: str, workers: int) -> None:
 
 
 @contextmanager
-def handlers_restored() -> Iterator[None]:
+def _handlers_restored() -> Iterator[None]:
     """Restore the SIGTERM handler afterwards: `ray.init` installs its own."""
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -87,7 +87,7 @@ def handlers_restored() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def plan_workers(total: Mapping[str, float], device: str, workers: int) -> tuple[list[str], dict[str, float]]:
+def _plan_workers(total: Mapping[str, float], device: str, workers: int) -> tuple[list[str], dict[str, float]]:
     """The device type of each worker, and the resources that each worker requests from Ray.
 
     Parameters:

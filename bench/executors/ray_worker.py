@@ -20,7 +20,7 @@ from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
 # Their versions may change counts, so workers must have the driver's.
-LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")
+_LIBRARIES = ("torch", "torchvision", "diffusers", "torchdiffeq", "transformers", "timm", "numpy")
 
 
 class WorkerMismatch(PurifyBenchError, RuntimeError):
@@ -29,7 +29,7 @@ class WorkerMismatch(PurifyBenchError, RuntimeError):
 
 def libraries() -> dict[str, str | None]:
     """The installed versions of `LIBRARIES`; None for a library that is not installed."""
-    return {name: library_version(name) for name in LIBRARIES}
+    return {name: library_version(name) for name in _LIBRARIES}
 
 
 class RemoteEngine:

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
 
 
-class WorkerProcess(SpawnProcess):
+class _WorkerProcess(SpawnProcess):
     """A process that ignores interrupts from its start, so that the driver alone decides how the run ends."""
 
     def start(self) -> None:
         # The child inherits the mask and keeps it until `ignore_interrupts`: importing torch comes before that.
-        with interrupts_blocked():
+        with _interrupts_blocked():
             super().start()
 
     def terminate(self) -> None:
@@ -29,13 +29,13 @@ class WorkerProcess(SpawnProcess):
 class WorkerContext(SpawnContext):
     """The `spawn` context of multiprocessing with `WorkerProcess` as its process."""
 
-    Process = WorkerProcess  # type: ignore[assignment]
+    Process = _WorkerProcess  # type: ignore[assignment]
 
 
 @contextmanager
-def interrupts_blocked() -> Iterator[None]:
+def _interrupts_blocked() -> Iterator[None]:
     """Block SIGINT and SIGTERM in this thread inside the context; a child process inherits the mask."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         yield
     finally:
@@ -44,9 +44,9 @@ def interrupts_blocked() -> Iterator[None]:
 
 def ignore_interrupts() -> None:
     """Ignore SIGINT and SIGTERM in this process, including those that are blocked and pending."""
-    for number in INTERRUPTS:
+    for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 
 
 def end_with_parent() -> None:

@@ -19,7 +19,7 @@ from bench.summary.statistics import wilson_interval
 from bench.summary.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
-MOST_BANDS = 3  # lines with an interval each; of more lines, only the best and plain smoothing have one
+_MOST_BANDS = 3  # lines with an interval each; of more lines, only the best and plain smoothing have one
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.22, 0.2, 0.28, 3.0, 0.5
 
 
@@ -35,7 +35,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     keys = rows.drop_duplicates("series")
     key_lines = math.ceil(len(keys) / KEYS_PER_LINE)
     panels = down * (HEADING_ROOM + HEIGHT + AXIS)
-    few = rows.groupby("sigma").size().max() <= MOST_BANDS
+    few = rows.groupby("sigma").size().max() <= _MOST_BANDS
     some = "" if few else " of plain smoothing and of the purifier with the highest average certified radius"
     page = Page(
         "Certified accuracy at every radius",
@@ -57,7 +57,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
         axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
         axes.tick_params(labelleft=column == 0)
         axes.set_xlabel("Radius (L2, pixels in [0, 1])")
-        draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
+        _draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
     handles = [
         Line2D([], [], color=FAMILIES[row["family"]].colour, ls=row["dash"], lw=1.7, label=row["series"])
         for row in keys.to_dict("records")
@@ -67,7 +67,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     return page.figure
 
 
-def draw_curves(
+def _draw_curves(
     axes: Axes, rows: pd.DataFrame, certified: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 ) -> None:
     """The lines of one sigma, the best on top; `certified` as a summary has it."""
@@ -93,7 +93,7 @@ def draw_curves(
             lw=1.0 if row["imported"] else 1.5,
             zorder=2 if row["family"] == "none" else 3,
         )
-        if len(rows) <= MOST_BANDS or row["family"] == "none" or row["cell"] == best:
+        if len(rows) <= _MOST_BANDS or row["family"] == "none" or row["cell"] == best:
             band = np.array([wilson_interval(int(h), images) for h in hits])
             axes.fill_between(x, band[:, 0], band[:, 1], step="pre", color=colour, alpha=0.16, lw=0, zorder=1)
     end = reach if math.isfinite(reach) and reach > 0 else farthest or 1.0

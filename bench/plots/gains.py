@@ -17,9 +17,9 @@ from bench.summary.statistics import CONFIDENCE
 from bench.summary.summary import Summary
 
 NAMES, BETWEEN, RIGHT, NUMBERS, HEADING_ROOM, ROW, AXIS = 1.72, 0.2, 0.16, 0.46, 0.46, 0.215, 0.5
-LEAST = {True: 2.0, False: 0.01}  # extent of an axis to either side, at least: percentage points, or radius
-EDGE = 0.05  # share of an axis, added beyond both ends
-READING = (
+_LEAST = {True: 2.0, False: 0.01}  # extent of an axis to either side, at least: percentage points, or radius
+_EDGE = 0.05  # share of an axis, added beyond both ends
+_READING = (
     "On the same images and the same noise; bars: 95 % intervals. Filled marks: the gain differs from zero (95 %, "
     "{test}, with Holm's correction for all comparisons). A number in brackets lies beyond its axis. Plain smoothing "
     "and incomplete rows are left out."
@@ -53,7 +53,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     page = Page(
         f"{metric}: gain over {baseline}",
         summary.title,
-        [conditions(rows[rows["run"] == run]) + "." for run in runs] + [READING.format(test=test), *remarks(summary)],
+        [conditions(rows[rows["run"] == run]) + "." for run in runs] + [_READING.format(test=test), *remarks(summary)],
         sum(heights.values()) + len(runs) * (HEADING_ROOM + AXIS),
         head=0.66,
     )
@@ -61,14 +61,14 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     top = 0.0
     for run in runs:
         of_run = table[table["run"] == run]
-        ends = span(of_run, LEAST[radius is not None])
+        ends = _span(of_run, _LEAST[radius is not None])
         if len(runs) > 1:
             page.text(page.MARGIN, page.head + top + 0.14, run, size=HEADING, weight="bold", va="baseline")
         for column, sigma in enumerate(sigmas):
             left = NAMES + column * (width + BETWEEN)
             axes = page.axes(left, top + HEADING_ROOM, width - NUMBERS, heights[run])
             axes.set_title(f"σ = {sigma:g}", loc="left", fontsize=HEADING, color=INK, pad=5)
-            draw_panel(axes, of_run[of_run["sigma"] == sigma], named[run], ends, radius is not None)
+            _draw_panel(axes, of_run[of_run["sigma"] == sigma], named[run], ends, radius is not None)
             axes.set_xlabel("percentage points" if radius is not None else "radius", labelpad=2)
             if column == 0:
                 axes.set_yticks(range(len(named[run])), named[run], color=INK, fontsize=LABEL)
@@ -76,18 +76,18 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     return page.figure
 
 
-def span(table: pd.DataFrame, least: float) -> tuple[float, float]:
+def _span(table: pd.DataFrame, least: float) -> tuple[float, float]:
     """Both ends of an axis: around all intervals, except a few that are far from the others."""
     ends = []
     for column, sign in (("gain_low", -1), ("gain_high", 1)):
         far = sign * table[column].to_numpy()
         far = far[far > 0]  # intervals that lie at this side of zero at all
         ends.append(sign * max(least, min(far.max(), 4 * np.quantile(far, 0.7)) if len(far) else 0.0))
-    room = EDGE * (ends[1] - ends[0])
+    room = _EDGE * (ends[1] - ends[0])
     return ends[0] - room, ends[1] + room
 
 
-def draw_panel(axes: Axes, table: pd.DataFrame, names: list[str], ends: tuple[float, float], percent: bool) -> None:
+def _draw_panel(axes: Axes, table: pd.DataFrame, names: list[str], ends: tuple[float, float], percent: bool) -> None:
     """A mark for each row at the height of its name, and its gain as a number at the right."""
     axes.set_xlim(*ends)
     axes.set_ylim(len(names) - 0.4, -0.6)

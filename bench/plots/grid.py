@@ -19,12 +19,12 @@ from bench.summary.panels import NamedPanel, named_panels
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
-MOST_COLUMNS = 14  # with more, the grid continues below, and repeats the clean and the noisy images
+_MOST_COLUMNS = 14  # with more, the grid continues below, and repeats the clean and the noisy images
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches
-BOLD = 0.7  # mean width of a bold letter, in sizes
+_BOLD = 0.7  # mean width of a bold letter, in sizes
 
 
-class Column(NamedTuple):
+class _Column(NamedTuple):
     """Pictures below one heading, with their predicted classes, if any."""
 
     heading: str
@@ -43,12 +43,12 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     panels = named_panels(summary, examples, sigma)
     if not panels:
         raise InputError(f"there are no example images at sigma = {sigma:g}")
-    bands = columns_of(examples, panels)
+    bands = _columns_of(examples, panels)
     most, count = max(map(len, bands)), len(examples.clean)
     longest = max(len(examples.classes[label]) for label in examples.labels)
-    left = Page.MARGIN + max(ROW_NAMES, longest * BOLD * LABEL / 72 + GUTTER)
+    left = Page.MARGIN + max(ROW_NAMES, longest * _BOLD * LABEL / 72 + GUTTER)
     side = min((10.0 - Page.MARGIN - left) / most - GUTTER, LARGEST)
-    headings = [wrap_headings(columns, side) for columns in bands]
+    headings = [_wrap_headings(columns, side) for columns in bands]
     heights = [max(h.count("\n") + 1 for h in band) * LINE + 0.06 for band in headings]
     row = side + LINE + 0.1
     body = sum(heights) + len(bands) * (count * row + 0.14)
@@ -90,32 +90,32 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
                 linespacing=1.15,
             )
             for i in range(count):
-                show(axes, column, i, examples, (x, height + i * row, side))
+                _show(axes, column, i, examples, (x, height + i * row, side))
         top += height + count * row + 0.14
     return page.figure
 
 
-def columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[Column]]:
+def _columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[_Column]]:
     """The columns in bands that fit a page; a purifier of the family `none` shares a column with the noisy images."""
-    noisy = Column("noisy", INK, panels[0].panel.noisy, None)
+    noisy = _Column("noisy", INK, panels[0].panel.noisy, None)
     purified = []
     for panel, name, kind, untouched in panels:
         if kind == "none" and untouched:
             noisy = noisy._replace(heading=f"noisy ({name})", predicted=panel.predicted)
         else:
-            purified.append(Column(name, FAMILIES[kind].ink, panel.purified, panel.predicted))
-    room = MOST_COLUMNS - 2
+            purified.append(_Column(name, FAMILIES[kind].ink, panel.purified, panel.predicted))
+    room = _MOST_COLUMNS - 2
     parts = [purified[i : i + room] for i in range(0, len(purified), room)] or [[]]
-    return [[Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]
+    return [[_Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]
 
 
-def wrap_headings(columns: Sequence[Column], side: float) -> list[str]:
+def _wrap_headings(columns: Sequence[_Column], side: float) -> list[str]:
     """The headings, broken into lines of a picture's width."""
     letters = max(5, int((side + GUTTER) * 72 / (SMALL * 0.6)))
     return ["\n".join(textwrap.wrap(column.heading, letters)) for column in columns]
 
 
-def show(axes: Axes, column: Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
+def _show(axes: Axes, column: _Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
     """One picture with its frame and its predicted class; `box` is left, top and side in inches."""
     x, y, side = box
     picture = column.pictures[i]
@@ -140,7 +140,7 @@ def show(axes: Axes, column: Column, i: int, examples: Examples, box: tuple[floa
             x + side / 2,
             y + side + 0.035,
             words,
-            size=min(SMALL, (side + GUTTER) * 72 / (BOLD * len(words))),
+            size=min(SMALL, (side + GUTTER) * 72 / (_BOLD * len(words))),
             color=colour,
             ha="center",
             va="top",

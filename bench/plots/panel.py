@@ -18,11 +18,11 @@ from bench.summary.fronts import front
 from bench.summary.headline import Metric
 from bench.summary.palette import FAMILIES
 
-FADED = 0.45  # opacity of purifiers below the front
-APART = 7.5  # points between marks that would cover each other
-WIDEST = 62.0  # points over which the marks of one cost may spread
-FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
-STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
+_FADED = 0.45  # opacity of purifiers below the front
+_APART = 7.5  # points between marks that would cover each other
+_WIDEST = 62.0  # points over which the marks of one cost may spread
+_FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
+_STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
 COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
 
 
@@ -47,43 +47,43 @@ def draw_panel(
         page.axes(*box).set_axis_off()
         return
     others = rows[~is_floor] if (~is_floor).any() else floor
-    low, high = extent(others, metric)
-    far = len(floor) and (~is_floor).any() and low - extent(floor, metric)[1] > 0.45 * (high - low)
+    low, high = _extent(others, metric)
+    far = len(floor) and (~is_floor).any() and low - _extent(floor, metric)[1] > 0.45 * (high - low)
     if len(floor) and not far:
-        low, high = min(low, extent(floor, metric)[0]), max(high, extent(floor, metric)[1])
+        low, high = min(low, _extent(floor, metric)[0]), max(high, _extent(floor, metric)[1])
     left, top, width, height = box
-    main = page.axes(left, top, width, height - (STRIP + 0.07 if far else 0))
+    main = page.axes(left, top, width, height - (_STRIP + 0.07 if far else 0))
     base = main
     pad = max(high - low, 0.04 if metric.percent else 0.04 * max(high, 0.5)) * 0.13
     main.set_ylim(max(low - pad, -0.25 * pad) if low >= 0 else low - pad, high + pad)
     if far:
-        base = page.axes(left, top + height - STRIP, width, STRIP)
-        break_axis(main, base, floor, metric)
+        base = page.axes(left, top + height - _STRIP, width, _STRIP)
+        _break_axis(main, base, floor, metric)
     for axes in dict.fromkeys((main, base)):
-        scale(axes, points, cost)
+        _scale(axes, points, cost)
     main.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=2))
     if metric.percent:
         main.yaxis.set_major_formatter(percent_tick)
     main.tick_params(labelleft=edges.left, labelbottom=not far)
     if edges.bottom:
         base.set_xlabel(COSTS[cost])
-    taken = [draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
+    taken = [_draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
     if points.empty:
         words = "not measured" if len(rows) > len(floor) else "nothing reaches this radius"
         main.text(0.5, 0.5, words, transform=main.transAxes, ha="center", va="center", size=TEXT, color=FAINT)
         return
-    draw_points(main, base, points, floor, metric, cost, taken if base is main else [])
+    _draw_points(main, base, points, floor, metric, cost, taken if base is main else [])
 
 
-def extent(rows: pd.DataFrame, metric: Metric) -> tuple[float, float]:
+def _extent(rows: pd.DataFrame, metric: Metric) -> tuple[float, float]:
     """The lowest and the highest end of values and intervals."""
     values = rows[[metric.column, metric.low, metric.high]].to_numpy(float)
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def break_axis(main: Axes, strip: Axes, floor: pd.DataFrame, metric: Metric) -> None:
+def _break_axis(main: Axes, strip: Axes, floor: pd.DataFrame, metric: Metric) -> None:
     """Prepare the floor's strip: the scale of the main axes, unless its interval needs more, and marks of the break."""
-    low, high = extent(floor, metric)
+    low, high = _extent(floor, metric)
     (bottom, top), (above, below) = main.get_ylim(), (main.get_position().height, strip.get_position().height)
     span = max((top - bottom) * below / above, 1.5 * (high - low))
     strip.set_ylim((low + high - span) / 2, (low + high + span) / 2)
@@ -93,12 +93,12 @@ def break_axis(main: Axes, strip: Axes, floor: pd.DataFrame, metric: Metric) -> 
         axes.plot([0], [end], transform=axes.transAxes, marker=[(-1, -0.55), (1, 0.55)], ms=6, mec=FAINT, clip_on=False)
 
 
-def scale(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+def _scale(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     """A log axis around the costs of the points, with room for names on both sides and round ticks."""
     positive = points.loc[points[cost] > 0, cost]
     least, most = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     free = (points[cost] <= 0).any()
-    start = zero_place(points, cost) if free else least
+    start = _zero_place(points, cost) if free else least
     decades = max(math.log10(most / start), 0.6)
     middle = math.log10(start * most) / 2
     low, high = 10 ** (middle - 1.05 * decades), 10 ** (middle + 0.88 * decades)
@@ -118,18 +118,18 @@ def scale(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def zero_place(points: pd.DataFrame, cost: str) -> float:
+def _zero_place(points: pd.DataFrame, cost: str) -> float:
     """The position of a purifier without cost (no network) on a logarithmic axis: left of all others."""
     positive = points.loc[points[cost] > 0, cost]
     return float(positive.min()) / 2.5 if len(positive) else 1.0
 
 
-def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floats:
+def _draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floats:
     """Draw plain randomized smoothing as a level, because it costs nothing; returns the box of its text.
 
     The floors of several runs may lie close together: by their `number`, their texts are at different ends.
     """
-    at, side = FLOOR_WORDS[number % len(FLOOR_WORDS)]
+    at, side = _FLOOR_WORDS[number % len(_FLOOR_WORDS)]
     look, value = FAMILIES["none"], row[metric.column]
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
@@ -149,14 +149,14 @@ def draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Float
     return np.array([box.x0, box.y0, box.x1, box.y1])
 
 
-def draw_points(
+def _draw_points(
     axes: Axes, base: Axes, points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str, taken: list[Floats]
 ) -> None:
     """Draw the points with their intervals, the front and the names; `base` has the axis of costs."""
     point = figure_of(axes).dpi / 72
-    best = on_front(points, floor, metric, cost)
-    costs = points[cost].where(points[cost] > 0, zero_place(points, cost)).to_numpy(float)
-    x = side_by_side(axes.transData.transform([(c, 0) for c in costs])[:, 0], point)
+    best = _on_front(points, floor, metric, cost)
+    costs = points[cost].where(points[cost] > 0, _zero_place(points, cost)).to_numpy(float)
+    x = _side_by_side(axes.transData.transform([(c, 0) for c in costs])[:, 0], point)
     names, bars = [], []
     for i, row in enumerate(points.to_dict("records")):
         look, strong = FAMILIES[row["family"]], i in best or row["imported"]
@@ -169,12 +169,12 @@ def draw_points(
             [down, up],
             color=look.colour,
             lw=1.2,
-            alpha=0.8 if strong else 0.8 * FADED,
+            alpha=0.8 if strong else 0.8 * _FADED,
             zorder=3,
             solid_capstyle="butt",
             transform=axes.transAxes,
         )
-        opacity, order = (1, 5) if strong else (FADED, 4)
+        opacity, order = (1, 5) if strong else (_FADED, 4)
         mark(axes, at, y, row, row["imported"], alpha=opacity, zorder=order, transform=axes.transAxes)
         base.plot(
             [costs[i]],
@@ -183,17 +183,17 @@ def draw_points(
             ms=9,
             mec=look.colour,
             mew=1.0,
-            alpha=0.9 if strong else FADED,
+            alpha=0.9 if strong else _FADED,
             transform=base.get_xaxis_transform(),
             zorder=4,
         )
         bars.append([(x[i], ends[0]), (x[i], ends[2])])
         names.append(Name(x[i], ends[1], row["words"], look.ink, 1.0 if strong else 0.82))
-    line = draw_front(axes, points, best, x, metric, floor)
+    line = _draw_front(axes, points, best, x, metric, floor)
     place_names(axes, names, np.array(bars), line, taken)
 
 
-def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
+def _on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
     """Positions of the points on the front, cheapest first.
 
     Plain smoothing competes at cost 0. Published logs compete only if there are no counts, because images and noise
@@ -208,17 +208,17 @@ def on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: st
     return [positions[i] for i in kept if positions[i] >= 0]
 
 
-def side_by_side(x: Floats, point: float) -> Floats:
+def _side_by_side(x: Floats, point: float) -> Floats:
     """Move marks apart that would cover each other, by the least squared shifts that keep their order (in pixels)."""
     order = np.argsort(x, kind="stable")
-    crowd = max(int((np.abs(x - at) < APART * point).sum()) for at in x)
-    ranks = np.arange(len(x)) * min(APART, WIDEST / crowd) * point
+    crowd = max(int((np.abs(x - at) < _APART * point).sum()) for at in x)
+    ranks = np.arange(len(x)) * min(_APART, _WIDEST / crowd) * point
     out = np.empty_like(x)
     out[order] = isotonic_regression(x[order] - ranks).x + ranks
     return out
 
 
-def draw_front(
+def _draw_front(
     axes: Axes, points: pd.DataFrame, best: Sequence[int], x: Floats, metric: Metric, floor: pd.DataFrame
 ) -> Floats:
     """Draw the front as steps from the floor to the right edge; returns its segments in pixels."""

@@ -16,9 +16,9 @@ from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
-MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
+_MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
-READING = (
+_READING = (
     "Line: the Pareto front; purifiers below it are faded. Marks that would cover each other stand side by side; the "
     "ticks at the bottom show the measured costs, on a logarithmic axis. Bars and bands: 95 % intervals (Wilson for "
     "accuracy, bootstrap over images for the ACR)."
@@ -37,7 +37,7 @@ def pareto(summary: Summary) -> Figure:
         f"Shown are the σ (others: {', '.join(others)}) and the radius at which the most pairs of purifiers have "
         "intervals that do not overlap."
     )
-    return draw(summary, rows[rows["sigma"] == sigma], sigma, shown, 2.7, [why] if others else [])
+    return _draw(summary, rows[rows["sigma"] == sigma], sigma, shown, 2.7, [why] if others else [])
 
 
 @styled
@@ -47,10 +47,10 @@ def pareto_at(summary: Summary, sigma: float) -> Figure:
     here = rows[rows["sigma"] == sigma] if len(rows) else rows
     if here.empty:
         return nothing(summary)
-    return draw(summary, here, sigma, metrics(here, summary.radii, sigma), 2.5)
+    return _draw(summary, here, sigma, metrics(here, summary.radii, sigma), 2.5)
 
 
-def draw(
+def _draw(
     summary: Summary,
     rows: pd.DataFrame,
     sigma: float,
@@ -60,7 +60,7 @@ def draw(
 ) -> Figure:
     """A row of panels for each metric, a column for each cost."""
     marks = rows["family"] != "none"
-    numbered = marks.sum() > MOST_NAMES
+    numbered = marks.sum() > _MOST_NAMES
     rows = rows.assign(words=marks.cumsum().astype(str) if numbered else rows["name"])
     keys = rows[marks].to_dict("records") if numbered else []
     left, between, right, heading, gap, axis = 0.62, 0.3, 0.16, 0.28, 0.32, 0.5
@@ -69,7 +69,7 @@ def draw(
     page = Page(
         f"Certified robustness against cost, σ = {sigma:g}",
         summary.title,
-        [conditions(rows) + ".", READING, *footer, *remarks(summary)],
+        [conditions(rows) + ".", _READING, *footer, *remarks(summary)],
         panels + lines * KEY_LINE + (0.15 if lines else 0),
     )
     page.legend([*family_handles(rows["family"]), Line2D([], [], color=INK, alpha=0.5, lw=1.0, label="front")])

@@ -19,10 +19,10 @@ from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import Summary
 
-ACROSS = 2
+_ACROSS = 2
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.55, 0.16, 0.28, 2.5, 0.62
-MOST_TICKS = 8
-STEPS = (
+_MOST_TICKS = 8
+_STEPS = (
     (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9),
     (1, 1.5, 2, 3, 4, 5, 7),
     (1, 2, 3, 5),
@@ -30,8 +30,8 @@ STEPS = (
     (1, 3),
     (1,),
 )
-TRAINED = "Hollow: a network of this purifier was trained to lower this distance. "
-READING = (
+_TRAINED = "Hollow: a network of this purifier was trained to lower this distance. "
+_READING = (
     "Logarithmic axes; lower distances are better. Bars: 95 % intervals (bootstrap over images, Wilson for accuracy); "
     "distances of whole sets have none. Plain smoothing purifies nothing and is left out."
 )
@@ -55,24 +55,24 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
     here = rows[(rows["sigma"] == sigma) & rows[metric.column].notna()]
     cells = [by_cell[cell] for cell in here["cell"]]
     names = [name for name in KINDS if any(name in cell.values for cell in cells)]
-    lines = math.ceil(len(names) / ACROSS)
+    lines = math.ceil(len(names) / _ACROSS)
     models = [f"{KINDS[name].words}; model: {metrics.networks[name].name}." for name in names]
-    trained = TRAINED if any(cell.trained_on for cell in cells) else ""
+    trained = _TRAINED if any(cell.trained_on for cell in cells) else ""
     page = Page(
         f"{metric.heading.partition(' (')[0]} and the quality of purification, σ = {sigma:g}",
         summary.title,
         [
             f"{conditions(here)}. Distances: {metrics.looked_at}.",
-            trained + READING,
+            trained + _READING,
             *models,
             *remarks(summary),
         ],
         lines * (HEADING_ROOM + HEIGHT + AXIS),
     )
     page.legend(family_handles(here["family"]))
-    width = (page.width - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+    width = (page.width - LEFT - RIGHT - (_ACROSS - 1) * BETWEEN) / _ACROSS
     for i, name in enumerate(names):
-        line, column = divmod(i, ACROSS)
+        line, column = divmod(i, _ACROSS)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
         heading = KINDS[name].title[0].upper() + KINDS[name].title[1:]
         page.heading(left, top, heading)
@@ -83,11 +83,11 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
             for row, cell in zip(here.to_dict("records"), cells, strict=True)
             if name in cell.values
         ]
-        draw_marks(axes, measured, metric)
+        _draw_marks(axes, measured, metric)
     return page.figure
 
 
-def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]], metric: Metric) -> None:
+def _draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]], metric: Metric) -> None:
     """A mark with both of its intervals and its name for each purifier."""
     axes.set_xscale("log")
     spans = np.array([[v.value if end is None else end for end in (v.low, v.high)] for _, v, _ in measured])
@@ -99,7 +99,7 @@ def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]
     ends = np.array([[row[column] for column in (metric.low, metric.high)] for row, _, _ in measured], float)
     pad = max(ends.max() - ends.min(), 0.04) * 0.1
     axes.set_ylim(ends.min() - pad, ends.max() + pad)
-    axes.xaxis.set_major_locator(FixedLocator(ticks(*axes.get_xlim())))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(*axes.get_xlim())))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -117,8 +117,8 @@ def draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool]
     place_names(axes, names, np.array(bars), np.zeros((0, 2, 2)))
 
 
-def ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float, high: float) -> list[float]:
     """Round numbers between two ends, at most `MOST_TICKS`, as fine as possible: axes may be shorter than a decade."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    between = [[s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high] for steps in STEPS]
-    return next((values for values in between if len(values) <= MOST_TICKS), between[-1][::2])
+    between = [[s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high] for steps in _STEPS]
+    return next((values for values in between if len(values) <= _MOST_TICKS), between[-1][::2])

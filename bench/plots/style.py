@@ -17,14 +17,14 @@ from matplotlib.lines import Line2D
 from bench.summary.palette import FAMILIES
 from bench.summary.summary import Summary
 
-WIDTH = 10.0  # inches
+_WIDTH = 10.0  # inches
 
-STYLE_FILE = Path(__file__).with_name("style.mplstyle")
-STYLE = matplotlib.rc_params_from_file(STYLE_FILE, use_default_template=False)
-styled = matplotlib.style.context(STYLE_FILE, after_reset=True)  # a decorator: it restores the caller's settings
-INK, SOFT, FAINT = STYLE["text.color"], STYLE["axes.labelcolor"], STYLE["axes.edgecolor"]
+_STYLE_FILE = Path(__file__).with_name("style.mplstyle")
+_STYLE = matplotlib.rc_params_from_file(_STYLE_FILE, use_default_template=False)
+styled = matplotlib.style.context(_STYLE_FILE, after_reset=True)  # a decorator: it restores the caller's settings
+INK, SOFT, FAINT = _STYLE["text.color"], _STYLE["axes.labelcolor"], _STYLE["axes.edgecolor"]
 RIGHT, WRONG = "#1A7F5A", "#C23A1E"
-TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, STYLE["font.size"], STYLE["legend.fontsize"], 7.0
+TITLE, SUBTITLE, HEADING, TEXT, LABEL, SMALL = 13.0, 9.0, 10.0, _STYLE["font.size"], _STYLE["legend.fontsize"], 7.0
 
 METADATA: dict[str, dict[str, None]] = {  # without dates and versions: equal pictures are equal files
     "png": {"Software": None},
@@ -67,8 +67,8 @@ class Page:
     LINE = SMALL * 1.42 / 72
 
     def __init__(self, title: str, subtitle: str, footer: Sequence[str], body: float, head: float = 0.98):
-        self.width, self.head = WIDTH, head
-        columns = int((WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
+        self.width, self.head = _WIDTH, head
+        columns = int((_WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
         lines = [
             (line, INK if part.startswith("Note") else SOFT) for part in footer for line in textwrap.wrap(part, columns)
         ]

@@ -13,10 +13,10 @@ from importlib.machinery import ModuleSpec
 from itertools import accumulate
 from pathlib import Path
 
-PROJECT = ("purifiers", "classifiers")  # hashed wherever they are installed
-VERSIONED = ("bench", "purifiers.nets", "classifiers.nets")  # have version numbers of their own in a cell
+_PROJECT = ("purifiers", "classifiers")  # hashed wherever they are installed
+_VERSIONED = ("bench", "purifiers.nets", "classifiers.nets")  # have version numbers of their own in a cell
 _PATHS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-INSTALLED = tuple(Path(path).resolve() for path in _PATHS)
+_INSTALLED = tuple(Path(path).resolve() for path in _PATHS)
 
 
 def plugin_hash(plugin: type) -> str:
@@ -24,7 +24,7 @@ def plugin_hash(plugin: type) -> str:
 
     Comments, docstrings, layout and the version of Python do not change it; nor does a move of the files.
     """
-    return hash_files(plugin_modules(plugin))
+    return _hash_files(plugin_modules(plugin))
 
 
 def plugin_modules(plugin: type) -> list[Path]:
@@ -34,11 +34,11 @@ def plugin_modules(plugin: type) -> list[Path]:
     package belong to it. Modules of the harness and of `nets` are left out: version numbers stand for them.
     """
     parents = [parent.__module__ for parent in plugin.__mro__ if parent is not object]
-    own = {*PROJECT, *(_top(name) for name in parents)}
-    waiting, seen, files = list(parents), set(VERSIONED), set()
+    own = {*_PROJECT, *(_top(name) for name in parents)}
+    waiting, seen, files = list(parents), set(_VERSIONED), set()
     while waiting:
         name = waiting.pop()
-        if name in seen or _inside(name, VERSIONED) or (_top(name) not in own and _is_installed(_top(name))):
+        if name in seen or _inside(name, _VERSIONED) or (_top(name) not in own and _is_installed(_top(name))):
             continue
         seen.add(name)
         path = _file_of(name)
@@ -70,7 +70,8 @@ def _top(name: str) -> str:
 def _file_of(name: str) -> Path | None:
     """The Python file of a module, loaded or not; None for other modules, and for names that are no modules."""
     file = getattr(sys.modules.get(name), "__file__", None) or getattr(_spec(name), "origin", None)
-    return Path(file).resolve() if file and file.endswith(".py") else None
+    path = Path(file or "").resolve()
+    return path if path.suffix == ".py" and path.is_file() else None
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -87,7 +88,7 @@ def _is_installed(name: str) -> bool:
         return True
     spec = _spec(name)
     places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec else []
-    return any(Path(place).resolve().is_relative_to(folder) for place in places if place for folder in INSTALLED)
+    return any(Path(place).resolve().is_relative_to(folder) for place in places if place for folder in _INSTALLED)
 
 
 def _inside(name: str, packages: tuple[str, ...]) -> bool:
@@ -99,7 +100,7 @@ def source(plugin: type) -> str:
     return inspect.getsourcefile(plugin) or "?"
 
 
-def hash_files(paths: list[Path]) -> str:
+def _hash_files(paths: list[Path]) -> str:
     """Sixteen hexadecimal digits of a hash of the code in Python files, whatever their order and names."""
     parts = sorted(_essence_hash(path, path.stat().st_mtime_ns) for path in paths)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -53,24 +53,24 @@ def discover(kind: Kind) -> dict[str, type]:
     known: dict[str, type] = {}
     for module in pkgutil.iter_modules(package.__path__, f"{kind.package}."):
         if not module.ispkg:
-            with refusing_import(module.name, "; mend its file or move it away"):
+            with _refusing_import(module.name, "; mend its file or move it away"):
                 imported = importlib.import_module(module.name)
-            add(known, kind, imported)
+            _add(known, kind, imported)
     for point in entry_points(group=kind.group):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
-        with refusing_import(third_party, f"; {remedy}"):
+        with _refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()
         if isinstance(loaded, ModuleType):
-            add(known, kind, loaded)
+            _add(known, kind, loaded)
         elif isinstance(loaded, type) and issubclass(loaded, kind.contract) and hasattr(loaded, "name"):
-            add_class(known, kind, loaded)
+            _add_class(known, kind, loaded)
         else:
             raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
     return known
 
 
 @contextmanager
-def refusing_import(subject: str, remedy: str = "") -> Iterator[None]:
+def _refusing_import(subject: str, remedy: str = "") -> Iterator[None]:
     """Turn any exception of an import inside the context into a PluginError."""
     try:
         yield
@@ -78,15 +78,15 @@ def refusing_import(subject: str, remedy: str = "") -> Iterator[None]:
         raise PluginError(f"{subject} cannot be imported ({type(error).__name__}: {error}){remedy}") from error
 
 
-def add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
+def _add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
     """Add the plugins that a module defines, but not those that it imports."""
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
         if own and issubclass(value, kind.contract) and "name" in vars(value):
-            add_class(known, kind, value)
+            _add_class(known, kind, value)
 
 
-def add_class(known: dict[str, type], kind: Kind, plugin: type) -> None:
+def _add_class(known: dict[str, type], kind: Kind, plugin: type) -> None:
     name = plugin.name  # type: ignore[attr-defined]
     if known.setdefault(name, plugin) is not plugin:
         raise PluginError(
@@ -112,10 +112,10 @@ def from_path(kind: Kind, path: Path) -> type:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with refusing_import(str(path)):
+    with _refusing_import(str(path)):
         spec.loader.exec_module(module)
     defined: dict[str, type] = {}
-    add(defined, kind, module)
+    _add(defined, kind, module)
     if len(defined) != 1:
         raise PluginError(
             f"{path} must define exactly one {kind.contract.__name__} with a name, it defines {len(defined)}"
@@ -123,7 +123,7 @@ def from_path(kind: Kind, path: Path) -> type:
     return next(iter(defined.values()))
 
 
-def find(kind: Kind, name: str) -> type:
+def _find(kind: Kind, name: str) -> type:
     """The plugin with a known name, or in the Python file with this path.
 
     Raises:
@@ -135,7 +135,7 @@ def find(kind: Kind, name: str) -> type:
         plugin = from_path(kind, Path(name))
         namesake = known.get(plugin.name)  # type: ignore[attr-defined]
         if namesake and Path(source(namesake)).resolve() != Path(name).resolve():
-            add_class(known, kind, plugin)
+            _add_class(known, kind, plugin)
         return plugin
     if name not in known:
         raise PluginError(nearest(kind.name, name, known))
@@ -148,7 +148,7 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     Raises:
         PluginError: unknown plugin or parameter, or a value that the plugin refuses.
     """
-    plugin = find(kind, name)
+    plugin = _find(kind, name)
     fields = [f.name for f in dataclasses.fields(plugin)]
     for parameter in parameters:
         if parameter not in fields:

@@ -35,7 +35,7 @@ def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collec
             return plugin
         beside = preset.parent / name
         path = str(beside) if beside.is_file() else name
-        if not is_inside(Path(path), preset.parent):
+        if not _is_inside(Path(path), preset.parent):
             raise InputError(
                 f"{preset} would run code outside of its folder: {Path(path).resolve()}. If you trust it, name it "
                 f"yourself ({PLUGINS[field]}), or put it beside the preset"
@@ -56,7 +56,7 @@ def name_of(plugin: Any) -> str:
     return name.strip().partition(":")[0] if isinstance(name, str) else ""
 
 
-def is_inside(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     """Whether a path, after following links, lies in a folder or in the current folder."""
     return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
 
@@ -77,31 +77,31 @@ def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collectio
     """
     from purifiers.nets.hub.sources import given_path
 
-    paths: list[Path | None] = list(extended(preset)) if preset.suffix == ".toml" else []
+    paths: list[Path | None] = list(_extended(preset)) if preset.suffix == ".toml" else []
     if "networks" not in overridden:
         paths += [given_path(text) for text in fields["networks"].values()]
     for field in (field for field in PLUGINS if field not in overridden):
         plugins = fields[field] if isinstance(fields[field], list) else [fields[field]]
         parameters = [value for plugin in plugins for name, value in plugin.items() if name != "name"]
-        paths += [Path(os.path.expanduser(text)) for text in texts_in(parameters)]
+        paths += [Path(os.path.expanduser(text)) for text in _texts_in(parameters)]
     if "data" not in overridden and fields.get("data"):
         paths.append(Path(os.path.expanduser(fields["data"])))
     for path in dict.fromkeys(paths):
-        if path is not None and os.path.exists(path) and not is_inside(path, preset.parent):
+        if path is not None and os.path.exists(path) and not _is_inside(path, preset.parent):
             yield path
 
 
-def extended(preset: Path) -> Iterator[Path]:
+def _extended(preset: Path) -> Iterator[Path]:
     """The preset files that a preset extends, directly or indirectly, except presets of the project."""
     while str(base := tomllib.loads(preset.read_text()).get("extends", "")).endswith(".toml"):
         preset = preset.parent / str(base)
         yield preset
 
 
-def texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: Any) -> Iterator[str]:
     """All strings in nested lists and tables; any of them may be a path."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple | Mapping):
         for one in value.values() if isinstance(value, Mapping) else value:
-            yield from texts_in(one)
+            yield from _texts_in(one)

@@ -12,7 +12,7 @@ from bench.errors import InputError
 
 def l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distance of each image to its counterpart: `[n,...]` and `[n,...]` to `[n]`, in the images' units."""
-    return np.linalg.norm(flat(a) - flat(b), axis=1)
+    return np.linalg.norm(_flat(a) - _flat(b), axis=1)
 
 
 def transport_cost(a: np.ndarray, b: np.ndarray) -> float:
@@ -24,7 +24,7 @@ def transport_cost(a: np.ndarray, b: np.ndarray) -> float:
     Parameters:
         a, b: `[n,...]`.
     """
-    distances = cdist(flat(a), flat(b))
+    distances = cdist(_flat(a), _flat(b))
     return float(distances[linear_sum_assignment(distances)].mean())
 
 
@@ -51,5 +51,5 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     return max(0.0, float(total - 2 * cross))
 
 
-def flat(images: np.ndarray) -> np.ndarray:
+def _flat(images: np.ndarray) -> np.ndarray:
     return np.asarray(images, np.float64).reshape(len(images), -1)

@@ -27,8 +27,8 @@ from bench.sweep.plan import Plan, PlanError
 from purifiers.nets.hub.cards import WeightsError, read_card
 from purifiers.nets.hub.sources import find
 
-CHUNK = 50  # images that are purified together
-LIBRARIES = ("torch", "torchvision", "lpips", "torch-fidelity")
+_CHUNK = 50  # images that are purified together
+_LIBRARIES = ("torch", "torchvision", "lpips", "torch-fidelity")
 
 
 def reference_of(plan: Plan, images: Sequence[int], perceptual: str, device: str) -> Reference:
@@ -82,7 +82,7 @@ def measure(
         return dict(measured[pair.stored.key].values) if pair.stored.key in measured else {}
 
     def purify(cell: Cell, draw: int) -> list[Any]:
-        chunks = (list(images[at : at + CHUNK]) for at in range(0, len(images), CHUNK))
+        chunks = (list(images[at : at + _CHUNK]) for at in range(0, len(images), _CHUNK))
         return [executor.show(cell, chunk, draw) for chunk in chunks]
 
     def result() -> Metrics:
@@ -103,34 +103,34 @@ def measure(
         except (PluginFault, LoadError) as error:
             notify(f"not measured: {error}")
             continue
-        values |= {name: value_of(metric, purified) for name, metric in metrics.items() if name not in values}
+        values |= {name: _value_of(metric, purified) for name, metric in metrics.items() if name not in values}
         identity = (key, pair.current.key, pair.stored.label, pair.stored.sigma)
-        measured[key] = Measured(*identity, recounted, moved, trained_on(pair.current, plan, record), values)
+        measured[key] = Measured(*identity, recounted, moved, _trained_on(pair.current, plan, record), values)
         yield result()
     yield result()
 
 
-def value_of(metric: Metric, purified: Sequence[np.ndarray]) -> Value:
+def _value_of(metric: Metric, purified: Sequence[np.ndarray]) -> Value:
     """The mean over draws, with the interval of the mean over images if every image has a value."""
     figures = np.mean(np.stack([np.asarray(metric.measure(draw)) for draw in purified]), axis=0)
     if figures.ndim == 0:
-        return Value(rounded(figures))
+        return Value(_rounded(figures))
     low, high = mean_interval(figures)
-    return Value(rounded(figures.mean()), *(None if np.isnan(end) else rounded(end) for end in (low, high)))
+    return Value(_rounded(figures.mean()), *(None if np.isnan(end) else _rounded(end) for end in (low, high)))
 
 
-def rounded(value: Any) -> float:
+def _rounded(value: Any) -> float:
     return float(f"{float(value):.6g}")
 
 
-def trained_on(cell: Cell, plan: Plan, record: Metrics) -> tuple[str, ...]:
+def _trained_on(cell: Cell, plan: Plan, record: Metrics) -> tuple[str, ...]:
     """Metrics that a network of the cell was trained to lower, according to its card."""
     roles = [name.removeprefix("network ") for name in cell.hashes if name.startswith("network ")]
-    distances = {training_distance(plan.weights[role]) for role in roles}
+    distances = {_training_distance(plan.weights[role]) for role in roles}
     return tuple(name for name, network in record.networks.items() if network.name in distances)
 
 
-def training_distance(network: str) -> str | None:
+def _training_distance(network: str) -> str | None:
     """The distance that a network of this project was trained to lower; None if it has no card or no such distance."""
     try:
         source = find(network)
@@ -145,7 +145,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "purifybench": bench.__version__,
         "git": git_revision(),
         "python": platform.python_version(),
-        "libraries": {name: version for name in LIBRARIES if (version := library_version(name))},
+        "libraries": {name: version for name in _LIBRARIES if (version := library_version(name))},
         "device": device_name(torch.device(device)),
         "precision": precision,
     }

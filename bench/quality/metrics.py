@@ -25,12 +25,12 @@ from classifiers.nets.cnn import CNN
 from purifiers.nets.hub.cards import fingerprint
 from purifiers.training.perceptual import TRUNKS, TrunkUnavailable, feature_distance, lpips_distance
 
-BATCH = 50  # images in one call of a network
-PIXELS = Network("no network: pixels")
-LPIPS = {"lpips-alex": ("alex", "LPIPS (AlexNet, at 224)"), "lpips-vgg": ("vgg", "LPIPS (VGG, at 224)")}
-PERCEPTUAL = ("auto", *LPIPS, "features")
-SECOND = "{0}/features, a second classifier that is never evaluated"  # the name in the cards of trained networks
-SHARED = {"cifar10-jpeg": "cifar10"}  # data set -> the data set whose networks it uses
+_BATCH = 50  # images in one call of a network
+_PIXELS = Network("no network: pixels")
+_LPIPS = {"lpips-alex": ("alex", "LPIPS (AlexNet, at 224)"), "lpips-vgg": ("vgg", "LPIPS (VGG, at 224)")}
+_PERCEPTUAL = ("auto", *_LPIPS, "features")
+_SECOND = "{0}/features, a second classifier that is never evaluated"  # the name in the cards of trained networks
+_SHARED = {"cifar10-jpeg": "cifar10"}  # data set -> the data set whose networks it uses
 
 
 class Unavailable(Exception):
@@ -77,49 +77,49 @@ def load_metrics(reference: Reference, names: Iterable[str] = tuple(KINDS)) -> t
     Raises:
         ValueError: unknown metric or perceptual distance; the message lists the known ones.
     """
-    if reference.perceptual not in PERCEPTUAL:
-        raise InputError(nearest("perceptual distance", reference.perceptual, PERCEPTUAL))
+    if reference.perceptual not in _PERCEPTUAL:
+        raise InputError(nearest("perceptual distance", reference.perceptual, _PERCEPTUAL))
     available, missing = {}, {}
     for name in names:
-        if name not in BUILDERS:
-            raise InputError(nearest("metric", name, BUILDERS))
+        if name not in _BUILDERS:
+            raise InputError(nearest("metric", name, _BUILDERS))
         try:
-            available[name] = BUILDERS[name](reference)
+            available[name] = _BUILDERS[name](reference)
         except Unavailable as error:
             missing[name] = str(error)
     return available, missing
 
 
-def on_pixels(measure: Callable[[np.ndarray, np.ndarray], Any]) -> Callable[[Reference], Metric]:
-    return lambda reference: Metric(PIXELS, lambda purified: measure(purified, reference.clean))
+def _on_pixels(measure: Callable[[np.ndarray, np.ndarray], Any]) -> Callable[[Reference], Metric]:
+    return lambda reference: Metric(_PIXELS, lambda purified: measure(purified, reference.clean))
 
 
-def perceptual(reference: Reference) -> Metric:
+def _perceptual(reference: Reference) -> Metric:
     """LPIPS on AlexNet (its authors' recommendation for evaluation), else on VGG, else on features of the data set.
 
     The last one is the formula of LPIPS on the feature maps of the data set's second classifier.
     """
     reasons = []
-    for name in PERCEPTUAL[1:] if reference.perceptual == "auto" else (reference.perceptual,):
+    for name in _PERCEPTUAL[1:] if reference.perceptual == "auto" else (reference.perceptual,):
         try:
-            return by_features(reference) if name == "features" else by_lpips(reference, name)
+            return _by_features(reference) if name == "features" else _by_lpips(reference, name)
         except Unavailable as error:
             reasons.append(str(error))
     raise Unavailable("; ".join(reasons))
 
 
-def by_lpips(reference: Reference, name: str) -> Metric:
-    net, title = LPIPS[name]
+def _by_lpips(reference: Reference, name: str) -> Metric:
+    net, title = _LPIPS[name]
     try:
         with warnings.catch_warnings(action="ignore"):  # lpips calls torchvision with deprecated arguments
             distance = lpips_distance(reference.device, net)
     except TrunkUnavailable as error:
         raise Unavailable(f"torchvision could not fetch {TRUNKS[net]}, LPIPS' trunk") from error
-    return Metric(Network(title, f"{TRUNKS[net]}, lpips {version('lpips')}"), paired(reference, distance))
+    return Metric(Network(title, f"{TRUNKS[net]}, lpips {version('lpips')}"), _paired(reference, distance))
 
 
-def by_features(reference: Reference) -> Metric:
-    zoo = SHARED.get(reference.dataset, reference.dataset)
+def _by_features(reference: Reference) -> Metric:
+    zoo = _SHARED.get(reference.dataset, reference.dataset)
     path = classifier_files.BUNDLED / zoo / "features.safetensors"
     try:
         network = classifier_files.load_cnn(path, reference.device)
@@ -127,24 +127,24 @@ def by_features(reference: Reference) -> Metric:
         raise Unavailable(
             f"there is no second classifier of {zoo} (`bench train --dataset {zoo} --stages features` makes one)"
         ) from error
-    title = f"LPIPS' arithmetic on the features of {SECOND.format(zoo)}"
-    return Metric(Network(title, fingerprint(path)[:16]), paired(reference, feature_distance(network.features)))
+    title = f"LPIPS' arithmetic on the features of {_SECOND.format(zoo)}"
+    return Metric(Network(title, fingerprint(path)[:16]), _paired(reference, feature_distance(network.features)))
 
 
-def paired(reference: Reference, distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+def _paired(reference: Reference, distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
     """The distance of each purified image to its clean one, in batches; `distance` takes images in [-1,1]."""
 
     @torch.inference_mode()
     def measure(purified: np.ndarray) -> np.ndarray:
         pairs = (
-            [on(reference, part, at) for part in (reference.clean, purified)] for at in range(0, len(purified), BATCH)
+            [_on(reference, part, at) for part in (reference.clean, purified)] for at in range(0, len(purified), _BATCH)
         )
         return torch.cat([distance(2 * a - 1, 2 * b - 1) for a, b in pairs]).double().cpu().numpy()
 
     return measure
 
 
-def classifier_features(reference: Reference) -> Metric:
+def _classifier_features(reference: Reference) -> Metric:
     """The Fréchet distance on features of the run's classifier."""
     network = reference.classifier
     if isinstance(network, CNN):
@@ -152,10 +152,10 @@ def classifier_features(reference: Reference) -> Metric:
     else:
         outputs, embed = "logits", network
     hashes = " ".join(fingerprint(path)[:16] for path in reference.weights)
-    return frechet(reference, embed, f"{reference.name}, the classifier that votes: {{}} {outputs}", hashes)
+    return _frechet(reference, embed, f"{reference.name}, the classifier that votes: {{}} {outputs}", hashes)
 
 
-def inception(reference: Reference) -> Metric:
+def _inception(reference: Reference) -> Metric:
     """FID with torch-fidelity's Inception, which has TensorFlow's weights of 2015 as all published FIDs do."""
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as library
@@ -177,10 +177,10 @@ def inception(reference: Reference) -> Metric:
         pixels = (x.expand(-1, 3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8)  # as a PNG would hold them
         return network(pixels)[0]
 
-    return frechet(reference, embed, "Inception v3 (TensorFlow's of 2015, by torch-fidelity), {} features", file)
+    return _frechet(reference, embed, "Inception v3 (TensorFlow's of 2015, by torch-fidelity), {} features", file)
 
 
-def frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str, weights: str) -> Metric:
+def _frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str, weights: str) -> Metric:
     """The Fréchet distance of purified to clean images in the features of a network.
 
     Parameters:
@@ -191,7 +191,7 @@ def frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str,
 
     @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:
-        parts = [embed(on(reference, images, at)) for at in range(0, len(images), BATCH)]
+        parts = [embed(_on(reference, images, at)) for at in range(0, len(images), _BATCH)]
         return torch.cat(parts).double().cpu().numpy()
 
     clean = features(reference.clean)
@@ -199,15 +199,15 @@ def frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str,
     return Metric(network, lambda purified: frechet_distance(features(purified), clean))
 
 
-def on(reference: Reference, images: np.ndarray, at: int) -> Tensor:
+def _on(reference: Reference, images: np.ndarray, at: int) -> Tensor:
     """A copy of a batch of images on the device; a copy, because a network may write into its input."""
-    return torch.from_numpy(images[at : at + BATCH].copy()).to(reference.device)
+    return torch.from_numpy(images[at : at + _BATCH].copy()).to(reference.device)
 
 
-BUILDERS: dict[str, Callable[[Reference], Metric]] = {
-    "perceptual": perceptual,
-    "l2": on_pixels(l2),
-    "transport": on_pixels(transport_cost),
-    "frechet": classifier_features,
-    "fid": inception,
+_BUILDERS: dict[str, Callable[[Reference], Metric]] = {
+    "perceptual": _perceptual,
+    "l2": _on_pixels(l2),
+    "transport": _on_pixels(transport_cost),
+    "frechet": _classifier_features,
+    "fid": _inception,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from bench.store.run import Run
 from bench.sweep.plan import Plan, make_plan
 from bench.sweep.preset import Plugin, Preset
 
-RECOUNTED = 4  # images of each cell whose first block is counted again if the code has changed
-MOST_MOVED = 0.05  # share of these votes: other noise moves far more, the rounding of another processor far less
+_RECOUNTED = 4  # images of each cell whose first block is counted again if the code has changed
+_MOST_MOVED = 0.05  # share of these votes: other noise moves far more, the rounding of another processor far less
 
 
 class MetricsError(PurifyBenchError):
@@ -52,10 +52,10 @@ def preset_of(run: Run, code: Mapping[str, str | None] | None = None, **override
         preset = Preset(**{"certifier": "cohen", **fields, **changed})
     except ValueError as error:  # includes pydantic's ValidationError
         raise MetricsError(f"the preset in the manifest of {run.folder} is not one of this version: {error}") from error
-    return with_named_code(run, preset, code or {})
+    return _with_named_code(run, preset, code or {})
 
 
-def with_named_code(run: Run, preset: Preset, code: Mapping[str, str | None]) -> Preset:
+def _with_named_code(run: Run, preset: Preset, code: Mapping[str, str | None]) -> Preset:
     """The preset with the plugin files that the user names. Files that a results folder names are never run."""
     files = {field: [Path(name_of(text)) for text in (code.get(field) or "").split(",") if text] for field in PLUGINS}
     used = set()
@@ -95,25 +95,25 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
             f"image {changed[0]} of {split.title} is not the image that {run.folder} counted: give the data of "
             "the run (--data), or certify it again with another --out"
         )
-    known = {identity(cell): cell for cell in current_plan.cells}
+    known = {_identity(cell): cell for cell in current_plan.cells}
     counted = set(run.blocks["cell"].unique())
     pairs = []
     for key, cell in run.cells.items():
         if key not in counted or key in run.errors:
             continue
-        current = known.get(identity(cell))
+        current = known.get(_identity(cell))
         if current is None:
             raise MetricsError(
                 f"the parameters of {cell.label} are not those of {run.folder}: use the code of its revision "
                 f"({run.manifest.get('git')}), or certify it again with another --out"
             )
-        pairs.append(Pair(cell, current))
+        pairs.append(Pair(cell, replace(current, compute=cell.compute)))  # it computes as the run did
     if not pairs:
         raise MetricsError(f"nothing is certified yet in {run.folder}; the same `bench run` command continues")
     return current_plan, pairs
 
 
-def identity(cell: Cell) -> str:
+def _identity(cell: Cell) -> str:
     """The facts of a cell that do not depend on code, weights, data and device."""
     facts = (cell.purifier, cell.parameters, cell.classifier, cell.classifier_parameters, cell.dataset)
     return json.dumps([*facts, cell.sigma, cell.seed, cell.precision], sort_keys=True)
@@ -138,7 +138,7 @@ def recount(run: Run, pair: Pair, executor: Executor) -> tuple[int, int]:
     blocks = run.blocks
     first = blocks[(blocks["cell"] == pair.stored.key) & (blocks["stage"] == "estimate") & (blocks["first"] == 0)]
     agreed = [max(votes) / max(sum(votes), 1) for votes in first["votes"]]
-    most = first.iloc[np.argsort(agreed, kind="stable")[:RECOUNTED]]
+    most = first.iloc[np.argsort(agreed, kind="stable")[:_RECOUNTED]]
     if most.empty:
         return 0, 0
     again = tuple(
@@ -149,7 +149,7 @@ def recount(run: Run, pair: Pair, executor: Executor) -> tuple[int, int]:
     by_image = {counts.block.image: counts.votes for counts in counted}
     differences = [np.subtract(votes, by_image[i]) for i, votes in zip(most["image"], most["votes"], strict=True)]
     draws, moved = int(most["draws"].sum()), int(sum(np.abs(d).sum() for d in differences)) // 2
-    if moved > MOST_MOVED * draws:
+    if moved > _MOST_MOVED * draws:
         raise MetricsError(
             f"{describe_cell(pair.stored)}: of {draws} draws that were counted again, {moved} gave another class than "
             f"in {run.folder}, so these are not its draws: code, weights or data have changed. "

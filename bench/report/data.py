@@ -22,7 +22,7 @@ from bench.summary.rows import drawable, steps
 from bench.summary.statistics import wilson_interval
 from bench.summary.summary import Summary
 
-MOST_STEPS = 160  # of a curve: one with more is drawn at this many radii
+_MOST_STEPS = 160  # of a curve: one with more is drawn at this many radii
 STAGES = ("noise", "purify", "classify")
 
 
@@ -31,24 +31,24 @@ def record(summary: Summary) -> dict[str, Any]:
     table = drawable(summary)
     certified = [summary.certified[row["run"], row["cell"]][1] for row in table.to_dict("records")]
     rows = [
-        row_of(i, row, summary.radii, float((radii >= 0).mean()))
+        _row_of(i, row, summary.radii, float((radii >= 0).mean()))
         for i, (row, radii) in enumerate(zip(table.to_dict("records"), certified, strict=True))
     ]
     add_shares(summary, table, rows)
-    sigma, radius = opening(table, summary.radii)
+    sigma, radius = _opening(table, summary.radii)
     return {
         "radii": [figure(r, f"{r:g}") for r in summary.radii],
         "sigmas": [figure(s, f"{s:g}") for s in sorted({row["sigma"]["value"] for row in rows})],
         "opening": {"sigma": sigma, "radius": radius},
         "rows": rows,
         "curves": [
-            curve(np.sort(radii[radii >= 0]), len(radii), row["largest"])
+            _curve(np.sort(radii[radii >= 0]), len(radii), row["largest"])
             for row, radii in zip(table.to_dict("records"), certified, strict=True)
         ],
     }
 
 
-def opening(table: pd.DataFrame, radii: Sequence[float]) -> tuple[float | None, float | None]:
+def _opening(table: pd.DataFrame, radii: Sequence[float]) -> tuple[float | None, float | None]:
     """The sigma and the radius that the page shows first: those that separate the purifiers best."""
     if table.empty:
         return None, radii[0] if radii else None
@@ -56,7 +56,7 @@ def opening(table: pd.DataFrame, radii: Sequence[float]) -> tuple[float | None, 
     return sigma, next((metric.radius for metric in shown if metric.percent), radii[0])
 
 
-def row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float) -> dict[str, Any]:
+def _row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float) -> dict[str, Any]:
     """One purifier at one sigma; `correct` as `metrics` takes it."""
     return {
         "id": i,
@@ -71,11 +71,11 @@ def row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float) 
         "abstained": figure(float(row["abstained"]), percent(row["abstained"])),
         "nfe": figure(known(row["nfe"])),
         "ms": figure(known(row["ms_purify"])),
-        "metrics": metrics(row, radii, correct),
+        "metrics": _metrics(row, radii, correct),
     }
 
 
-def metrics(row: dict[str, Any], radii: Sequence[float], correct: float) -> dict[str, Any]:
+def _metrics(row: dict[str, Any], radii: Sequence[float], correct: float) -> dict[str, Any]:
     """By radius, certified accuracy at every radius that the draws can certify; and `acr`.
 
     Parameters:
@@ -86,20 +86,20 @@ def metrics(row: dict[str, Any], radii: Sequence[float], correct: float) -> dict
         value, low, high = (float(row[column]) for column in accuracy_columns(r))
         if known(value) is not None:
             words = f"{percent(value)} {percent_interval(low, high)}"
-            entries[f"{r:g}"] = metric(row, value, low, high, words, value)
+            entries[f"{r:g}"] = _metric(row, value, low, high, words, value)
     acr, ends = float(row["acr"]), (known(row["acr_low"]), known(row["acr_high"]))
     words = f"{acr:.3f} {interval_text(*ends)}".rstrip()
-    return entries | {"acr": metric(row, acr, *ends, words, correct)}
+    return entries | {"acr": _metric(row, acr, *ends, words, correct)}
 
 
-def metric(
+def _metric(
     row: dict[str, Any], value: float, low: float | None, high: float | None, words: str, share: float
 ) -> dict[str, Any]:
     """A figure with its interval, and the device-seconds for each image of a certified share."""
-    return {"value": value, "low": low, "high": high, "words": words, "seconds": figure(device_seconds(row, share))}
+    return {"value": value, "low": low, "high": high, "words": words, "seconds": figure(_device_seconds(row, share))}
 
 
-def device_seconds(row: dict[str, Any], share: float) -> float | None:
+def _device_seconds(row: dict[str, Any], share: float) -> float | None:
     """Seconds of all stages over all draws of a row, divided by the images that it certifies.
 
     None if it certifies none, or if the time was not measured.
@@ -113,7 +113,7 @@ def device_seconds(row: dict[str, Any], share: float) -> float | None:
     return known(row["counted_draws"] * per_draw / (share * row["images"]))
 
 
-def curve(radii: np.ndarray, images: int, largest: float) -> dict[str, list[float]]:
+def _curve(radii: np.ndarray, images: int, largest: float) -> dict[str, list[float]]:
     """Certified accuracy against radius as steps: `y[i]` is the value from `x[i - 1]` to `x[i]`.
 
     `y`, `low` and `high` (Wilson's 95 % interval) in percent, rounded to the decimals that are shown.
@@ -123,8 +123,8 @@ def curve(radii: np.ndarray, images: int, largest: float) -> dict[str, list[floa
         largest: that the draws can certify.
     """
     x, hits = steps(radii, largest)
-    if len(x) > MOST_STEPS:
-        x = np.linspace(0.0, x[-1], MOST_STEPS)
+    if len(x) > _MOST_STEPS:
+        x = np.linspace(0.0, x[-1], _MOST_STEPS)
         hits = len(radii) - np.searchsorted(radii, x)
     bounds = {int(h): wilson_interval(int(h), images) for h in set(hits)}
     shares: dict[str, Iterable[float]] = {"y": hits / images}

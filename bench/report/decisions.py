@@ -14,11 +14,11 @@ from bench.analysis.standings import Standing
 from bench.records import COUNTED
 from bench.summary.summary import Summary
 
-MOST_BUDGETS = 8  # of each kind
+_MOST_BUDGETS = 8  # of each kind
 
 
 @dataclass(frozen=True)
-class Budget:
+class _Budget:
     """The highest allowed cost of a purified image: a keyword of `recommend`, or none for any cost."""
 
     kind: str
@@ -26,19 +26,19 @@ class Budget:
     limit: dict[str, float] = field(default_factory=dict)
 
 
-def budgets(table: pd.DataFrame) -> list[Budget]:
+def budgets(table: pd.DataFrame) -> list[_Budget]:
     """Any cost; the NFE of every row except the largest; round milliseconds between the fastest and the slowest."""
     counted = table[(table["source"] == COUNTED) & table["acr"].notna()]
     nfe = sorted({math.ceil(v - 1e-9) for v in counted["nfe"].dropna()})
     ms = counted.loc[(counted["nfe"] > 0) & (counted["ms_purify"] > 0), "ms_purify"]
     return [
-        Budget("", "any cost"),
-        *(Budget("Network evaluations", f"at most {v} NFE", {"max_nfe": v}) for v in thinned(nfe[:-1])),
-        *(Budget("Time per purification", f"at most {v:g} ms", {"max_ms": v}) for v in thinned(round_between(ms))),
+        _Budget("", "any cost"),
+        *(_Budget("Network evaluations", f"at most {v} NFE", {"max_nfe": v}) for v in _thinned(nfe[:-1])),
+        *(_Budget("Time per purification", f"at most {v:g} ms", {"max_ms": v}) for v in _thinned(_round_between(ms))),
     ]
 
 
-def round_between(values: pd.Series) -> list[float]:
+def _round_between(values: pd.Series) -> list[float]:
     """1, 2 and 5 times powers of ten: at least the smallest value, and below the largest."""
     if values.empty:
         return []
@@ -47,15 +47,15 @@ def round_between(values: pd.Series) -> list[float]:
     return [v for k in powers for v in (float(f"{step}e{k}") for step in (1, 2, 5)) if low <= v < high]
 
 
-def thinned(values: Sequence[Any]) -> list[Any]:
+def _thinned(values: Sequence[Any]) -> list[Any]:
     """At most `MOST_BUDGETS` of the values, evenly spaced, with the first and the last."""
-    if len(values) <= MOST_BUDGETS:
+    if len(values) <= _MOST_BUDGETS:
         return list(values)
-    return [values[round(i * (len(values) - 1) / (MOST_BUDGETS - 1))] for i in range(MOST_BUDGETS)]
+    return [values[round(i * (len(values) - 1) / (_MOST_BUDGETS - 1))] for i in range(_MOST_BUDGETS)]
 
 
 def decisions(
-    summary: Summary, offered: Sequence[Budget], rendered: Callable[[Recommendation], str]
+    summary: Summary, offered: Sequence[_Budget], rendered: Callable[[Recommendation], str]
 ) -> tuple[list[list[int]], dict[str, Recommendation]]:
     """The index of an answer by radius and budget; and the different answers by their `rendered` text."""
     answers: dict[str, Recommendation] = {}
@@ -74,10 +74,10 @@ def candidates(advice: Recommendation) -> list[Standing]:
     by_name: dict[str, list[Standing]] = {}
     for standing in advice.standings if advice.chosen else ():
         by_name.setdefault(standing.name, []).append(standing)
-    return [replace(own[0], best=best_at_any(own)) for own in by_name.values()]
+    return [replace(own[0], best=_best_at_any(own)) for own in by_name.values()]
 
 
-def best_at_any(standings: Sequence[Standing]) -> float | None:
+def _best_at_any(standings: Sequence[Standing]) -> float | None:
     """The sum of the shares of resamples in which each standing is the best; None if none has one."""
     shares = [standing.best for standing in standings if standing.best is not None]
     return math.fsum(shares) if shares else None

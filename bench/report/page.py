@@ -27,10 +27,10 @@ from bench.summary.rows import conditions, drawable
 from bench.summary.statistics import CONFIDENCE
 from bench.summary.summary import Summary
 
-LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
-LICENCES = "vendor/LICENSES.txt"
-OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
-DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
+_LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+_LICENCES = "vendor/LICENSES.txt"
+_OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
+_DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
     "none": "#A9AFB6",
     "one-step": "#5AB2E8",
     "consistency": "#F2864A",
@@ -39,7 +39,7 @@ DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
     "other": "#F0B840",
     "imported": "#D5DAE0",
 }
-FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
+_FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
 
 
 def render(
@@ -50,7 +50,7 @@ def render(
 ) -> str:
     """The whole page as HTML; texts from results are escaped. Parameters as `bench.report.write_report` takes them."""
     table, facts = drawable(summary), record(summary)
-    templates = environment()
+    templates = _environment()
     answer = templates.get_template("answer.html")
     offered = budgets(summary.table)
     choices, answers = decisions(
@@ -58,11 +58,11 @@ def render(
     )
     rows = facts["rows"]
     facts["quality"] = quality(table, rows, metrics) | {"sigma": facts["opening"]["sigma"]}
-    facts |= {"choices": choices, "uses": [used(advice, rows) for advice in answers.values()]}
+    facts |= {"choices": choices, "uses": [_used(advice, rows) for advice in answers.values()]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
         facts["opening"]["sigma"] = rows[use]["sigma"]["value"]
-    scripts = [f"/*\n{read(LICENCES)}*/", *map(read, LIBRARIES), "\n".join(map(read, OWN))]
+    scripts = [f"/*\n{_read(_LICENCES)}*/", *map(_read, _LIBRARIES), "\n".join(map(_read, _OWN))]
     rules = sorted({row["certifier"] for row in rows})
     pictures, pictures_shown = grids(summary, examples)
     return templates.get_template("template.html").render(
@@ -70,11 +70,11 @@ def render(
         conditions=conditions(table),
         notes=summary.notes,
         record=facts,
-        record_json=safe(facts),
+        record_json=_safe(facts),
         budgets=list(enumerate(offered)),
         answers=list(map(Markup, answers)),
         opening=opening,
-        families=[{"name": f, "words": FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
+        families=[{"name": f, "words": _FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
@@ -85,13 +85,13 @@ def render(
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
         runs=describe(summary, manifests),
         version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
-        css=Markup(palette() + read("report.css")),
+        css=Markup(_palette() + _read("report.css")),
         scripts=[Markup(text) for text in scripts],
-        hashes=Markup(" ".join(f"'sha256-{digest(text)}'" for text in scripts)),
+        hashes=Markup(" ".join(f"'sha256-{_digest(text)}'" for text in scripts)),
     )
 
 
-def environment() -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     """The templates of the page; they escape every value, and a value that is not defined is an error."""
     loader = jinja2.PackageLoader("bench.report", "static")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -100,7 +100,7 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:
+def _used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:
     """The row that a recommendation chooses."""
     if (chosen := advice.chosen) is None:
         return None
@@ -108,16 +108,16 @@ def used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:
     return next((row["id"] for row in own if row["sigma"]["value"] == chosen.sigma), None)
 
 
-def read(name: str) -> str:
+def _read(name: str) -> str:
     return resources.files("bench.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def digest(text: str) -> str:
+def _digest(text: str) -> str:
     """The hash of a script in the page's content security policy: no other script runs."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def safe(value: Any) -> Any:
+def _safe(value: Any) -> Any:
     """JSON for a script element: nothing in it opens or closes a tag."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for sign in "<>&":
@@ -125,8 +125,8 @@ def safe(value: Any) -> Any:
     return Markup(text)
 
 
-def palette() -> str:
+def _palette() -> str:
     """The colours of the families as CSS variables, the same as in the pictures."""
     light = "".join(f"--{name}:{look.colour};--{name}-ink:{look.ink};" for name, look in FAMILIES.items())
-    dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in DARK.items())
+    dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in _DARK.items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from bench.report.figures import short
 from bench.store.quality import KINDS, Measured, Metrics
 
-FEWEST = 4  # purifiers for a rank correlation
+_FEWEST = 4  # purifiers for a rank correlation
 
 
 def quality(table: pd.DataFrame, rows: Sequence[dict[str, Any]], metrics: Mapping[str, Metrics]) -> dict[str, Any]:
@@ -28,38 +28,38 @@ def quality(table: pd.DataFrame, rows: Sequence[dict[str, Any]], metrics: Mappin
     cells = {(run, cell.cell): cell for run, of_run in metrics.items() for cell in of_run.cells}
     own = [cells.get((row["run"], row["cell"])) for row in table.to_dict("records")]
     names = [name for name in KINDS if any(cell and name in cell.values for cell in own)]
-    points = [{name: point(cell, name) for name in names if name in cell.values} if cell else {} for cell in own]
+    points = [{name: _point(cell, name) for name in names if name in cell.values} if cell else {} for cell in own]
     missing = {item for of_run in metrics.values() for item in of_run.missing.items()}
-    comparable = {name: len(set(measured_by(name, metrics))) == 1 for name in names}
+    comparable = {name: len(set(_measured_by(name, metrics))) == 1 for name in names}
     return {
-        "metrics": [described(name, metrics, comparable[name]) for name in names],
+        "metrics": [_described(name, metrics, comparable[name]) for name in names],
         "missing": [{"head": KINDS[name].head, "why": why} for name, why in sorted(missing) if name not in names],
         "points": points,
-        "ranks": {name: ranks(name, rows, points) if comparable[name] else {} for name in names},
+        "ranks": {name: _ranks(name, rows, points) if comparable[name] else {} for name in names},
         "draws": "; ".join(dict.fromkeys(m.looked_at for m in metrics.values())),
         "trained": any(p["trained"] for row in points for p in row.values()),
     }
 
 
-def measured_by(name: str, metrics: Mapping[str, Metrics]) -> Iterator[tuple[Any, ...]]:
+def _measured_by(name: str, metrics: Mapping[str, Metrics]) -> Iterator[tuple[Any, ...]]:
     """The model, and the numbers of images and draws: figures compare only if these are equal."""
     yield from ((m.networks[name], m.images, m.draws) for m in metrics.values() if name in m.networks)
 
 
-def point(cell: Measured, name: str) -> dict[str, Any]:
+def _point(cell: Measured, name: str) -> dict[str, Any]:
     """A figure of a row; `trained`: a network of the purifier was trained to lower this distance."""
     entry = asdict(cell.values[name])
     interval = "" if entry["low"] is None else f" [{short(entry['low'])}, {short(entry['high'])}]"
     return {**entry, "words": short(entry["value"]) + interval, "trained": name in cell.trained_on}
 
 
-def described(name: str, metrics: Mapping[str, Metrics], comparable: bool) -> dict[str, Any]:
+def _described(name: str, metrics: Mapping[str, Metrics], comparable: bool) -> dict[str, Any]:
     """A metric for the charts; `judge` names the models that compute it."""
-    judges = dict.fromkeys(network.name for network, *_ in measured_by(name, metrics))
+    judges = dict.fromkeys(network.name for network, *_ in _measured_by(name, metrics))
     return {"name": name, **KINDS[name]._asdict(), "judge": "; ".join(judges), "comparable": comparable}
 
 
-def ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+def _ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """By sigma and by metric of robustness, Spearman's rank correlation with it over the purifiers, as text.
 
     Plain smoothing is left out: it purifies nothing, and would make any correlation look strong.
@@ -70,12 +70,12 @@ def ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, 
         here = [(row, value) for row, value in both if row["sigma"]["words"] == sigma]
         for metric in dict.fromkeys(key for row, _ in here for key in row["metrics"]):
             pairs = [(row["metrics"][metric]["value"], value) for row, value in here if metric in row["metrics"]]
-            if len(pairs) >= FEWEST and (rho := correlation(np.array(pairs))) is not None:
+            if len(pairs) >= _FEWEST and (rho := _correlation(np.array(pairs))) is not None:
                 texts.setdefault(sigma, {})[metric] = f"{rho:+.2f} over {len(pairs)} purifiers".replace("-", "−")
     return texts
 
 
-def correlation(pairs: np.ndarray) -> float | None:
+def _correlation(pairs: np.ndarray) -> float | None:
     """Spearman's rank correlation of the two columns; None if one of them is constant."""
     with warnings.catch_warnings(action="ignore"):  # scipy warns of constant columns
         rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)

@@ -13,9 +13,9 @@ from bench.report.figures import interval_text, known
 from bench.summary.pairs import run_volume
 from bench.summary.summary import Summary
 
-LONG = ("labels", "sweep", "cells")  # lists of a manifest, too long for a reader
-ROWS = ("purifiers", "networks")  # of a preset: the tables show them
-WORDS = {
+_LONG = ("labels", "sweep", "cells")  # lists of a manifest, too long for a reader
+_ROWS = ("purifiers", "networks")  # of a preset: the tables show them
+_WORDS = {
     **{"purifybench": "PurifyBench", "git": "code revision", "python": "Python"},
     **{"n0": "N0", "n": "N", "n_max": "Nmax", "name": "preset", "dataset": "data set"},
 }
@@ -26,24 +26,24 @@ def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> li
     runs = []
     for name, manifest in manifests.items():
         rows = summary.table[summary.table["run"] == name]
-        short_manifest = {key: value for key, value in manifest.items() if key not in LONG}
+        short_manifest = {key: value for key, value in manifest.items() if key not in _LONG}
         runs.append(
             {
                 "name": name,
-                **completeness(rows),
+                **_completeness(rows),
                 "facts": {
-                    "Certification": list(measured(summary, name, rows)),
-                    "Preset": list(requested(manifest.get("preset", {}))),
-                    "Environment": list(environment(manifest)),
+                    "Certification": list(_measured(summary, name, rows)),
+                    "Preset": list(_requested(manifest.get("preset", {}))),
+                    "Environment": list(_environment(manifest)),
                 },
-                "hashed": list(keys(summary, name, rows)),
+                "hashed": list(_keys(summary, name, rows)),
                 "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
             }
         )
     return runs
 
 
-def completeness(rows: pd.DataFrame) -> dict[str, Any]:
+def _completeness(rows: pd.DataFrame) -> dict[str, Any]:
     """The number of complete cells of a run, and the others."""
     missing = rows[~rows["complete"]].to_dict("records")
     cells, complete = len(rows), len(rows) - len(missing)
@@ -54,7 +54,7 @@ def completeness(rows: pd.DataFrame) -> dict[str, Any]:
     return {"cells": cells, "complete": complete, "words": words, "missing": missing}
 
 
-def measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Certifier, device and hypervolume of a run."""
     for name, column in (("certifier", "rule"), ("device", "device")):
         if len(values := sorted(set(rows[column].dropna()))):
@@ -65,33 +65,33 @@ def measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[s
         yield "hypervolume of the front", f"{words}: ACR that a budget buys, averaged over {volume.scale}"
 
 
-def requested(preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _requested(preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The fields of a preset, except `ROWS`."""
     for name, value in preset.items():
-        if name not in ROWS and value is not None:
-            yield WORDS.get(name, name.replace("_", " ")), plain(value)
+        if name not in _ROWS and value is not None:
+            yield _WORDS.get(name, name.replace("_", " ")), _plain(value)
 
 
-def environment(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _environment(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Versions, platform and times."""
     for name, value in manifest.items():
-        if name not in (*LONG, "preset", "families", "classes", "format") and value is not None:
-            yield WORDS.get(name, name), plain(value)
+        if name not in (*_LONG, "preset", "families", "classes", "format") and value is not None:
+            yield _WORDS.get(name, name), _plain(value)
 
 
-def plain(value: Any) -> str:
+def _plain(value: Any) -> str:
     """A value of a manifest as text."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v is not None)
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
-        return ", ".join(plain(v) for v in value)
+        return ", ".join(_plain(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def keys(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _keys(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The cells of a run with their keys, and the hashes of code, weights and data behind these."""
     names = dict(zip(rows["cell"], rows["name"], strict=True))
     for (name, key), cell in summary.cells.items():
         if name == run:
             hashes = {k: v for k, v in cell.hashes.items() if v}
-            yield {"name": names[key], "sigma": cell.sigma, "key": key, "hashes": plain(hashes)}
+            yield {"name": names[key], "sigma": cell.sigma, "key": key, "hashes": _plain(hashes)}

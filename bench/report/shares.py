@@ -13,8 +13,8 @@ from bench.summary.pairs import certified, certifiers_of
 from bench.summary.statistics import FEWEST, resampled_means, split_halves
 from bench.summary.summary import Summary
 
-COSTS = ("nfe", "ms", "seconds")
-ENVELOPE = "best"  # of all sigmas
+_COSTS = ("nfe", "ms", "seconds")
+_ENVELOPE = "best"  # of all sigmas
 
 
 def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]) -> None:
@@ -31,29 +31,29 @@ def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]
     sigmas = dict.fromkeys(row["sigma"]["words"] for row in whole)
     scopes = {words: [row for row in whole if row["sigma"]["words"] == words] for words in sigmas}
     if len(scopes) > 1:
-        scopes[ENVELOPE] = whole
-        add_halves(summary, table, whole)
+        scopes[_ENVELOPE] = whole
+        _add_halves(summary, table, whole)
     for scope, rivals in scopes.items():
-        add_scope(summary, table, scope, rivals)
+        _add_scope(summary, table, scope, rivals)
 
 
-def add_scope(summary: Summary, table: pd.DataFrame, scope: str, rivals: list[dict[str, Any]]) -> None:
+def _add_scope(summary: Summary, table: pd.DataFrame, scope: str, rivals: list[dict[str, Any]]) -> None:
     """Add the shares of rows that compete with one another, for every metric and cost."""
     selected = table.iloc[[row["id"] for row in rivals]]
     images, radii = certified(summary, selected)
     if len(images) < FEWEST:
         return
-    values = contributions(summary, selected, radii)
+    values = _contributions(summary, selected, radii)
     means = resampled_means(np.concatenate(list(values.values()), axis=1))
     for name, columns in zip(values, np.split(means, len(values), axis=1), strict=True):
         there = [i for i, row in enumerate(rivals) if name in row["metrics"]]
-        for cost in COSTS:
-            shares = front_shares([cost_of(rivals[i], name, cost) for i in there], columns[:, there])
+        for cost in _COSTS:
+            shares = front_shares([_cost_of(rivals[i], name, cost) for i in there], columns[:, there])
             for i, share in zip(there, shares, strict=True):
                 rivals[i]["metrics"][name]["front"].setdefault(scope, {})[cost] = percent(share, 0)
 
 
-def add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any]]) -> None:
+def _add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any]]) -> None:
     """Add `fair` to every metric of the purifiers with several sigmas.
 
     It is the figure of the best sigma, chosen on one half of the images and read on the other half.
@@ -62,7 +62,7 @@ def add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any]
     images, radii = certified(summary, selected)
     if len(images) < FEWEST:
         return
-    values = contributions(summary, selected, radii)
+    values = _contributions(summary, selected, radii)
     purifiers = selected.groupby("series", sort=False).indices.values()
     choices = [
         (name, there)
@@ -78,7 +78,7 @@ def add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any]
             whole[i]["metrics"][name]["fair"] = f"{mean:.3f}" if name == "acr" else percent(mean)
 
 
-def contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> dict[str, np.ndarray]:
+def _contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> dict[str, np.ndarray]:
     """By metric, the contribution of each image to each row `[images, rows]`: 1 if it is certified, or its radius."""
     values = {f"{r:g}": (radii >= r).astype(float) for r in summary.radii}
     if len(certifiers_of(rows)) == 1:  # average radii of different ones do not compare
@@ -86,7 +86,7 @@ def contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> di
     return values
 
 
-def cost_of(row: dict[str, Any], metric: str, cost: str) -> float:
+def _cost_of(row: dict[str, Any], metric: str, cost: str) -> float:
     """The cost of a row, 0 for plain smoothing; NaN if unknown, which is never on a front."""
     if cost == "seconds":
         value = row["metrics"][metric]["seconds"]["value"]

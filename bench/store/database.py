@@ -16,16 +16,16 @@ from bench.errors import PurifyBenchError
 from bench.records import key_of
 from bench.store.votes import decode_all
 
-FORMAT = 3  # formats 1 and 2 were never released
-LATER = 3  # formats 4 to 6 may be later ones; a single flipped bit turns 3 into 1, 2, 7, 11, 19, ... and is damage
+_FORMAT = 3  # formats 1 and 2 were never released
+_LATER = 3  # formats 4 to 6 may be later ones; a single flipped bit turns 3 into 1, 2, 7, 11, 19, ... and is damage
 DATABASE = "run.sqlite"
-JOURNALED = 2  # read and write version in the header of a database with a write-ahead log, the highest that exists
+_JOURNALED = 2  # read and write version in the header of a database with a write-ahead log, the highest that exists
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
-VOTES = COLUMNS.index("votes")
+_VOTES = COLUMNS.index("votes")
 SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
-INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
-TYPES = tuple(float if name in SECONDS else int if name in INTEGERS else str for name in COLUMNS)
+_INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
+_TYPES = tuple(float if name in SECONDS else int if name in _INTEGERS else str for name in COLUMNS)
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
@@ -35,18 +35,18 @@ CREATE TABLE IF NOT EXISTS blocks (
     noise_s REAL NOT NULL, purify_s REAL NOT NULL, classify_s REAL NOT NULL, peak_bytes INTEGER NOT NULL,
     device TEXT NOT NULL, crc INTEGER, PRIMARY KEY (cell, image, stage, first)
 ) WITHOUT ROWID;
-PRAGMA user_version = {FORMAT};
+PRAGMA user_version = {_FORMAT};
 """
 SELECTED = ", ".join((*COLUMNS, "crc"))
-TABLES = {"manifest": "json, crc", "cells": "key, cell, error", "blocks": SELECTED}
+_TABLES = {"manifest": "json, crc", "cells": "key, cell, error", "blocks": SELECTED}
 INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # a damaged schema may hold names that are not UTF-8
-UNWRITABLE = "cannot be written ({error}); make it writable, or give another --out"
+_UNWRITABLE = "cannot be written ({error}); make it writable, or give another --out"
 REMEDIES = {  # by SQLite's primary error code; every other code means damage
     sqlite3.SQLITE_FULL: "cannot be written ({error}); make room, and the same command continues",
     sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); check its disk, and the same command continues",
-    sqlite3.SQLITE_READONLY: UNWRITABLE,
-    sqlite3.SQLITE_PERM: UNWRITABLE,
+    sqlite3.SQLITE_READONLY: _UNWRITABLE,
+    sqlite3.SQLITE_PERM: _UNWRITABLE,
     sqlite3.SQLITE_CANTOPEN: "cannot be opened ({error}); allow reading its folder and its files",
     sqlite3.SQLITE_BUSY: "is in use by another program ({error}); close that, and the same command continues",
 }
@@ -67,20 +67,20 @@ def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
         StoreError: it is of a later format.
         sqlite3.DatabaseError, UnicodeDecodeError: its structure is damaged, or its tables are not those of a run.
     """
-    refuse_header(path)
+    _refuse_header(path)
     db = sqlite3.connect(uri or path, timeout=30, uri=uri is not None)
     try:
         db.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's: its schema must call no functions
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if FORMAT < version <= FORMAT + LATER:
-            raise later_format(path, version, FORMAT)
+        if _FORMAT < version <= _FORMAT + _LATER:
+            raise later_format(path, version, _FORMAT)
         if (problem := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(problem.replace("\n", " "))
         if names or version:
-            if version != FORMAT:
-                raise sqlite3.DatabaseError(f"its format is {version}, this version reads {FORMAT}")
-            for table, columns in TABLES.items():
+            if version != _FORMAT:
+                raise sqlite3.DatabaseError(f"its format is {version}, this version reads {_FORMAT}")
+            for table, columns in _TABLES.items():
                 db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
     except BaseException:
         db.close()
@@ -88,10 +88,10 @@ def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
     return db
 
 
-def refuse_header(path: Path) -> None:
+def _refuse_header(path: Path) -> None:
     """Raise sqlite3.DatabaseError for damage in the header that SQLite takes for a read-only file."""
     with suppress(OSError), path.open("rb") as file:  # SQLite itself reports a file that cannot be opened
-        if any(version > JOURNALED for version in file.read(20)[18:]):
+        if any(version > _JOURNALED for version in file.read(20)[18:]):
             raise sqlite3.DatabaseError("its header is not one of SQLite's")
 
 
@@ -107,14 +107,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
     try:
         with ExitStack() as opened:
-            db = readable(path, opened)
+            db = _readable(path, opened)
             opened.callback(db.close)
             yield db
     except DAMAGE as error:
         raise damaged(path, error) from error
 
 
-def readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
+def _readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
     """A connection that can read; raises sqlite3.OperationalError or OSError if there is no way to read."""
     try:
         return connect(path)
@@ -132,7 +132,7 @@ def readable(path: Path, opened: ExitStack) -> sqlite3.Connection:
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row of blocks (`COLUMNS`) as the database returns it, followed by the CRC-32 of its values."""
-    values = tuple(kind(value) for kind, value in zip(TYPES, row, strict=True))
+    values = tuple(kind(value) for kind, value in zip(_TYPES, row, strict=True))
     return *values, zlib.crc32(repr(values).encode())
 
 
@@ -157,7 +157,7 @@ def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
         for row in rows:
             if zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
                 raise ValueError(f"a block of image {row[1]} is damaged")
-        return decode_all([row[VOTES] for row in rows])
+        return decode_all([row[_VOTES] for row in rows])
     except ValueError as error:
         raise StoreError(f"{path}: {error}; `bench doctor --repair {path.parent}` keeps the other blocks") from error
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bench.errors import InputError
 
 EXAMPLES_FILE = "examples.npz"
-FORMAT = 1
-ARRAYS = ("noisy", "purified", "predicted")  # of a panel
+_FORMAT = 1
+_ARRAYS = ("noisy", "purified", "predicted")  # of a panel
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ class Examples:
             pictures |= {f"noisy of {place}": panel.noisy, f"purified of {place}": panel.purified}
             classes[f"predicted of {place}"] = panel.predicted
         for name, array in pictures.items():
-            check(name, array, self.clean.shape, np.uint8)
+            _check(name, array, self.clean.shape, np.uint8)
         for name, array in {"images": self.images, **classes}.items():
-            check(name, array, self.clean.shape[:1], np.integer)
+            _check(name, array, self.clean.shape[:1], np.integer)
         for name, array in classes.items():
             if array.size and (array.min() < 0 or array.max() >= len(self.classes)):
                 outside = f"{array.min()} to {array.max()} is outside the {len(self.classes)} classes"
                 raise InputError(f"{name}: {outside}")
 
 
-def check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
     """Raise ValueError for an array of another shape or type."""
     if array.shape != shape or not np.issubdtype(array.dtype, kind):
         wanted = f"{list(shape)} of {kind.__name__}"
@@ -87,7 +87,7 @@ def write_examples(folder: Path, examples: Examples) -> Path:
     """Write `examples.npz` under another name first, so that no reader sees half a file."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
-        "format": np.array(FORMAT),
+        "format": np.array(_FORMAT),
         "images": examples.images,
         "labels": examples.labels,
         "classes": np.array(examples.classes, dtype=np.str_),
@@ -96,7 +96,7 @@ def write_examples(folder: Path, examples: Examples) -> Path:
         "sigmas": np.array([panel.sigma for panel in examples.panels], dtype=np.float64),
     }
     for i, panel in enumerate(examples.panels):
-        arrays |= {f"{name}_{i}": getattr(panel, name) for name in ARRAYS}
+        arrays |= {f"{name}_{i}": getattr(panel, name) for name in _ARRAYS}
     path, draft = folder / EXAMPLES_FILE, folder / f".{EXAMPLES_FILE}.partial"
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -114,15 +114,15 @@ def read_examples(folder: Path) -> Examples | None:
         return None
     try:
         with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
-            if int(file["format"]) != FORMAT:
-                raise InputError(f"its format is {int(file['format'])}, this version reads {FORMAT}")
+            if int(file["format"]) != _FORMAT:
+                raise InputError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
             return Examples(
                 images=file["images"],
                 labels=file["labels"],
                 classes=tuple(str(name) for name in file["classes"]),
                 clean=file["clean"],
                 panels=tuple(
-                    Panel(str(cell), float(sigma), *(file[f"{name}_{i}"] for name in ARRAYS))
+                    Panel(str(cell), float(sigma), *(file[f"{name}_{i}"] for name in _ARRAYS))
                     for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
                 ),
             )

@@ -21,14 +21,14 @@ from bench.store.run import PUBLISHED, read_published
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("idx", "label", "predict", "radius", "correct")
+_COLUMNS = ("idx", "label", "predict", "radius", "correct")
 
 
 class PublishedError(PurifyBenchError):
     """A log is refused; the message names the file, the row and the remedy."""
 
 
-def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
+def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
     """Read a log; returns rows (image, label, predicted, radius, correct) and a sentence for each repair.
 
     Raises:
@@ -43,10 +43,10 @@ def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFra
             table = pd.read_csv(path, sep=r"\s+", engine="python", index_col=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
         raise PublishedError(f"{path} cannot be read as a table ({error})") from error
-    for column in COLUMNS:
+    for column in _COLUMNS:
         if column not in table.columns:
             raise PublishedError(f"{path}: " + nearest("column", column, map(str, table.columns)))
-    for column in COLUMNS:
+    for column in _COLUMNS:
         table[column] = pd.to_numeric(table[column], errors="coerce")
         whole = column in ("idx", "label", "predict")
         good = np.isfinite(table[column]) & (table[column] % 1 == 0 if whole else True)
@@ -59,20 +59,20 @@ def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFra
     if table["idx"].duplicated().any():
         image = table.loc[table["idx"].duplicated(), "idx"].iloc[0]
         raise PublishedError(f"{path}: image {image} appears twice; join the parts of a log only once")
-    check_radii(path, table, sigma, n, alpha)
-    repaired = check_correct(path, table)
+    _check_radii(path, table, sigma, n, alpha)
+    repaired = _check_correct(path, table)
     names = {"idx": "image", "predict": "predicted"}
-    rows = table[list(COLUMNS)].rename(columns=names)
+    rows = table[list(_COLUMNS)].rename(columns=names)
     rows["correct"] = rows["predicted"] == rows["label"]
     return rows, repaired
 
 
-def rounding(radius: float) -> float:
+def _rounding(radius: float) -> float:
     """Half a unit of the last of the three significant digits with which radii are printed."""
     return 0.5 * 10.0 ** (math.floor(math.log10(radius)) - 2) if radius > 0 else 0.0
 
 
-def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
+def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
     """Raise PublishedError for labels, classes and radii that contradict each other or the bound of `n` draws."""
     largest = largest_radius(n, alpha, sigma)
     abstained = table["predict"] == -1
@@ -85,8 +85,8 @@ def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: fl
         if wrong.any():
             raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {problem}; correct the log")
     top = float(table["radius"].max())
-    if top > largest + rounding(top):
-        fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + rounding(top)]
+    if top > largest + _rounding(top):
+        fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + _rounding(top)]
         hint = f"; the largest radius fits --alpha {fitting[0]:g}" if fitting else ""
         raise PublishedError(
             f"{path}: radius {top:g} is larger than N = {n:,} draws certify at alpha = {alpha:g} and sigma = {sigma:g} "
@@ -94,7 +94,7 @@ def check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: fl
         )
 
 
-def check_correct(path: Path, table: pd.DataFrame) -> list[str]:
+def _check_correct(path: Path, table: pd.DataFrame) -> list[str]:
     """Compare the column `correct` with `predict == label`; a running count or share of correct images is accepted.
 
     Returns a sentence for a repair; raises PublishedError for any other column.
@@ -126,7 +126,7 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
 
     if not name.strip():
         raise PublishedError("the name is empty; give the --name that tables and plots are to show")
-    rows, repaired = read_log(path, sigma, n, alpha)
+    rows, repaired = _read_log(path, sigma, n, alpha)
     rows = rows.assign(
         name=name,
         sigma=sigma,

@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from bench.errors import InputError
 
-FILE = "metrics.json"
-FORMAT = 1
+_FILE = "metrics.json"
+_FORMAT = 1
 
 
-class Kind(NamedTuple):
+class _Kind(NamedTuple):
     """A metric: its table heading, its name, its description, and its unit (empty if it has none)."""
 
     head: str
@@ -26,15 +26,15 @@ class Kind(NamedTuple):
     unit: str = ""
 
 
-PIXELS = "pixels in [0, 1]"
+_PIXELS = "pixels in [0, 1]"
 KINDS = {  # lower is better for every metric
-    "perceptual": Kind("perceptual", "perceptual distance", "Perceptual distance of the purified to the clean image"),
-    "l2": Kind("L2", "L2 distance", "L2 distance of the purified to the clean image", PIXELS),
-    "transport": Kind("transport", "transport cost", "Optimal-transport cost, purified to clean set", PIXELS),
-    "frechet": Kind(
+    "perceptual": _Kind("perceptual", "perceptual distance", "Perceptual distance of the purified to the clean image"),
+    "l2": _Kind("L2", "L2 distance", "L2 distance of the purified to the clean image", _PIXELS),
+    "transport": _Kind("transport", "transport cost", "Optimal-transport cost, purified to clean set", _PIXELS),
+    "frechet": _Kind(
         "Fréchet", "Fréchet distance", "Fréchet distance of a classifier's features, purified to clean set"
     ),
-    "fid": Kind("FID", "FID", "Fréchet Inception distance (FID), purified to clean set"),
+    "fid": _Kind("FID", "FID", "Fréchet Inception distance (FID), purified to clean set"),
 }
 
 
@@ -111,8 +111,8 @@ class Metrics:
 
 def write_metrics(folder: Path, metrics: Metrics) -> Path:
     """Write `metrics.json` under another name first, so that no reader sees half a file."""
-    path, draft = folder / FILE, folder / f".{FILE}.partial"
-    draft.write_text(json.dumps({"format": FORMAT, **asdict(metrics)}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path, draft = folder / _FILE, folder / f".{_FILE}.partial"
+    draft.write_text(json.dumps({"format": _FORMAT, **asdict(metrics)}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return draft.replace(path)
 
 
@@ -122,13 +122,13 @@ def read_metrics(folder: Path) -> Metrics | None:
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
     """
-    path = folder / FILE
+    path = folder / _FILE
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text("utf-8"))
-        if (version := record.pop("format")) != FORMAT:
-            raise InputError(f"its format is {version}, this version reads {FORMAT}")
+        if (version := record.pop("format")) != _FORMAT:
+            raise InputError(f"its format is {version}, this version reads {_FORMAT}")
         metrics = TypeAdapter(Metrics).validate_python(record)
         measured = {*metrics.networks, *(name for cell in metrics.cells for name in cell.values)}
         if unknown := measured - set(KINDS):

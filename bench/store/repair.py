@@ -29,12 +29,12 @@ from bench.store.database import (
 from bench.store.run import MANIFEST
 from bench.store.store import Store
 
-KEY = COLUMNS[:4]  # cell, image, stage, first draw
-Row = tuple[Any, ...]
+_KEY = COLUMNS[:4]  # cell, image, stage, first draw
+_Row = tuple[Any, ...]
 
 
 @dataclass
-class Repaired:
+class _Repaired:
     """The result of a repair.
 
     Attributes:
@@ -52,7 +52,7 @@ class Repaired:
     described: bool = True
 
 
-def repair(folder: Path) -> Repaired:
+def repair(folder: Path) -> _Repaired:
     """Write a run's database anew from its whole blocks and its exports, and keep the damaged file beside it.
 
     Raises:
@@ -64,7 +64,7 @@ def repair(folder: Path) -> Repaired:
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
-        return whole_database(path) or rewrite(path, fresh)
+        return _whole_database(path) or _rewrite(path, fresh)
     except Timeout as error:
         raise StoreError(f"a run is writing to {folder}; wait for it") from error
     except OSError as error:
@@ -76,31 +76,31 @@ def repair(folder: Path) -> Repaired:
         lock.release()
 
 
-def whole_database(path: Path) -> Repaired | None:
+def _whole_database(path: Path) -> _Repaired | None:
     """The number of blocks of a database; None if any part of it is damaged."""
-    result = Repaired()
+    result = _Repaired()
     try:
         with closing(connect(path)) as db:
-            manifest, cells = manifest_and_cells(db, path)
+            manifest, cells = _manifest_and_cells(db, path)
             (registered,) = db.execute("SELECT count(*) FROM cells").fetchone()
-            result.kept = sum(1 for _ in whole_blocks(db, path, result))
+            result.kept = sum(1 for _ in _whole_blocks(db, path, result))
     except DAMAGE as error:
-        refuse_if_whole(path, error)
+        _refuse_if_whole(path, error)
         return None
     damage = result.damaged or result.unreadable or not manifest or len(cells) < registered
     return None if damage else result
 
 
-def rewrite(path: Path, fresh: Path) -> Repaired:
+def _rewrite(path: Path, fresh: Path) -> _Repaired:
     """Collect everything that is whole in a new database, and put it in the place of the damaged one."""
-    folder, result = path.parent, Repaired()
+    folder, result = path.parent, _Repaired()
     shutil.rmtree(fresh, ignore_errors=True)
     with closing(sqlite3.connect(path)) as db, Store(fresh) as store:
         with suppress(*DAMAGE):
             # With it SQLite reads a file that is shorter than its header says, and a schema that it finds damaged.
             db.execute("PRAGMA writable_schema = ON")
-        manifest, cells = manifest_and_cells(db, path)
-        store.fill(cells, whole_blocks(db, path, result))
+        manifest, cells = _manifest_and_cells(db, path)
+        store.fill(cells, _whole_blocks(db, path, result))
         if manifest:
             store.describe(manifest)
         if (folder / MANIFEST).is_file():
@@ -116,10 +116,10 @@ def rewrite(path: Path, fresh: Path) -> Repaired:
     return result
 
 
-def manifest_and_cells(db: sqlite3.Connection, path: Path) -> tuple[dict[str, Any], list[Row]]:
+def _manifest_and_cells(db: sqlite3.Connection, path: Path) -> tuple[dict[str, Any], list[_Row]]:
     """The manifest, empty if it is damaged, and the rows of the whole cells."""
     manifest: dict[str, Any] = {}
-    cells: list[Row] = []
+    cells: list[_Row] = []
     with suppress(*DAMAGE, StoreError):
         manifest = stored_manifest(db, path)
     with suppress(*DAMAGE):
@@ -127,14 +127,14 @@ def manifest_and_cells(db: sqlite3.Connection, path: Path) -> tuple[dict[str, An
     return manifest, cells
 
 
-def whole_blocks(db: sqlite3.Connection, path: Path, result: Repaired) -> Iterator[Row]:
+def _whole_blocks(db: sqlite3.Connection, path: Path, result: _Repaired) -> Iterator[_Row]:
     """Rows (`COLUMNS`) of the whole blocks; notes in `result` whether some are damaged or unreadable.
 
     They come in ascending order up to the first unreadable page, then in descending order up to it.
     """
     dropped = set()
     for order in ("", " DESC"):
-        by = ", ".join(name + order for name in KEY)
+        by = ", ".join(name + order for name in _KEY)
         try:
             for row in db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
                 votes: list[list[int]] = []
@@ -143,21 +143,21 @@ def whole_blocks(db: sqlite3.Connection, path: Path, result: Repaired) -> Iterat
                 if any(votes):
                     yield row[:-1]
                 else:
-                    dropped.add(row[: len(KEY)])
+                    dropped.add(row[: len(_KEY)])
                     result.damaged = len(dropped)
             return
         except DAMAGE as error:
-            refuse_if_whole(path, error)
+            _refuse_if_whole(path, error)
             result.unreadable = True
 
 
-def refuse_if_whole(path: Path, error: Exception) -> None:
+def _refuse_if_whole(path: Path, error: Exception) -> None:
     """Raise StoreError for a refusal by the operating system: the file itself may be whole."""
     if primary(error) in REMEDIES:
         raise damaged(path, error) from error
 
 
-def verdict(repaired: Repaired) -> Iterator[str]:
+def verdict(repaired: _Repaired) -> Iterator[str]:
     """The result in sentences."""
     if repaired.backup is None:
         yield f"the database is whole: {repaired.kept:,} blocks, every checksum holds"

@@ -30,12 +30,12 @@ from bench.store.database import (
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1  # of the exports
+_FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
 # The errors that damaged exports raise in json, pandas and pyarrow.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
-CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
-PUBLISHED_COLUMNS = (
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
+_CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
+_PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
     *("name", "sigma", "draws", "nfe", "largest", "rule"),
 )
@@ -70,7 +70,7 @@ def read_run(folder: Path) -> Run:
     """
     try:
         from_database = (folder / DATABASE).is_file()
-        manifest, registered, blocks = read_database(folder) if from_database else read_export(folder)
+        manifest, registered, blocks = _read_database(folder) if from_database else read_export(folder)
         published = read_published(folder)
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
@@ -97,16 +97,16 @@ def read_published(folder: Path) -> pd.DataFrame:
 
     path = folder / PUBLISHED
     if not path.is_file():
-        return pd.DataFrame(columns=PUBLISHED_COLUMNS)
+        return pd.DataFrame(columns=_PUBLISHED_COLUMNS)
     try:
         # A log may be named "NA", so only an empty NFE is missing.
         table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
-        return table[list(PUBLISHED_COLUMNS)]
+        return table[list(_PUBLISHED_COLUMNS)]
     except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
 
 
-def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
+def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame]:
     """Manifest, rows of cells and blocks of a database; raises StoreError if it is damaged."""
     import pandas as pd
 
@@ -119,7 +119,7 @@ def read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFra
         collecting = gc.isenabled()
         gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
         try:
-            while part := stored.fetchmany(CHUNK):
+            while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
                 columns["votes"] = votes_of(part, path)
                 parts.append(pd.DataFrame(columns))
@@ -142,31 +142,31 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
     try:
         manifest = json.loads(path.read_text())
-        check(manifest)
-        version = manifest.get("format", FORMAT)
-        if version > FORMAT:
-            raise later_format(path, version, FORMAT)
+        _check(manifest)
+        version = manifest.get("format", _FORMAT)
+        if version > _FORMAT:
+            raise later_format(path, version, _FORMAT)
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
         blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
         blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
-    except (*UNREADABLE, pyarrow.ArrowException) as error:
+    except (*_UNREADABLE, pyarrow.ArrowException) as error:
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
     return manifest, registered, blocks
 
 
-def check(manifest: dict[str, Any]) -> None:
+def _check(manifest: dict[str, Any]) -> None:
     """Remove the checksum from an exported manifest; raises ValueError or KeyError if it does not hold.
 
     It is the last key. Exports of earlier versions have none and end with `cells`, so a manifest with a damaged name of
     the checksum does not pass for one of those.
     """
     *_, last = manifest
-    if last != "cells" and manifest.pop("crc") != checksum(manifest):
+    if last != "cells" and manifest.pop("crc") != _checksum(manifest):
         raise ValueError("its checksum does not hold")
 
 
-def checksum(manifest: dict[str, Any]) -> int:
+def _checksum(manifest: dict[str, Any]) -> int:
     """CRC-32 of an exported manifest without its checksum, independent of white space."""
     return zlib.crc32(json.dumps(manifest).encode())
 
@@ -179,7 +179,7 @@ def export(run: Run) -> list[Path]:
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
     part = run.folder / "export.part"  # renamed when complete, so that no reader sees half a file
     record = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as a reader gets it: every key is text
-    part.write_text(json.dumps({**record, "crc": checksum(record)}, indent=1) + "\n")
+    part.write_text(json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
     part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))

@@ -35,7 +35,7 @@ from bench.store.database import (
 from bench.store.run import MANIFEST, read_export
 from bench.store.votes import encode
 
-SYNC_S = 1.0  # shortest time between two syncs of the write-ahead log
+_SYNC_S = 1.0  # shortest time between two syncs of the write-ahead log
 
 
 class Store:
@@ -123,7 +123,7 @@ class Store:
             for b in (c.block,)
         ]
         now = time.monotonic()
-        due = now - self._synced >= SYNC_S
+        due = now - self._synced >= _SYNC_S
         with self._transaction() as db:
             db.execute(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
             db.executemany(INSERT, map(checked, rows))
@@ -159,11 +159,11 @@ class Store:
 
     def tallies(self, cell: str) -> Mapping[int, Tally]:
         """The counts of each image of a cell, read from the database at each access."""
-        return StoredTallies(self, cell)
+        return _StoredTallies(self, cell)
 
 
 @dataclass(frozen=True, eq=False)
-class StoredTallies(Mapping[int, Tally]):
+class _StoredTallies(Mapping[int, Tally]):
     """The stored counts of a cell by image. Nothing is cached: the votes of all images may take gigabytes."""
 
     store: Store

@@ -12,12 +12,12 @@ from itertools import compress
 from typing import Any
 
 # Numbers of classes that may be stored as an object. The upper limit keeps a damaged text from filling the memory.
-MANY = range(33, 1_000_001)
+_MANY = range(33, 1_000_001)
 
 
 def encode(votes: Sequence[int]) -> str:
     """Votes of all classes `[K]` as text for `decode`."""
-    if (classes := len(votes)) in MANY:
+    if (classes := len(votes)) in _MANY:
         voted = {k: votes[k] for k in compress(range(classes), votes)}
         text = json.dumps({"classes": classes, **voted}, separators=(",", ":"))
         if len(text) < 3 * classes:  # the shortest list has "0, " for every class
@@ -25,7 +25,7 @@ def encode(votes: Sequence[int]) -> str:
     return json.dumps(list(votes))
 
 
-def decode(text: str) -> list[int]:
+def _decode(text: str) -> list[int]:
     """Votes of all classes `[K]` from their text; raises ValueError if it is not one that `encode` writes."""
     return decode_all([text])[0]
 
@@ -33,7 +33,7 @@ def decode(text: str) -> list[int]:
 def decode_all(texts: Sequence[str]) -> list[list[int]]:
     """Votes of many blocks: one call of the JSON parser is faster than one per block. Lists are not checked further."""
     try:
-        blocks = json.loads(f"[{','.join(texts)}]", object_pairs_hook=every_class)
+        blocks = json.loads(f"[{','.join(texts)}]", object_pairs_hook=_every_class)
     except (TypeError, RecursionError) as error:  # RecursionError: deeply nested brackets
         raise ValueError(str(error)) from error
     if len(blocks) != len(texts) or not set(map(type, blocks)) <= {list}:
@@ -41,10 +41,10 @@ def decode_all(texts: Sequence[str]) -> list[list[int]]:
     return blocks
 
 
-def every_class(pairs: list[tuple[str, Any]]) -> list[int]:
+def _every_class(pairs: list[tuple[str, Any]]) -> list[int]:
     """Votes of all classes `[K]` from the pairs of a JSON object: the number of classes, then votes by class."""
     (name, classes), *voted = pairs or [("", None)]
-    if name != "classes" or type(classes) is not int or classes not in MANY:
+    if name != "classes" or type(classes) is not int or classes not in _MANY:
         raise ValueError(f"{classes!r} classes")
     votes, last = [0] * classes, -1
     for word, count in voted:

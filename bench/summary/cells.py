@@ -17,11 +17,11 @@ from bench.store.run import Run
 from bench.summary.names import label_of, parameters_text
 from bench.summary.statistics import mean_interval, wilson_interval
 
-FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"
+_FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"
 CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
 
-def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
+def _certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
     """A row for each image of each cell that its certifier has decided.
 
     Columns: cell, image, label (true class), predicted (-1: abstained), draws, p_lower, p_upper, radius (L2, [0,1]
@@ -59,7 +59,7 @@ def certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=CERTIFICATE)
 
 
-def costs(run: Run) -> pd.DataFrame:
+def _costs(run: Run) -> pd.DataFrame:
     """By cell: draws, nfe and classifier rows per draw, milliseconds per draw of each stage, devices, peak memory."""
     b = run.blocks
     if b.empty:
@@ -77,7 +77,7 @@ def costs(run: Run) -> pd.DataFrame:
     )
 
 
-def describe_row(rows: pd.DataFrame, radii: Sequence[float], largest: float = np.inf) -> dict[str, Any]:
+def _describe_row(rows: pd.DataFrame, radii: Sequence[float], largest: float = np.inf) -> dict[str, Any]:
     """Accuracy at the radii with intervals, average certified radius with its interval, abstention.
 
     Parameters:
@@ -110,10 +110,10 @@ def counted_rows(
     preset = run.manifest.get("preset", {})
     certifier = preset.get("certifier", "cohen")
     foreign = {key for key, cell in run.cells.items() if cell.hashes.get("rule", "") != rules[key].identity}
-    failed = {**dict.fromkeys(foreign, FOREIGN_RULE), **run.errors}
-    decided = certificates(run, {key: rule for key, rule in rules.items() if key not in failed})
+    failed = {**dict.fromkeys(foreign, _FOREIGN_RULE), **run.errors}
+    decided = _certificates(run, {key: rule for key, rule in rules.items() if key not in failed})
     by_cell = dict(tuple(decided.groupby("cell", sort=False)))
-    cost = costs(run)
+    cost = _costs(run)
     rows = []
     for key, cell in run.cells.items():
         row: dict[str, Any] = {
@@ -130,21 +130,21 @@ def counted_rows(
             "certifier": certifier,
             "sequential": certifier in SEQUENTIAL,
             "label_aware": bool(getattr(rules[key], "label_aware", False)),
-            "rule": rule_text(certifier, rules[key]),
+            "rule": _rule_text(certifier, rules[key]),
             "images": 0,
             "wanted": len(run.manifest["labels"]),
             "error": failed.get(key),
             "largest": rules[key].largest,
         }
         if key in by_cell:
-            row |= describe_row(by_cell[key], radii, row["largest"])
+            row |= _describe_row(by_cell[key], radii, row["largest"])
         if key in cost.index and key not in failed:
             row |= cost.loc[key].to_dict()
         rows.append(row)
     return rows, decided
 
 
-def rule_text(certifier: str, rule: Certifier) -> str:
+def _rule_text(certifier: str, rule: Certifier) -> str:
     """The rule with its constants, equal for rows whose average certified radii compare.
 
     The rule `acr` decides a grid that is fine everywhere and ends at a multiple of sigma: the grid is left out.
@@ -183,5 +183,5 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
             "largest": first["largest"],
             "nfe": first["nfe"],
         }
-        rows.append(row | describe_row(part, radii, first["largest"]))
+        rows.append(row | _describe_row(part, radii, first["largest"]))
     return rows, logs.assign(cell=cell, p_lower=np.nan, p_upper=np.nan)[CERTIFICATE]

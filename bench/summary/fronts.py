@@ -53,7 +53,7 @@ def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
     return share
 
 
-class CostScale(NamedTuple):
+class _CostScale(NamedTuple):
     """The axis of costs under a hypervolume: logarithmic from `low` to `high`, `offset` added first.
 
     The reference point is (`high`, 0). Lower costs count as `low`; options with higher costs are left out.
@@ -73,12 +73,12 @@ class CostScale(NamedTuple):
 
 
 SCALES = {
-    "nfe": CostScale("log10(1 + NFE), NFE from 0 to 99", 0.0, 99.0, 1.0),
-    "ms_purify": CostScale("log10(ms), from 0.01 to 1,000 ms", 0.01, 1000.0, 0.0),
+    "nfe": _CostScale("log10(1 + NFE), NFE from 0 to 99", 0.0, 99.0, 1.0),
+    "ms_purify": _CostScale("log10(ms), from 0.01 to 1,000 ms", 0.01, 1000.0, 0.0),
 }
 
 
-def hypervolume(costs: Sequence[float], values: np.ndarray, scale: CostScale) -> np.ndarray:
+def hypervolume(costs: Sequence[float], values: np.ndarray, scale: _CostScale) -> np.ndarray:
     """Area between the front and the reference point (`scale.high`, 0), per unit of the scale's length.
 
     That is, the best value that a budget buys, averaged over budgets that are uniform on the scale.

@@ -27,14 +27,14 @@ class Metric(NamedTuple):
         return f"{100 * value:.3g} %" if self.percent else f"{value:.3f}"
 
 
-def accuracy(radius: float, sigma: float) -> Metric:
+def _accuracy(radius: float, sigma: float) -> Metric:
     """Certified accuracy at a radius, as a metric."""
     meaning = "correct, not abstained" if radius == 0 else "= σ" if radius == sigma else f"= {radius / sigma:.3g} σ"
     heading = f"Certified accuracy at radius {radius:g} ({meaning})"
     return Metric(*accuracy_columns(radius), heading, True, radius)
 
 
-def average_radius(rows: pd.DataFrame) -> Metric:
+def _average_radius(rows: pd.DataFrame) -> Metric:
     """The average certified radius as a metric, named after its certifier: those of different ones do not compare."""
     counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
     one = len(rules_of(rows)) == 1
@@ -49,10 +49,10 @@ def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Me
     positive = [r for r in reachable if r > 0]
     chosen = {min(positive, key=lambda r: abs(r - share * sigma)) for share in (0.5, 1.0)} if positive else set()
     chosen |= {r for r in reachable if r == 0}
-    return [*(accuracy(r, sigma) for r in sorted(chosen)), average_radius(rows)]
+    return [*(_accuracy(r, sigma) for r in sorted(chosen)), _average_radius(rows)]
 
 
-def separation(rows: pd.DataFrame, metric: Metric) -> float:
+def _separation(rows: pd.DataFrame, metric: Metric) -> float:
     """The share of pairs of purifiers whose intervals do not overlap."""
     compared = rows[(rows["family"] != "none") & ~rows["imported"]]
     spans = list(zip(compared[metric.low], compared[metric.high], strict=True))
@@ -68,10 +68,10 @@ def headline(rows: pd.DataFrame, radii: Sequence[float]) -> tuple[float, list[Me
     Parameters:
         rows: of `bench.summary.rows.drawable`.
     """
-    acr = average_radius(rows)
-    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: separation(rows[rows["sigma"] == s], acr))
+    acr = _average_radius(rows)
+    sigma = max(sorted(rows["sigma"].unique(), reverse=True), key=lambda s: _separation(rows[rows["sigma"] == s], acr))
     here = rows[rows["sigma"] == sigma]
     accuracies = metrics(here, radii, sigma)[:-1]
     positive = [m for m in reversed(accuracies) if m.radius > 0] or accuracies
-    best = [max(positive, key=lambda m: separation(here, m))] if positive else []
-    return float(sigma), [*best, average_radius(here)]
+    best = [max(positive, key=lambda m: _separation(here, m))] if positive else []
+    return float(sigma), [*best, _average_radius(here)]

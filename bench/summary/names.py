@@ -9,8 +9,8 @@ import pandas as pd
 from bench.errors import InputError
 from bench.records import Cell
 
-LONGEST = 34  # characters
-BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
+_LONGEST = 34  # characters
+_BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
 
 
 def parameters_text(parameters: Mapping[str, object]) -> str:
@@ -33,31 +33,31 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
     for cell in purifiers.values():
         siblings.setdefault(cell.purifier, []).append(cell.parameters)
     names = {
-        label: display_name(cell.purifier, cell.parameters, siblings[cell.purifier], families.get(cell.purifier, ""))
+        label: _display_name(cell.purifier, cell.parameters, siblings[cell.purifier], families.get(cell.purifier, ""))
         for label, cell in purifiers.items()
     }
     taken = list(names.values())
     return {label: label if taken.count(name) > 1 else name for label, name in names.items()}
 
 
-def display_name(
+def _display_name(
     purifier: str, parameters: Mapping[str, object], siblings: Iterable[Mapping[str, object]], family: str
 ) -> str:
     """The name of one purifier among the `siblings` that the same plugin has; at most `LONGEST` characters."""
     prefix = f"{family}-"
     short = purifier.startswith(prefix) and len(purifier) > 2 * len(prefix)
     words = [purifier.removeprefix(prefix) if short else purifier]
-    words += [value_text(parameters[key]) for key in BY_VALUE if parameters.get(key, 1) != 1]
+    words += [_value_text(parameters[key]) for key in _BY_VALUE if parameters.get(key, 1) != 1]
     words += [
-        f"{key}={value_text(value)}"
+        f"{key}={_value_text(value)}"
         for key, value in parameters.items()
-        if key not in BY_VALUE and any(other.get(key) != value for other in siblings)
+        if key not in _BY_VALUE and any(other.get(key) != value for other in siblings)
     ]
     name = " ".join(words)
-    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1].rstrip() + "…"
 
 
-def value_text(value: object) -> str:
+def _value_text(value: object) -> str:
     """`2.0` -> `2`; other types as Python writes them."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -15,9 +15,9 @@ from bench.records import IMPORTED
 from bench.store.run import Run
 
 BIASED = "a sequential rule decides easy images first, so these figures are biased"
-PARTS = 10  # of the upper half of a cell's blocks
-LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
-FEWEST_BLOCKS = 4 * PARTS
+_PARTS = 10  # of the upper half of a cell's blocks
+_LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
+_FEWEST_BLOCKS = 4 * _PARTS
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
@@ -35,21 +35,21 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if table["device"].dropna().nunique() > 1:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
-        lines += [*session_notes(run), *leak_notes(run)]
+        lines += [*_session_notes(run), *_leak_notes(run)]
         stale = set(run.blocks["cell"].unique()) - set(run.cells)
         if stale:
             lines.append(
                 f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown"
             )
-    if len(runs) > 1 and (differing := versions([run.manifest for run in runs])):
+    if len(runs) > 1 and (differing := _versions([run.manifest for run in runs])):
         lines.append(f"the runs were counted with {differing}")
-    lines += acr_notes(table)
+    lines += _acr_notes(table)
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
 
 
-def session_notes(run: Run) -> list[str]:
+def _session_notes(run: Run) -> list[str]:
     """Differences between the sessions of a run that was continued, and GPUs that several processes shared."""
     lines, name = [], run.folder.name
     sessions = run.manifest.get("sessions") or [run.manifest]
@@ -57,7 +57,7 @@ def session_notes(run: Run) -> list[str]:
         values = {json.dumps(session.get(field), sort_keys=True) for session in sessions}
         if len(values) > 1:
             lines.append(f"{name}: counted with {len(values)} different {kind}; the manifest lists them")
-    if differing := versions(sessions):
+    if differing := _versions(sessions):
         lines.append(f"{name}: counted in parts with {differing}")
     shared = [Counter(d for d in session.get("devices") or () if d.startswith("cuda")) for session in sessions]
     most = max((count for devices in shared for count in devices.values()), default=1)
@@ -66,7 +66,7 @@ def session_notes(run: Run) -> list[str]:
     return lines
 
 
-def versions(parts: Sequence[Mapping[str, Any]]) -> str:
+def _versions(parts: Sequence[Mapping[str, Any]]) -> str:
     """Libraries whose versions differ between sessions, or runs: `torch 2.11.0 and 2.12.0`; empty if none does."""
     libraries = [part.get("libraries") or {} for part in parts]
     by_library = {
@@ -88,7 +88,7 @@ def rules_of(table: pd.DataFrame) -> list[str]:
     return sorted(set((counted if len(counted) else table)["rule"].dropna()))
 
 
-def acr_notes(table: pd.DataFrame) -> list[str]:
+def _acr_notes(table: pd.DataFrame) -> list[str]:
     """Effects of the certifiers on average certified radii and on abstention."""
     lines = []
     if on_grid := certifier_names(table[table["sequential"] & (table["certifier"] != "acr")]):
@@ -100,12 +100,12 @@ def acr_notes(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def leak_notes(run: Run) -> Iterator[str]:
+def _leak_notes(run: Run) -> Iterator[str]:
     """The purifiers whose memory kept growing, each with its growth."""
     if run.blocks.empty:
         return
     for key, peaks in run.blocks.groupby("cell", sort=False)["peak_bytes"]:
-        rise = memory_growth(peaks) if key in run.cells else None
+        rise = _memory_growth(peaks) if key in run.cells else None
         if rise:
             cell = run.cells[str(key)]
             low, high = (peak / 2**30 for peak in rise)
@@ -115,7 +115,7 @@ def leak_notes(run: Run) -> Iterator[str]:
             )
 
 
-def memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
+def _memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
     """The lowest and the highest peak of memory of a cell, if memory kept growing over its later blocks; else None.
 
     Without a leak, each process reaches its peak within a few batches, so that whole parts of the upper half of the
@@ -125,9 +125,9 @@ def memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
         peaks: of every block, in any order, bytes.
     """
     ascending = np.sort(np.asarray(peaks, float))
-    if len(ascending) < FEWEST_BLOCKS:
+    if len(ascending) < _FEWEST_BLOCKS:
         return None
     low, high = float(ascending[0]), float(ascending[-1])
-    parts = np.array_split(ascending[len(ascending) // 2 :], PARTS)
+    parts = np.array_split(ascending[len(ascending) // 2 :], _PARTS)
     rising = all(part[0] < part[-1] for part in parts)
-    return (low, high) if rising and high - low >= max(LEAK, low / 4) else None
+    return (low, high) if rising and high - low >= max(_LEAK, low / 4) else None

@@ -17,7 +17,7 @@ from bench.summary.names import parameters_text
 from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
 
-HASHES = {  # of a cell -> as they are displayed
+_HASHES = {  # of a cell -> as they are displayed
     "noise": "code of the noise",
     "engine": "code of the engine",
     "nets": "code of the networks",
@@ -39,12 +39,12 @@ def certified(summary: Summary, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
     known = [pair for key in zip(rows["run"], rows["cell"], strict=True) if (pair := summary.certified.get(key))]
     if not known or len(known) < len(rows) or len(data_sets(summary, rows)) > 1:
         return np.array([], int), np.empty((0, len(rows)))
-    shared = reduce(in_both, (images for images, _ in known))
+    shared = reduce(_in_both, (images for images, _ in known))
     columns = [radii if len(images) == len(shared) else radii[np.isin(images, shared)] for images, radii in known]
     return shared, np.stack(columns, axis=1)
 
 
-def in_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _in_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The common elements of two ascending arrays."""
     equal = np.array_equal(first, second)  # most often, and faster to find out
     return first if equal else np.intersect1d(first, second, assume_unique=True)
@@ -66,10 +66,10 @@ def identities_compare(cells: Sequence[Cell]) -> bool:
 
     Hashes of both ways differ even if code, weights and images are equal.
     """
-    return len({bool(versions_of(cell)) for cell in cells}) <= 1
+    return len({bool(_versions_of(cell)) for cell in cells}) <= 1
 
 
-def versions_of(cell: Cell) -> dict[str, int]:
+def _versions_of(cell: Cell) -> dict[str, int]:
     return dict(getattr(cell, "versions", None) or {})
 
 
@@ -82,7 +82,7 @@ def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
     for cell in cells_of(summary, rows):
         split = getattr(cell, "split", "") or "test"
         name = cell.dataset if split == "test" else f"{cell.dataset} {split}"
-        prints.setdefault(name, {}).setdefault(bool(versions_of(cell)), {})[cell.data_hash] = None
+        prints.setdefault(name, {}).setdefault(bool(_versions_of(cell)), {})[cell.data_hash] = None
     distinct = {name: max(by_way.values(), key=len) for name, by_way in prints.items()}
     return [
         name if len(hashes) == 1 else f"{name} ({print_})" for name, hashes in distinct.items() for print_ in hashes
@@ -108,11 +108,11 @@ def identity(cell: Cell) -> dict[str, str]:
     Compare them only between cells whose `identities_compare`.
     """
     hashes = {"images": cell.data_hash} | {
-        HASHES.get(name, f"weights of the {name}"): hash_[:8]
+        _HASHES.get(name, f"weights of the {name}"): hash_[:8]
         for name, hash_ in cell.hashes.items()
         if hash_ and name != "rule"
     }
-    return {f"version of the {name}": str(version) for name, version in versions_of(cell).items()} | hashes
+    return {f"version of the {name}": str(version) for name, version in _versions_of(cell).items()} | hashes
 
 
 def certifiers_of(rows: pd.DataFrame) -> list[str]:
@@ -121,7 +121,7 @@ def certifiers_of(rows: pd.DataFrame) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Volume:
+class _Volume:
     """The hypervolume of a run's front, one number.
 
     Attributes:
@@ -138,7 +138,7 @@ class Volume:
     rows: int
 
 
-def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> Volume | None:
+def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> _Volume | None:
     """The hypervolume of a run: ACR against a cost, over all of its complete rows with counts, whatever their sigma.
 
     None without such rows, if they have different certifiers (their ACRs do not compare), or no images in common.
@@ -152,7 +152,7 @@ def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> 
     if not len(images):
         return None
     value, resampled = resampled_volume(list(rows[cost]), radii, cost, seed)
-    return Volume(value, *percentile_interval(resampled), SCALES[cost].words, len(rows))
+    return _Volume(value, *percentile_interval(resampled), SCALES[cost].words, len(rows))
 
 
 def resampled_volume(costs: Sequence[float], radii: np.ndarray, cost: str, seed: int = 0) -> tuple[float, np.ndarray]:
@@ -164,7 +164,7 @@ def resampled_volume(costs: Sequence[float], radii: np.ndarray, cost: str, seed:
     return value, hypervolume(costs, resampled_means(gained, seed=seed), scale)
 
 
-def volumes(summary: Summary) -> dict[str, Volume]:
+def volumes(summary: Summary) -> dict[str, _Volume]:
     """The hypervolume of every run that has one, against NFE."""
     runs = dict.fromkeys(summary.table["run"])
     return {run: volume for run in runs if (volume := run_volume(summary, run)) is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Family(NamedTuple):
+class _Family(NamedTuple):
     """How a family of purifiers looks: the colour of its marks and a darker one for its words."""
 
     colour: str
@@ -14,13 +14,13 @@ class Family(NamedTuple):
 
 # Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
 FAMILIES = {
-    "none": Family("#8C8C8C", "#5E5E5E"),
-    "one-step": Family("#0072B2", "#00639B"),
-    "consistency": Family("#D55E00", "#B04D00"),
-    "pf-ode": Family("#009E73", "#00775A"),
-    "sde": Family("#C66FA0", "#A04A7C"),
-    "other": Family("#E69F00", "#8A6000"),
-    "imported": Family("#3A3A3A", "#3A3A3A"),
+    "none": _Family("#8C8C8C", "#5E5E5E"),
+    "one-step": _Family("#0072B2", "#00639B"),
+    "consistency": _Family("#D55E00", "#B04D00"),
+    "pf-ode": _Family("#009E73", "#00775A"),
+    "sde": _Family("#C66FA0", "#A04A7C"),
+    "other": _Family("#E69F00", "#8A6000"),
+    "imported": _Family("#3A3A3A", "#3A3A3A"),
 }
 
 

@@ -40,10 +40,10 @@ def drawable(summary: Summary) -> pd.DataFrame:
     order = {name: i for i, name in enumerate(FAMILIES)}
     table["family"] = [family if family in FAMILIES else "other" for family in table["family"]]
     table = table.sort_values("family", key=lambda family: family.map(order), kind="stable").reset_index(drop=True)
-    return table.assign(marker=cycle(table, "purifier", MARKERS), dash=cycle(table, "series", DASHES))
+    return table.assign(marker=_cycle(table, "purifier", MARKERS), dash=_cycle(table, "series", DASHES))
 
 
-def cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Series:
+def _cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Series:
     """A look for each row: within a family, each value of a column has its own, until they are used up."""
     position = table.groupby("family")[column].transform(lambda values: pd.factorize(values)[0])
     return pd.Series([looks[i % len(looks)] for i in position], table.index, dtype=object)

@@ -15,11 +15,11 @@ from scipy.special import ndtri
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
-TEST_RESAMPLES = 10_000  # of p-values: p can be below 5 % after a correction for a hundred comparisons
+_RESAMPLES = 2000
+_TEST_RESAMPLES = 10_000  # of p-values: p can be below 5 % after a correction for a hundred comparisons
 SPLITS = 500
-MOST_KEPT = 2**25  # draws of a bootstrap that are cached, 64 MiB
-POWER = 0.8
+_MOST_KEPT = 2**25  # draws of a bootstrap that are cached, 64 MiB
+_POWER = 0.8
 FEWEST = 10  # images: a bootstrap of fewer says nothing about other images
 
 
@@ -32,7 +32,7 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def resampled_means(values: np.ndarray, resamples: int = _RESAMPLES, seed: int = 0) -> np.ndarray:
     """Means of columns over images drawn with replacement: the same draws for every column and in every call.
 
     Parameters:
@@ -42,12 +42,12 @@ def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
         `[resamples, options]`; memory stays bounded however many images there are.
     """
     images = len(values)
-    few = images * resamples <= MOST_KEPT
-    drawn = kept_times(images, resamples, seed) if few else times_drawn(images, resamples, seed)
+    few = images * resamples <= _MOST_KEPT
+    drawn = _kept_times(images, resamples, seed) if few else _times_drawn(images, resamples, seed)
     return np.concatenate([times.astype(float) @ values / images for times in drawn])
 
 
-def resampled_shares(hits: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def resampled_shares(hits: np.ndarray, resamples: int = _RESAMPLES, seed: int = 0) -> np.ndarray:
     """`resampled_means` of columns of hits, cached by column: a report reads the same ones under every budget.
 
     Sums of hits are exact, so a column's means do not depend on the other columns of a call.
@@ -56,21 +56,21 @@ def resampled_shares(hits: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
         hits: bool `[images, options]`.
     """
     keys = [(column.tobytes(), len(hits), resamples, seed) for column in np.packbits(hits, axis=0).T]
-    new = [i for i, key in enumerate(keys) if key not in SHARES]
+    new = [i for i, key in enumerate(keys) if key not in _SHARES]
     if new:
         made = resampled_means(hits[:, new].astype(float), resamples, seed)
-        SHARES.update(zip((keys[i] for i in new), made.T, strict=True))
-    shares = np.stack([SHARES[key] for key in keys], axis=1)
-    if len(SHARES) > MOST_SHARES:
-        SHARES.clear()
+        _SHARES.update(zip((keys[i] for i in new), made.T, strict=True))
+    shares = np.stack([_SHARES[key] for key in keys], axis=1)
+    if len(_SHARES) > _MOST_SHARES:
+        _SHARES.clear()
     return shares
 
 
-SHARES: dict[tuple[bytes, int, int, int], np.ndarray] = {}
-MOST_SHARES = 2000  # columns, 16 kB each
+_SHARES: dict[tuple[bytes, int, int, int], np.ndarray] = {}
+_MOST_SHARES = 2000  # columns, 16 kB each
 
 
-def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Multiplicity of each image in each resample, a chunk of resamples at a time: uint16 `[chunk, images]`."""
     rng = np.random.default_rng(seed)
     chunk = max(1, 2**21 // images)
@@ -81,9 +81,9 @@ def times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+def _kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
     """`times_drawn`, cached: a report needs the same resamples hundreds of times."""
-    return tuple(times_drawn(images, resamples, seed))
+    return tuple(_times_drawn(images, resamples, seed))
 
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -120,13 +120,13 @@ class Difference:
 
 
 @lru_cache(maxsize=2**14)
-def mcnemar_p(only_first: int, only_second: int) -> float:
+def _mcnemar_p(only_first: int, only_second: int) -> float:
     """McNemar's exact test (1947), two-sided: the discordant images fall to either side like a fair coin."""
     total = only_first + only_second
     return float(binomtest(only_first, total, 0.5).pvalue) if total else 1.0
 
 
-def newcombe_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
+def _newcombe_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
     """95 % interval of a difference of paired proportions (Newcombe 1998, Statist. Med. 17:2635, method 10).
 
     Wilson's intervals of the two proportions, combined by their correlation, which is corrected for continuity.
@@ -153,9 +153,9 @@ def accuracy_difference(first: np.ndarray, second: np.ndarray) -> Difference:
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     n, ahead, behind = len(first), int((first & ~second).sum()), int((second & ~first).sum())
     both = int((first & second).sum())
-    low, high = newcombe_interval(both, ahead, behind, n - both - ahead - behind)
+    low, high = _newcombe_interval(both, ahead, behind, n - both - ahead - behind)
     shares = (ahead / n, behind / n) if n else (0.0, 0.0)
-    return Difference(n, shares[0] - shares[1], low, high, mcnemar_p(ahead, behind), *shares)
+    return Difference(n, shares[0] - shares[1], low, high, _mcnemar_p(ahead, behind), *shares)
 
 
 def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
@@ -171,7 +171,7 @@ def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
     if images < 2:
         alone = gained.mean(axis=0) if images else np.full(pairs, np.nan)
         return [Difference(images, float(effect), float("nan"), float("nan"), 1.0) for effect in alone]
-    means = resampled_means(gained, TEST_RESAMPLES, seed)
+    means = resampled_means(gained, _TEST_RESAMPLES, seed)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     beyond = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
     p = np.minimum(1.0, 2 * (beyond + 1) / (len(means) + 1))
@@ -189,7 +189,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONFIDENCE, power: float = POWER) -> float:
+def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONFIDENCE, power: float = _POWER) -> float:
     """Images that separate two certified accuracies with some power, if these shares are the true ones (Connor 1987).
 
     Parameters:
@@ -234,8 +234,8 @@ def split_halves(
         return [(float("nan"), np.full(len(group), np.nan)) for group in groups]
     columns = [np.asarray(group) for group in groups]
     read, chosen, size = [0.0] * len(columns), [np.zeros(len(group)) for group in columns], images // 2
-    few = images * splits <= MOST_KEPT
-    for halves in kept_halves(images, splits, seed) if few else first_halves(images, splits, seed):
+    few = images * splits <= _MOST_KEPT
+    for halves in _kept_halves(images, splits, seed) if few else _first_halves(images, splits, seed):
         one = halves.astype(float) @ values / size
         other = (values.sum(axis=0) - one * size) / (images - size)
         for choosing, reading in ((one, other), (other, one)):
@@ -246,7 +246,7 @@ def split_halves(
     return [(total / (2 * splits), times / (2 * splits)) for total, times in zip(read, chosen, strict=True)]
 
 
-def first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
+def _first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
     """The images in the first half of each random split, a chunk of splits at a time: bool `[chunk, images]`."""
     rng = np.random.default_rng(seed)
     chunk = max(1, 2**21 // images)
@@ -255,6 +255,6 @@ def first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def kept_halves(images: int, splits: int, seed: int) -> tuple[np.ndarray, ...]:
+def _kept_halves(images: int, splits: int, seed: int) -> tuple[np.ndarray, ...]:
     """`first_halves`, cached."""
-    return tuple(first_halves(images, splits, seed))
+    return tuple(_first_halves(images, splits, seed))

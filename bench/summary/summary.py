@@ -19,12 +19,12 @@ from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imp
 from bench.summary.names import display_names, labels
 from bench.summary.notes import notes
 
-FACTS = (
+_FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
     *("source", "certifier", "sequential", "label_aware", "rule", "images", "wanted", "complete", "error"),
 )
-COSTS = ("nfe", "classifier_rows", "ms_noise", "ms_purify", "ms_classify", "counted_draws", "device", "peak_bytes")
-RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a run whose preset has none
+_COSTS = ("nfe", "classifier_rows", "ms_noise", "ms_purify", "ms_classify", "counted_draws", "device", "peak_bytes")
+_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a run whose preset has none
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
         ValueError: `alpha` is not between 0 and 1, or a run has a sequential rule, which fixes alpha beforehand.
     """
     presets = [preset_at(run, alpha) for run in runs]
-    chosen = tuple(radii or sorted({r for preset in presets for r in preset.get("radii", ())})) or RADII
+    chosen = tuple(radii or sorted({r for preset in presets for r in preset.get("radii", ())})) or _RADII
     rows: list[dict[str, Any]] = []
     images: list[pd.DataFrame] = []
     cells: dict[tuple[str, str], Cell] = {}
@@ -95,7 +95,7 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
         cells |= {(name, key): cell for key, cell in run.cells.items()}
         rules |= {(name, key): rule for key, rule in certifiers.items()}
     titles = [preset.get("title") or run.folder.name for run, preset in zip(runs, presets, strict=True)]
-    table = table_of(rows, chosen, list(cells.values()))
+    table = _table_of(rows, chosen, list(cells.values()))
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
     return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules)
 
@@ -126,7 +126,7 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], radii: Sequence[float], cells: Sequence[Cell]) -> pd.DataFrame:
+def _table_of(rows: Sequence[Mapping[str, Any]], radii: Sequence[float], cells: Sequence[Cell]) -> pd.DataFrame:
     """The table of a summary from the facts and figures of its rows: all columns, with `name` and `complete` added.
 
     Parameters:
@@ -136,7 +136,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], radii: Sequence[float], cells: S
     families = {row["purifier"]: row["family"] for row in rows if row["source"] == COUNTED}
     names = display_names(cells, families)
     figures = [*(c for radius in radii for c in accuracy_columns(radius)), "acr", "acr_low", "acr_high", "abstained"]
-    table = pd.DataFrame(rows, columns=[*FACTS, *figures, "largest", *COSTS])
+    table = pd.DataFrame(rows, columns=[*_FACTS, *figures, "largest", *_COSTS])
     imported = table["source"] == IMPORTED
     table["name"] = (table["purifier"] + " (imported)").where(imported, labels(table).map(names))
     table["complete"] = table["error"].isna() & (table["images"] > 0) & (table["images"] >= table["wanted"])

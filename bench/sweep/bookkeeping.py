@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from bench.certify.base import Certifier, Tally
 from bench.records import Block, Cell, Counts, Task
 
-AHEAD = 64  # blocks that are tried to fill the rest of a batch
+_AHEAD = 64  # blocks that are tried to fill the rest of a batch
 
 
 @dataclass
@@ -76,7 +76,7 @@ class CellProgress:
         taken: list[Block] = []
         passed: list[Block] = []
         total = 0
-        while self.ready and total < draws and len(passed) < AHEAD:
+        while self.ready and total < draws and len(passed) < _AHEAD:
             block = self.ready.popleft()
             if taken and total + block.draws > draws:
                 passed.append(block)

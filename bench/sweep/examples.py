@@ -14,7 +14,7 @@ from bench.records import Cell
 from bench.store.examples import Examples, Panel
 from bench.sweep.plan import Plan
 
-COUNT = 8
+_COUNT = 8
 
 
 def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
@@ -23,8 +23,8 @@ def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Exam
     Raises:
         RuntimeError: no result within the preset's `timeout`.
     """
-    step = max(1, len(plan.images) // COUNT)
-    images = [plan.images[i] for i in range(0, len(plan.images), step)][:COUNT]
+    step = max(1, len(plan.images) // _COUNT)
+    images = [plan.images[i] for i in range(0, len(plan.images), step)][:_COUNT]
     panels = []
     for cell, shown in [(cell, executor.show(cell, images)) for cell in cells]:
         try:
@@ -33,10 +33,10 @@ def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Exam
             continue  # the sweep has reported the error
         except TimeoutError as error:
             raise RunError(timeout_message(plan.preset.timeout, describe_cell(cell))) from error
-        panels.append(Panel(cell.label, cell.sigma, as_bytes(noisy), as_bytes(purified), predicted))
-    clean = as_bytes(plan.split.images[images])
+        panels.append(Panel(cell.label, cell.sigma, _as_bytes(noisy), _as_bytes(purified), predicted))
+    clean = _as_bytes(plan.split.images[images])
     return Examples(np.array(images), plan.split.labels[images], plan.split.classes, clean, tuple(panels))
 
 
-def as_bytes(x: np.ndarray) -> np.ndarray:
+def _as_bytes(x: np.ndarray) -> np.ndarray:
     return (x.clip(0, 1) * 255).round().astype(np.uint8)

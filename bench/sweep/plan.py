@@ -28,7 +28,7 @@ from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
-PART = "test"  # of a data set: what a sweep certifies
+_PART = "test"  # of a data set: what a sweep certifies
 
 
 class PlanError(PurifyBenchError):
@@ -91,12 +91,12 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
         PlanError, PluginError, DataError, InputError: something is missing; the message names it.
     """
     purifiers, classifier, _ = resolve(preset)
-    weights = networks_of(preset, purifiers, download=True)
-    split = data.load(preset.dataset, PART, preset.data, preset.size)
+    weights = _networks_of(preset, purifiers, download=True)
+    split = data.load(preset.dataset, _PART, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
-    classifier_files(classifier)
+    _classifier_files(classifier)
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
         Cell(
@@ -106,7 +106,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             classifier_parameters=plugins.parameters(classifier),
             dataset=preset.dataset,
             data_hash="",
-            split=PART,
+            split=_PART,
             sigma=sigma,
             seed=preset.seed,
             precision=preset.precision,
@@ -161,11 +161,11 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    classifier_files(classifier, download=False)
-    return purifiers, classifier, networks_of(preset, purifiers)
+    _classifier_files(classifier, download=False)
+    return purifiers, classifier, _networks_of(preset, purifiers)
 
 
-def classifier_files(classifier: Any, download: bool = True) -> None:
+def _classifier_files(classifier: Any, download: bool = True) -> None:
     """Check that the files of a classifier exist; some may still be missing if `download` is False.
 
     Raises:
@@ -181,7 +181,7 @@ def classifier_files(classifier: Any, download: bool = True) -> None:
             raise PlanError(f"classifier {classifier.name!r}: {error}") from error
 
 
-def networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:
+def _networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:
     """Role -> network as the engine loads it, for every role of the purifiers.
 
     A published network that is missing is downloaded, or stays a name if `download` is False.

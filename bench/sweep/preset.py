@@ -24,9 +24,9 @@ from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins.trust import with_code_beside
 
-FOLDER = Path(__file__).parent.parent / "presets"
-DEFAULT_CERTIFIER = "tight"
-DEFAULT_BATCH = 500
+_FOLDER = Path(__file__).parent.parent / "presets"
+_DEFAULT_CERTIFIER = "tight"
+_DEFAULT_BATCH = 500
 
 
 class PresetError(PurifyBenchError):
@@ -54,7 +54,7 @@ class Plugin(BaseModel):
         return dict(self.model_extra or {})
 
 
-def known_certifier(name: str) -> str:
+def _known_certifier(name: str) -> str:
     """The full name of a rule; `sequential` is short for `tight`."""
     name = "tight" if name == "sequential" else name
     if name not in rules.NAMES:
@@ -62,20 +62,20 @@ def known_certifier(name: str) -> str:
     return name
 
 
-def comma_separated(value: Any) -> Any:
+def _comma_separated(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def count_or_auto(value: Any) -> int | str:
+def _count_or_auto(value: Any) -> int | str:
     text = str(value)
     if text == "auto" or (text.isdecimal() and int(text) > 0):
         return text if text == "auto" else int(text)
     raise ValueError("it must be a whole number from 1 on, or auto")
 
 
-CountOrAuto = Annotated[int | str, PlainValidator(count_or_auto)]
-Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_CountOrAuto = Annotated[int | str, PlainValidator(_count_or_auto)]
+_Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Preset(BaseModel):
@@ -99,7 +99,7 @@ class Preset(BaseModel):
         None, ge=1, description="Take the images 0, EVERY, 2 EVERY, ... instead, as published protocols do."
     )
     classifier: Plugin = Field(description="The classifier that votes: a name (`cnn:path=FILE`) or a Python file.")
-    purifiers: Annotated[list[Plugin], BeforeValidator(comma_separated)] = Field(
+    purifiers: Annotated[list[Plugin], BeforeValidator(_comma_separated)] = Field(
         min_length=1, description="Comma-separated names (`pf-ode:steps=8`) or paths of Python files."
     )
     networks: dict[str, str] = Field(
@@ -107,11 +107,11 @@ class Preset(BaseModel):
         description="ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a "
         "folder or a hub id; KIND:NAME for files that do not name their kind (docs/networks.md).",
     )
-    sigmas: Annotated[list[Sigma], BeforeValidator(comma_separated)] = Field(
+    sigmas: Annotated[list[_Sigma], BeforeValidator(_comma_separated)] = Field(
         min_length=1, description="Comma-separated standard deviations of the noise, in [0,1] pixel units."
     )
-    certifier: Annotated[str, AfterValidator(known_certifier)] = Field(
-        DEFAULT_CERTIFIER,
+    certifier: Annotated[str, AfterValidator(_known_certifier)] = Field(
+        _DEFAULT_CERTIFIER,
         description="A rule of fixed N: cohen, two-sided, multi-class, randomised or anytime. Or a sequential rule: "
         "tight, parity, half-point, fast, or acr for average certified radii.",
     )
@@ -122,7 +122,7 @@ class Preset(BaseModel):
     n: int = Field(10_000, ge=1, description="Draws that bound the probability of the class (rules of fixed N).")
     n_max: int | None = Field(None, ge=1, description="Most draws of a sequential rule, instead of its own maximum.")
     alpha: float = Field(0.001, gt=0, lt=1, description="Probability that a certificate is wrong.")
-    radii: Annotated[list[Radius], BeforeValidator(comma_separated)] = Field(
+    radii: Annotated[list[_Radius], BeforeValidator(_comma_separated)] = Field(
         [0.0, 0.25, 0.5, 0.75, 1.0],
         min_length=1,
         description="Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also "
@@ -141,7 +141,7 @@ class Preset(BaseModel):
     compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = Field(
         "no", description="Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."
     )
-    rows: CountOrAuto = Field(
+    rows: _CountOrAuto = Field(
         "auto",
         description="Rows that a compiled network always sees at once, or auto. Unlike the batch, they are "
         "part of a cell's identity.",
@@ -154,7 +154,7 @@ class Preset(BaseModel):
     address: str = Field(
         "local", description="Address of a running Ray cluster, or auto; `local` starts Ray on this machine."
     )
-    batch: CountOrAuto = Field(DEFAULT_BATCH, description="Draws that go through the networks together, or auto.")
+    batch: _CountOrAuto = Field(_DEFAULT_BATCH, description="Draws that go through the networks together, or auto.")
     block: int = Field(100, ge=1, description="Draws of an image that are stored together.")
     timeout: float = Field(1800, gt=0, le=1e6, description="Seconds after which a batch without a result ends the run.")
 
@@ -183,19 +183,19 @@ class Preset(BaseModel):
 
 def names() -> list[str]:
     """The presets that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
-def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The fields of a preset file, on top of those of the preset that it `extends` (by name, or path beside it).
 
     Parameters:
         overridden: fields that the user replaces; their values in the file are not checked.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
-            raise PresetError(f"{path} is not a file; copy one of {FOLDER} to start from")
+            raise PresetError(f"{path} is not a file; copy one of {_FOLDER} to start from")
         raise PresetError(nearest("preset", name, names()) + "; or give the path of a .toml file")
     if path.resolve() in within:
         raise PresetError(f"{path} extends itself; remove `extends` from it, or from the preset that it extends")
@@ -211,11 +211,11 @@ def read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] =
     inherited = {}
     if base is not None:
         beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
-        inherited = read(beside, overridden, (*within, path.resolve()))
+        inherited = _read(beside, overridden, (*within, path.resolve()))
     merged = {**inherited, "name": path.stem, **fields}
-    if "n" in fields and merged.get("certifier", DEFAULT_CERTIFIER) in (*rules.SEQUENTIAL, "sequential"):
+    if "n" in fields and merged.get("certifier", _DEFAULT_CERTIFIER) in (*rules.SEQUENTIAL, "sequential"):
         raise PresetError(
-            f"{path} names n, which the certifier {merged.get('certifier', DEFAULT_CERTIFIER)!r} does not take: say "
+            f"{path} names n, which the certifier {merged.get('certifier', _DEFAULT_CERTIFIER)!r} does not take: say "
             '`certifier = "cohen"` for as many draws for every image, or n_max for the most draws'
         )
     return merged
@@ -232,9 +232,9 @@ def load_preset(name: str, overrides: Mapping[str, Any]) -> Preset:
         PresetError: unknown preset or field, or a value that is refused.
     """
     replaced = {k: v for k, v in overrides.items() if v is not None}
-    fields = read(name, replaced)
+    fields = _read(name, replaced)
     if "networks" in replaced:
-        replaced["networks"] = {**fields.get("networks", {}), **by_role(replaced["networks"])}
+        replaced["networks"] = {**fields.get("networks", {}), **_by_role(replaced["networks"])}
     try:
         preset = Preset(**{**fields, **replaced})
     except ValidationError as error:
@@ -245,7 +245,7 @@ def load_preset(name: str, overrides: Mapping[str, Any]) -> Preset:
     return preset
 
 
-def by_role(networks: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+def _by_role(networks: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     """Networks by role, from a dictionary or from texts of the form ROLE=NETWORK."""
     if isinstance(networks, Mapping):
         return dict(networks)

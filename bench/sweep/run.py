@@ -29,14 +29,14 @@ from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle_options
 
-SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
+_SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
 
-Notify = Callable[[str], object]
-Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
+_Notify = Callable[[str], object]
+_Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
 
 
-def run_sweep(preset: Preset, folder: Path, observe: Observing, notify: Notify) -> dict[str, str]:
+def run_sweep(preset: Preset, folder: Path, observe: _Observing, notify: _Notify) -> dict[str, str]:
     """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
     Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them.
@@ -51,10 +51,10 @@ def run_sweep(preset: Preset, folder: Path, observe: Observing, notify: Notify) 
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        planned, devices, executor = prepare(preset, notify)
+        planned, devices, executor = _prepare(preset, notify)
         with closing(executor):
             try:
-                return count(planned, devices, executor, folder, observe, notify)
+                return _count(planned, devices, executor, folder, observe, notify)
             except BaseException:
                 executor.abandon()  # nobody would store its results
                 raise
@@ -62,26 +62,26 @@ def run_sweep(preset: Preset, folder: Path, observe: Observing, notify: Notify) 
         signal.signal(signal.SIGTERM, previous)
 
 
-def count(
-    planned: Plan, devices: list[str], executor: Executor, folder: Path, observe: Observing, notify: Notify
+def _count(
+    planned: Plan, devices: list[str], executor: Executor, folder: Path, observe: _Observing, notify: _Notify
 ) -> dict[str, str]:
     """Count and export a planned sweep, and make its example images; returns and raises as `run`."""
-    refuse_hidden_cells(planned, folder)
+    _refuse_hidden_cells(planned, folder)
     with Store(folder) as store:
         refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
-        refuse_another_rule(planned, store)
-        refuse_changed_images(planned, store)
+        _refuse_another_rule(planned, store)
+        _refuse_changed_images(planned, store)
         with observe(planned.cells, len(planned.images)) as observer:
-            record = with_sessions(manifest(planned, devices), store.manifest(), store.size())
+            record = _with_sessions(manifest(planned, devices), store.manifest(), store.size())
             store.begin(planned.cells, record)
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
-            with stop_requests(notify) as stop:
+            with _stop_requests(notify) as stop:
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes)
             if outcome.stopped:
                 raise KeyboardInterrupt
             ended = datetime.now(UTC).isoformat(timespec="seconds")
-            record = record if outcome.draws else without_latest(record)
+            record = record if outcome.draws else _without_latest(record)
             costs = {"occupancy": outcome.occupancy, **energy()}
             if outcome.start_s:
                 costs["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
@@ -110,25 +110,25 @@ def writing_into(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def with_sessions(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
+def _with_sessions(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
     """The new manifest with the sessions and the pixel hashes of the one before.
 
     Parameters:
         blocks: stored at the beginning of this session. An earlier session with as many stored none, and is dropped.
     """
-    earlier = before.get("sessions") or ([{k: before.get(k) for k in SESSION}] if before else [])
+    earlier = before.get("sessions") or ([{k: before.get(k) for k in _SESSION}] if before else [])
     earlier = [session for session in earlier if session.get("blocks") != blocks]
-    sessions = [*earlier, {**{k: record[k] for k in SESSION}, "blocks": blocks}]
+    sessions = [*earlier, {**{k: record[k] for k in _SESSION}, "blocks": blocks}]
     return {**record, "sessions": sessions, "pixels": before.get("pixels", {}) | record["pixels"]}
 
 
-def without_latest(record: dict[str, Any]) -> dict[str, Any]:
+def _without_latest(record: dict[str, Any]) -> dict[str, Any]:
     """The manifest without its latest session, which counted nothing."""
     *earlier, _ = record["sessions"]
-    return {**record, **{k: earlier[-1][k] for k in SESSION}, "sessions": earlier} if earlier else record
+    return {**record, **{k: earlier[-1][k] for k in _SESSION}, "sessions": earlier} if earlier else record
 
 
-def refuse_another_rule(planned: Plan, store: Store) -> None:
+def _refuse_another_rule(planned: Plan, store: Store) -> None:
     """Raise ValueError if the folder holds counts of a planned cell under another stopping rule.
 
     A rule that is changed after a look at its results tests the same hypothesis twice.
@@ -144,7 +144,7 @@ def refuse_another_rule(planned: Plan, store: Store) -> None:
             )
 
 
-def refuse_changed_images(planned: Plan, store: Store) -> None:
+def _refuse_changed_images(planned: Plan, store: Store) -> None:
     """Raise ValueError if the folder counted other pixels, or another label, for an image of the plan."""
     manifest = store.manifest()
     pixels, labels = manifest.get("pixels", {}), manifest.get("labels", {})
@@ -157,7 +157,7 @@ def refuse_changed_images(planned: Plan, store: Store) -> None:
             )
 
 
-def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
+def _refuse_hidden_cells(planned: Plan, folder: Path) -> None:
     """Raise ValueError if a new sweep would hide exported results behind cells of another identity.
 
     The reading commands show the cells of the latest sweep only. A folder with a database is a run in the making,
@@ -169,7 +169,9 @@ def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
     for cell in planned.cells:
         old = stored.get((cell.label, cell.sigma), cell)
         if old.key != cell.key:
-            changes = ", ".join(differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
+            changes = (
+                ", ".join(_differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
+            )
             raise InputError(
                 f"{folder} holds results of {cell.label} at sigma = {cell.sigma:g} with another identity ({changes}); "
                 "a new sweep would hide them. Read them with `bench summary` (`--alpha` reads the same counts at "
@@ -177,7 +179,7 @@ def refuse_hidden_cells(planned: Plan, folder: Path) -> None:
             )
 
 
-def differences(old: Cell, new: Cell) -> list[str]:
+def _differences(old: Cell, new: Cell) -> list[str]:
     """Names of the facts in which two cells differ."""
     a, b = asdict(old), asdict(new)
     parts = {"hashes", "versions", "compute"}
@@ -185,7 +187,7 @@ def differences(old: Cell, new: Cell) -> list[str]:
     return plain + [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
 
 
-def prepare(preset: Preset, notify: Notify) -> tuple[Plan, list[str], Executor]:
+def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor]:
     """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
@@ -213,7 +215,7 @@ def images_of(planned: Plan) -> dict[int, np.ndarray]:
     return {i: planned.split.images[i] for i in planned.images}
 
 
-def start(planned: Plan, devices: list[str], notify: Notify = lambda message: None) -> Executor:
+def start(planned: Plan, devices: list[str], notify: _Notify = lambda message: None) -> Executor:
     """The executor of a plan on this machine: this process for one device, one process per device for more."""
     images = images_of(planned)
     if len(devices) > 1:
@@ -223,7 +225,7 @@ def start(planned: Plan, devices: list[str], notify: Notify = lambda message: No
 
 
 @contextmanager
-def stop_requests(notify: Notify) -> Iterator[Callable[[], bool]]:
+def _stop_requests(notify: _Notify) -> Iterator[Callable[[], bool]]:
     """A function that returns True after Ctrl-C or SIGTERM; a second signal interrupts at once."""
     received: list[int] = []
 

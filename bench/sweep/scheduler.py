@@ -17,11 +17,11 @@ from bench.records import Cell, Counts
 from bench.store.store import Store
 from bench.sweep.bookkeeping import CellProgress, tally_of
 
-OPEN = 4  # cells counted together: later ones fill the batches that the last images of a cell leave half empty
+_OPEN = 4  # cells counted together: later ones fill the batches that the last images of a cell leave half empty
 
 
 @dataclass
-class Outcome:
+class _Outcome:
     """The outcome of a sweep.
 
     Attributes:
@@ -61,7 +61,7 @@ def sweep(
     stop: Callable[[], bool] = lambda: False,
     timeout: float | None = None,
     check: Callable[[Sequence[Counts]], None] = lambda _: None,
-) -> Outcome:
+) -> _Outcome:
     """Count until every image of every cell is decided.
 
     A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep; stored
@@ -80,7 +80,7 @@ def sweep(
     waiting = deque(cells)
     open_cells: list[CellProgress] = []
     running: dict[Future[list[Counts]], CellProgress] = {}
-    outcome = Outcome(batch)
+    outcome = _Outcome(batch)
 
     def end(progress: CellProgress, error: str | None = None) -> None:
         open_cells.remove(progress)
@@ -95,7 +95,7 @@ def sweep(
             break
         while len(running) < executor.slots and not outcome.stopped:
             progress = next((p for p in open_cells if p.fill(batch) >= batch), None)
-            if progress is None and waiting and len(open_cells) < OPEN:
+            if progress is None and waiting and len(open_cells) < _OPEN:
                 cell = waiting.popleft()
                 progress = CellProgress.resume(cell, certifier_of(cell), labels, store.tallies(cell.key))
                 open_cells.append(progress)
@@ -111,7 +111,7 @@ def sweep(
         finished, _ = wait(running, timeout, FIRST_COMPLETED) if running else (set(), None)
         if running and not finished:
             executor.abandon()
-            raise RunError(timeout_message(timeout or 0.0, named_all(running.values())))
+            raise RunError(timeout_message(timeout or 0.0, _named_all(running.values())))
         failure: Exception | None = None  # raised after all finished batches are stored
         in_flight = list(running.values())
         for future in finished:
@@ -125,7 +125,7 @@ def sweep(
                 continue
             except Exception as error:
                 broken = isinstance(error, BrokenProcessPool)
-                failure = RunError(workers_died_message(named_all(in_flight))) if broken else error
+                failure = RunError(workers_died_message(_named_all(in_flight))) if broken else error
                 continue
             store.add(counts)
             outcome.add(counts)
@@ -138,7 +138,7 @@ def sweep(
     return outcome
 
 
-def named_all(progresses: Iterable[CellProgress]) -> str:
+def _named_all(progresses: Iterable[CellProgress]) -> str:
     """The names of cells for a message."""
     return ", ".join(sorted({describe_cell(p.cell) for p in progresses}))
 

@@ -19,7 +19,7 @@ from bench.engine.trials import ComputeConfig
 from bench.sweep.plan import Plan
 from bench.sweep.preset import Plugin
 
-SAMPLE = 16  # images in a request
+_SAMPLE = 16  # images in a request
 
 
 def settle_options(
@@ -40,27 +40,27 @@ def settle_options(
         LoadError: a network cannot be loaded or compiled.
     """
     refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
-    request = request_of(planned, device.split(":")[0])
+    request = _request_of(planned, device.split(":")[0])
     if not request.open:
         options = {name: value for name, value in request.options.items() if name != "batch"}
         return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
-    result = measure(request) if measure else tune(request, loader_of(planned, device), notify)
+    result = measure(request) if measure else tune(request, _loader_of(planned, device), notify)
     record = {"asked": dict(request.options), **result}
     return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def request_of(planned: Plan, device_type: str) -> TuningRequest:
+def _request_of(planned: Plan, device_type: str) -> TuningRequest:
     """The options that a plan leaves to `auto`."""
     preset = planned.preset
     options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
     if preset.compile == "no" and preset.rows == AUTO:
         options["rows"] = DEFAULT_ROWS[device_type]  # eager networks are about as fast with any number
     options["classifier"] = planned.cells[0].classifier_parameters.get("precision")
-    images = np.stack([planned.split.images[i] for i in planned.images[:SAMPLE]])
+    images = np.stack([planned.split.images[i] for i in planned.images[:_SAMPLE]])
     return TuningRequest(options, planned.cells, images)
 
 
-def loader_of(planned: Plan, device: str) -> Loader:
+def _loader_of(planned: Plan, device: str) -> Loader:
     shape = planned.split.images[planned.images[0]].shape
     return Loader(planned.weights, prepare_device(device), shape, planned.plugin_files)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from bench.training.jobs import NEEDS
 
-NAME = "curves.png"
-PANEL = (3.4, 2.3)  # inches
+_NAME = "curves.png"
+_PANEL = (3.4, 2.3)  # inches
 BEFORE = "-before"  # suffix of the files with a training's initial weights and earlier curve
-COLOURS = {"loss": "#999999", "val error": "C3"}  # other curves use the colour cycle
+_COLOURS = {"loss": "#999999", "val error": "C3"}  # other curves use the colour cycle
 
 
 def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
@@ -35,17 +35,17 @@ def draw_curves(folder: Path) -> Path | None:
     import pandas as pd
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    names = sorted((p.stem for p in folder.glob("*.csv") if not p.stem.endswith(BEFORE)), key=place)
+    names = sorted((p.stem for p in folder.glob("*.csv") if not p.stem.endswith(BEFORE)), key=_place)
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in names}
     tables = {name: table for name, table in tables.items() if len(table)}
     if not tables:
         return None
     figures = dict.fromkeys(name for table in tables.values() for name in table["figure"])
-    others = [name for name in figures if name not in COLOURS]
-    colours = COLOURS | {name: f"C{number}" for number, name in enumerate(others)}
+    others = [name for name in figures if name not in _COLOURS]
+    colours = _COLOURS | {name: f"C{number}" for number, name in enumerate(others)}
     columns = min(4, len(tables))
     rows = -(-len(tables) // columns)
-    size = (PANEL[0] * columns, PANEL[1] * rows + 0.3)
+    size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.3)
     figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for panel in panels.flat[len(tables) :]:
         panel.set_axis_off()
@@ -69,13 +69,13 @@ def draw_curves(folder: Path) -> Path | None:
         panel.spines[["top", "right"]].set_visible(False)
     handles = [lines[name] for name in figures]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
-    path = folder / NAME
+    path = folder / _NAME
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
 
 
-def place(name: str) -> tuple[int, str]:
+def _place(name: str) -> tuple[int, str]:
     """Sort key of a training's panel: the order of the stages, then the name, which includes the method."""
     stages = list(NEEDS)
     stage = name if name in NEEDS else name.partition("-")[0]

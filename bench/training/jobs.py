@@ -17,7 +17,7 @@ NEEDS = {  # stage -> stages whose weights it reads
     "cm-ft": ("classifier", "features", "cm"),
     "edm-ft": ("classifier", "features", "edm"),
 }
-WORK = Path("results/training")
+_WORK = Path("results/training")
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ class Job:
 
     def work(self) -> Path:
         """Folder of the checkpoints and curves."""
-        return (Path(self.out) / "training" if self.out else WORK) / self.dataset
+        return (Path(self.out) / "training" if self.out else _WORK) / self.dataset

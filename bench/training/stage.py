@@ -26,17 +26,17 @@ from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance
 from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, read_recipe, train_stage
 
-CURVE_IMAGES = 500  # validation images for each point of a curve
-FIGURE = "accuracy_of_one_draw"  # its sum over noise levels decides between the methods of a stage
-WORSE = (
+_CURVE_IMAGES = 500  # validation images for each point of a curve
+_FIGURE = "accuracy_of_one_draw"  # its sum over noise levels decides between the methods of a stage
+_WORSE = (
     "its single draws are classified correctly less often than those of {start}; shipped because the comparison "
     "needs it"
 )
-LEAST_ROWS = 1000  # of a validation figure; a smaller validation set gets several noise draws per image
+_LEAST_ROWS = 1000  # of a validation figure; a smaller validation set gets several noise draws per image
 
 
 @dataclass(frozen=True)
-class Images:
+class _Images:
     """Training and validation images `[N,C,H,W]` in [0,1] and labels `[N]` on the device.
 
     Attributes:
@@ -52,23 +52,23 @@ class Images:
     val_labels: Tensor
 
 
-def read_images(job: Job) -> Images:
+def _read_images(job: Job) -> _Images:
     train, val = (data.load(job.dataset, split, job.data) for split in ("train", "val"))
     arrays = (array for split in (train, val) for array in (split.images, split.labels))
-    return Images(train.dataset, len(train.classes), *(torch.from_numpy(array).to(job.device) for array in arrays))
+    return _Images(train.dataset, len(train.classes), *(torch.from_numpy(array).to(job.device) for array in arrays))
 
 
 def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
     """Train one stage; returns the weight file and a summary line."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    images = read_images(job)
+    images = _read_images(job)
     device = torch.cuda.get_device_name() if job.device.startswith("cuda") else f"CPU, {threads} thread"
     origin = {"dataset": images.dataset, "device": device}
-    return (train_classifier if stage in CLASSIFIERS else train_network)(job, stage, images, origin)
+    return (_train_classifier if stage in CLASSIFIERS else _train_network)(job, stage, images, origin)
 
 
-def checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
+def _checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -> Checkpoint:
     """The checkpoint of one training, which also writes its curves at every save."""
     path = job.work() / f"{name}.pt"
     if job.fresh:
@@ -76,14 +76,14 @@ def checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) ->
     return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(path.with_suffix(".csv"), state, batch))
 
 
-def train_classifier(job: Job, name: str, images: Images, origin: Mapping[str, str]) -> tuple[Path, str]:
+def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
     recipe = dict(classifier_training.read_recipe(job.dataset)[name])
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
     before, identity = None, dict(recipe)
     if job.onward:
-        before = classifier_files.read_cnn(initial_weights(job, job.path(name), name))
+        before = classifier_files.read_cnn(_initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
 
     def report(step: int, loss: float, rate: float, left: float) -> None:
@@ -100,7 +100,7 @@ def train_classifier(job: Job, name: str, images: Images, origin: Mapping[str, s
         job.autocast,
         report,
         validate,
-        checkpoint_of(job, name, identity, recipe["batch"]),
+        _checkpoint_of(job, name, identity, recipe["batch"]),
         before,
     )
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
@@ -108,27 +108,27 @@ def train_classifier(job: Job, name: str, images: Images, origin: Mapping[str, s
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
 
 
-def train_network(job: Job, stage: str, images: Images, origin: Mapping[str, str]) -> tuple[Path, str]:
+def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
     """Train a denoiser or a consistency model; of several methods, keep the one with the best validation accuracy."""
-    recipe = scaled_recipe(job, stage)
+    recipe = _scaled_recipe(job, stage)
     trained = {
-        method: one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
+        method: _one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
     }
-    best = max(trained, key=lambda method: sum(trained[method][1].training["validation"][FIGURE].values()))
+    best = max(trained, key=lambda method: sum(trained[method][1].training["validation"][_FIGURE].values()))
     denoiser, card = trained[best]
     record = {**card.training, **origin, "method": best}
     if len(trained) > 1:
         record["not_kept"] = {str(m): c.training["validation"] for m, (_, c) in trained.items() if m != best}
     if start := STAGES[stage].start:
         before = read_card(job.path(start)).training.get("validation", {})
-        record["against_start"] = gains(record["validation"], before)
-        if sum(record["against_start"].get(FIGURE, {}).values()) < 0:
-            record["why_shipped"] = WORSE.format(start=start)
+        record["against_start"] = _gains(record["validation"], before)
+        if sum(record["against_start"].get(_FIGURE, {}).values()) < 0:
+            record["why_shipped"] = _WORSE.format(start=start)
     path = network_files.save(job.path(stage), denoiser.network, replace(card, training=record))
     return path, f"{record['seconds']:.0f} s, validation {record['validation']}"
 
 
-def scaled_recipe(job: Job, stage: str) -> dict:
+def _scaled_recipe(job: Job, stage: str) -> dict:
     """The recipe of a data set, with the length, seed and distance of the job."""
     recipe = read_recipe(job.dataset)
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
@@ -140,7 +140,9 @@ def scaled_recipe(job: Job, stage: str) -> dict:
     return recipe
 
 
-def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str | None) -> tuple[LevelledDenoiser, Card]:
+def _one_method(
+    job: Job, stage: str, recipe: dict, images: _Images, method: str | None
+) -> tuple[LevelledDenoiser, Card]:
     """Train a stage by one method; returns the network and its card, which has the validation figures."""
     name = f"{stage}-{method}" if method else stage
     settings = recipe[stage]
@@ -149,7 +151,7 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     classifier = classifier_files.load_cnn(job.path("classifier"), job.device)
 
     def validate(denoiser: LevelledDenoiser) -> dict[str, float]:
-        errors = denoising_mse(denoiser, images.val[:CURVE_IMAGES])
+        errors = denoising_mse(denoiser, images.val[:_CURVE_IMAGES])
         return {f"val MSE, t = {level}": value for level, value in errors.items()}
 
     # With a plateau the schedule does not depend on the number of steps: a longer training continues a shorter one.
@@ -158,7 +160,7 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
     before = None
     if job.onward:
-        initial = initial_weights(job, job.path(stage), name)
+        initial = _initial_weights(job, job.path(stage), name)
         before = network_files.load(initial, job.device), read_card(initial)
         identity["continues"] = before[1].sha256
     if start_name:
@@ -168,24 +170,24 @@ def one_method(job: Job, stage: str, recipe: dict, images: Images, method: str |
         recipe,
         images.train,
         start,
-        distance_of(job, settings) if "distance" in settings else ("L2", l2),
+        _distance_of(job, settings) if "distance" in settings else ("L2", l2),
         method,
         job.autocast,
         job.compiled,
         lambda report: print(f"{name}: {report}", flush=True),
         validate,
-        checkpoint_of(job, name, identity, settings["batch"]),
+        _checkpoint_of(job, name, identity, settings["batch"]),
         before,
     )
     with torch.autocast(images.val.device.type, torch.bfloat16, enabled=job.autocast):
         validation = {
-            "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(LEAST_ROWS / len(images.val))),
-            FIGURE: purified_accuracy(denoiser, classifier, images.val, images.val_labels),
+            "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(_LEAST_ROWS / len(images.val))),
+            _FIGURE: _purified_accuracy(denoiser, classifier, images.val, images.val_labels),
         }
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
-def initial_weights(job: Job, weights: Path, name: str) -> Path:
+def _initial_weights(job: Job, weights: Path, name: str) -> Path:
     """Copies of a training's initial weights and of their curve, because the training overwrites its own files."""
     copy = job.work() / f"{name}{BEFORE}.safetensors"
     if job.fresh or not copy.is_file():
@@ -198,13 +200,13 @@ def initial_weights(job: Job, weights: Path, name: str) -> Path:
     return copy
 
 
-def distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
+def _distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
     features = classifier_files.load_cnn(job.path("features"), job.device)
     description = f"{job.dataset}/features, a second classifier that is never evaluated"
     return choose_distance(settings["distance"], features.features, description, job.device)
 
 
-def gains(after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
+def _gains(after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]) -> dict:
     """Validation figures minus those of the initial network, by figure and noise level."""
     return {
         figure: {level: round(value - before[figure][level], 5) for level, value in levels.items()}
@@ -214,9 +216,9 @@ def gains(after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping
 
 
 @torch.inference_mode()
-def purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
+def _purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Accuracy of the classifier after one network evaluation of noisy validation images, by level `t = 2 sigma`."""
-    draws = math.ceil(LEAST_ROWS / len(images))
+    draws = math.ceil(_LEAST_ROWS / len(images))
     generator = torch.Generator(images.device).manual_seed(1)
     accuracy = {}
     for t in VALIDATION_LEVELS:

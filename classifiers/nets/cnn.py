@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def stage(inputs: int, outputs: int, convolutions: int, early: bool = False) -> nn.Sequential:
+def _stage(inputs: int, outputs: int, convolutions: int, early: bool = False) -> nn.Sequential:
     """Convolutions with batch normalisation; the last one, or the first (`early`), is followed by max pooling."""
     layers: list[nn.Module] = []
     for i in range(convolutions):
@@ -45,7 +45,7 @@ class CNN(nn.Module):
         super().__init__()
         self.unshuffle = unshuffle
         inputs = [channels * unshuffle**2, *widths[:-1]]
-        self.stages = nn.ModuleList(stage(i, o, d, early) for i, o, d in zip(inputs, widths, depths, strict=True))
+        self.stages = nn.ModuleList(_stage(i, o, d, early) for i, o, d in zip(inputs, widths, depths, strict=True))
         self.linear = nn.Linear(widths[-1], classes)
 
     def features(self, x: Tensor) -> list[Tensor]:

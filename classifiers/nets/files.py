@@ -23,15 +23,15 @@ def load_cnn(path: Path, device: str = "cpu") -> CNN:
     Raises:
         WeightsError: the file is missing, damaged or of another architecture.
     """
-    return read_network(path).fused().to(device).eval().requires_grad_(False)
+    return _read_network(path).fused().to(device).eval().requires_grad_(False)
 
 
 def read_cnn(path: Path) -> tuple[CNN, dict]:
     """The network of a weight file as it was trained, and its card; raises WeightsError as `load_cnn`."""
-    return read_network(path), read_card(path)
+    return _read_network(path), read_card(path)
 
 
-def read_network(path: Path) -> CNN:
+def _read_network(path: Path) -> CNN:
     architecture, _ = read_facts(path)
     try:
         model = CNN(**architecture)

@@ -15,7 +15,7 @@ from classifiers.base import ClassifierError
 from classifiers.hashing import DIGITS, fingerprint
 
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
-LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 REMEDY = "restore it from the repository, or make it with `python -m bench train`"
 
 
@@ -23,7 +23,7 @@ class WeightsError(ClassifierError):
     """A weight file is missing, damaged or of another architecture; the message names the file and the remedy."""
 
 
-def canonical(value: object) -> str:
+def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -41,13 +41,13 @@ def read_facts(path: Path) -> tuple[dict, str]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= LARGEST_HEADER:
+            if not 0 < length <= _LARGEST_HEADER:
                 raise ValueError("it is cut off or damaged: no safetensors header")
             table = json.loads(file.read(length))
         metadata = table.pop("__metadata__", {})
         if FACTS not in metadata:
-            return read_legacy(path)
-        checksum = fingerprint(path, metadata[FACTS] + canonical(table), 8 + length)
+            return _read_legacy(path)
+        checksum = fingerprint(path, metadata[FACTS] + _canonical(table), 8 + length)
         if checksum != metadata[CHECKSUM]:
             raise WeightsError(f"{path} is damaged (the SHA-256 in its header differs from its content); {REMEDY}")
         return json.loads(metadata[FACTS])["architecture"], checksum
@@ -55,12 +55,12 @@ def read_facts(path: Path) -> tuple[dict, str]:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
 
 
-def read_legacy(path: Path) -> tuple[dict, str]:
+def _read_legacy(path: Path) -> tuple[dict, str]:
     """As `read_facts`, for a file without metadata, whose card has the architecture."""
     card = read_card(path)
     if fingerprint(path) != card["sha256"]:
         raise WeightsError(f"{path} is not the file that its card describes (SHA-256 differs); {REMEDY}")
-    text = f"{card['sha256']} {canonical({'architecture': card['architecture']})}"
+    text = f"{card['sha256']} {_canonical({'architecture': card['architecture']})}"
     return card["architecture"], hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -80,11 +80,11 @@ def with_facts(content: bytes, architecture: dict) -> bytes:
     Parameters:
         content: a whole safetensors file; other metadata is dropped.
     """
-    facts = canonical({"architecture": architecture})
+    facts = _canonical({"architecture": architecture})
     length = int.from_bytes(content[:8], "little")
     table, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     table.pop("__metadata__", None)
-    checksum = hashlib.sha256((facts + canonical(table)).encode() + data).hexdigest()
-    header = canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()
+    checksum = hashlib.sha256((facts + _canonical(table)).encode() + data).hexdigest()
+    header = _canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()
     header += b" " * (-len(header) % 8)  # the format aligns the data to 8 bytes
     return len(header).to_bytes(8, "little") + header + data

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from classifiers.nets.precision import PRECISIONS
 from classifiers.preprocessing import Preprocessing
 
-LOCAL_SEED = 42  # of the local noise, from the code of DiffSmooth
+_LOCAL_SEED = 42  # of the local noise, from the code of DiffSmooth
 LEVELS = 255  # steps between 0 and 1 in an image file
 
 
-def as_stored(x: Tensor, pixels: str) -> Tensor:
+def _as_stored(x: Tensor, pixels: str) -> Tensor:
     """Images on the 256 levels of an image file: `round` to the nearest, `truncate` towards 0, `exact`: unchanged."""
     if pixels == "exact":
         return x
@@ -21,7 +21,7 @@ def as_stored(x: Tensor, pixels: str) -> Tensor:
     return (levels.round() if pixels == "round" else levels.trunc()) / LEVELS
 
 
-def resized(x: Tensor, steps: Preprocessing) -> Tensor:
+def _resized(x: Tensor, steps: Preprocessing) -> Tensor:
     """Resize and crop `x [B,C,H,W]`; raises ValueError for an image smaller than the crop."""
     height, width = steps.size(x.shape[2], x.shape[3])
     if (height, width) != tuple(x.shape[2:]):
@@ -68,14 +68,14 @@ class Pipeline(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         self.rows += len(x)
-        x = resized(x, self.steps)
+        x = _resized(x, self.steps)
         x = (x - self.mean) / self.std if self.steps.mean else x
         return self.network(x.to(self.precision, memory_format=torch.channels_last)).float()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = as_stored(x, self.pixels)
+        x = _as_stored(x, self.pixels)
         if not self.noise:
             return self.logits(x)
-        generator = torch.Generator().manual_seed(LOCAL_SEED)  # on the CPU: the same on every device
+        generator = torch.Generator().manual_seed(_LOCAL_SEED)  # on the CPU: the same on every device
         noise = torch.randn(self.votes, *x.shape[1:], generator=generator).to(x) * self.noise
         return torch.stack([self.logits(x + copy).softmax(1) for copy in noise]).mean(0)

@@ -11,8 +11,8 @@ from classifiers.base import ClassifierError
 from classifiers.nets.pipeline import LEVELS, Pipeline
 from classifiers.preprocessing import Preprocessing
 
-SIDE = 32
-TOLERANCE = 2.0  # levels of an image file: libraries round resized images, by one level at most
+_SIDE = 32
+_TOLERANCE = 2.0  # levels of an image file: libraries round resized images, by one level at most
 
 
 def check_processor(folder: Path, steps: Preprocessing) -> None:
@@ -25,7 +25,7 @@ def check_processor(folder: Path, steps: Preprocessing) -> None:
     """
     from transformers import AutoImageProcessor
 
-    image = probe()
+    image = _probe()
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         wanted = processor(image.permute(1, 2, 0).numpy(), return_tensors="pt")["pixel_values"]
@@ -34,14 +34,14 @@ def check_processor(folder: Path, steps: Preprocessing) -> None:
         raise ClassifierError(f"{folder}: transformers cannot make its image processor ({problem})") from error
     got = Pipeline(nn.Identity(), steps).ready("cpu")(image[None].float() / LEVELS)
     level = 1 / LEVELS / min(steps.std, default=1.0)
-    if got.shape != wanted.shape or float((got - wanted).abs().max()) > TOLERANCE * level:
+    if got.shape != wanted.shape or float((got - wanted).abs().max()) > _TOLERANCE * level:
         raise ClassifierError(
             f"{folder}: its {type(processor).__name__} does more to an image than resize, crop and normalise it as "
             "preprocessor_config.json says, and that is not supported; use the same model of timm, or a plugin"
         )
 
 
-def probe() -> torch.Tensor:
+def _probe() -> torch.Tensor:
     """A smooth 8-bit image `[3,H,W]`; its channels and sides differ, so that a swap or a flip is detected."""
-    y, x = torch.meshgrid(*(torch.linspace(0, 1, SIDE) for _ in range(2)), indexing="ij")
+    y, x = torch.meshgrid(*(torch.linspace(0, 1, _SIDE) for _ in range(2)), indexing="ij")
     return (64 + 127 * torch.stack([x, y, (x * x + y) / 2])).round().byte()

@@ -13,11 +13,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from classifiers.base import ClassifierError
 
-STAGES = ("layer1", "layer2", "layer3")
-ALIASES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # names in pytorch-classification -> ours
+_STAGES = ("layer1", "layer2", "layer3")
+_ALIASES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # names in pytorch-classification -> ours
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """Two convolutions and a shortcut: option A of the paper (no parameters), or B (`projected`, a 1x1 convolution)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, projected: bool):
@@ -43,7 +43,7 @@ class Block(nn.Module):
         return F.relu(y + (self.shortcut(x) if len(self.shortcut) else self.around(x)))
 
 
-class CIFARResNet(nn.Module):
+class _CIFARResNet(nn.Module):
     """`x [B,3,32,32]`, normalised -> logits `[B,K]`; `6 blocks + 2` layers.
 
     Parameters:
@@ -58,21 +58,23 @@ class CIFARResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         inputs = (widths[0], *widths[:-1])
-        for stage, (name, before, width) in enumerate(zip(STAGES, inputs, widths, strict=True)):
-            first = Block(before, width, 2 if stage else 1, projected)
-            self.add_module(name, nn.Sequential(first, *(Block(width, width, 1, projected) for _ in range(blocks - 1))))
+        for stage, (name, before, width) in enumerate(zip(_STAGES, inputs, widths, strict=True)):
+            first = _Block(before, width, 2 if stage else 1, projected)
+            self.add_module(
+                name, nn.Sequential(first, *(_Block(width, width, 1, projected) for _ in range(blocks - 1)))
+            )
         self.linear = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
-        for name in STAGES:
+        for name in _STAGES:
             x = getattr(self, name)(x)
         return self.linear(x.mean((2, 3)))
 
-    def fused(self) -> CIFARResNet:
+    def fused(self) -> _CIFARResNet:
         """Fold the normalisations into their convolutions, in place, for inference; the function stays the same."""
         self.eval()
-        for module in (self, *(m for m in self.modules() if isinstance(m, Block))):
+        for module in (self, *(m for m in self.modules() if isinstance(m, _Block))):
             for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2")):
                 if hasattr(module, convolution):
                     folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
@@ -102,43 +104,43 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state with our names: prefixes of wrappers (`module.`, `1.`) removed, synonyms replaced."""
     lead = next((name.removesuffix("conv1.weight") for name in state if name.endswith("conv1.weight")), "")
     named = {}
     for name, tensor in state.items():
         name = name.removeprefix(lead)
-        for other, ours in ALIASES.items():
+        for other, ours in _ALIASES.items():
             name = name.replace(other, ours)
         named[name] = tensor
     return named
 
 
-def load_resnet(path: Path) -> CIFARResNet:
+def load_resnet(path: Path) -> _CIFARResNet:
     """The network of a weight file, float32, for inference; the tensors determine its depth and shortcuts.
 
     Raises:
         ClassifierError: the file cannot be read, or has another architecture; the message names the keys.
     """
-    state = plain_names(read_state(path))
+    state = _plain_names(read_state(path))
     blocks = len({name.split(".")[1] for name in state if name.startswith("layer1.")})
     firsts = ["conv1.weight", "layer2.0.conv1.weight", "layer3.0.conv1.weight", "linear.weight"]
     missing = [name for name in firsts if name not in state or not state[name].ndim]
     if missing or not blocks:
         raise ClassifierError(
-            f"{path} is no CIFAR ResNet: it lacks {', '.join(missing or ['layer1'])}; it has {shown(state)}"
+            f"{path} is no CIFAR ResNet: it lacks {', '.join(missing or ['layer1'])}; it has {_shown(state)}"
         )
     widths = tuple(len(state[name]) for name in firsts[:3])
-    model = CIFARResNet(blocks, len(state["linear.weight"]), "layer2.0.shortcut.0.weight" in state, widths)
+    model = _CIFARResNet(blocks, len(state["linear.weight"]), "layer2.0.shortcut.0.weight" in state, widths)
     try:
         lacks, extra = model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     except RuntimeError as error:
         raise ClassifierError(f"{path} is no CIFAR ResNet: {error}") from error
     if lacks or extra:
-        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {shown(lacks)}; it also has {shown(extra)}")
+        raise ClassifierError(f"{path} is no CIFAR ResNet: it lacks {_shown(lacks)}; it also has {_shown(extra)}")
     return model.fused()
 
 
-def shown(names: Mapping[str, Tensor] | list[str], most: int = 5) -> str:
+def _shown(names: Mapping[str, Tensor] | list[str], most: int = 5) -> str:
     listed = list(names)
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") or "nothing"

@@ -16,10 +16,10 @@ from torchvision.transforms.functional import gaussian_blur
 
 from classifiers.nets.cnn import CNN
 
-RECIPES = Path(__file__).parent / "recipes"
+_RECIPES = Path(__file__).parent / "recipes"
 
 
-class Keeper(Protocol):
+class _Keeper(Protocol):
     """Saves the state of a training and limits its time; implemented in `bench.training`."""
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
@@ -29,9 +29,9 @@ class Keeper(Protocol):
 
 def read_recipe(dataset: str) -> dict:
     """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
-    path = RECIPES / f"{dataset}.toml"
+    path = _RECIPES / f"{dataset}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"no classifier recipe for {dataset!r} ({path}); there is one for: {known}")
     return tomllib.loads(path.read_text())
 
@@ -44,7 +44,7 @@ def train_classifier(
     autocast: bool = False,
     report: Callable[[int, float, float, float], None] | None = None,
     validate: Callable[[CNN], Mapping[str, float]] | None = None,
-    keeper: Keeper | None = None,
+    keeper: _Keeper | None = None,
     before: tuple[CNN, dict] | None = None,
 ) -> tuple[CNN, dict, dict]:
     """Train on `images [N,C,H,W]` in [0,1] and `labels [N]`; returns the network, its architecture and its record.
@@ -89,7 +89,7 @@ def train_classifier(
         order = torch.randperm(len(images), generator=generator, device=images.device)
         total = torch.zeros((), device=images.device)
         for rows in order[: batches * recipe["batch"]].view(batches, -1):
-            x = jitter(images[rows], generator, recipe).contiguous(memory_format=torch.channels_last)
+            x = _jitter(images[rows], generator, recipe).contiguous(memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
                 logits = model(x)
             loss = F.cross_entropy(logits.float(), labels[rows], label_smoothing=recipe["label_smoothing"])
@@ -125,7 +125,7 @@ def train_classifier(
     return model.eval(), architecture, record
 
 
-def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
+def _jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
     """Random rotation (degrees), scale (fraction), shift (pixels) and mirroring of `x [B,C,H,W]`; half are blurred."""
     n, device = len(x), x.device
 
@@ -139,10 +139,10 @@ def jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
     shift_x, shift_y = uniform(2 * recipe["shift"] / x.shape[3]), uniform(2 * recipe["shift"] / x.shape[2])
     rows = [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return blurred(F.grid_sample(x, grid, align_corners=False), generator, recipe.get("blur", 0.0))
+    return _blurred(F.grid_sample(x, grid, align_corners=False), generator, recipe.get("blur", 0.0))
 
 
-def blurred(x: Tensor, generator: Generator, widest: float) -> Tensor:
+def _blurred(x: Tensor, generator: Generator, widest: float) -> Tensor:
     """Blur every other eighth of `x [B,C,H,W]` by a Gaussian of up to `widest` pixels.
 
     One of the three augmentations of DeiT III (Touvron et al. 2022). Without it a classifier relies on fine detail that

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 SIGMA_DATA = 0.5  # Karras et al. 2022, Table 1
-RHO = 7.0  # Karras et al. 2022, Table 1
-TIME_SCALE = 250.0  # our UNets take 250 ln t: a range like the timesteps 0..1000 of DDPM for the sinusoidal embedding
+_RHO = 7.0  # Karras et al. 2022, Table 1
+_TIME_SCALE = 250.0  # our UNets take 250 ln t: a range like the timesteps 0..1000 of DDPM for the sinusoidal embedding
 MEAN_LABEL = -1  # the mean of all class embeddings, see `labels.LabelEmbedding`
 
 
@@ -19,8 +19,8 @@ def karras_levels(t: float, t_min: float, steps: int) -> list[float]:
     """`steps` levels from `t` to `t_min`, decreasing; `[t]` for one step (Karras et al. 2022, eq. 5)."""
     if steps == 1 or t <= t_min:
         return [t]
-    top, low = t ** (1 / RHO), t_min ** (1 / RHO)
-    return [t, *((top + i / (steps - 1) * (low - top)) ** RHO for i in range(1, steps - 1)), t_min]
+    top, low = t ** (1 / _RHO), t_min ** (1 / _RHO)
+    return [t, *((top + i / (steps - 1) * (low - top)) ** _RHO for i in range(1, steps - 1)), t_min]
 
 
 def level_like(t: float | Tensor, u: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class EDMDenoiser(LevelledDenoiser):
         t_min: float,
         t_max: float,
         sigma_data: float = SIGMA_DATA,
-        time_scale: float = TIME_SCALE,
+        time_scale: float = _TIME_SCALE,
         out_sign: int = 1,
     ):
         super().__init__(network, t_min, t_max)
@@ -160,24 +160,24 @@ class ConsistencyFunction(EDMDenoiser):
         return self.consistency(u, t, labels)
 
 
-def cosine_alphas_cumprod(timesteps: int) -> Tensor:
+def _cosine_alphas_cumprod(timesteps: int) -> Tensor:
     """`abar_t` of the cosine schedule `[timesteps]`, float64, betas clipped at 0.999 (Nichol and Dhariwal, eq. 17)."""
     grid = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
     f = torch.cos((grid + 0.008) / 1.008 * math.pi / 2) ** 2
     return torch.cumprod(1 - (1 - f[1:] / f[:-1]).clamp(max=0.999), dim=0)
 
 
-PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # (u, t, output) -> u0
+_PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # (u, t, output) -> u0
     "epsilon": lambda u, t, eps: u - t * eps,
     "sample": lambda u, t, u0: u0,
     "v_prediction": lambda u, t, v: u / (1 + t**2) - t / (1 + t**2).sqrt() * v,
 }
 
 
-def alphas_cumprod(timesteps: int, schedule: Mapping[str, Any] | None) -> Tensor:
+def _alphas_cumprod(timesteps: int, schedule: Mapping[str, Any] | None) -> Tensor:
     """`abar_t` of a chain, float64 `[timesteps]`: the cosine schedule, or that of diffusers' `DDPMScheduler`."""
     if schedule is None:
-        return cosine_alphas_cumprod(timesteps)
+        return _cosine_alphas_cumprod(timesteps)
     from diffusers import DDPMScheduler
 
     make: Any = DDPMScheduler
@@ -211,9 +211,9 @@ class VPDenoiser(LevelledDenoiser):
         time_scale: float = 1.0,
         prediction: str = "epsilon",
     ):
-        if prediction not in PREDICTIONS:
-            raise ValueError(f"prediction {prediction!r} is not one of {', '.join(PREDICTIONS)}")
-        abar = alphas_cumprod(timesteps, schedule)
+        if prediction not in _PREDICTIONS:
+            raise ValueError(f"prediction {prediction!r} is not one of {', '.join(_PREDICTIONS)}")
+        abar = _alphas_cumprod(timesteps, schedule)
         log_t = ((1 - abar) / abar).log() / 2
         log_t = log_t[log_t.isfinite()]  # the level is infinite at a last timestep without signal
         super().__init__(network, float(log_t[0].exp()), float(log_t[-1].exp()) if t_max is None else t_max)
@@ -234,7 +234,7 @@ class VPDenoiser(LevelledDenoiser):
 
     def denoise(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         t = self.checked(t, u)
-        return PREDICTIONS[self.prediction](u, t, self.eps(u, t, labels))
+        return _PREDICTIONS[self.prediction](u, t, self.eps(u, t, labels))
 
     def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         """`denoise`, clipped to the images' range (Carlini et al. 2023)."""

@@ -17,9 +17,9 @@ Loss = Callable[[nn.Module, nn.Module, Tensor, Generator, float], Tensor]
 """`(model, ema, batch u0, generator, progress)` -> scalar; progress is the completed share of the steps."""
 Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figures
 
-REPORTS = 100  # points of a loss curve
-VALIDATIONS = 20  # points of a validation curve
-SPARSE = 20  # least number of steps between them: short trials would mostly validate otherwise
+_REPORTS = 100  # points of a loss curve
+_VALIDATIONS = 20  # points of a validation curve
+_SPARSE = 20  # least number of steps between them: short trials would mostly validate otherwise
 
 
 class Keeper(Protocol):
@@ -73,7 +73,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Trained(Generic[Model]):
+class _Trained(Generic[Model]):
     """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`."""
 
     model: Model
@@ -94,7 +94,7 @@ def fit(
     validate: Validate | None = None,
     keeper: Keeper | None = None,
     earlier: int = 0,
-) -> Trained[Model]:
+) -> _Trained[Model]:
     """Minimise `loss` over batches of `images [N,C,H,W]`, in [0,1]; batches reach the loss in [-1,1].
 
     The same seed on the same machine gives the same weights, in one go or in several.
@@ -122,7 +122,7 @@ def fit(
     recent = torch.tensor(state["recent"], device=device)
     losses, validations = state["losses"], state["validations"]
     first, before = state["step"], state["seconds"]
-    every, validated_every = max(1, schedule.steps // REPORTS), max(SPARSE, schedule.steps // VALIDATIONS)
+    every, validated_every = max(1, schedule.steps // _REPORTS), max(_SPARSE, schedule.steps // _VALIDATIONS)
     started = time.perf_counter()
 
     def seconds() -> float:
@@ -138,7 +138,7 @@ def fit(
     step = first
     while step < schedule.steps and not (keeper and keeper.left() <= 0):
         for group in optimizer.param_groups:
-            group["lr"] = schedule.lr * learning_rate_factor(step, schedule, earlier)
+            group["lr"] = schedule.lr * _learning_rate_factor(step, schedule, earlier)
         u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
         if schedule.flip:
             mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=device) < 0.5
@@ -149,7 +149,7 @@ def fit(
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(ema, model, min(schedule.ema, (1 + step) / (10 + step)))
+        _update_average(ema, model, min(schedule.ema, (1 + step) / (10 + step)))
         recent += value.detach()
         step += 1
         if step % every == 0 or step == schedule.steps:
@@ -168,10 +168,10 @@ def fit(
             keep(step)
     if step > first:
         keep(step)
-    return Trained(ema, step, seconds(), losses, validations)
+    return _Trained(ema, step, seconds(), losses, validations)
 
 
-def learning_rate_factor(step: int, schedule: Schedule, earlier: int = 0) -> float:
+def _learning_rate_factor(step: int, schedule: Schedule, earlier: int = 0) -> float:
     """Linear warm-up, then a cosine to 0, or a plateau and an inverse root of these steps and `earlier` ones."""
     warm = min(1.0, (step + 1) / max(1, schedule.warmup))
     if schedule.plateau:
@@ -180,7 +180,7 @@ def learning_rate_factor(step: int, schedule: Schedule, earlier: int = 0) -> flo
 
 
 @torch.no_grad()
-def update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+def _update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """`ema <- decay ema + (1 - decay) model`, in place."""
     for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
         average.lerp_(parameter, 1 - decay)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from purifiers.nets.denoisers import SIGMA_DATA, LevelledDenoiser, VPDenoiser, karras_levels
 from purifiers.training.loop import Loss
 
-Network = Callable[[Tensor, Tensor], Tensor]
+_Network = Callable[[Tensor, Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1,1], [B,C,H,W] twice -> [B]
 
 
@@ -24,7 +24,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().flatten(1).mean(1)
 
 
-def noise_like(u: Tensor, generator: Generator) -> Tensor:
+def _noise_like(u: Tensor, generator: Generator) -> Tensor:
     return torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
 
 
@@ -35,7 +35,7 @@ def edm_loss(p_mean: float, p_std: float, t_min: float, t_max: float) -> Loss:
         log_t = p_mean + p_std * torch.randn(len(u0), generator=generator, device=u0.device)
         t = log_t.exp().clamp(t_min, t_max)
         weight = (t**2 + SIGMA_DATA**2) / (t * SIGMA_DATA) ** 2
-        u = u0 + t.view(-1, 1, 1, 1) * noise_like(u0, generator)
+        u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         return (weight * l2(model(u, t), u0)).mean()
 
     return loss
@@ -49,7 +49,7 @@ def ddpm_loss(denoiser: VPDenoiser) -> Loss:
         assert isinstance(model, VPDenoiser)
         index = torch.randint(timesteps, (len(u0),), generator=generator, device=u0.device)
         t = model.log_t[index].exp().to(u0.dtype).view(-1, 1, 1, 1)
-        eps = noise_like(u0, generator)
+        eps = _noise_like(u0, generator)
         return l2(model.eps(u0 + t * eps, t), eps).mean()
 
     return loss
@@ -67,9 +67,9 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
         index = torch.randint(scales - 1, (len(u0),), generator=generator, device=u0.device)
         levels = grid.to(u0.device)
         t, s = levels[index], levels[index + 1]
-        u = u0 + t.view(-1, 1, 1, 1) * noise_like(u0, generator)
+        u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         with torch.no_grad():
-            target = ema(heun_step(teacher, u, t, s), s)
+            target = ema(_heun_step(teacher, u, t, s), s)
         return (distance(model(u, t), target) / (t - s)).mean()
 
     return loss
@@ -87,7 +87,7 @@ def tuning_loss(p_mean: float, p_std: float, t_min: float, t_max: float, doublin
         t = log_t.exp().clamp(2 * t_min, t_max)
         stage = 1 + min(int(progress * doublings), doublings - 1)
         r = (t * (1 - 2.0**-stage * (1 + 8 * torch.sigmoid(-t)))).clamp(min=t_min)
-        z = noise_like(u0, generator)
+        z = _noise_like(u0, generator)
         with torch.no_grad():
             target = model(u0 + r.view(-1, 1, 1, 1) * z, r)
         return (l2(model(u0 + t.view(-1, 1, 1, 1) * z, t), target) / (t - r)).mean()
@@ -95,7 +95,7 @@ def tuning_loss(p_mean: float, p_std: float, t_min: float, t_max: float, doublin
     return loss
 
 
-def heun_step(denoise: Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def _heun_step(denoise: _Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """One Heun step of `du/dt = (u - D(u, t)) / t`, from levels `t [B]` to `s [B]`."""
     wide_t, wide_s = t.view(-1, 1, 1, 1), s.view(-1, 1, 1, 1)
     d = (u - denoise(u, t)) / wide_t
@@ -111,7 +111,7 @@ def finetuning_loss(levels: list[float], distance: Distance) -> Loss:
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
         index = torch.randint(len(levels), (len(u0),), generator=generator, device=u0.device)
         t = choices.to(u0.device)[index]
-        u = u0 + t.view(-1, 1, 1, 1) * noise_like(u0, generator)
+        u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         return distance(model(u, t), u0).mean()
 
     return loss

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from purifiers.training.losses import Distance, l1, l2
 
-Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
+_Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
 
 TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}  # names of torchvision's files
 
@@ -19,7 +19,7 @@ class TrunkUnavailable(Exception):
     """The trunk network of LPIPS is not in torchvision's cache and cannot be downloaded."""
 
 
-def feature_distance(features: Features) -> Distance:
+def feature_distance(features: _Features) -> Distance:
     """LPIPS without learned weights: squared differences of channel-normalised feature maps, averaged over space.
 
     Zhang et al. 2018, eq. 1 with `w_l = 1`, on the maps of `features` instead of VGG's.
@@ -59,7 +59,7 @@ def lpips_distance(device: str = "cpu", net: str = "vgg") -> Distance:
     return distance
 
 
-def choose_distance(name: str, features: Features, features_of: str, device: str = "cpu") -> tuple[str, Distance]:
+def choose_distance(name: str, features: _Features, features_of: str, device: str = "cpu") -> tuple[str, Distance]:
     """A distance by name, and the name to record in the card.
 
     `perceptual` is LPIPS if its trunk is available, otherwise the formula of LPIPS on `features`, the feature maps of

@@ -17,13 +17,13 @@ from purifiers.nets.hub.files import Card, build
 from purifiers.training import losses
 from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
 
-RECIPES = Path(__file__).parent / "recipes"
-T_MIN = 0.002
+_RECIPES = Path(__file__).parent / "recipes"
+_T_MIN = 0.002
 VALIDATION_LEVELS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
-class Stage:
+class _Stage:
     """One network of the zoo: its kind of denoiser, the stage of its initial weights, and a title."""
 
     kind: str
@@ -31,24 +31,24 @@ class Stage:
     title: str
 
 
-METHODS = {  # of training a consistency model from a denoiser
+_METHODS = {  # of training a consistency model from a denoiser
     "distillation": "distilled from the EDM denoiser's PF-ODE",
     "tuning": "tuned from the EDM denoiser without a teacher (ECT)",
 }
 STAGES = {
-    "ddpm": Stage("vp", None, "DDPM eps-network"),
-    "edm": Stage("edm", None, "EDM denoiser"),
-    "cm": Stage("consistency", "edm", "consistency model"),
-    "cm-ft": Stage("consistency", "cm", "consistency model, fine-tuned with a perceptual loss"),
-    "edm-ft": Stage("edm", "edm", "EDM denoiser, fine-tuned with a perceptual loss (no distillation)"),
+    "ddpm": _Stage("vp", None, "DDPM eps-network"),
+    "edm": _Stage("edm", None, "EDM denoiser"),
+    "cm": _Stage("consistency", "edm", "consistency model"),
+    "cm-ft": _Stage("consistency", "cm", "consistency model, fine-tuned with a perceptual loss"),
+    "edm-ft": _Stage("edm", "edm", "EDM denoiser, fine-tuned with a perceptual loss (no distillation)"),
 }
 
 
 def read_recipe(dataset: str) -> dict:
     """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
-    path = RECIPES / f"{dataset}.toml"
+    path = _RECIPES / f"{dataset}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"no training recipe for {dataset!r} ({path}); there is one for: {known}")
     return tomllib.loads(path.read_text())
 
@@ -79,7 +79,7 @@ def train_stage(
     """
     stage, settings, seed = STAGES[name], recipe[name], recipe["seed"]
     architecture = {"channels": images.shape[1], "image_size": images.shape[2], **recipe["architecture"]}
-    card = Card(stage.kind, architecture, denoiser_arguments(name, recipe, start))
+    card = Card(stage.kind, architecture, _denoiser_arguments(name, recipe, start))
     torch.manual_seed(seed)  # only for the initial weights; batches and noise have their own generator
     model = build(card).to(images.device)
     on_cpu = images.device.type == "cpu"
@@ -89,7 +89,7 @@ def train_stage(
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
         (with_channels_last_norms(model.network) if on_cpu else model.network).compile()
-    loss = loss_of(name, recipe, model, start, distance[1], method)
+    loss = _loss_of(name, recipe, model, start, distance[1], method)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
     seen = earlier.get("images_seen", 0)
@@ -99,7 +99,7 @@ def train_stage(
     )
     record = {
         "stage": name,
-        "title": stage.title + (f", {METHODS[method]}" if method else ""),
+        "title": stage.title + (f", {_METHODS[method]}" if method else ""),
         "starts_from": stage.start,
         "recipe": settings,
         "seed": seed,
@@ -110,14 +110,14 @@ def train_stage(
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
         "seconds": round(trained.seconds + earlier.get("seconds", 0), 1),
-        "losses": tenths([loss for _, loss in trained.losses]),
+        "losses": _tenths([loss for _, loss in trained.losses]),
     }
     if before:
         record["continues"] = before[1].sha256
     return trained.model, Card(stage.kind, card.architecture, card.denoiser, record)
 
 
-def denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) -> dict:
+def _denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) -> dict:
     """Constructor arguments of a stage's denoiser, except the network: its range of levels, or its chain."""
     if STAGES[name].kind == "vp":
         return {"timesteps": recipe["timesteps"], "t_max": recipe["t_max"]}
@@ -126,10 +126,10 @@ def denoiser_arguments(name: str, recipe: dict, start: LevelledDenoiser | None) 
         t_max = recipe["cm"]["distil_t_max"]
     elif start is not None and STAGES[name].kind == "consistency":
         t_max = start.t_max
-    return {"t_min": T_MIN, "t_max": t_max}
+    return {"t_min": _T_MIN, "t_max": t_max}
 
 
-def loss_of(
+def _loss_of(
     name: str,
     recipe: dict,
     model: LevelledDenoiser,
@@ -142,16 +142,16 @@ def loss_of(
     if isinstance(model, VPDenoiser):
         return losses.ddpm_loss(model)
     if start is None:
-        return losses.edm_loss(settings["p_mean"], settings["p_std"], T_MIN, recipe["t_max"])
+        return losses.edm_loss(settings["p_mean"], settings["p_std"], _T_MIN, recipe["t_max"])
     if method == "tuning":
         t_max = settings["distil_t_max"]
-        return losses.tuning_loss(settings["p_mean"], settings["p_std"], T_MIN, t_max, settings["doublings"])
+        return losses.tuning_loss(settings["p_mean"], settings["p_std"], _T_MIN, t_max, settings["doublings"])
     if method == "distillation":
         return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
     return losses.finetuning_loss(settings["levels"], distance)
 
 
-def tenths(history: list[float]) -> list[float]:
+def _tenths(history: list[float]) -> list[float]:
     """A loss history averaged over ten equal spans, or fewer for a short history."""
     size = max(1, math.ceil(len(history) / 10))
     return [round(sum(part) / len(part), 6) for part in (history[i : i + size] for i in range(0, len(history), size))]

@@ -133,7 +133,7 @@ class Race:
         sizes = [sum(b.draws for b in task.blocks) for task in tasks]
         images = list(self.images.values())[: self.looped]
         return {
-            "engine": lambda: self.on_workers(partial(local.call_engine, "run"), tasks),
+            "engine": lambda: self.on_workers(partial(local._call_engine, "run"), tasks),
             "cohen_loop": lambda: [cohen_loop(self.here, plain, image, self.draws) for image in images],
             "networks": lambda: self.on_workers(networks_alone, [cell] * len(sizes), sizes),
             "cohen_loop_per_core": lambda: self.on_workers(
@@ -157,7 +157,7 @@ class Race:
     def profile(self, label: str) -> dict[str, float]:
         """Shares of the workers' time by stage, from the engine's own records; `rest` is what they did besides."""
         started = time.perf_counter()
-        done = self.on_workers(partial(local.call_engine, "run"), self.tasks(self.cells[label][0]))
+        done = self.on_workers(partial(local._call_engine, "run"), self.tasks(self.cells[label][0]))
         wall = (time.perf_counter() - started) * len(self.devices)
         costs = [counts.cost for task in done for counts in task]
         parts = {

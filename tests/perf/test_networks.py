@@ -22,16 +22,16 @@ ROWS, SIZE, ROUNDS, LEVEL = 8, 32, 9, 1.0
 TAPS = (1, 3, 3, 1)
 SONG = {"img_resolution": SIZE, "model_channels": 64, "channel_mult": [2, 2, 2]}
 NCSN = {**SONG, "embedding_type": "fourier", "channel_mult_noise": 2, "encoder_type": "residual"}
-FLAGS = {**openai.DEFAULTS, **openai.RELEASED["improved-diffusion, CIFAR-10"], "num_channels": 64}
+FLAGS = {**openai._DEFAULTS, **openai._RELEASED["improved-diffusion, CIFAR-10"], "num_channels": 64}
 CM = {"image_size": SIZE, "channel_mult": "1,2,3", "num_channels": 64, "class_cond": False, "learn_sigma": False}
-CM_FLAGS = {**openai.DEFAULTS, **openai.RELEASED["consistency_models, ImageNet-64"], **CM}
+CM_FLAGS = {**openai._DEFAULTS, **openai._RELEASED["consistency_models, ImageNet-64"], **CM}
 EDM = {"t_min": 0.002, "t_max": 80.0, "time_scale": 0.25}
 CARDS = {
     "DDPM++ (EDM)": Card("edm", SONG, EDM, network="SongUNet"),
     "NCSN++ (EDM, jcm)": Card("edm", {**NCSN, "resample_filter": list(TAPS)}, EDM, network="SongUNet"),
-    "iDDPM": Card("vp", openai.architecture(FLAGS).architecture(), openai.chain(FLAGS), network="UNet2D"),
+    "iDDPM": Card("vp", openai._architecture(FLAGS).architecture(), openai._chain(FLAGS), network="UNet2D"),
     "ADM (consistency_models)": Card(
-        "consistency", openai.architecture(CM_FLAGS).architecture(), {**EDM, "eps": 0.002}, network="UNet2D"
+        "consistency", openai._architecture(CM_FLAGS).architecture(), {**EDM, "eps": 0.002}, network="UNet2D"
     ),
 }
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench.plugins import registry
-from bench.plugins.fingerprint import hash_files, plugin_hash, plugin_modules
+from bench.plugins.fingerprint import _hash_files, plugin_hash, plugin_modules
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -82,4 +82,4 @@ def test_comments_docstrings_and_file_names_do_not_change_a_hash(tmp_path):
     first.write_text('"""One."""\nx = 1  # a comment\n')
     second.write_text('"""Another."""\n\n\nx = 1\n')
     third.write_text("x = 2\n")
-    assert hash_files([first]) == hash_files([second]) != hash_files([third])
+    assert _hash_files([first]) == _hash_files([second]) != _hash_files([third])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from purifiers.nets.hub.cards import WeightsError
 
 
-class Slot(NamedTuple):
+class _Slot(NamedTuple):
     """A residual block or a plain resampling of the network; slots are in the order of computation.
 
     Attributes:
@@ -86,21 +86,21 @@ class ADM:
         }
         return {"config": config, **self.heads, **({"channels_per_group": 4} if self.narrow else {})}
 
-    def slots(self) -> Iterator[Slot]:
+    def slots(self) -> Iterator[_Slot]:
         last = len(self.multiples) - 1
 
-        def blocks(role: str, level: int, part: str, count: int) -> Iterator[Slot]:
+        def blocks(role: str, level: int, part: str, count: int) -> Iterator[_Slot]:
             for i in range(count):
                 attention = f"{part}.attentions.{i}" if self.attends[level] else None
-                yield Slot(role, level, i, f"{part}.resnets.{i}", attention)
+                yield _Slot(role, level, i, f"{part}.resnets.{i}", attention)
 
         for level in range(last + 1):
             yield from blocks("down", level, f"down_blocks.{level}", self.blocks)
             if level < last:
-                yield Slot("downsample", level, 0, f"down_blocks.{level}.downsamplers.0", None)
-        yield Slot("middle", last, 0, "mid_block.resnets.0", "mid_block.attentions.0" if self.middle else None)
-        yield Slot("middle", last, 1, "mid_block.resnets.1", None)
+                yield _Slot("downsample", level, 0, f"down_blocks.{level}.downsamplers.0", None)
+        yield _Slot("middle", last, 0, "mid_block.resnets.0", "mid_block.attentions.0" if self.middle else None)
+        yield _Slot("middle", last, 1, "mid_block.resnets.1", None)
         for level in range(last, -1, -1):
             yield from blocks("up", level, f"up_blocks.{last - level}", self.blocks + 1)
             if level:
-                yield Slot("upsample", level, 0, f"up_blocks.{last - level}.upsamplers.0", None)
+                yield _Slot("upsample", level, 0, f"up_blocks.{last - level}.upsamplers.0", None)

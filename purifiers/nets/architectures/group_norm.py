@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ChannelsLastGroupNorm(nn.GroupNorm):
+class _ChannelsLastGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm`, written so that torch.compile vectorises it in channels-last layout.
 
     On a CPU, torch's own kernel for that layout is slow for narrow groups, and a compiled reduction over a part of the
@@ -24,7 +24,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         self.register_buffer("members", blocks, persistent=False)
 
     @classmethod
-    def of(cls, norm: nn.GroupNorm) -> ChannelsLastGroupNorm:
+    def of(cls, norm: nn.GroupNorm) -> _ChannelsLastGroupNorm:
         """The same function as `norm`, with its parameters."""
         made = cls(norm.num_groups, norm.num_channels, norm.eps)
         made.weight, made.bias = norm.weight, norm.bias
@@ -49,5 +49,5 @@ def with_channels_last_norms(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.GroupNorm and child.affine:
-                setattr(parent, name, ChannelsLastGroupNorm.of(child))
+                setattr(parent, name, _ChannelsLastGroupNorm.of(child))
     return network

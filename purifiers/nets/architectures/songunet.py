@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from purifiers.nets.architectures.labels import LabelEmbedding
 
-EPS = 1e-6  # of every group normalisation
-BOX = (1, 1)  # the resampling filter of DDPM++: mean pooling and nearest neighbours
+_EPS = 1e-6  # of every group normalisation
+_BOX = (1, 1)  # the resampling filter of DDPM++: mean pooling and nearest neighbours
 
 
-def groups(channels: int) -> int:
+def _groups(channels: int) -> int:
     return min(32, channels // 4)
 
 
@@ -52,7 +52,7 @@ class FIR(nn.Module):
         return F.conv2d(x, kernel, padding=self.padding + 1, groups=x.shape[1])
 
 
-class Fourier(nn.Module):
+class _Fourier(nn.Module):
     """`[sin, cos]` of the time's projections on fixed random frequencies, always in float32."""
 
     frequencies: Tensor
@@ -61,7 +61,7 @@ class Fourier(nn.Module):
         super().__init__()
         self.register_buffer("frequencies", torch.zeros(channels // 2))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fourier:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Fourier:
         """As `nn.Module._apply`, but without half precision: phases reach a hundred radians."""
         exact = self.frequencies
         super()._apply(fn, recurse)
@@ -73,8 +73,8 @@ class Fourier(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
-EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {
-    "fourier": Fourier,
+_EMBEDDINGS: dict[str, Callable[[int], nn.Module]] = {
+    "fourier": _Fourier,
     # The shift of 1 makes the lowest frequency exactly 1/10,000, as in the code of Song et al.
     "positional": partial(Timesteps, flip_sin_to_cos=False, downscale_freq_shift=1),
 }
@@ -98,9 +98,9 @@ class Block(nn.Module):
             in_channels=channels,
             out_channels=out,
             temb_channels=embedding,
-            groups=groups(channels),
-            groups_out=groups(out),
-            eps=EPS,
+            groups=_groups(channels),
+            groups_out=_groups(out),
+            eps=_EPS,
             skip_time_act=True,
             output_scale_factor=math.sqrt(2),
             use_in_shortcut=channels != out or resample is not None,
@@ -108,7 +108,7 @@ class Block(nn.Module):
             down=resample == "down",
             kernel="sde_vp",  # type: ignore[arg-type]  # its annotation says Tensor, its code compares with names
         )
-        if resample is not None and tuple(taps) != BOX:
+        if resample is not None and tuple(taps) != _BOX:
             setattr(self.resnet, f"{resample}sample", FIR(taps, resample))
         self.attention: nn.Module | None = None
         if attention:
@@ -116,8 +116,8 @@ class Block(nn.Module):
                 out,
                 heads=1,
                 dim_head=out,
-                norm_num_groups=groups(out),
-                eps=EPS,
+                norm_num_groups=_groups(out),
+                eps=_EPS,
                 bias=True,
                 upcast_softmax=True,
                 residual_connection=True,
@@ -156,18 +156,18 @@ class SongUNet(nn.Module):
         embedding_type: str = "positional",
         channel_mult_noise: int = 1,
         encoder_type: str = "standard",
-        resample_filter: Sequence[int] = BOX,
+        resample_filter: Sequence[int] = _BOX,
     ):
         super().__init__()
         for name, value, known in (
-            ("embedding_type", embedding_type, tuple(EMBEDDINGS)),
+            ("embedding_type", embedding_type, tuple(_EMBEDDINGS)),
             ("encoder_type", encoder_type, ("standard", "residual")),
         ):
             if value not in known:
                 raise ValueError(f"{name} {value!r} is not supported; known: {', '.join(known)}")
         self.classes = label_dim or None
         noise, embedding = model_channels * channel_mult_noise, model_channels * channel_mult_emb
-        self.embed = EMBEDDINGS[embedding_type](noise)
+        self.embed = _EMBEDDINGS[embedding_type](noise)
         self.label = LabelEmbedding(label_dim, noise) if label_dim else None
         self.map0, self.map1 = nn.Linear(noise, embedding), nn.Linear(embedding, embedding)
 
@@ -201,7 +201,7 @@ class SongUNet(nn.Module):
                 out = model_channels * multiple
                 self.decoder.append(block(width + widths.pop(), out, attention=attends))
                 width = out
-        self.norm = nn.GroupNorm(groups(width), width, EPS)
+        self.norm = nn.GroupNorm(_groups(width), width, _EPS)
         self.out = nn.Conv2d(width, out_channels, 3, padding=1)
 
     def forward(self, v: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -16,9 +16,9 @@ from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
-WEIGHTS = {"diffusion_pytorch_model.safetensors": read_safetensors, "diffusion_pytorch_model.bin": read_torch}
-BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of attention, before 2023
+_WEIGHTS = {"diffusion_pytorch_model.safetensors": read_safetensors, "diffusion_pytorch_model.bin": read_torch}
+_BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of attention, before 2023
 
 
 def read(folder: Path) -> Checkpoint:
@@ -27,13 +27,13 @@ def read(folder: Path) -> Checkpoint:
     Raises:
         WeightsError: a part is missing or not supported, or weights and configuration do not fit.
     """
-    model, scheduler = part(folder, "unet", "config.json"), part(folder, "scheduler", "scheduler_config.json")
+    model, scheduler = _part(folder, "unet", "config.json"), _part(folder, "scheduler", "scheduler_config.json")
     config, schedule = read_json(model), read_json(scheduler)
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise WeightsError(f"{model.name} describes a {config['_class_name']}; only UNet2DModel is supported")
-    weights = next((model.parent / name for name in WEIGHTS if (model.parent / name).is_file()), None)
+    weights = next((model.parent / name for name in _WEIGHTS if (model.parent / name).is_file()), None)
     if weights is None:
-        raise WeightsError(f"{model.parent} has none of {', '.join(WEIGHTS)}")
+        raise WeightsError(f"{model.parent} has none of {', '.join(_WEIGHTS)}")
     known = set(inspect.signature(UNet2DModel).parameters)
     arguments = {name: value for name, value in config.items() if name in known}
     unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
@@ -41,9 +41,9 @@ def read(folder: Path) -> Checkpoint:
         raise WeightsError(
             f"{model.name} has arguments that this version of diffusers does not know: {', '.join(unknown)}"
         )
-    kind, denoiser = conditioning(schedule, config)
+    kind, denoiser = _conditioning(schedule, config)
     card = Card(kind, {"config": arguments}, denoiser, network="UNet2D")
-    state = {modern(name): tensor for name, tensor in WEIGHTS[weights.name](weights).items()}
+    state = {_modern(name): tensor for name, tensor in _WEIGHTS[weights.name](weights).items()}
     network = lay_out(card)
     modules = {ours: (ours.removeprefix("unet."), PLAIN) for ours, _ in network.named_modules()}
     return Checkpoint(card, gather(network, state, modules))
@@ -58,7 +58,7 @@ def is_one(folder: Path) -> bool:
     return config.is_file() and "_class_name" in read_json(config)
 
 
-def part(folder: Path, name: str, file: str) -> Path:
+def _part(folder: Path, name: str, file: str) -> Path:
     """Path of the configuration of a part, in its subfolder or in the main folder."""
     for path in (folder / name / file, folder / file):
         if path.is_file():
@@ -76,18 +76,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def modern(name: str) -> str:
+def _modern(name: str) -> str:
     """Name of a parameter in current versions of diffusers."""
     return re.sub(
-        r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{OLD_NAMES[m[2]]}.", name, count=1
+        r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{_OLD_NAMES[m[2]]}.", name, count=1
     )
 
 
-def conditioning(schedule: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _conditioning(schedule: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Kind and arguments of the denoiser for the configuration of a scheduler."""
     name, prediction = schedule.get("_class_name"), schedule.get("prediction_type", "epsilon")
     if name in ("DDPMScheduler", "DDIMScheduler"):
-        betas = {key: schedule[key] for key in BETAS if key in schedule}
+        betas = {key: schedule[key] for key in _BETAS if key in schedule}
         timesteps = schedule.get("num_train_timesteps", 1000)
         return "vp", {"timesteps": timesteps, "schedule": betas, "prediction": prediction}
     if config.get("time_embedding_type") == "fourier":

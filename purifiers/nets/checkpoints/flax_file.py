@@ -15,7 +15,7 @@ from torch import Tensor
 from purifiers.nets.hub.cards import WeightsError
 
 NDARRAY, SCALAR = 1, 3  # extension types of flax.serialization
-AVERAGED = "params_ema"  # the exponential moving average, the one used for evaluation
+_AVERAGED = "params_ema"  # the exponential moving average, the one used for evaluation
 
 
 def read_flax(path: Path) -> dict[str, Tensor]:
@@ -30,23 +30,23 @@ def read_flax(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"it is no msgpack file, or it is cut off or damaged ({error or type(error).__name__})"
         ) from error
-    if not isinstance(tree, dict) or not isinstance(tree.get(AVERAGED), dict):
+    if not isinstance(tree, dict) or not isinstance(tree.get(_AVERAGED), dict):
         content = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
         raise WeightsError(
-            f"it is a msgpack file, but no training state with {AVERAGED}: it holds {content or 'nothing'}"
+            f"it is a msgpack file, but no training state with {_AVERAGED}: it holds {content or 'nothing'}"
         )
-    return dict(leaves(tree[AVERAGED]))
+    return dict(_leaves(tree[_AVERAGED]))
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}/")
+            yield from _leaves(value, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", array(value, f"{prefix}{name}")
+            yield f"{prefix}{name}", _array(value, f"{prefix}{name}")
 
 
-def array(value: Any, name: str) -> Tensor:
+def _array(value: Any, name: str) -> Tensor:
     """An array in the format of flax: shape, name of the type, bytes in C order."""
     if not isinstance(value, msgpack.ExtType) or value.code not in (NDARRAY, SCALAR):
         raise WeightsError(f"{name} is {type(value).__name__}, not an array")

@@ -12,15 +12,15 @@ from purifiers.nets.checkpoints.state import FORMATS, Checkpoint, Origin, Style,
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
-STYLES = {
+_STYLES = {
     "conv": Style("kernel", "bias", lambda w: w.permute(3, 2, 0, 1)),  # HWIO
     "dense": Style("kernel", "bias", lambda w: w.t()),
     "norm": Style("scale", "bias"),
     "nin": Style("W", "b", lambda w: w.t()),
 }
-FIR_CONV = Style("weight", "bias", lambda w: w.permute(3, 2, 0, 1))
-LAYERS = FORMATS["jcm"]
-SIZE = 32  # of CIFAR-10
+_FIR_CONV = Style("weight", "bias", lambda w: w.permute(3, 2, 0, 1))
+_LAYERS = FORMATS["jcm"]
+_SIZE = 32  # of CIFAR-10
 
 
 def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | None) -> Checkpoint:
@@ -33,12 +33,12 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
     Raises:
         WeightsError: an option is not supported, or the state has another architecture.
     """
-    model = {**LAYERS["released"], **(model or {})}
-    for name, value in LAYERS["required"].items():
+    model = {**_LAYERS["released"], **(model or {})}
+    for name, value in _LAYERS["required"].items():
         if model.get(name, value) != value:
             raise WeightsError(f"its {name} is {model[name]!r}; only {value!r} is supported")
     architecture = {
-        "img_resolution": SIZE,
+        "img_resolution": _SIZE,
         "model_channels": model["nf"],
         "channel_mult": list(model["ch_mult"]),
         "num_blocks": model["num_res_blocks"],
@@ -52,21 +52,21 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
     card = Card("edm" if kind == "jcm-edm" else "consistency", architecture, denoiser, network="SongUNet")
     network = lay_out(card)
     assert isinstance(network, SongUNet)
-    modules, exact = names(network, model["fir_kernel"])
+    modules, exact = _names(network, model["fir_kernel"])
     return Checkpoint(card, gather(network, params, modules, exact, separator="/"))
 
 
-def names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Style]], dict[str, Origin]]:
+def _names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Style]], dict[str, Origin]]:
     """Our modules and their names in flax, which numbers layers of one kind in the order of computation, as here."""
     modules: dict[str, tuple[str, Style]] = {}
 
     def add(kind: str, ours: str = "", theirs: str = "") -> None:
-        for layer, (name, style) in LAYERS[kind].items():
-            modules[f"{ours}{layer}"] = (f"{theirs}{name}", STYLES[style])
+        for layer, (name, style) in _LAYERS[kind].items():
+            modules[f"{ours}{layer}"] = (f"{theirs}{name}", _STYLES[style])
 
     add("outer")
     for i in range(len(network.pyramid)):
-        modules[f"pyramid.{i}.1"] = (f"Downsample_{i}/Conv2d_0", FIR_CONV)
+        modules[f"pyramid.{i}.1"] = (f"Downsample_{i}/Conv2d_0", _FIR_CONV)
     blocks = [(name, block) for name, block in network.named_modules() if isinstance(block, Block)]
     for i, (name, _) in enumerate(blocks):
         add("resnet", f"{name}.resnet.", f"ResnetBlockBigGANpp_{i}/")

@@ -24,26 +24,26 @@ from purifiers.nets.hub.files import assemble, save
 from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
-MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
-READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
-SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
+_MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
+_READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
+_SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
 # Options of the training that differ between denoisers and consistency models in the published configurations: in JAX,
 # only denoisers are trained with dropout; in consistency_models, only denoisers have the loss weights of Karras et al.
-TELLING = {
+_TELLING = {
     "dropout=0.13": "jcm-edm",
     "dropout=0.0": "jcm-consistency",
     "weight_schedule=karras": "cm-edm",
     "weight_schedule=uniform": "cm-consistency",
 }
-LEGACY_TORCH = (
+_LEGACY_TORCH = (
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of files of `torch.save` before it wrote zip files
 )
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
-OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not weights
+_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
+_OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not weights
 
 
 @dataclass(frozen=True)
-class Content:
+class _Content:
     """Content of a weight file, before the network is built.
 
     Attributes:
@@ -57,7 +57,7 @@ class Content:
     @property
     def family(self) -> str:
         """The project of these names of tensors, a key of SECTIONS; raises WeightsError for unknown names."""
-        for family, marks in MARKS.items():
+        for family, marks in _MARKS.items():
             if any(name.startswith(marks) for name in self.state):
                 return family
         if any(name.startswith("down_blocks.") for name in self.state):
@@ -68,8 +68,8 @@ class Content:
         """Constructor arguments; raises WeightsError if they belong to another family."""
         if self.config is None:
             return None
-        own = SECTIONS[self.family]
-        sections = [section for section in SECTIONS.values() if section in self.config]
+        own = _SECTIONS[self.family]
+        sections = [section for section in _SECTIONS.values() if section in self.config]
         if sections and own not in sections:
             raise WeightsError(
                 f"it is of another architecture: {CONFIG} has {sections[0]}, and these weights need {own}"
@@ -89,14 +89,14 @@ class Content:
     def stated(self) -> str | None:
         """The kind in the configuration, explicit or implied by an option of TELLING; None if it is not determined."""
         config, arguments = self.config or {}, self.arguments() or {}
-        implied = [TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
+        implied = [_TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
         return config.get("kind") or next((kind for kind in implied if kind in self.candidates()), None)
 
 
-def build(kind: str, content: Content) -> Checkpoint:
+def _build(kind: str, content: _Content) -> Checkpoint:
     """The network of a content, read as a kind; raises WeightsError if its arguments do not define a network."""
     try:
-        return READERS[content.family](kind, content.state, content.arguments())
+        return _READERS[content.family](kind, content.state, content.arguments())
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise WeightsError(f"no network can be built of its arguments ({type(error).__name__}: {error})") from error
 
@@ -125,10 +125,10 @@ def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
     """A network and its description; raises WeightsError that names the file."""
     try:
         if resolved.path.is_dir() and not repository.is_one(resolved.path):
-            resolved = replace(resolved, path=only_weights(resolved.path))
+            resolved = replace(resolved, path=_only_weights(resolved.path))
         if resolved.is_card:
             return files.read(resolved.path)
-        checkpoint = read_published(resolved.path, resolved.kind)
+        checkpoint = _read_published(resolved.path, resolved.kind)
         return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
     except WeightsError as error:
         if str(resolved.path) in str(error):
@@ -136,21 +136,21 @@ def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
         raise WeightsError(f"{resolved.path} cannot be loaded: {error}") from error
 
 
-def read_published(path: Path, kind: str | None) -> Checkpoint:
+def _read_published(path: Path, kind: str | None) -> Checkpoint:
     """A file or a diffusers folder of another project, read as the kind of network that it holds."""
     if path.is_dir():
-        choose(["diffusers"], kind, None)
+        _choose(["diffusers"], kind, None)
         return repository.read(path)
     beside = path.parent / CONFIG
-    state, inside = open_file(path)
+    state, inside = _open_file(path)
     config = {"constructor_kwargs": inside} if inside is not None else None
     if config is None and beside.is_file():
         config = repository.read_json(beside)
-    content = Content(state, config)
-    return build(choose(content.candidates(), kind, content.stated()), content)
+    content = _Content(state, config)
+    return _build(_choose(content.candidates(), kind, content.stated()), content)
 
 
-def choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
+def _choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
     """The kind that fits the content and the request, or else the kind in its configuration; raises WeightsError."""
     fitting = [c for c in candidates if kind is None or c == kind or kind in c.split("-")]
     if not fitting:
@@ -165,26 +165,26 @@ def choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
     return fitting[0]
 
 
-def only_weights(folder: Path) -> Path:
+def _only_weights(folder: Path) -> Path:
     """The only weight file of a folder; raises WeightsError if there are none or several."""
-    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.suffix in (*WEIGHTS, "") and f.name not in OTHER]
+    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.suffix in (*WEIGHTS, "") and f.name not in _OTHER]
     if len(files) != 1:
         names = ", ".join(f.name for f in files) or "none"
         raise WeightsError(f"a folder must hold one weight file, and this one holds {names}")
     return files[0]
 
 
-def open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | None]:
+def _open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | None]:
     """The tensors of a weight file, and its constructor arguments or None; the first bytes determine the format."""
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
         raise WeightsError("it is empty")
-    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
+    if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return read_torch(path), None
     if head[8:9] == b"{":
         return read_safetensors(path), None
-    if (head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or path.suffix in PICKLES:
+    if (head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or path.suffix in _PICKLES:
         arguments, state = read_pickle(path)
         return state, arguments
     if head[0] in (*range(0x80, 0x90), 0xDE, 0xDF):  # a msgpack map

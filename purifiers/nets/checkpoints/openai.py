@@ -12,10 +12,10 @@ from purifiers.nets.checkpoints.state import FORMATS, PLAIN, Checkpoint, Style, 
 from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
-CLASSES = 1000  # of every class-conditional one: ImageNet
-LAYERS = FORMATS["openai"]
-DEFAULTS: dict[str, Any] = LAYERS["defaults"]
-RELEASED: dict[str, dict[str, Any]] = LAYERS["released"]
+_CLASSES = 1000  # of every class-conditional one: ImageNet
+_LAYERS = FORMATS["openai"]
+_DEFAULTS: dict[str, Any] = _LAYERS["defaults"]
+_RELEASED: dict[str, dict[str, Any]] = _LAYERS["released"]
 
 
 def convolves_queries(state: Mapping[str, Tensor]) -> bool:
@@ -23,33 +23,33 @@ def convolves_queries(state: Mapping[str, Tensor]) -> bool:
     return any(tensor.ndim == 4 for name, tensor in state.items() if name.endswith(".qkv.weight"))
 
 
-def released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The flags of a released checkpoint, recognised by its tensors; raises WeightsError for another state."""
 
     def rows(name: str) -> int | None:
         return len(state[name]) if name in state else None
 
-    for name, flags in RELEASED.items():
-        multiples = LAYERS["multiples"][str(flags["image_size"])]
+    for name, flags in _RELEASED.items():
+        multiples = _LAYERS["multiples"][str(flags["image_size"])]
         last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
         matches = (
             rows("input_blocks.0.0.weight") == flags["num_channels"]
             and rows(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
-            and rows("label_emb.weight") == (CLASSES if flags.get("class_cond") else None)
+            and rows("label_emb.weight") == (_CLASSES if flags.get("class_cond") else None)
             and convolves_queries(state) == name.startswith("consistency_models")
         )
         if matches:
             return flags
     raise WeightsError(
         "it is a network of improved-diffusion, guided-diffusion or consistency_models, but of another architecture "
-        f"than the released ones ({'; '.join(RELEASED)}): put a config.json with its flags beside it"
+        f"than the released ones ({'; '.join(_RELEASED)}): put a config.json with its flags beside it"
     )
 
 
-def architecture(flags: Mapping[str, Any]) -> ADM:
+def _architecture(flags: Mapping[str, Any]) -> ADM:
     """The network of `create_model` of the three repositories for these flags."""
     size, width = flags["image_size"], flags["num_channels"]
-    multiples = flags["channel_mult"].split(",") if flags["channel_mult"] else LAYERS["multiples"].get(str(size))
+    multiples = flags["channel_mult"].split(",") if flags["channel_mult"] else _LAYERS["multiples"].get(str(size))
     if multiples is None:
         raise WeightsError(f"image_size {size} has no default channel multipliers; give channel_mult")
     resolutions = {int(resolution) for resolution in flags["attention_resolutions"].split(",")}
@@ -65,15 +65,15 @@ def architecture(flags: Mapping[str, Any]) -> ADM:
         blocks=flags["num_res_blocks"],
         attends=tuple(size >> level in resolutions for level in range(len(multiples))),
         updown=flags["resblock_updown"],
-        classes=CLASSES if flags["class_cond"] else None,
+        classes=_CLASSES if flags["class_cond"] else None,
         heads={"heads": flags["num_heads"]} if each == -1 else {"head_channels": each},
         scale_shift=flags["use_scale_shift_norm"],
     )
 
 
-def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
+def _names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
     """Our modules and their names there; `layout`: order of the rows of a fused projection (see `state.projection`)."""
-    modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in LAYERS["outer"].items()}
+    modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in _LAYERS["outer"].items()}
     inputs, outputs = 0, -1  # numbers of the last blocks; input block 0 is the first convolution
     for slot in adm.slots():
         if slot.role in ("down", "downsample"):
@@ -87,7 +87,7 @@ def names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
         else:  # upsampling is the last part of the block before
             block = f"output_blocks.{outputs}.{2 if adm.attends[slot.level] else 1}"
         modules[f"{slot.name}.conv"] = (f"{block}.{'op' if slot.role == 'downsample' else 'conv'}", PLAIN)
-        modules |= {f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in LAYERS["block"].items()}
+        modules |= {f"{slot.name}.{ours}": (f"{block}.{theirs}", PLAIN) for ours, theirs in _LAYERS["block"].items()}
         if slot.attention:
             width = adm.width * adm.multiples[slot.level]
             heads = adm.heads.get("heads") or width // adm.heads["head_channels"]
@@ -104,23 +104,23 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
     Raises:
         WeightsError: a flag is not supported, or the state has another architecture.
     """
-    flags = {**DEFAULTS, **(released_flags(state) if flags is None else flags)}
+    flags = {**_DEFAULTS, **(_released_flags(state) if flags is None else flags)}
     lacking = [n for n in ("image_size", "num_channels", "num_res_blocks", "attention_resolutions") if n not in flags]
     if lacking:
         raise WeightsError(f"its config.json lacks {', '.join(lacking)}")
-    adm = architecture(flags)
+    adm = _architecture(flags)
     if kind == "iddpm":
-        denoiser_kind, denoiser, layout = "vp", chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
+        denoiser_kind, denoiser, layout = "vp", _chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
     else:  # consistency_models ignores `use_new_attention_order`
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
     card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
     network = lay_out(card)
-    modules = {f"unet.{ours}": theirs for ours, theirs in names(adm, layout).items()}
+    modules = {f"unet.{ours}": theirs for ours, theirs in _names(adm, layout).items()}
     return Checkpoint(card, gather(network, state, modules))
 
 
-def chain(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _chain(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `VPDenoiser`: the schedule, and the scale of timesteps."""
     steps, schedule = flags["diffusion_steps"], flags["noise_schedule"]
     if schedule not in ("cosine", "linear"):

@@ -19,20 +19,20 @@ from torch import Tensor
 
 from purifiers.nets.hub.cards import WeightsError
 
-PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
+_PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
-STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
-CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
-DICTIONARY = "dnnlib.util.EasyDict"
-INERT = {
-    *(PERSISTENT, TENSOR, PARAMETER, STORAGE),
+_STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
+_CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
+_DICTIONARY = "dnnlib.util.EasyDict"
+_INERT = {
+    *(_PERSISTENT, TENSOR, PARAMETER, _STORAGE),
     *(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential")),
     *("numpy.dtype", "numpy.ndarray"),  # constants such as sqrt(1/2), not used here
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 }
 
 
-class Record:
+class _Record:
     """Stand-in for an object in a file: its name, arguments and state, without behaviour."""
 
     __slots__ = ("args", "state")
@@ -45,7 +45,7 @@ class Record:
         self.state = state
 
 
-class Unpickler(pickle.Unpickler):
+class _Unpickler(pickle.Unpickler):
     """Builds containers and records; refuses every other name before its use."""
 
     def __init__(self, file: io.BufferedIOBase):
@@ -54,17 +54,17 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         full = f"{module}.{name}"
-        if full in CONTAINERS:
-            return CONTAINERS[full]
-        if full == DICTIONARY:
+        if full in _CONTAINERS:
+            return _CONTAINERS[full]
+        if full == _DICTIONARY:
             return self.stand_ins.setdefault(full, type("EasyDict", (dict,), {}))
-        if full not in INERT:
+        if full not in _INERT:
             raise WeightsError(
                 f"it would run or import {full!r}, which is neither a tensor nor a plain container: refused, and "
                 "nothing was executed. Do not open it by other means"
             )
         if full not in self.stand_ins:
-            self.stand_ins[full] = type(name, (Record,), {"__slots__": (), "origin": full})
+            self.stand_ins[full] = type(name, (_Record,), {"__slots__": (), "origin": full})
         return self.stand_ins[full]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -79,27 +79,27 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     """
     try:
         with path.open("rb") as file:
-            content = Unpickler(file).load()
+            content = _Unpickler(file).load()
         network = content.get("ema", content) if isinstance(content, dict) else content
         storages: dict[int, Tensor] = {}
-        if isinstance(network, Record):
-            kind, attributes = described(network)
+        if isinstance(network, _Record):
+            kind, attributes = _described(network)
             if kind != "EDMPrecond":
                 raise WeightsError(f"its network is a {kind}; only EDMPrecond is supported")
             arguments = {**attributes["_init_kwargs"]}
-            return arguments, {n: tensor(value, storages) for n, value in entries(network)}
+            return arguments, {n: _tensor(value, storages) for n, value in _entries(network)}
         if not isinstance(network, dict) or not network:
             raise WeightsError(f"it holds {type(network).__name__}, neither an EDM network nor a state dict")
-        return None, {str(n): tensor(value, storages) for n, value in network.items()}
+        return None, {str(n): _tensor(value, storages) for n, value in network.items()}
     except WeightsError:
         raise
     except Exception as error:  # a malformed stream can raise any error; no code of the file has run
         raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {error})") from error
 
 
-def described(record: Record) -> tuple[str, Mapping[str, Any]]:
+def _described(record: _Record) -> tuple[str, Mapping[str, Any]]:
     """Name of the class of a module, and its attributes."""
-    if record.origin == PERSISTENT:
+    if record.origin == _PERSISTENT:
         (meta,) = record.args
         return meta["class_name"], meta["state"]
     if not isinstance(record.state, Mapping):
@@ -107,29 +107,29 @@ def described(record: Record) -> tuple[str, Mapping[str, Any]]:
     return type(record).__name__, record.state
 
 
-def entries(module: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _entries(module: _Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Parameters and buffers of a module and its submodules, with the names of `state_dict`."""
-    _, attributes = described(module)
+    _, attributes = _described(module)
     for kind in ("_parameters", "_buffers"):
         yield from ((f"{prefix}{n}", value) for n, value in attributes[kind].items() if value is not None)
     for name, child in attributes["_modules"].items():
         if child is not None:
-            yield from entries(child, f"{prefix}{name}.")
+            yield from _entries(child, f"{prefix}{name}.")
 
 
-def tensor(value: Any, storages: dict[int, Tensor]) -> Tensor:
+def _tensor(value: Any, storages: dict[int, Tensor]) -> Tensor:
     """The tensor that a record describes.
 
     Raises:
         WeightsError: the record describes no tensor.
         ValueError: the tensor extends beyond its storage.
     """
-    if isinstance(value, Record) and value.origin == PARAMETER:
+    if isinstance(value, _Record) and value.origin == PARAMETER:
         value = value.args[0]
-    if not isinstance(value, Record) or value.origin != TENSOR:
+    if not isinstance(value, _Record) or value.origin != TENSOR:
         raise WeightsError(f"it holds {getattr(value, 'origin', type(value).__name__)} instead of a tensor")
     storage, offset, size, stride = value.args[:4]
-    if not isinstance(storage, Record) or storage.origin != STORAGE:
+    if not isinstance(storage, _Record) or storage.origin != _STORAGE:
         raise WeightsError("it holds a tensor without storage")
     if id(storage) not in storages:
         stored = torch.load(io.BytesIO(storage.args[0]), map_location="cpu", weights_only=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from purifiers.nets.hub.cards import Card, WeightsError
 
 FORMATS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("formats.toml").read_text())
-SHOWN = 4  # keys named in an error
-Convert = Callable[[Tensor], Tensor]
+_SHOWN = 4  # keys named in an error
+_Convert = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Style:
 
     weight: str = "weight"
     bias: str = "bias"
-    convert: Convert = lambda tensor: tensor
-    convert_bias: Convert = lambda tensor: tensor
+    convert: _Convert = lambda tensor: tensor
+    convert_bias: _Convert = lambda tensor: tensor
 
 
 PLAIN = Style()
-POINTWISE = Style(convert=lambda w: w.flatten(1))  # a 1x1 convolution, which is a linear layer
+_POINTWISE = Style(convert=lambda w: w.flatten(1))  # a 1x1 convolution, which is a linear layer
 
 
-def projection(layout: str, heads: int, part: int) -> Style:
+def _projection(layout: str, heads: int, part: int) -> Style:
     """Query (part 0), key (1) or value (2) of a fused projection.
 
     `layout` is the order of its rows, by `h` (head), `p` (query, key or value) and `c` (channel of the head); ours is
@@ -78,9 +78,9 @@ def fused_attention(
     """
     norm, output, fused = (f"{theirs}.{layer}" for layer in layers)
     yield f"{ours}.group_norm", (norm, PLAIN)
-    yield f"{ours}.to_out.0", (output, POINTWISE)
+    yield f"{ours}.to_out.0", (output, _POINTWISE)
     for part, layer in enumerate(("to_q", "to_k", "to_v")):
-        yield f"{ours}.{layer}", (fused, projection(layout, heads, part))
+        yield f"{ours}.{layer}", (fused, _projection(layout, heads, part))
 
 
 def gather(
@@ -106,7 +106,7 @@ def gather(
     missing: list[str] = []
     misshapen: list[str] = []
     for name, slot in network.state_dict().items():
-        origin = (exact or {}).get(name) or rule(name, modules, separator)
+        origin = (exact or {}).get(name) or _rule(name, modules, separator)
         used.update(origin.names)
         absent = [n for n in origin.names if n not in source]
         missing += absent
@@ -132,7 +132,7 @@ def gather(
     return state
 
 
-def rule(name: str, modules: Mapping[str, tuple[str, Style]], separator: str) -> Origin:
+def _rule(name: str, modules: Mapping[str, tuple[str, Style]], separator: str) -> Origin:
     module, _, leaf = name.rpartition(".")
     theirs, style = modules[module]
     stored, convert = (style.weight, style.convert) if leaf == "weight" else (style.bias, style.convert_bias)
@@ -141,5 +141,5 @@ def rule(name: str, modules: Mapping[str, tuple[str, Style]], separator: str) ->
 
 def some(names: Collection[str]) -> str:
     """The first few of many names."""
-    shown = ", ".join(list(dict.fromkeys(names))[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = ", ".join(list(dict.fromkeys(names))[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -33,16 +33,16 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):  # deprecation of typed storages
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(refusal(path, error)) from error
+        raise WeightsError(_refusal(path, error)) from error
     except Exception as error:  # damaged files raise many types of zip, I/O and index errors
-        raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {first_line(error)})") from error
+        raise WeightsError(f"it is cut off or damaged ({type(error).__name__}: {_first_line(error)})") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()) or not content:
         names = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
         raise WeightsError(f"it holds no plain state dict, but {names or 'nothing'}")
     return {str(name): value for name, value in content.items()}
 
 
-def refusal(path: Path, error: Exception) -> str:
+def _refusal(path: Path, error: Exception) -> str:
     """The reason why torch does not unpickle a file."""
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -50,8 +50,8 @@ def refusal(path: Path, error: Exception) -> str:
         unsafe = []
     if unsafe:
         return f"it would run or import {', '.join(map(repr, unsafe))}: refused, and nothing was executed"
-    return f"it is damaged, or would run code: refused, and nothing was executed ({first_line(error)})"
+    return f"it is damaged, or would run code: refused, and nothing was executed ({_first_line(error)})"
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")

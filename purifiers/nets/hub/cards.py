@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 BUNDLED = Path(__file__).parents[2] / "weights"
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
-DECISIVE = ("kind", "architecture", "denoiser", "network")  # fields of a card that decide the computation
-LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_DECISIVE = ("kind", "architecture", "denoiser", "network")  # fields of a card that decide the computation
+_LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 # Time stamps of file systems are coarse (2 s on FAT): a file written this recently can change and keep its time stamp.
-SETTLED_NS = 2_000_000_000
+_SETTLED_NS = 2_000_000_000
 REMEDY = "restore it from the repository, or train the network again"
 
 
@@ -52,10 +52,10 @@ class Card:
 
     def facts(self) -> str:
         """Canonical JSON of the fields that decide the computation."""
-        return canonical({name: getattr(self, name) for name in DECISIVE})
+        return _canonical({name: getattr(self, name) for name in _DECISIVE})
 
 
-class Header(NamedTuple):
+class _Header(NamedTuple):
     """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data."""
 
     metadata: Mapping[str, str]
@@ -63,7 +63,7 @@ class Header(NamedTuple):
     offset: int
 
 
-def canonical(value: object) -> str:
+def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -83,24 +83,24 @@ def missing(name: str | Path) -> WeightsError:
 def fingerprint(path: Path, prefix: str = "", offset: int = 0) -> str:
     """SHA-256 of `prefix` and the content of a file from `offset` on; each file is read once until it changes."""
     status = path.stat()
-    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
-        return digest(path, prefix, offset)
-    return remembered(path.resolve(), prefix, offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+        return _digest(path, prefix, offset)
+    return _remembered(path.resolve(), prefix, offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
-    return digest(path, prefix, offset)
+def _remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
+    return _digest(path, prefix, offset)
 
 
-def digest(path: Path, prefix: str, offset: int) -> str:
+def _digest(path: Path, prefix: str, offset: int) -> str:
     """As `fingerprint`, always computed from the file."""
     with path.open("rb") as file:
         file.seek(offset)
         return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()
 
 
-def read_header(path: Path) -> Header:
+def _read_header(path: Path) -> _Header:
     """The header of a safetensors file.
 
     Raises:
@@ -109,19 +109,19 @@ def read_header(path: Path) -> Header:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= LARGEST_HEADER:
+        if not 0 < length <= _LARGEST_HEADER:
             raise ValueError("it is cut off or damaged: no safetensors header")
         header = json.loads(file.read(length))
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("it is cut off or damaged: its header is no table of tensors")
-    return Header(metadata, canonical(header), 8 + length)
+    return _Header(metadata, _canonical(header), 8 + length)
 
 
 def has_facts(path: Path) -> bool:
     """Whether a file carries the metadata of this project; False for an unreadable one."""
     try:
-        return FACTS in read_header(path).metadata
+        return FACTS in _read_header(path).metadata
     except (OSError, ValueError):
         return False
 
@@ -146,9 +146,9 @@ def read_facts(path: Path) -> tuple[Card, str]:
         WeightsError: the file is missing or damaged, or has neither metadata nor a card that describes it.
     """
     try:
-        metadata, table, offset = read_header(path)
+        metadata, table, offset = _read_header(path)
         if FACTS not in metadata:
-            return read_legacy(path)
+            return _read_legacy(path)
         facts = metadata[FACTS]
         checksum = fingerprint(path, facts + table, offset)
         if checksum != metadata.get(CHECKSUM):
@@ -158,7 +158,7 @@ def read_facts(path: Path) -> tuple[Card, str]:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
 
 
-def read_legacy(path: Path) -> tuple[Card, str]:
+def _read_legacy(path: Path) -> tuple[Card, str]:
     """As `read_facts`, for a file without metadata, whose card has the facts."""
     card = read_card(path)
     if fingerprint(path) != card.sha256:
@@ -175,7 +175,7 @@ def with_facts(content: bytes, facts: str) -> bytes:
     length = int.from_bytes(content[:8], "little")
     table, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     table.pop("__metadata__", None)
-    checksum = hashlib.sha256((facts + canonical(table)).encode() + data).hexdigest()
-    header = canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()
+    checksum = hashlib.sha256((facts + _canonical(table)).encode() + data).hexdigest()
+    header = _canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()
     header += b" " * (-len(header) % 8)  # the format aligns the data to 8 bytes
     return len(header).to_bytes(8, "little") + header + data

@@ -16,10 +16,10 @@ from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.nets.hub.known import HUB, Known
 from purifiers.nets.hub.sources import Source, find
 
-CHUNK = 1 << 20
-TIMEOUT = 30  # seconds without an answer
-FILES = ("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors")
-FOLDERS = ("", "unet/", "scheduler/")
+_CHUNK = 1 << 20
+_TIMEOUT = 30  # seconds without an answer
+_FILES = ("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors")
+_FOLDERS = ("", "unet/", "scheduler/")
 
 
 def obtain(text: str | Path) -> Source:
@@ -36,21 +36,21 @@ def obtain(text: str | Path) -> Source:
         source.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{source.path}.lock"):
             if not source.present:  # another process may have fetched it meanwhile
-                fetch = fetch_repository if source.known.repository else fetch_file
+                fetch = _fetch_repository if source.known.repository else _fetch_file
                 fetch(source.name, source.known, source.path)
     elif not source.known.repository:
-        check(source.path, source.known)
+        _check(source.path, source.known)
     return source
 
 
-def record_of(path: Path) -> Path:
+def _record_of(path: Path) -> Path:
     """Path of the recorded checksum of a download, in the format of `sha256sum`."""
     return path.with_name(f"{path.name}.sha256")
 
 
-def check(path: Path, known: Known) -> None:
+def _check(path: Path, known: Known) -> None:
     """Raise WeightsError if a file differs from the published or the recorded checksum."""
-    record = record_of(path)
+    record = _record_of(path)
     expected = known.sha256 or (record.read_text().split()[0] if record.is_file() else None)
     if expected and (actual := fingerprint(path)) != expected:
         raise WeightsError(
@@ -59,13 +59,12 @@ def check(path: Path, known: Known) -> None:
         )
 
 
-def by_hand(name: str, known: Known, path: Path, reason: object) -> WeightsError:
+def _by_hand(name: str, known: Known, path: Path, reason: object) -> WeightsError:
     """The error for a failed download: the file, its path for a manual download, and its checksum."""
     if known.repository:
         address = f"https://huggingface.co/{known.repository}/tree/{known.revision or 'main'}"
-        remedy = (
-            f"put its files by hand into {path}, with their folders ({', '.join(FILES)}); {address} shows their SHA-256"
-        )
+        folders = ", ".join(_FILES)
+        remedy = f"put its files by hand into {path}, with their folders ({folders}); {address} shows their SHA-256"
     else:
         unstated = "is not published; it is recorded when the file is first downloaded"
         if known.url.startswith(HUB):
@@ -75,30 +74,30 @@ def by_hand(name: str, known: Known, path: Path, reason: object) -> WeightsError
     return WeightsError(f"the network {name!r} is absent and cannot be downloaded from {address} ({reason}): {remedy}")
 
 
-def fetch_file(name: str, known: Known, path: Path) -> None:
+def _fetch_file(name: str, known: Known, path: Path) -> None:
     """Download a file, or the rest of an interrupted download, and record its checksum."""
     part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.etag")
     try:
-        expected = known.sha256 or stated(known.url)
+        expected = known.sha256 or _stated(known.url)
         try:
-            stream(known.url, part, tag)
+            _stream(known.url, part, tag)
         except urllib.error.HTTPError as error:
             if error.code != 416:  # 416: the partial file is as long as the whole one, so it is wrong
                 raise
             part.unlink(missing_ok=True)
-            stream(known.url, part, tag)
+            _stream(known.url, part, tag)
     except (urllib.error.URLError, HTTPException, OSError) as error:
-        raise by_hand(name, known, path, error) from error
+        raise _by_hand(name, known, path, error) from error
     actual = fingerprint(part)
     if expected and actual != expected:
         part.unlink()
-        raise by_hand(name, known, path, f"the download has SHA-256 {actual}, not {expected}")
-    record_of(path).write_text(f"{actual}  {path.name}\n")
+        raise _by_hand(name, known, path, f"the download has SHA-256 {actual}, not {expected}")
+    _record_of(path).write_text(f"{actual}  {path.name}\n")
     part.rename(path)
     tag.unlink(missing_ok=True)
 
 
-def stated(url: str) -> str | None:
+def _stated(url: str) -> str | None:
     """The SHA-256 of a large file on the hub, from its metadata; None for files elsewhere.
 
     Raises:
@@ -109,18 +108,18 @@ def stated(url: str) -> str | None:
     from huggingface_hub import get_hf_file_metadata
 
     try:
-        tag = get_hf_file_metadata(url, timeout=TIMEOUT).etag or ""
+        tag = get_hf_file_metadata(url, timeout=_TIMEOUT).etag or ""
     except Exception as error:  # the library raises many types of errors, all with the same remedy
         raise OSError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
     return tag if re.fullmatch("[0-9a-f]{64}", tag) else None  # small files have another type of tag
 
 
-def stream(url: str, part: Path, tag: Path) -> None:
+def _stream(url: str, part: Path, tag: Path) -> None:
     """Append the missing bytes to `part`; `tag` holds the version (ETag) of its first bytes."""
     begun = part.stat().st_size if part.is_file() and tag.is_file() else 0
     headers = {"Range": f"bytes={begun}-", "If-Range": tag.read_text()} if begun else {}
     response: HTTPResponse
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
         if response.status != 206:  # the whole file: it has changed, or the server sends no parts
             begun = 0
         left = response.headers.get("Content-Length")
@@ -130,23 +129,23 @@ def stream(url: str, part: Path, tag: Path) -> None:
         size = f"{int(left) / 2**20:,.0f} MiB" if left else "a file"
         print(f"downloading {size} from {url}", file=sys.stderr)
         with part.open("ab" if begun else "wb") as file:
-            shutil.copyfileobj(response, file, CHUNK)
+            shutil.copyfileobj(response, file, _CHUNK)
     if left is not None and part.stat().st_size != begun + int(left):
         raise ConnectionError(
             f"{part.stat().st_size - begun} of {left} bytes arrived; the same command continues the download"
         )
 
 
-def fetch_repository(name: str, known: Known, folder: Path) -> None:
+def _fetch_repository(name: str, known: Known, folder: Path) -> None:
     """Download the files of a hub repository that define its network."""
     try:
         from huggingface_hub import HfApi, hf_hub_download
 
-        info = HfApi().model_info(known.repository, revision=known.revision, files_metadata=True, timeout=TIMEOUT)
+        info = HfApi().model_info(known.repository, revision=known.revision, files_metadata=True, timeout=_TIMEOUT)
         there = {file.rfilename: file for file in info.siblings or []}
-        wanted = [f"{place}{file}" for place in FOLDERS for file in FILES if f"{place}{file}" in there]
+        wanted = [f"{place}{file}" for place in _FOLDERS for file in _FILES if f"{place}{file}" in there]
         if not any(file.endswith(".safetensors") for file in wanted):
-            wanted += [f for place in FOLDERS if (f := f"{place}diffusion_pytorch_model.bin") in there]
+            wanted += [f for place in _FOLDERS if (f := f"{place}diffusion_pytorch_model.bin") in there]
         unfinished = folder.with_name(f"{folder.name}.part")
         for file in wanted:
             print(f"downloading {(there[file].size or 0) / 2**20:,.1f} MiB: {known.repository}/{file}", file=sys.stderr)
@@ -156,5 +155,5 @@ def fetch_repository(name: str, known: Known, folder: Path) -> None:
                 raise OSError(f"{file} differs from its SHA-256 on the hub ({lfs.sha256})")
     except Exception as error:  # the library raises many types of errors, all with the same remedy
         reason = next(iter(str(error).splitlines()), "")
-        raise by_hand(name, known, folder, f"{type(error).__name__}: {reason}") from error
+        raise _by_hand(name, known, folder, f"{type(error).__name__}: {reason}") from error
     unfinished.rename(folder)

@@ -19,18 +19,18 @@ from purifiers.nets.architectures.unet2d import UNet2D
 from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, LevelledDenoiser, VPDenoiser
 from purifiers.nets.hub.cards import REMEDY, Card, WeightsError, fingerprint, missing, read_facts, with_facts
 
-KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
-NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
+_KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
+_NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
 
 
 def build(card: Card) -> LevelledDenoiser:
     """The denoiser of a card, with random weights; raises WeightsError for unknown classes."""
-    refuse_unknown(card)
-    return KINDS[card.kind](NETWORKS[card.network](**card.architecture), **card.denoiser)
+    _refuse_unknown(card)
+    return _KINDS[card.kind](_NETWORKS[card.network](**card.architecture), **card.denoiser)
 
 
-def refuse_unknown(card: Card) -> None:
-    for term, name, known in (("kind of network", card.kind, KINDS), ("network", card.network, NETWORKS)):
+def _refuse_unknown(card: Card) -> None:
+    for term, name, known in (("kind of network", card.kind, _KINDS), ("network", card.network, _NETWORKS)):
         if name not in known:
             raise WeightsError(f"unknown {term} {name!r}; known: {', '.join(known)}")
 
@@ -41,10 +41,10 @@ def lay_out(card: Card) -> nn.Module:
     Raises:
         WeightsError: the arguments do not define a network.
     """
-    refuse_unknown(card)
+    _refuse_unknown(card)
     try:
         with torch.device("meta"):
-            return NETWORKS[card.network](**card.architecture)
+            return _NETWORKS[card.network](**card.architecture)
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"no network can be built of its arguments ({error})") from error
 
@@ -58,7 +58,7 @@ def assemble(card: Card, state: Mapping[str, Tensor]) -> LevelledDenoiser:
     network = lay_out(card)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-        denoiser = KINDS[card.kind](network, **card.denoiser)
+        denoiser = _KINDS[card.kind](network, **card.denoiser)
     except (RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(str(error)) from error
     return denoiser.eval().requires_grad_(False)

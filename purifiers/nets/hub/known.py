@@ -31,6 +31,6 @@ class Known:
     megabytes: int | None = None
 
 
-TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
-KINDS: dict[str, str] = TABLE["kinds"]  # kind of checkpoint -> its format, and the function of the network
-NETWORKS = {name: Known(**network) for name, network in TABLE["networks"].items()}
+_TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+KINDS: dict[str, str] = _TABLE["kinds"]  # kind of checkpoint -> its format, and the function of the network
+NETWORKS = {name: Known(**network) for name, network in _TABLE["networks"].items()}

@@ -15,12 +15,12 @@ from purifiers.nets.hub import cards
 from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.nets.hub.known import KINDS, NETWORKS, Known
 
-FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: folder of downloads, instead of the user's cache
-HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
-LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
+_FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: folder of downloads, instead of the user's cache
+_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
+_LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
-DIGITS = 16  # of an identity
-PARTS = ("", "unet", "scheduler")  # folders of a repository that define its network
+_DIGITS = 16  # of an identity
+_PARTS = ("", "unet", "scheduler")  # folders of a repository that define its network
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack")
 
 
@@ -64,7 +64,7 @@ class Source:
         if self.path.is_file():
             beside = self.path.parent / CONFIG
             return [self.path, *([beside] if beside.is_file() else [])]
-        folders = [self.path / part for part in PARTS if (self.path / part).is_dir()]
+        folders = [self.path / part for part in _PARTS if (self.path / part).is_dir()]
         files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
         return [file for file in files if file.suffix in (*WEIGHTS, ".json", "")]
 
@@ -78,18 +78,18 @@ class Source:
         if self.is_card:
             facts = [cards.read_facts(self.path)[1]]
             if self.label is None:
-                return facts[0][:DIGITS]
+                return facts[0][:_DIGITS]
             facts.append(self.label)
         else:
             root = self.path if self.path.is_dir() else self.path.parent
             facts = [f"{self.kind} {self.label}"]
             facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
-        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:DIGITS]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:_DIGITS]
 
 
-def networks_folder() -> Path:
+def _networks_folder() -> Path:
     """Folder of downloads and of files put there by hand."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(_FOLDER)
     return Path(folder).absolute() if folder else user_cache_path("purifybench", appauthor=False) / "networks"
 
 
@@ -102,19 +102,19 @@ def find(text: str | Path) -> Source:
     Raises:
         WeightsError: the name is unknown; the message has the nearest names.
     """
-    name, kind, label = parts_of(text)
+    name, kind, label = _parts_of(text)
     if Path(name).exists():
         return Source(name, kind, label, Path(name).absolute())  # not resolved: a hub cache names files by links
     bundled = cards.BUNDLED / f"{name}.safetensors"
     if bundled.exists():
         return Source(name, kind, label, bundled)
     known = NETWORKS.get(name)
-    hub = HUB_ID.fullmatch(name)
+    hub = _HUB_ID.fullmatch(name)
     if known is None and hub and Path(name).suffix not in WEIGHTS and not (cards.BUNDLED / hub[1]).parent.exists():
         known = Known("diffusers", repository=hub[1], revision=hub[2])
     if known is not None:
-        kept = place(name, known)
-        path = kept if kept.exists() or not known.repository else hub_cache(known) or kept
+        kept = _place(name, known)
+        path = kept if kept.exists() or not known.repository else _hub_cache(known) or kept
         return Source(name, kind or known.kind, label, path, known)
     if Path(name).suffix == ".safetensors" or name.startswith(tuple(f"{p.name}/" for p in cards.BUNDLED.glob("*"))):
         raise cards.missing(name)
@@ -126,20 +126,20 @@ def find(text: str | Path) -> Source:
     )
 
 
-def parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
+def _parts_of(text: str | Path) -> tuple[str, str | None, str | None]:
     """Name, kind and label of `[KIND:]NAME[?label=K]`."""
     name, kind, label = str(text), None, None
     before, colon, after = name.partition(":")
     if colon and before in words():
         kind, name = before, after
-    if match := LABEL.fullmatch(name):
+    if match := _LABEL.fullmatch(name):
         name, label = match.groups()
     return name, kind, label
 
 
 def given_path(text: str) -> Path | None:
     """The file or folder whose path is in `text`; None for names of other kinds."""
-    path = Path(parts_of(text)[0])
+    path = Path(_parts_of(text)[0])
     return path if path.exists() else None
 
 
@@ -148,15 +148,15 @@ def words() -> set[str]:
     return {word for kind in KINDS for word in (kind, *kind.split("-"))}
 
 
-def place(name: str, known: Known) -> Path:
+def _place(name: str, known: Known) -> Path:
     """Path of a known network on this machine."""
-    folder = networks_folder() / name.replace("/", "--")
+    folder = _networks_folder() / name.replace("/", "--")
     if known.repository:
         return folder
     return folder / (known.url.rpartition("/")[2] or name)
 
 
-def hub_cache(known: Known) -> Path | None:
+def _hub_cache(known: Known) -> Path | None:
     """The folder of a repository in the cache of the hub's library, if it is complete."""
     from huggingface_hub import try_to_load_from_cache
 
