@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bench.engine.meter import CountedNetwork
-from bench.engine.noise import RowRng
+from bench.engine import CountedNetwork, RowRng
 from classifiers.base import Classifier
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import SIGMA_DATA, karras_levels

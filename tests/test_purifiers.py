@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.plugins.registry import PURIFIER, create, discover
-from bench.testing import PURIFIER_CHECKS, _SIGMA, GaussianDenoiser, _run, treats_rows_independently
+from bench.testing import _SIGMA, PURIFIER_CHECKS, GaussianDenoiser, _run, treats_rows_independently
 from purifiers.base import Purifier
 from purifiers.pf_ode_torchdiffeq import _ADAPTIVE, _FIXED, _MULTISTEP
 

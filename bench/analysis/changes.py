@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from bench.summary import Summary
 from bench.summary.fronts import SCALES
 from bench.summary.pairs import certified, certifiers_of, resampled_volume
 from bench.summary.statistics import (
@@ -18,7 +19,6 @@ from bench.summary.statistics import (
     mean_differences,
     percentile_interval,
 )
-from bench.summary.summary import Summary
 
 _LEVEL = 1 - CONFIDENCE
 

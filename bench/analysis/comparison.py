@@ -10,10 +10,10 @@ import pandas as pd
 from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
 from bench.errors import PurifyBenchError
 from bench.records import Cell
+from bench.summary import Summary
 from bench.summary.format import listed, number_of
 from bench.summary.notes import BIASED
 from bench.summary.pairs import cell_of, data_sets, identities_compare, identity, settings
-from bench.summary.summary import Summary
 
 _UNKNOWN = "not recorded"
 _RECORDED_DIFFERENTLY = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bench.summary import Summary
 from bench.summary.names import rows_called
 from bench.summary.pairs import certified
 from bench.summary.statistics import accuracy_difference, holm, mean_differences
-from bench.summary.summary import Summary
 
 _COLUMNS = (
     *("run", "cell", "name", "purifier", "parameters", "sigma"),

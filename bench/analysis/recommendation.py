@@ -14,10 +14,10 @@ from bench.analysis.shortlist import left_out, shortlist
 from bench.analysis.standings import Option, Standing, rank
 from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
 from bench.errors import InputError
+from bench.summary import Summary
 from bench.summary.format import number_of
 from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, images_needed
-from bench.summary.summary import Summary
 
 __all__ = ["Option", "Recommendation", "Standing", "recommend"]
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.certify.fixed import FixedN
+from bench.certify import FixedN
+from bench.summary import COUNTED, Summary
 from bench.summary.format import listed, number_of
 from bench.summary.notes import BIASED
 from bench.summary.pairs import data_sets
-from bench.summary.summary import COUNTED, Summary
 
 _MOST_DRAWS = 10**9
 _UNITS = {"nfe": "network evaluations", "ms_purify": "ms per purification"}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bench.summary import Summary
 from bench.summary.fronts import best_shares, front_shares
 from bench.summary.pairs import certified
 from bench.summary.statistics import FEWEST, Difference, accuracy_difference, holm, resampled_shares, wilson_interval
-from bench.summary.summary import Summary
 
 
 @dataclass(frozen=True)

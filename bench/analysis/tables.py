@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import InputError
+from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import images_text, listed
 from bench.summary.pairs import certified, certifiers_of, data_sets
 from bench.summary.rows import named
 from bench.summary.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
-from bench.summary.summary import COUNTED, Summary
 
 _LEVEL = 1 - CONFIDENCE
 _PERCENT = "{:.1f}"

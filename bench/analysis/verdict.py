@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.analysis.standings import Standing
-from bench.certify.base import Certifier
-from bench.certify.fixed import FixedN
+from bench.certify import Certifier, FixedN
+from bench.summary import Summary
 from bench.summary.format import listed, number_of, p_text, percent, percent_interval
 from bench.summary.pairs import cells_of, certified, certifiers_of, identities_compare, identity, settings
 from bench.summary.statistics import FEWEST, split_half
-from bench.summary.summary import Summary
 
 _NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
 _CHEAPER = 0.9  # of the cost: milliseconds are not precise enough for smaller savings

@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.analysis.changes import Change
-from bench.analysis.comparison import Comparison
-from bench.analysis.recommendation import Recommendation, Standing
+from bench.analysis import Change, Comparison, Recommendation, Standing
 from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
 from bench.summary.statistics import CONFIDENCE, Difference

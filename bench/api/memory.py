@@ -17,20 +17,15 @@ from torch import Tensor, nn
 
 from bench.certify import rules
 from bench.data.split import Split
+from bench.engine import Engine, Loader
 from bench.engine.devices import choose_devices, choose_precision, prepare_device
-from bench.engine.engine import Engine
-from bench.engine.loader import Loader
 from bench.errors import InputError
-from bench.executors.local import InProcess
+from bench.executors import InProcess
 from bench.plugins import registry as plugins
 from bench.records import Cell, Counts, Task
+from bench.store import MANIFEST, Run, Store, export, read_run
 from bench.store.database import DATABASE
-from bench.store.run import MANIFEST, Run, export, read_run
-from bench.store.store import Store
-from bench.sweep.plan import Plan, manifest
-from bench.sweep.preset import Plugin, Preset, explain
-from bench.sweep.scheduler import Observer, sweep
-from bench.sweep.settle import settle_options
+from bench.sweep import Observer, Plan, Plugin, Preset, explain, manifest, settle_options, sweep
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 

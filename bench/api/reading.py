@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from bench.api.runs import Run
 
 if TYPE_CHECKING:
-    from bench.analysis.comparison import Comparison
-    from bench.analysis.recommendation import Recommendation
-    from bench.store.examples import Examples
+    from bench.analysis import Comparison, Recommendation
+    from bench.store import Examples
     from bench.store.quality import Metrics
-    from bench.summary.summary import Summary
-    from bench.sweep.preset import Preset
+    from bench.summary import Summary
+    from bench.sweep import Preset
     from classifiers.base import Classifier
     from purifiers.base import Purifier
 
@@ -28,14 +27,14 @@ def _listed(runs: _Runs) -> list[Run]:
 
 def summary_of(runs: _Runs) -> Summary:
     """The summary of one run or several."""
-    from bench.summary.summary import summarise
+    from bench.summary import summarise
 
     return runs.summary if isinstance(runs, Run) else summarise([run.stored for run in runs])
 
 
 def _names_of(runs: _Runs) -> list[str]:
     """The names of the runs in the summary, in the same order."""
-    from bench.summary.summary import run_names
+    from bench.summary import run_names
 
     return run_names([run.stored for run in _listed(runs)])
 
@@ -47,7 +46,7 @@ def _folders_of(runs: _Runs) -> dict[str, Path]:
 
 def _examples_of(runs: _Runs) -> dict[str, Examples]:
     """Example images by run, for the runs that have some."""
-    from bench.store.examples import read_examples
+    from bench.store import read_examples
 
     return {name: found for name, folder in _folders_of(runs).items() if (found := read_examples(folder)) is not None}
 
@@ -153,14 +152,14 @@ def purifiers() -> dict[str, type[Purifier]]:
     Raises:
         PluginError: a plugin cannot be imported, or two have the same name.
     """
-    from bench.plugins.registry import PURIFIER, discover
+    from bench.plugins import PURIFIER, discover
 
     return discover(PURIFIER)
 
 
 def classifiers() -> dict[str, type[Classifier]]:
     """The classifier plugins by name; raises as `purifiers`."""
-    from bench.plugins.registry import CLASSIFIER, discover
+    from bench.plugins import CLASSIFIER, discover
 
     return discover(CLASSIFIER)
 

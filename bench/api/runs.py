@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.records import Cell
-    from bench.store.run import Run as StoredRun
-    from bench.summary.summary import Summary
-    from bench.sweep.preset import Preset
-    from bench.sweep.scheduler import Observer
+    from bench.store import Run as StoredRun
+    from bench.summary import Summary
+    from bench.sweep import Observer, Preset
     from purifiers.base import Purifier
 
 RUNS = Path("results") / "runs"
@@ -42,7 +41,7 @@ class Run:
     @cached_property
     def summary(self) -> Summary:
         """Table, certificates, radii and notes; see `bench.summary.summary.Summary`."""
-        from bench.summary.summary import summarise
+        from bench.summary import summarise
 
         return summarise([self.stored])
 
@@ -75,7 +74,7 @@ class Run:
             ValueError: alpha is not between 0 and 1, or the rule is sequential, which fixes alpha before it counts;
                 certify with the rule `anytime` to choose alpha afterwards.
         """
-        from bench.summary.summary import preset_at
+        from bench.summary import preset_at
 
         manifest = {**self.stored.manifest, "preset": preset_at(self.stored, alpha)}
         return Run(replace(self.stored, manifest=manifest), self.folder)
@@ -94,7 +93,7 @@ def load(folder: str | Path) -> Run:
     Raises:
         StoreError: there is no run in the folder, or its files are damaged.
     """
-    from bench.store.run import read_run
+    from bench.store import read_run
 
     return Run(read_run(Path(folder)), Path(folder))
 
@@ -114,7 +113,7 @@ def run(preset: str | Path, out: str | Path | None = None, **fields: Any) -> Run
     Example:
         >>> run = pb.run("embedded", images=50, sigmas=[0.5], out="results/runs/mine")
     """
-    from bench.sweep.preset import load_preset
+    from bench.sweep import load_preset
 
     chosen = load_preset(str(preset), fields)
     return run_into(Path(out) if out else RUNS / chosen.name, chosen)
@@ -127,8 +126,7 @@ def run_into(
     notify: Callable[[str], object] = lambda message: None,
 ) -> Run:
     """Run a preset into a folder and write its `summary.csv`; parameters as `bench.sweep.run.run`."""
-    from bench.sweep.run import run_sweep, writing_into
-    from bench.sweep.scheduler import Observer
+    from bench.sweep import Observer, run_sweep, writing_into
 
     run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify)
     finished = load(folder)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.records import Cell, Counts
 from bench.summary.names import display_names
-from bench.sweep.scheduler import Observer
+from bench.sweep import Observer
 
 
 class ProgressDisplay(Observer):

@@ -35,8 +35,8 @@ def _loaded(folders: Sequence[Path], alpha: float | None = None) -> list[api.Run
 
 def _default_folders() -> list[Path]:
     """The newest run, or the reference run; its name goes to stderr."""
+    from bench.store import MANIFEST
     from bench.store.database import DATABASE
-    from bench.store.run import MANIFEST
 
     written = [path for name in (DATABASE, MANIFEST) for path in api.RUNS.glob(f"*/{name}")]
     newest = max(written, key=lambda path: path.stat().st_mtime, default=REFERENCE / MANIFEST).parent
@@ -103,11 +103,11 @@ def summary(
 ) -> None:
     """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
     _check_radius(radius, against)
-    from bench.analysis.gains import paired_gains
+    from bench.analysis import paired_gains
     from bench.cli.tables import gains_table, results_table
     from bench.records import plain
+    from bench.summary import summarise
     from bench.summary.pairs import volumes
-    from bench.summary.summary import summarise
 
     at = numbers("radii", radii) if radii else None
     if at and not all(0 <= r < math.inf for r in at):

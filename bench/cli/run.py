@@ -12,7 +12,7 @@ import typer
 
 from bench.api import runs as api
 from bench.cli.shell import FAILED, INTERRUPTED, announce, app, console, say
-from bench.sweep.preset import Preset
+from bench.sweep import Preset
 
 
 def _with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,8 +63,7 @@ def run(
 
     Every field of the preset has an option, which replaces its value.
     """
-    from bench.sweep.plan import resolve
-    from bench.sweep.preset import load_preset
+    from bench.sweep import load_preset, resolve
 
     chosen = load_preset(preset, fields)
     # Networks are replaced role by role, so files that the preset names for the other roles are still announced.
@@ -73,7 +72,7 @@ def run(
     families = {purifier.name: purifier.family for purifier in purifiers}
     folder = out or api.RUNS / chosen.name
     if dry_run:
-        from bench.doctor.dry_run import describe_dry_run
+        from bench.doctor import describe_dry_run
 
         for line in describe_dry_run(chosen, folder):
             say(line)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from bench.errors import PurifyBenchError
-from bench.plugins.registry import Kind, discover
+from bench.plugins import Kind, discover
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

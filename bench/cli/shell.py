@@ -18,7 +18,7 @@ from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 
 if TYPE_CHECKING:
-    from bench.sweep.preset import Preset
+    from bench.sweep import Preset
 
 __all__ = ["RUNS"]
 

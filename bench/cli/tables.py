@@ -16,7 +16,7 @@ from bench.summary.format import p_text, percent
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.summary.summary import Summary
+    from bench.summary import Summary
 
 
 def results_table(summary: Summary) -> Table:

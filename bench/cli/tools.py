@@ -15,7 +15,7 @@ from bench.cli.shell import FAILED, RUNS, app, console, numbers, refuse, say
 from bench.errors import InputError
 
 if TYPE_CHECKING:
-    from bench.plugins.registry import Kind
+    from bench.plugins import Kind
 
 
 @app.command("import")
@@ -51,8 +51,7 @@ def boundaries(
     from dataclasses import asdict
 
     from bench.api.grid import figure_table
-    from bench.certify import rules
-    from bench.certify.sequential import Sequential
+    from bench.certify import Sequential, rules
     from bench.names import nearest
 
     if certifier not in rules.SEQUENTIAL:
@@ -163,7 +162,7 @@ def doctor(
         for line in verdict(repair_run(repair)):
             say(line)
         return
-    from bench.doctor.checks import examine
+    from bench.doctor import examine
 
     problems = 0
     for subject, finding, healthy in examine():
@@ -184,7 +183,7 @@ def new_purifier(
     name: _NewName, folder: _PluginFolder = Path("purifiers"), tests: _TestsFolder = Path("tests")
 ) -> None:
     """Write a working purifier plugin to start from, and its test."""
-    from bench.plugins.registry import PURIFIER
+    from bench.plugins import PURIFIER
 
     _scaffold(PURIFIER, name, folder, tests)
 
@@ -194,7 +193,7 @@ def new_classifier(
     name: _NewName, folder: _PluginFolder = Path("classifiers"), tests: _TestsFolder = Path("tests")
 ) -> None:
     """Write a working classifier plugin to start from, and its test."""
-    from bench.plugins.registry import CLASSIFIER
+    from bench.plugins import CLASSIFIER
 
     _scaffold(CLASSIFIER, name, folder, tests)
 

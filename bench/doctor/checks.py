@@ -102,8 +102,7 @@ def _presets() -> Iterator[_Finding]:
     from bench.doctor.duration import duration
     from bench.doctor.requirements import describe, fits, needs
     from bench.engine.devices import choose_devices
-    from bench.sweep import preset
-    from bench.sweep.plan import resolve
+    from bench.sweep import preset, resolve
 
     for name in preset.names():
         try:

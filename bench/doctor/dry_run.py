@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.certify import rules
 from bench.doctor.duration import draw_bounds, seconds_per_draw, span, sweep_bounds
 from bench.doctor.requirements import describe, megabytes, needs
-from bench.sweep.preset import Preset
+from bench.sweep import Preset
 
 # Bytes of a block in run.sqlite, measured over 20,000 blocks by `nox -s perf -- -k driver`: 171 (10 classes, 100
 # draws), 224 (1,000 classes, 100 draws), 245 (1,000 classes, 1,000 draws). Votes spread over 50 classes take 700.
@@ -25,7 +25,7 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
         PlanError, PluginError, DataError, LoadError, PluginFault: as the run itself would raise them.
     """
     from bench.engine.devices import choose_devices
-    from bench.sweep.plan import resolve
+    from bench.sweep import resolve
 
     purifiers, classifier, _ = resolve(preset)
     sigmas = len(preset.sigmas)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.certify import rules
-from bench.certify.bounds import largest_radius
+from bench.certify import largest_radius, rules
 from bench.doctor.requirements import Need, weights_of
-from bench.sweep.preset import Preset
+from bench.sweep import Preset
 
 # Users of diffusion_denoised_smoothing (its issue 1) report this number of draws per second on one A100, with one
 # evaluation of a network of 50 million parameters at 32x32 and one of ViT-B/16 at 224. No other size is reported.
@@ -77,12 +76,10 @@ def _most_evaluations(purifier: Any, sigma: float) -> int:
 
 def _measure(preset: Preset, device: str) -> list[float]:
     """Seconds per draw of every purifier at the middle sigma, on one worker, without its start-up."""
+    from bench.engine import Engine
     from bench.engine.devices import prepare_device
-    from bench.engine.engine import Engine
     from bench.records import Block, Task
-    from bench.sweep.plan import make_plan, without_rule
-    from bench.sweep.run import images_of
-    from bench.sweep.settle import settle_options
+    from bench.sweep import images_of, make_plan, settle_options, without_rule
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
     planned = make_plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import data
 from bench.data.files import table_of
-from bench.sweep.preset import Preset
+from bench.sweep import Preset
 
 _PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
 

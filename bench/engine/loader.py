@@ -17,8 +17,8 @@ from torch import nn
 from bench.engine.compute import PRECISIONS, CompileError, FixedRows, compile_now, prepare_network
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError
+from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
-from bench.plugins.fingerprint import plugin_hash
 from bench.records import Cell
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from bench.engine.engine import LoadError
+from bench.engine import LoadError
+from bench.plugins import plugin_modules
 from bench.plugins import registry as plugins
-from bench.plugins.fingerprint import plugin_modules
 from bench.provenance import ROOT
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import fingerprint

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.engine import Engine
 from bench.engine.devices import prepare_device
-from bench.engine.engine import Engine
 from bench.executors.base import MAX_DEATHS, Executor, Job, timeout_message, workers_died_message
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 

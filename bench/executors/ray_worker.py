@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bench.engine import Engine, Loader, LoadError
 from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
-from bench.engine.engine import Engine, LoadError
-from bench.engine.loader import Loader
 from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
 from bench.provenance import code_digest, library_version

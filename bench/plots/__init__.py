@@ -12,10 +12,10 @@ from bench.plots.grid import image_grid
 from bench.plots.pareto import pareto, pareto_at
 from bench.plots.quality import quality
 from bench.plots.style import METADATA, save
-from bench.store.examples import Examples
+from bench.store import Examples
 from bench.store.quality import Metrics
+from bench.summary import Summary
 from bench.summary.rows import drawable
-from bench.summary.summary import Summary
 
 __all__ = [
     "FORMATS",

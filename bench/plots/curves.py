@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from bench.plots.style import INK, SMALL, SOFT, Page, nothing, percent_tick, remarks, styled
+from bench.summary import Summary
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable, steps
 from bench.summary.statistics import wilson_interval
-from bench.summary.summary import Summary
 
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
 _MOST_BANDS = 3  # lines with an interval each; of more lines, only the best and plain smoothing have one

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.analysis.gains import paired_gains
+from bench.analysis import paired_gains
 from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, mark, nothing, remarks, styled
+from bench.summary import Summary
 from bench.summary.names import rows_called
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.statistics import CONFIDENCE
-from bench.summary.summary import Summary
 
 NAMES, BETWEEN, RIGHT, NUMBERS, HEADING_ROOM, ROW, AXIS = 1.72, 0.2, 0.16, 0.46, 0.46, 0.215, 0.5
 _LEAST = {True: 2.0, False: 0.01}  # extent of an axis to either side, at least: percentage points, or radius

@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 
 from bench.plots.panel import COSTS, Edges, draw_panel
 from bench.plots.style import INK, SMALL, Page, family_handles, nothing, remarks, styled
+from bench.summary import Summary
 from bench.summary.headline import Metric, headline, metrics
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
-from bench.summary.summary import Summary
 
 _MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165

@@ -14,10 +14,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from bench.plots.labels import Name, place_names
 from bench.plots.style import Page, family_handles, mark, nothing, percent_tick, remarks, styled
 from bench.store.quality import KINDS, Metrics, Value
+from bench.summary import Summary
 from bench.summary.headline import Metric, headline
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
-from bench.summary.summary import Summary
 
 _ACROSS = 2
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.55, 0.16, 0.28, 2.5, 0.62

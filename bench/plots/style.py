@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.summary import Summary
 from bench.summary.palette import FAMILIES
-from bench.summary.summary import Summary
 
 _WIDTH = 10.0  # inches
 

@@ -11,19 +11,18 @@ import numpy as np
 import torch
 
 import bench
-from bench.engine.checks import PluginFault
+from bench.engine import LoadError, PluginFault
 from bench.engine.devices import device_name
-from bench.engine.engine import LoadError
-from bench.executors.base import Executor
+from bench.executors import Executor
 from bench.plugins import registry as plugins
 from bench.provenance import git_revision, library_version
 from bench.quality.metrics import Metric, Reference
 from bench.quality.replay import Pair, recount
 from bench.records import Cell
+from bench.store import Run
 from bench.store.quality import Measured, Metrics, Value
-from bench.store.run import Run
 from bench.summary.statistics import mean_interval
-from bench.sweep.plan import Plan, PlanError
+from bench.sweep import Plan, PlanError
 from purifiers.nets.hub.cards import WeightsError, read_card
 from purifiers.nets.hub.sources import find
 

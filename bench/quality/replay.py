@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from bench.errors import PurifyBenchError
-from bench.executors.base import Executor, describe_cell
+from bench.executors import Executor, describe_cell
 from bench.plugins.trust import PLUGINS, code_named_by_user, name_of
 from bench.records import Block, Cell, Task
-from bench.store.run import Run
-from bench.sweep.plan import Plan, make_plan
-from bench.sweep.preset import Plugin, Preset
+from bench.store import Run
+from bench.sweep import Plan, Plugin, Preset, make_plan
 
 _RECOUNTED = 4  # images of each cell whose first block is counted again if the code has changed
 _MOST_MOVED = 0.05  # share of these votes: other noise moves far more, the rounding of another processor far less

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.report.page import render
-from bench.store.examples import Examples
+from bench.store import Examples
 from bench.store.quality import Metrics
-from bench.summary.summary import Summary
+from bench.summary import Summary
 
 __all__ = ["render", "write_report"]
 

@@ -14,13 +14,13 @@ import pandas as pd
 from bench.records import COUNTED
 from bench.report.figures import figure, interval_text, known
 from bench.report.shares import add_shares
+from bench.summary import Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import percent, percent_interval
 from bench.summary.headline import headline
 from bench.summary.palette import DASHES, MARKERS
 from bench.summary.rows import drawable, steps
 from bench.summary.statistics import wilson_interval
-from bench.summary.summary import Summary
 
 _MOST_STEPS = 160  # of a curve: one with more is drawn at this many radii
 STAGES = ("noise", "purify", "classify")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.recommendation import Recommendation, recommend
+from bench.analysis import Recommendation, recommend
 from bench.analysis.standings import Standing
 from bench.records import COUNTED
-from bench.summary.summary import Summary
+from bench.summary import Summary
 
 _MOST_BUDGETS = 8  # of each kind
 

@@ -12,20 +12,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.analysis.recommendation import Recommendation
+from bench.analysis import Recommendation
 from bench.report.data import STAGES, record, times
 from bench.report.decisions import budgets, candidates, decisions
 from bench.report.figures import UNKNOWN, short
 from bench.report.pictures import grids
 from bench.report.quality import quality
 from bench.report.runs import describe
-from bench.store.examples import Examples
+from bench.store import Examples
 from bench.store.quality import Metrics
+from bench.summary import Summary
 from bench.summary.format import p_text, percent, percent_interval
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.statistics import CONFIDENCE
-from bench.summary.summary import Summary
 
 _LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 _LICENCES = "vendor/LICENSES.txt"

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.records import COUNTED
 from bench.report.figures import interval_text, known
+from bench.summary import Summary
 from bench.summary.pairs import run_volume
-from bench.summary.summary import Summary
 
 _LONG = ("labels", "sweep", "cells")  # lists of a manifest, too long for a reader
 _ROWS = ("purifiers", "networks")  # of a preset: the tables show them

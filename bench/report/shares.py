@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.summary import Summary
 from bench.summary.format import percent
 from bench.summary.fronts import front_shares
 from bench.summary.pairs import certified, certifiers_of
 from bench.summary.statistics import FEWEST, resampled_means, split_halves
-from bench.summary.summary import Summary
 
 _COSTS = ("nfe", "ms", "seconds")
 _ENVELOPE = "best"  # of all sigmas

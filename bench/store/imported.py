@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.certify.bounds import largest_radius
+from bench.certify import largest_radius
 from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.store.database import StoreError

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.certify.base import Tally
+from bench.certify import Tally
 from bench.records import Cell, Counts
 from bench.store.database import (
     COLUMNS,

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.certify.base import Certifier, Tally
-from bench.certify.rules import SEQUENTIAL
+from bench.certify import SEQUENTIAL, Certifier, Tally
 from bench.records import COUNTED, IMPORTED, Cell
-from bench.store.run import Run
+from bench.store import Run
 from bench.summary.names import label_of, parameters_text
 from bench.summary.statistics import mean_interval, wilson_interval
 

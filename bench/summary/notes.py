@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.records import IMPORTED
-from bench.store.run import Run
+from bench.store import Run
 
 BIASED = "a sequential rule decides easy images first, so these figures are biased"
 _PARTS = 10  # of the upper half of a cell's blocks

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.store.examples import Examples, Panel
+from bench.store import Examples, Panel
 from bench.summary.names import labels, names_of_labels
 from bench.summary.palette import FAMILIES
 from bench.summary.summary import Summary

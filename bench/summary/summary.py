@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.certify.base import Certifier
-from bench.certify.rules import SEQUENTIAL, of_sweep
+from bench.certify import SEQUENTIAL, Certifier, of_sweep
 from bench.errors import InputError
 from bench.records import COUNTED, IMPORTED, Cell
-from bench.store.run import Run
+from bench.store import Run
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
 from bench.summary.notes import notes

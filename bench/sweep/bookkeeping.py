@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.certify.base import Certifier, Tally
+from bench.certify import Certifier, Tally
 from bench.records import Block, Cell, Counts, Task
 
 _AHEAD = 64  # blocks that are tried to fill the rest of a batch

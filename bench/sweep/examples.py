@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.engine.checks import PluginFault
-from bench.engine.engine import LoadError
+from bench.engine import LoadError, PluginFault
 from bench.errors import RunError
-from bench.executors.base import Executor, describe_cell, timeout_message
+from bench.executors import Executor, describe_cell, timeout_message
 from bench.records import Cell
-from bench.store.examples import Examples, Panel
+from bench.store import Examples, Panel
 from bench.sweep.plan import Plan
 
 _COUNT = 8

@@ -11,13 +11,12 @@ from typing import Any
 
 import bench
 from bench import data
-from bench.certify import rules
-from bench.certify.base import Certifier
+from bench.certify import Certifier, rules
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
+from bench.plugins import plugin_hash, source
 from bench.plugins import registry as plugins
-from bench.plugins.fingerprint import plugin_hash, source
 from bench.provenance import EXTRAS, LIBRARIES, git_revision, library_version
 from bench.records import Cell, Counts
 from bench.sweep.preset import Preset

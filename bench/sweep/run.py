@@ -12,17 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
-from bench.engine.engine import Engine
 from bench.errors import InputError
-from bench.executors.base import Executor
-from bench.executors.local import InProcess, Processes
+from bench.executors import Executor, InProcess, Processes
 from bench.records import Cell
+from bench.store import EXAMPLES_FILE as EXAMPLES
+from bench.store import MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
-from bench.store.examples import EXAMPLES_FILE as EXAMPLES
-from bench.store.examples import write_examples
-from bench.store.run import MANIFEST, export, read_run
-from bench.store.store import Store
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset

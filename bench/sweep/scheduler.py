@@ -9,12 +9,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.certify.base import Certifier
-from bench.engine.checks import PluginFault
+from bench.certify import Certifier
+from bench.engine import PluginFault
 from bench.errors import RunError
-from bench.executors.base import Executor, describe_cell, timeout_message, workers_died_message
+from bench.executors import Executor, describe_cell, timeout_message, workers_died_message
 from bench.records import Cell, Counts
-from bench.store.store import Store
+from bench.store import Store
 from bench.sweep.bookkeeping import CellProgress, tally_of
 
 _OPEN = 4  # cells counted together: later ones fill the batches that the last images of a cell leave half empty

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.engine import DEFAULT_ROWS, Loader, refuse_unsupported
 from bench.engine.autotune import AUTO, TuningRequest, tune
-from bench.engine.compute import DEFAULT_ROWS, refuse_unsupported
 from bench.engine.devices import prepare_device
-from bench.engine.loader import Loader
 from bench.engine.trials import ComputeConfig
 from bench.sweep.plan import Plan
 from bench.sweep.preset import Plugin

@@ -1,0 +1,8 @@
+from .checks import PluginFault as PluginFault
+from .compute import DEFAULT_ROWS as DEFAULT_ROWS
+from .compute import refuse_unsupported as refuse_unsupported
+from .engine import Engine as Engine
+from .engine import LoadError as LoadError
+from .loader import Loader as Loader
+from .meter import CountedNetwork as CountedNetwork
+from .noise import RowRng as RowRng

@@ -1,0 +1,10 @@
+from .examples import EXAMPLES_FILE as EXAMPLES_FILE
+from .examples import Examples as Examples
+from .examples import Panel as Panel
+from .examples import read_examples as read_examples
+from .examples import write_examples as write_examples
+from .run import MANIFEST as MANIFEST
+from .run import Run as Run
+from .run import export as export
+from .run import read_run as read_run
+from .store import Store as Store

@@ -1,0 +1,17 @@
+from .plan import Plan as Plan
+from .plan import PlanError as PlanError
+from .plan import make_plan as make_plan
+from .plan import manifest as manifest
+from .plan import resolve as resolve
+from .plan import without_rule as without_rule
+from .preset import Plugin as Plugin
+from .preset import Preset as Preset
+from .preset import explain as explain
+from .preset import load_preset as load_preset
+from .run import images_of as images_of
+from .run import run_sweep as run_sweep
+from .run import start as start
+from .run import writing_into as writing_into
+from .scheduler import Observer as Observer
+from .scheduler import sweep as sweep
+from .settle import settle_options as settle_options
