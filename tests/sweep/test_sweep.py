@@ -9,10 +9,10 @@ import time
 import tracemalloc
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from bench.certify.base import Request, Tally
 from bench.certify.fixed import FixedN
@@ -28,8 +28,6 @@ from bench.sweep import preset
 from bench.sweep.bookkeeping import CellProgress
 from bench.sweep.plan import make_plan, manifest
 from bench.sweep.scheduler import Observer, sweep
-
-ROOT = Path(__file__).parent.parent
 
 
 def counts_of(folder):

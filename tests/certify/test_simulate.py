@@ -13,7 +13,7 @@ from bench.certify.boundaries import PRESETS
 from bench.certify.bounds import certified_radius, clopper_pearson_lower
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
-SHARED = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("PURIFYBENCH_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture

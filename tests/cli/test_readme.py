@@ -7,7 +7,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from bench.cli.scaffold import write_classifier, write_purifier
+from bench.cli.scaffold import write_plugin
+from bench.plugins.registry import CLASSIFIER, PURIFIER
 from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -45,16 +46,16 @@ def test_the_script_that_certifies_a_model_in_memory(monkeypatch, tmp_path, caps
 
 
 def test_the_guide_shows_the_plugins_that_the_commands_write(tmp_path):
-    purifier, _ = write_purifier("my-purifier", tmp_path, tmp_path)
-    classifier, _ = write_classifier("my-classifier", tmp_path, tmp_path)
+    purifier, _ = write_plugin(PURIFIER, "my-purifier", tmp_path, tmp_path)
+    classifier, _ = write_plugin(CLASSIFIER, "my-classifier", tmp_path, tmp_path)
     assert GUIDE[:2] == [purifier.read_text(), classifier.read_text()]
 
 
 def test_the_guides_tests_of_another_package_run_every_check(monkeypatch, tmp_path):
     package = tmp_path / "my_package"
     package.mkdir()
-    write_purifier("my-purifier", package, tmp_path)
-    write_classifier("my-classifier", package, tmp_path)
+    write_plugin(PURIFIER, "my-purifier", package, tmp_path)
+    write_plugin(CLASSIFIER, "my-classifier", package, tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     scope: dict = {}
     exec(GUIDE[2], scope)

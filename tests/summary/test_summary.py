@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from scipy import stats
 
 from bench.analysis.gains import paired_gains
@@ -24,7 +25,7 @@ def test_an_abstained_or_wrong_image_counts_nowhere():
     assert found["abstained"] == 1 / 3
 
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = ROOT / "results"
 CELL = Cell("none", {}, "cnn", {}, "mnist5k", "h", 0.5, 0, "fp32", "cpu", {})
 SWEEP = {"n0": 10, "n": 40, "alpha": 0.001, "block": 40, "radii": [0.0, 0.25], "images": 2}
 

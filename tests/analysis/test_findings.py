@@ -2,16 +2,15 @@
 
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from bench.analysis.gains import paired_gains
 from bench.store.run import read_run
 from bench.summary.format import p_text
 from bench.summary.summary import summarise
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "findings.md").read_text()
 README = (ROOT / "README.md").read_text()
 SHARP = "cifar10-mini-sharp"  # with the classifier that never saw a soft image
