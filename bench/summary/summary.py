@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -86,17 +87,31 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     images: list[pd.DataFrame] = []
     cells: dict[tuple[str, str], Cell] = {}
     rules: dict[tuple[str, str], Certifier] = {}
-    for run, name, preset in zip(runs, run_names(runs), presets, strict=True):
+    prints = _image_prints([run.manifest.get("pixels", {}) for run in runs])
+    for run, name, preset, images_print in zip(runs, run_names(runs), presets, prints, strict=True):
         certifiers = {key: of_sweep(preset, cell.sigma) for key, cell in run.cells.items()}
         for part, certified in (counted_rows(run, name, certifiers, chosen), imported_rows(run, name, chosen)):
             rows += part
             images += [certified.assign(run=name)] if len(certified) else []
-        cells |= {(name, key): cell for key, cell in run.cells.items()}
+        cells |= {(name, k): replace(c, data_hash=images_print or c.data_hash) for k, c in run.cells.items()}
         rules |= {(name, key): rule for key, rule in certifiers.items()}
     titles = [preset.get("title") or run.folder.name for run, preset in zip(runs, presets, strict=True)]
     table = _table_of(rows, chosen, list(cells.values()))
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
     return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules)
+
+
+def _image_prints(pixels: Sequence[Mapping[str, str]]) -> list[str]:
+    """For each run a fingerprint of its images if another run has other pixels for one of them; otherwise empty.
+
+    Parameters:
+        pixels: image -> hash of its pixels, of each run; empty in runs of earlier versions.
+    """
+    prints = []
+    for own in pixels:
+        differs = any(own[image] != other[image] for other in pixels for image in own.keys() & other.keys())
+        prints.append(hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()[:16] if differs else "")
+    return prints
 
 
 def preset_at(run: Run, alpha: float | None) -> Mapping[str, Any]:

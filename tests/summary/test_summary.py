@@ -244,3 +244,12 @@ def test_counts_of_a_sequential_rule_are_read_at_their_own_alpha_only():
     with pytest.raises(ValueError, match=r"'tight', which fixes alpha before the first draw.*--certifier anytime"):
         summarise([run], alpha=0.01)
     assert summarise([run], alpha=run.manifest["preset"]["alpha"]).table["error"].isna().all()
+
+
+def test_runs_with_other_pixels_under_one_index_have_different_images():
+    from bench.summary.summary import _image_prints
+
+    first, second, third = {"0": "a", "1": "b"}, {"1": "b", "2": "c"}, {"0": "z"}
+    assert _image_prints([first, second]) == ["", ""] == _image_prints([first, {}])
+    prints = _image_prints([first, second, third])
+    assert prints[1] == "" and prints[0] and prints[2] and prints[0] != prints[2]
