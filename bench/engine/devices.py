@@ -40,12 +40,8 @@ def processor_name() -> str:
     return _processor_line("model name") or platform.processor() or platform.machine()
 
 
-def _processor_flags() -> set[str]:
-    """Instruction sets of the processor; empty if the system does not report them."""
-    return set(_processor_line("flags").split())
-
-
 def _processor_line(name: str) -> str:
+    """The value of a line of /proc/cpuinfo; empty if the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
@@ -88,7 +84,7 @@ def choose_precision(precision: str, device: str) -> str:
         return precision
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(_processor_line("flags").split()) else "fp32"
 
 
 def cores() -> int:

@@ -125,13 +125,11 @@ class Loader:
     def _read_classifier(self, cell: Cell) -> Any:
         classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
         try:
-            loaded = _in_own_memory(classifier.load(str(self.device)))
-            _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", classifier.identity())
-        except LoadError:
-            raise
+            loaded, identity = _in_own_memory(classifier.load(str(self.device))), classifier.identity()
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+        _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", identity)
         return loaded
 
     def _compile(self, subject: str, cell: Cell, call: Any) -> None:

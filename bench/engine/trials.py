@@ -60,24 +60,18 @@ class Trials:
     """Runs the networks of a sweep on noisy images.
 
     Parameters:
-        cells: role -> a cell with that network; the role `""` alone if there are no networks.
+        cells: role -> a cell with that network.
+        cell: any cell, since all have the same classifier.
         sigmas: noise levels of the comparison with float32.
         images: `[M,C,H,W]` in [0,1].
     """
 
     loader: Loader
     cells: Mapping[str, Cell]
+    cell: Cell
     sigmas: Sequence[float]
     images: np.ndarray
     _references: dict[tuple[str, float], Tensor] = field(default_factory=dict)
-
-    @property
-    def roles(self) -> list[str]:
-        return [role for role in self.cells if role]
-
-    @property
-    def cell(self) -> Cell:
-        return next(iter(self.cells.values()))
 
     def noisy(self, sigma: float, rows: int) -> Tensor:
         """`rows` images in [0,1] with the same noise at every call; on the device."""
@@ -99,7 +93,7 @@ class Trials:
     def distance(self, config: ComputeConfig) -> float:
         """The largest RMS distance, over networks and sigmas, of purified images in [0,1] to those in fp32."""
         distances = [0.0]
-        for role, sigma in itertools.product(self.roles, self.sigmas):
+        for role, sigma in itertools.product(self.cells, self.sigmas):
             x = self.noisy(sigma, _COMPARED_IMAGES)
             if (role, sigma) not in self._references:
                 self._references[role, sigma] = self.denoise(role, ComputeConfig(rows=config.rows), x, sigma)
@@ -145,7 +139,7 @@ class Trials:
     def architectures(self) -> list[str]:
         """One role per architecture, since networks of one architecture take the same time."""
         roles: dict[tuple[Any, ...], str] = {}
-        for role in self.roles:
+        for role in self.cells:
             network = self.loader.denoiser(role, ComputeConfig().apply(self.cells[role])).network
             roles.setdefault(tuple((k, tuple(v.shape)) for k, v in network.state_dict().items()), role)
         return list(roles.values())
@@ -160,7 +154,7 @@ class Trials:
         """
         rates: list[tuple[int, float]] = []
         sizes = _SIZES[self.loader.device.type]
-        padded = [self.loader.denoiser(role, config.apply(self.cells[role])).network for role in self.roles]
+        padded = [self.loader.denoiser(role, config.apply(self.cells[role])).network for role in self.cells]
         padded.append(self.loader.classifier(config.apply(self.cell))[1])
         try:
             for size in sizes:

@@ -31,16 +31,15 @@ class PluginError(PurifyBenchError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: its package, its contract and the entry point of third parties."""
+    """A kind of plugin: its package and its contract."""
 
     name: str
     package: str
     contract: type
-    group: str
 
 
-PURIFIER = Kind("purifier", "purifiers", Purifier, "purifybench.purifiers")
-CLASSIFIER = Kind("classifier", "classifiers", Classifier, "purifybench.classifiers")
+PURIFIER = Kind("purifier", "purifiers", Purifier)
+CLASSIFIER = Kind("classifier", "classifiers", Classifier)
 
 
 def discover(kind: Kind) -> dict[str, type]:
@@ -56,7 +55,7 @@ def discover(kind: Kind) -> dict[str, type]:
             with _refusing_import(module.name, "; mend its file or move it away"):
                 imported = importlib.import_module(module.name)
             _add(known, kind, imported)
-    for point in entry_points(group=kind.group):
+    for point in entry_points(group=f"purifybench.{kind.package}"):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         with _refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()

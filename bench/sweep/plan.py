@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench import data
 from bench.certify import Certifier, rules
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
@@ -17,7 +16,7 @@ from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins import plugin_hash, source
 from bench.plugins import registry as plugins
-from bench.provenance import EXTRAS, LIBRARIES, git_revision, library_version
+from bench.provenance import EXTRAS, LIBRARIES, version_record
 from bench.records import Cell, Counts
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
@@ -213,13 +212,9 @@ def without_rule(cell: Cell) -> Cell:
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
     """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
-    versions = {name: library_version(name) for name in (*LIBRARIES, *EXTRAS)}
     return {
         "format": 1,
-        "purifybench": bench.__version__,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "libraries": {name: version for name, version in versions.items() if version or name in LIBRARIES},
+        **version_record((*LIBRARIES, *EXTRAS)),
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

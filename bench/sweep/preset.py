@@ -15,12 +15,11 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from bench.certify import rules
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins.trust import with_code_beside
 
@@ -74,6 +73,7 @@ def _count_or_auto(value: Any) -> int | str:
 
 
 _Split = BeforeValidator(_comma_separated)
+_Ascending = AfterValidator(lambda numbers: sorted(set(numbers)))
 _CountOrAuto = Annotated[int | str, PlainValidator(_count_or_auto)]
 _Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -127,7 +127,7 @@ class Preset(BaseModel):
     """Most draws of a sequential rule, instead of its own maximum."""
     alpha: float = Field(0.001, gt=0, lt=1)
     """Probability that a certificate is wrong."""
-    radii: Annotated[list[_Radius], _Split] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
+    radii: Annotated[list[_Radius], _Split, _Ascending] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
     """Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also every multiple of
     0.01)."""
     radius_digits: int | None = Field(None, ge=1)
@@ -160,13 +160,8 @@ class Preset(BaseModel):
     timeout: float = Field(1800, gt=0, le=1e6)
     """Seconds after which a batch without a result ends the run."""
 
-    @field_validator("radii")
-    @classmethod
-    def in_order(cls, radii: list[float]) -> list[float]:
-        return sorted(set(radii))
-
     @model_validator(mode="after")
-    def rule_can_be_built(self) -> Preset:
+    def fields_agree(self) -> Preset:
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
         if self.label_aware and self.certifier not in rules.SEQUENTIAL:
@@ -174,10 +169,6 @@ class Preset(BaseModel):
                 f"label_aware stops images early, which the certifier {self.certifier!r} never does; choose one of "
                 + ", ".join(rules.SEQUENTIAL)
             )
-        return self
-
-    @model_validator(mode="after")
-    def address_is_of_a_cluster(self) -> Preset:
         if self.executor != "ray" and self.address != "local":
             raise ValueError(f"the address {self.address} is of a Ray cluster; say --executor ray, too")
         return self
@@ -202,13 +193,11 @@ def _read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] 
     if path.resolve() in within:
         raise PresetError(f"{path} extends itself; remove `extends` from it, or from the preset that it extends")
     try:
-        fields = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path} cannot be read: {error}") from error
-    try:
-        fields = with_code_beside(fields, path, overridden)
-    except ValueError as error:
+        fields = with_code_beside(tomllib.loads(path.read_text()), path, overridden)
+    except InputError as error:
         raise PresetError(str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: it is no TOML, or no UTF-8
+        raise PresetError(f"{path} cannot be read: {error}") from error
     base = fields.pop("extends", None)
     inherited = {}
     if base is not None:
