@@ -43,11 +43,6 @@ class TuningRequest:
     images: np.ndarray
 
     @property
-    def open(self) -> bool:
-        """Some option is `auto`."""
-        return AUTO in self.options.values()
-
-    @property
     def sigmas(self) -> list[float]:
         """The lowest and the highest."""
         sigmas = [cell.sigma for cell in self.cells]

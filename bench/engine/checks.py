@@ -53,7 +53,7 @@ class Checks:
         Parameters:
             subject: begins the message: the plugin and a verb, such as `classifier 'cnn' returned`.
         """
-        self._open.append((subject, torch.stack(values.aminmax()), bounded))  # NaN is the minimum of values with a NaN
+        self._open.append((subject, torch.stack(values.aminmax()), bounded))  # NaN if one is NaN
 
     def add_networks(self, plugin: str, loaded: Loaded) -> None:
         """Register a check that every output of the networks was finite."""

@@ -139,13 +139,7 @@ class RayCluster(Executor):
 
     def abandon(self) -> None:
         with self._lock:
-            self._fatal = self._fatal or WorkerDied("the run was ended")
-            self._kill_workers()
-
-    def _kill_workers(self) -> None:
-        for worker in self._workers:
-            self._ray.kill(worker.actor)
-        self._workers.clear()
+            self._fail(self._fatal or WorkerDied("the run was ended"))
 
     def _submit(self, job: Job) -> Future[Any]:
         with self._lock:
@@ -238,10 +232,12 @@ class RayCluster(Executor):
             self._add_workers(self._capacity)
 
     def _fail(self, error: Exception) -> None:
-        """End all jobs with an error, because no worker can run them."""
+        """Kill all workers, and end all jobs with an error."""
         self._fatal = error
         for job in (*self._queue, *(job for worker in self._workers for job in worker.jobs)):
             job.future.set_exception(error)
         self._queue.clear()
-        self._kill_workers()
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers.clear()
         self._started.set()

@@ -62,7 +62,7 @@ def discover(kind: Kind) -> dict[str, type]:
         if isinstance(loaded, ModuleType):
             _add(known, kind, loaded)
         elif isinstance(loaded, type) and issubclass(loaded, kind.contract) and hasattr(loaded, "name"):
-            _add_class(known, kind, loaded)
+            refuse_namesake(known, kind, loaded)
         else:
             raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
     return known
@@ -82,14 +82,15 @@ def _add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
         if own and issubclass(value, kind.contract) and "name" in vars(value):
-            _add_class(known, kind, value)
+            refuse_namesake(known, kind, value)
 
 
-def _add_class(known: dict[str, type], kind: Kind, plugin: type) -> None:
-    name = plugin.name  # type: ignore[attr-defined]
-    if known.setdefault(name, plugin) is not plugin:
+def refuse_namesake(known: dict[str, type], kind: Kind, plugin: type) -> None:
+    """Add a plugin to those known by name; raises PluginError if one of other code has its name."""
+    other = known.setdefault(plugin.name, plugin)  # type: ignore[attr-defined]
+    if (source(other), other.__name__) != (source(plugin), plugin.__name__):
         raise PluginError(
-            f"two {kind.name}s are called {name!r}: {source(known[name])} and {source(plugin)}; rename one"
+            f"two {kind.name}s are called {plugin.name!r}: {source(other)} and {source(plugin)}; rename one"
         )
 
 
@@ -132,9 +133,7 @@ def _find(kind: Kind, name: str) -> type:
     known = discover(kind)
     if name.endswith(".py"):
         plugin = from_path(kind, Path(name))
-        namesake = known.get(plugin.name)  # type: ignore[attr-defined]
-        if namesake and Path(source(namesake)).resolve() != Path(name).resolve():
-            _add_class(known, kind, plugin)
+        refuse_namesake(known, kind, plugin)
         return plugin
     if name not in known:
         raise PluginError(nearest(kind.name, name, known))

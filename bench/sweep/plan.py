@@ -14,7 +14,7 @@ from bench.certify import Certifier, rules
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
-from bench.plugins import plugin_hash, source
+from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.provenance import EXTRAS, LIBRARIES, version_record
 from bench.records import Cell, Counts
@@ -149,13 +149,9 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
         PlanError, PluginError: as `plan`.
     """
     purifiers = [plugins.create(plugins.PURIFIER, p.name, p.parameters) for p in preset.purifiers]
-    files: dict[str, str] = {}
+    by_name: dict[str, type] = {}
     for purifier in purifiers:
-        file = source(type(purifier))
-        if files.setdefault(purifier.name, file) != file:
-            raise PlanError(
-                f"two purifiers are called {purifier.name!r}: {files[purifier.name]} and {file}; rename one"
-            )
+        plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,12 +169,10 @@ class Observer:
 
 def _kept(fault: PluginFault, folder: Path, cell: Cell) -> str:
     """Keep the traceback of a fault in the results folder; returns the message with its place."""
-    if not fault.traceback:
-        return str(fault)
     path = folder / "tracebacks" / f"{cell.key}.txt"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(fault.traceback)
-    except OSError:
-        return str(fault)  # the message matters more than its traceback
-    return f"{fault}; traceback in {path}"
+    if fault.traceback:
+        with suppress(OSError):  # the message matters more than its traceback
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(fault.traceback)
+            return f"{fault}; traceback in {path}"
+    return str(fault)
