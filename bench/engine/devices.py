@@ -60,6 +60,12 @@ def prepare_device(name: str) -> torch.device:
     return device
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done its work; a CPU's is done when a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def choose_devices(device: str, workers: int) -> list[str]:
     """The devices of the worker processes, `workers` of them (0: one per core, or per GPU).
 
@@ -104,12 +110,10 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
     (nvidia-ml-py) and a GPU of Volta or later.
     """
     before = _counters(devices)
-    if before is None:
-        return dict
 
     def since() -> dict[str, Any]:
         now = _counters(devices)
-        return {} if now is None else {"energy_j": round((now - before) / 1000, 1)}
+        return {} if before is None or now is None else {"energy_j": round((now - before) / 1000, 1)}
 
     return since
 

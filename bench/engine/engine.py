@@ -16,7 +16,7 @@ from bench.engine.devices import device_name, peak_bytes
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
-from bench.records import Block, Cell, Counts, Shown, Task
+from bench.records import Block, Cell, Cost, Counts, Shown, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
@@ -89,19 +89,19 @@ class Engine:
         watch, checks = Stopwatch(self.device), Checks()
         before = loaded.classifier_network.evaluated
         with float32_arithmetic(cell.precision, self.device):
-            with watch.stage("noise"):
+            with watch.stage("noise_s"):
                 x, rng, block_of_row = self._noisy(cell, blocks)
-            with watch.stage("purify"):
+            with watch.stage("purify_s"):
                 purified = self._purify(cell, loaded, x, rng, checks)
-            with watch.stage("classify"):
+            with watch.stage("classify_s"):
                 votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
         counted = votes.cpu().numpy()  # the host first waits for the device here
         checks.settle()
         nfe = sum(network.rows for network in loaded.networks.values())
         classified = loaded.classifier_network.evaluated - before  # some classifiers vote over copies of an image
-        first, *others = share_cost(
-            blocks, counted, (nfe, classified), watch.seconds(), peak_bytes(self.device), device_name(self.device)
-        )
+        memory, device = peak_bytes(self.device), device_name(self.device)
+        cost = Cost(nfe, classified, **watch.seconds(), peak_bytes=memory, device=device)
+        first, *others = share_cost(blocks, counted, cost)
         start_s, loaded.start_s = loaded.start_s, {}
         return [replace(first, start_s=start_s), *others]
 

@@ -29,16 +29,6 @@ def _splitmix64_(z: Tensor) -> Tensor:
     return z
 
 
-def _stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
-    """Starting points `[B]` of the streams of rows (`images [B]`, `draws [B]`, int64).
-
-    `stream` names the use of the noise (SMOOTHING or PURIFIER), so that no two uses share a number.
-    """
-    name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
-    origin = _splitmix64_(images * _GOLDEN + name)
-    return _splitmix64_(origin + draws * _MIX_1)
-
-
 def _normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
     """Standard normal noise `[B, size]`, float32: Box-Muller on 64 bits for each pair.
 
@@ -58,10 +48,16 @@ def _normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
 
 
 class RowRng:
-    """A stream of normal noise for each row of a batch; every call continues the streams."""
+    """A stream of normal noise for each row of a batch; every call continues the streams.
+
+    Parameters:
+        stream: the use of the noise, SMOOTHING or PURIFIER, so that no two uses share a number.
+        images, draws: of the rows, `[B]` int64.
+    """
 
     def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
-        self._origins = _stream_origins(seed, stream, images, draws)
+        name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
+        self._origins = _splitmix64_(_splitmix64_(images * _GOLDEN + name) + draws * _MIX_1)
         self._counter = 0
 
     def normal(self, like: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.engine.checks import out_of_memory
 from bench.engine.compute import DEFAULT_ROWS, float32_arithmetic
+from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
 
@@ -123,13 +124,13 @@ class Trials:
         roles = self.architectures() if networks else []
         for round_ in range(1 + _ROUNDS):  # the first one loads, compiles and warms up
             for i, config in enumerate(configs):
-                self.synchronize()
+                synchronize(self.loader.device)
                 started = time.perf_counter()
                 for role in roles:
                     self.denoise(role, config, x, sigma)
                 if classifier:
                     self.classify(config, x)
-                self.synchronize()
+                synchronize(self.loader.device)
                 if round_:
                     best[i] = min(best[i], time.perf_counter() - started)
             if round_ and sum(best) > LONG_CALL:
@@ -177,10 +178,6 @@ class Trials:
                 f"a batch of {sizes[0]} does not fit into memory; give fewer --rows and --batch, or another device"
             )
         return _knee_of(rates), rates
-
-    def synchronize(self) -> None:
-        if self.loader.device.type == "cuda":
-            torch.cuda.synchronize(self.loader.device)
 
 
 def _knee_of(rates: Sequence[tuple[int, float]]) -> int:

@@ -148,9 +148,8 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     """
     plugin = _find(kind, name)
     fields = [f.name for f in dataclasses.fields(plugin)]
-    for parameter in parameters:
-        if parameter not in fields:
-            raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", parameter, fields or ["(none)"]))
+    if unknown := [parameter for parameter in parameters if parameter not in fields]:
+        raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", unknown[0], fields or ["(none)"]))
     try:
         return TypeAdapter(plugin).validate_python(dict(parameters))
     except Exception as error:  # __post_init__ may raise anything

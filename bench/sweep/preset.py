@@ -25,7 +25,6 @@ from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
 _DEFAULT_CERTIFIER = "tight"
-_DEFAULT_BATCH = 500
 
 
 class PresetError(PurifyBenchError):
@@ -153,7 +152,7 @@ class Preset(BaseModel):
     """local (this machine) or ray (several machines: docs/cluster.md)."""
     address: str = "local"
     """Address of a running Ray cluster, or auto; `local` starts Ray on this machine."""
-    batch: _CountOrAuto = _DEFAULT_BATCH
+    batch: _CountOrAuto = 500
     """Draws that go through the networks together, or auto."""
     block: int = Field(100, ge=1)
     """Draws of an image that are stored together."""

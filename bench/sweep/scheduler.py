@@ -123,15 +123,14 @@ def sweep(
             except PluginFault as fault:
                 if progress in open_cells:  # else its cell has failed before
                     end(progress, _kept(fault, store.folder, progress.cell))
-                continue
             except Exception as error:
                 broken = isinstance(error, BrokenProcessPool)
                 failure = RunError(workers_died_message(_named_all(in_flight))) if broken else error
-                continue
-            store.add(counts)
-            outcome.add(counts)
-            if progress in open_cells:
-                observer.counted(progress.cell, counts, progress.add(counts))
+            else:
+                store.add(counts)
+                outcome.add(counts)
+                if progress in open_cells:
+                    observer.counted(progress.cell, counts, progress.add(counts))
         if failure is not None:
             raise failure
         for progress in [p for p in open_cells if p.done]:
