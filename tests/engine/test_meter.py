@@ -63,11 +63,11 @@ def test_the_first_values_that_are_not_finite_are_named_at_the_end_of_a_batch(wr
     checks.add("the first returned", torch.tensor([1.0, 2.0]))
     checks.add("the second returned", torch.tensor([0.5, wrong, 1.0]))
     checks.add("the third returned", torch.tensor(wrong))
-    with pytest.raises(PluginFault, match="^the second returned values that are not finite$"):
+    with pytest.raises(PluginFault, match=r"^the second returned values that are not finite$"):
         checks.settle()
 
 
-@pytest.mark.parametrize("low, high", [(-0.06, 1.0), (0.0, 1.06)])
+@pytest.mark.parametrize(("low", "high"), [(-0.06, 1.0), (0.0, 1.06)])
 def test_bounded_values_may_leave_the_range_of_images_by_rounding_only(low, high):
     checks = Checks()
     checks.add("it returned", torch.tensor([low, high]))
