@@ -87,11 +87,10 @@ def _add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
 
 def refuse_namesake(known: dict[str, type], kind: Kind, plugin: type) -> None:
     """Add a plugin to those known by name; raises PluginError if one of other code has its name."""
-    other = known.setdefault(plugin.name, plugin)  # type: ignore[attr-defined]
+    name = plugin.name  # type: ignore[attr-defined]
+    other = known.setdefault(name, plugin)
     if (source(other), other.__name__) != (source(plugin), plugin.__name__):
-        raise PluginError(
-            f"two {kind.name}s are called {plugin.name!r}: {source(other)} and {source(plugin)}; rename one"
-        )
+        raise PluginError(f"two {kind.name}s are called {name!r}: {source(other)} and {source(plugin)}; rename one")
 
 
 def from_path(kind: Kind, path: Path) -> type:

@@ -250,6 +250,7 @@ def explain(error: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return nearest("field", field, Preset.model_fields)
-    if error["type"] == "missing":
-        return f"{field}: {error['msg']}"
-    return f"{field}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    problem = error["msg"].removeprefix("Value error, ")
+    if not field:  # several fields do not agree, and the message names them
+        return problem
+    return f"{field}: {problem}" + ("" if error["type"] == "missing" else f", got {error['input']!r}")
