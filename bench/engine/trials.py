@@ -41,19 +41,15 @@ class ComputeConfig:
     rows: int = DEFAULT_ROWS["cpu"]
     classifier: str | None = None
 
-    @property
-    def compute(self) -> dict[str, Any]:
-        """The value of `Cell.compute`."""
-        layout = {"channels_last": True} if self.channels_last else {}
-        return {"rows": self.rows} | layout | ({} if self.compile == "no" else {"compile": self.compile})
-
     def apply(self, cell: Cell) -> Cell:
         """The same cell in this configuration."""
+        layout = {"channels_last": True} if self.channels_last else {}
+        compute = {"rows": self.rows} | layout | ({} if self.compile == "no" else {"compile": self.compile})
         parameters = dict(cell.classifier_parameters)
         if self.classifier is not None:
             parameters.pop("precision", None)
             parameters |= {} if self.classifier == "fp32" else {"precision": self.classifier}
-        return replace(cell, precision=self.precision, compute=self.compute, classifier_parameters=parameters)
+        return replace(cell, precision=self.precision, compute=compute, classifier_parameters=parameters)
 
 
 @dataclass
