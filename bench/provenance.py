@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from bench import __version__
 
 ROOT = Path(__file__).parent.parent
 _PACKAGES = ("bench", "classifiers", "purifiers")
@@ -21,7 +26,22 @@ def library_version(name: str) -> str | None:
         return None
 
 
-def git_revision() -> str | None:
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those libraries that are installed."""
+    return {name: version for name in names if (version := library_version(name))}
+
+
+def version_record(libraries: Iterable[str]) -> dict[str, Any]:
+    """The versions of the project, Python and the libraries, for records of runs; it names no person and no path."""
+    return {
+        "purifybench": __version__,
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "libraries": library_versions(libraries),
+    }
+
+
+def _git_revision() -> str | None:
     """The commit of the code, with `-dirty` if files were changed since; None outside a checkout."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

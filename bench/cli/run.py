@@ -42,7 +42,8 @@ def _parameter_of(name: str) -> inspect.Parameter:
         kind, option = bool | None, f"{option}/--no-{option[2:]}"
     elif name == "networks":
         kind = list[str] | None
-    annotation = Annotated[kind, typer.Option(option, help=field.description, metavar=None)]
+    text = " ".join(str(field.description).split())
+    annotation = Annotated[kind, typer.Option(option, help=text, metavar=None)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

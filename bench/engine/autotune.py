@@ -43,11 +43,6 @@ class TuningRequest:
     images: np.ndarray
 
     @property
-    def open(self) -> bool:
-        """Some option is `auto`."""
-        return AUTO in self.options.values()
-
-    @property
     def sigmas(self) -> list[float]:
         """The lowest and the highest."""
         sigmas = [cell.sigma for cell in self.cells]
@@ -72,7 +67,7 @@ class TuningRequest:
         """Trials of the networks of the sweep."""
         prefix = "network "
         roles = {name.removeprefix(prefix): c for c in self.cells for name in c.hashes if name.startswith(prefix)}
-        return Trials(loader, roles or {"": self.cells[0]}, sorted(set(self.sigmas)), self.images)
+        return Trials(loader, roles, self.cells[0], sorted(set(self.sigmas)), self.images)
 
 
 def tune(request: TuningRequest, loader: Loader, notify: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
@@ -119,7 +114,7 @@ def _search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:
     (once,) = trials.seconds([best], 10, classifier=True)
     timed = partial(trials.seconds, rows=max(4, min(_TIMED_ROWS, int(10 * LONG_CALL / 4 / once))))
     likely = best.precision  # of a compiled network, whose speed an eager one does not predict
-    if trials.roles:
+    if trials.cells:
         layouts = [False, True] if options["channels_last"] == AUTO else [best.channels_last]
         configs = [replace(best, precision=p, channels_last=c) for p in _precisions(options, device) for c in layouts]
         configs = [config for config in dict.fromkeys([best, *configs]) if is_faithful(config)]

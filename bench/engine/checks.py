@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from bench.engine.loader import Loaded
 from bench.errors import PurifyBenchError
 
-SLACK = 0.05  # how far outside [0,1] the values of a bounded purifier may lie by rounding
+_SLACK = 0.05  # how far outside [0,1] the values of a bounded purifier may lie by rounding
 _OUT_OF_MEMORY_TEXTS = (  # errors without a class of their own, of torch on a CPU and of CUDA's libraries
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -43,34 +42,33 @@ class PluginFault(PurifyBenchError):
 
 
 class Checks:
-    """Deferred checks of a batch: immediate on a CPU; on CUDA after the batch, to avoid synchronising."""
+    """Checks of the values in a batch, made at its end, because reading a value waits for the GPU."""
 
-    def __init__(self, device: torch.device):
-        self._deferred = device.type == "cuda"
-        self._open: list[tuple[Tensor, Callable[[list[float]], None]]] = []
+    def __init__(self) -> None:
+        self._open: list[tuple[str, Tensor, bool]] = []
 
-    def add(self, values: Tensor, refuse: Callable[[list[float]], None]) -> None:
-        """Register a check: `refuse` is called with the values, and raises if they are wrong."""
-        self._open.append((values, refuse))
-        if not self._deferred:
-            self.settle()
+    def add(self, subject: str, values: Tensor, bounded: bool = False) -> None:
+        """Register a check that all values are finite, and in [0,1] but for rounding if they are `bounded`.
+
+        Parameters:
+            subject: begins the message: the plugin and a verb, such as `classifier 'cnn' returned`.
+        """
+        self._open.append((subject, torch.stack(values.aminmax()), bounded))  # NaN if one is NaN
+
+    def add_networks(self, plugin: str, loaded: Loaded) -> None:
+        """Register a check that every output of the networks was finite."""
+        for role, network in loaded.networks.items():
+            self.add(f"{plugin}: its network {role!r} gave", network.total)
 
     def settle(self) -> None:
-        """Run the checks that are still open."""
-        while self._open:
-            values, refuse = self._open.pop(0)
-            refuse(values.tolist())
-
-
-def check_networks(plugin: str, loaded: Loaded, checks: Checks) -> None:
-    """Check that every output of the networks was finite."""
-    for role, network in loaded.networks.items():
-
-        def refuse(total: list[float], role: str = role) -> None:
-            if not np.isfinite(total).all():
-                raise PluginFault(f"{plugin}: its network {role!r} gave values that are not finite")
-
-        checks.add(network.total[None], refuse)
+        """Make the registered checks, in their order; raises PluginFault for the first that fails."""
+        for subject, extremes, bounded in self._open:
+            low, high = extremes.tolist()
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise PluginFault(f"{subject} values that are not finite")
+            if bounded and not (low >= -_SLACK and high <= 1 + _SLACK):
+                raise PluginFault(f"{subject} values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
+        self._open.clear()
 
 
 def out_of_memory(error: Exception) -> bool:

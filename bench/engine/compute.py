@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.errors import InputError, PurifyBenchError
+from bench.errors import InputError
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
@@ -21,10 +20,6 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
 }
 DEFAULT_ROWS = {"cpu": 100, "cuda": 500}  # as fast as larger ones on the embedded networks; padding wastes less
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
-
-
-class CompileError(PurifyBenchError, RuntimeError):
-    """A network cannot be compiled here; the message names the remedy."""
 
 
 class FixedRows(nn.Module):
@@ -94,25 +89,6 @@ def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.devi
     return FixedRows(compiled, rows, reused=device.type == "cuda" and mode in _GRAPHED)
 
 
-def compile_now(call: Callable[[Tensor], Any], image: Tensor) -> None:
-    """Make a first call, which compiles; raises CompileError if torch cannot compile on this machine."""
-    try:
-        with warnings.catch_warnings():
-            # The compiler warns about diffusers' own caches, once for every network; users cannot act on it.
-            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
-            call(image)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        problem = str(error).strip().partition("\n")[0]
-        raise CompileError(
-            f"torch.compile failed ({type(error).__name__}: {problem}). It needs a C++ compiler on a CPU and Triton on "
-            "a GPU: install them, or give --compile no"
-        ) from error
-    if image.device.type == "cuda":
-        torch.cuda.synchronize(image.device)
-
-
 class _ChannelsLast(nn.Module):
     """Passes images to a network with their channels innermost."""
 
@@ -127,12 +103,10 @@ class _ChannelsLast(nn.Module):
 @contextmanager
 def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Inside the context a GPU multiplies float32 in tf32 if the precision is `tf32`; otherwise in full float32."""
-    if device.type != "cuda" or precision != "tf32":
-        yield
-        return
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    if device.type == "cuda" and precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
     try:
         yield
     finally:

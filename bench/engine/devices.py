@@ -40,12 +40,8 @@ def processor_name() -> str:
     return _processor_line("model name") or platform.processor() or platform.machine()
 
 
-def _processor_flags() -> set[str]:
-    """Instruction sets of the processor; empty if the system does not report them."""
-    return set(_processor_line("flags").split())
-
-
 def _processor_line(name: str) -> str:
+    """The value of a line of /proc/cpuinfo; empty if the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
@@ -62,6 +58,12 @@ def prepare_device(name: str) -> torch.device:
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done its work; a CPU's is done when a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def choose_devices(device: str, workers: int) -> list[str]:
@@ -88,7 +90,7 @@ def choose_precision(precision: str, device: str) -> str:
         return precision
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _processor_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(_processor_line("flags").split()) else "fp32"
 
 
 def cores() -> int:
@@ -108,12 +110,10 @@ def energy_since(devices: Sequence[str]) -> Callable[[], dict[str, Any]]:
     (nvidia-ml-py) and a GPU of Volta or later.
     """
     before = _counters(devices)
-    if before is None:
-        return dict
 
     def since() -> dict[str, Any]:
         now = _counters(devices)
-        return {} if now is None else {"energy_j": round((now - before) / 1000, 1)}
+        return {} if before is None or now is None else {"energy_j": round((now - before) / 1000, 1)}
 
     return since
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.engine.checks import SLACK, Checks, PluginFault, check_networks, out_of_memory
+from bench.engine.checks import Checks, PluginFault, out_of_memory
 from bench.engine.compute import float32_arithmetic
 from bench.engine.devices import device_name, peak_bytes
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
-from bench.records import Block, Cell, Counts, Shown, Task
+from bench.records import Block, Cell, Cost, Counts, Shown, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
@@ -86,22 +86,22 @@ class Engine:
     def _run(self, task: Task) -> list[Counts]:
         cell, blocks = task.cell, task.blocks
         loaded = self._prepare(cell)
-        watch, checks = Stopwatch(self.device), Checks(self.device)
+        watch, checks = Stopwatch(self.device), Checks()
         before = loaded.classifier_network.evaluated
         with float32_arithmetic(cell.precision, self.device):
-            with watch.stage("noise"):
+            with watch.stage("noise_s"):
                 x, rng, block_of_row = self._noisy(cell, blocks)
-            with watch.stage("purify"):
+            with watch.stage("purify_s"):
                 purified = self._purify(cell, loaded, x, rng, checks)
-            with watch.stage("classify"):
+            with watch.stage("classify_s"):
                 votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
         counted = votes.cpu().numpy()  # the host first waits for the device here
         checks.settle()
         nfe = sum(network.rows for network in loaded.networks.values())
         classified = loaded.classifier_network.evaluated - before  # some classifiers vote over copies of an image
-        first, *others = share_cost(
-            blocks, counted, (nfe, classified), watch.seconds(), peak_bytes(self.device), device_name(self.device)
-        )
+        memory, device = peak_bytes(self.device), device_name(self.device)
+        cost = Cost(nfe, classified, **watch.seconds(), peak_bytes=memory, device=device)
+        first, *others = share_cost(blocks, counted, cost)
         start_s, loaded.start_s = loaded.start_s, {}
         return [replace(first, start_s=start_s), *others]
 
@@ -112,7 +112,7 @@ class Engine:
         Raises:
             PluginFault, LoadError: as `run`.
         """
-        loaded, checks = self._prepare(cell), Checks(self.device)
+        loaded, checks = self._prepare(cell), Checks()
         x, rng, _ = self._noisy(cell, [Block(cell.key, image, "estimate", draw, 1) for image in images])
         with float32_arithmetic(cell.precision, self.device):
             purified = self._purify(cell, loaded, x.clone(), rng, checks)
@@ -137,7 +137,7 @@ class Engine:
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell: loaded on first use and run once, so that no cost includes start-up."""
         if cell.key not in self._loaded:
-            loaded, checks = self._loader.load(cell), Checks(self.device)
+            loaded, checks = self._loader.load(cell), Checks()
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             started = time.perf_counter()
             rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
@@ -157,23 +157,15 @@ class Engine:
         except Exception as error:
             if out_of_memory(error):
                 raise
-            check_networks(plugin, loaded, checks)
+            checks.add_networks(plugin, loaded)
             checks.settle()  # a network's output may be the cause
             raise PluginFault.of(plugin, error) from error
-        check_networks(plugin, loaded, checks)
+        checks.add_networks(plugin, loaded)
         if not isinstance(purified, Tensor) or purified.shape != x.shape:
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
             raise PluginFault(f"{plugin} returned {got}, it must return the shape of its input, {tuple(x.shape)}")
-
-        def refuse(extremes: list[float]) -> None:
-            low, high = extremes
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise PluginFault(f"{plugin} returned values that are not finite")
-            if loaded.purifier.bounded and not (low >= -SLACK and high <= 1 + SLACK):
-                raise PluginFault(f"{plugin} returned values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
-
         purified = purified.detach().float()
-        checks.add(torch.stack(purified.aminmax()), refuse)
+        checks.add(f"{plugin} returned", purified, loaded.purifier.bounded)
         return purified
 
     def _logits(self, cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
@@ -188,12 +180,7 @@ class Engine:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise PluginFault(f"{plugin} returned {got}, it must return [{len(x)}, classes]")
-
-        def refuse(finite: list[float]) -> None:
-            if not all(finite):
-                raise PluginFault(f"{plugin} returned values that are not finite")
-
-        checks.add(logits.isfinite().all()[None], refuse)
+        checks.add(f"{plugin} returned", logits)
         return logits
 
     def _vote(self, cell: Cell, loaded: Loaded, x: Tensor, block_of_row: Tensor, blocks: int, checks: Checks) -> Tensor:

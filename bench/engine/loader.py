@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench.engine.compute import PRECISIONS, CompileError, FixedRows, compile_now, prepare_network
+from bench.engine.compute import PRECISIONS, FixedRows, prepare_network
+from bench.engine.devices import synchronize
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError
 from bench.plugins import plugin_hash
@@ -125,23 +127,31 @@ class Loader:
     def _read_classifier(self, cell: Cell) -> Any:
         classifier = self._plugin(cell, plugins.CLASSIFIER, cell.classifier, cell.classifier_parameters)
         try:
-            loaded = _in_own_memory(classifier.load(str(self.device)))
-            _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", classifier.identity())
-        except LoadError:
-            raise
+            loaded, identity = _in_own_memory(classifier.load(str(self.device))), classifier.identity()
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
+        _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", identity)
         return loaded
 
-    def _compile(self, subject: str, cell: Cell, call: Any) -> None:
+    def _compile(self, subject: str, cell: Cell, call: Callable[[Tensor], Any]) -> None:
+        """Make a first call, which compiles; raises LoadError if torch cannot compile on this machine."""
         if "compile" not in cell.compute:
             return
         try:
-            with self._timed("compile_s"):
-                compile_now(call, torch.zeros(1, *self.shape, device=self.device))
-        except CompileError as error:
-            raise LoadError(f"{subject}: {error}") from error
+            with self._timed("compile_s"), warnings.catch_warnings():
+                # The compiler warns about diffusers' own caches, once for every network; users cannot act on it.
+                warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
+                call(torch.zeros(1, *self.shape, device=self.device))
+                synchronize(self.device)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            problem = str(error).strip().partition("\n")[0]
+            raise LoadError(
+                f"{subject}: torch.compile failed ({type(error).__name__}: {problem}). It needs a C++ compiler on a "
+                "CPU and Triton on a GPU: install them, or give --compile no"
+            ) from error
 
 
 def _prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> tuple[Any, FixedRows]:

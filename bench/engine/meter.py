@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from bench.records import Block, Cost, Counts
 
-_STAGES = ("noise", "purify", "classify")
+_STAGES = ("noise_s", "purify_s", "classify_s")  # fields of a cost
 
 
 class CountedNetwork:
@@ -80,25 +81,14 @@ class Stopwatch:
         return event
 
 
-def share_cost(
-    blocks: tuple[Block, ...],
-    votes: np.ndarray,
-    rows: tuple[int, int],
-    seconds: Mapping[str, float],
-    peak: int,
-    device: str,
-) -> list[Counts]:
-    """Share the cost of a batch among its blocks by draws; rows are integers that add up to those of the batch.
-
-    Parameters:
-        rows: through the purifier's networks and through the classifier.
-    """
+def share_cost(blocks: Sequence[Block], votes: np.ndarray, batch: Cost) -> list[Counts]:
+    """Share the cost of a batch among its blocks by draws; rows are integers that add up to those of the batch."""
     ends = np.cumsum([block.draws for block in blocks])
     total = int(ends[-1])
-    nfe, classifier_rows = (np.diff(count * ends // total, prepend=0).tolist() for count in rows)
+    rows = [np.diff(count * ends // total, prepend=0).tolist() for count in (batch.nfe, batch.classifier_rows)]
     counts = []
-    for i, block in enumerate(blocks):
-        stages = {f"{stage}_s": seconds[stage] * (block.draws / total) for stage in _STAGES}
-        cost = Cost(nfe[i], classifier_rows[i], **stages, peak_bytes=peak, device=device)
-        counts.append(Counts(block, tuple(votes[i].tolist()), cost))
+    for block, classes, nfe, classifier_rows in zip(blocks, votes.tolist(), *rows, strict=True):
+        seconds = {name: getattr(batch, name) * (block.draws / total) for name in _STAGES}
+        cost = replace(batch, nfe=nfe, classifier_rows=classifier_rows, **seconds)
+        counts.append(Counts(block, tuple(classes), cost))
     return counts

@@ -29,44 +29,32 @@ def _splitmix64_(z: Tensor) -> Tensor:
     return z
 
 
-def _stream_origins(seed: int, stream: str, images: Tensor, draws: Tensor) -> Tensor:
-    """Starting points `[B]` of the streams of rows (`images [B]`, `draws [B]`, int64).
-
-    `stream` names the use of the noise (SMOOTHING or PURIFIER), so that no two uses share a number.
-    """
-    name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
-    origin = _splitmix64_(images * _GOLDEN + name)
-    return _splitmix64_(origin + draws * _MIX_1)
-
-
-def _normal(origins: Tensor, size: int, counter: int = 0) -> Tensor:
-    """Standard normal noise `[B, size]`, float32: Box-Muller on 64 bits for each pair.
-
-    `counter`: pairs that each stream has generated before.
-    """
-    pairs = (size + 1) // 2
-    steps = torch.arange(counter + 1, counter + pairs + 1, device=origins.device) * _GOLDEN
-    bits = _splitmix64_(origins[:, None] + steps)
-    angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi / 2**32)
-    bits >>= 32
-    bits &= 0xFFFFFFFF
-    radius = bits.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).clamp_(min=0).sqrt_()
-    noise = torch.empty(len(origins), 2 * pairs, device=origins.device)
-    torch.mul(radius, angle.cos(), out=noise[:, :pairs])
-    torch.mul(radius, angle.sin_(), out=noise[:, pairs:])
-    return noise[:, :size]
-
-
 class RowRng:
-    """A stream of normal noise for each row of a batch; every call continues the streams."""
+    """A stream of normal noise for each row of a batch; every call continues the streams.
+
+    Parameters:
+        stream: the use of the noise, SMOOTHING or PURIFIER, so that no two uses share a number.
+        images, draws: of the rows, `[B]` int64.
+    """
 
     def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
-        self._origins = _stream_origins(seed, stream, images, draws)
-        self._counter = 0
+        name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
+        self._origins = _splitmix64_(_splitmix64_(images * _GOLDEN + name) + draws * _MIX_1)
+        self._counter = 0  # pairs of numbers that each stream has generated
 
     def normal(self, like: Tensor) -> Tensor:
-        """Noise of the shape, dtype and device of `like [B,...]`."""
+        """Standard normal noise of the shape, dtype and device of `like [B,...]`."""
         size = like[0].numel()
-        noise = _normal(self._origins, size, self._counter)
-        self._counter += (size + 1) // 2
-        return noise.view_as(like).to(like.dtype)
+        pairs = (size + 1) // 2
+        steps = torch.arange(self._counter + 1, self._counter + pairs + 1, device=self._origins.device) * _GOLDEN
+        bits = _splitmix64_(self._origins[:, None] + steps)
+        self._counter += pairs
+        # Box-Muller: 32 bits for the angle and 32 for the radius of a pair.
+        angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi / 2**32)
+        bits >>= 32
+        bits &= 0xFFFFFFFF
+        radius = bits.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).clamp_(min=0).sqrt_()
+        noise = torch.empty(len(bits), 2 * pairs, device=bits.device)
+        torch.mul(radius, angle.cos(), out=noise[:, :pairs])
+        torch.mul(radius, angle.sin_(), out=noise[:, pairs:])
+        return noise[:, :size].view_as(like).to(like.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.engine.checks import out_of_memory
 from bench.engine.compute import DEFAULT_ROWS, float32_arithmetic
+from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
 
@@ -40,19 +41,15 @@ class ComputeConfig:
     rows: int = DEFAULT_ROWS["cpu"]
     classifier: str | None = None
 
-    @property
-    def compute(self) -> dict[str, Any]:
-        """The value of `Cell.compute`."""
-        layout = {"channels_last": True} if self.channels_last else {}
-        return {"rows": self.rows} | layout | ({} if self.compile == "no" else {"compile": self.compile})
-
     def apply(self, cell: Cell) -> Cell:
         """The same cell in this configuration."""
+        layout = {"channels_last": True} if self.channels_last else {}
+        compute = {"rows": self.rows} | layout | ({} if self.compile == "no" else {"compile": self.compile})
         parameters = dict(cell.classifier_parameters)
         if self.classifier is not None:
             parameters.pop("precision", None)
             parameters |= {} if self.classifier == "fp32" else {"precision": self.classifier}
-        return replace(cell, precision=self.precision, compute=self.compute, classifier_parameters=parameters)
+        return replace(cell, precision=self.precision, compute=compute, classifier_parameters=parameters)
 
 
 @dataclass
@@ -60,24 +57,18 @@ class Trials:
     """Runs the networks of a sweep on noisy images.
 
     Parameters:
-        cells: role -> a cell with that network; the role `""` alone if there are no networks.
+        cells: role -> a cell with that network.
+        cell: any cell, since all have the same classifier.
         sigmas: noise levels of the comparison with float32.
         images: `[M,C,H,W]` in [0,1].
     """
 
     loader: Loader
     cells: Mapping[str, Cell]
+    cell: Cell
     sigmas: Sequence[float]
     images: np.ndarray
     _references: dict[tuple[str, float], Tensor] = field(default_factory=dict)
-
-    @property
-    def roles(self) -> list[str]:
-        return [role for role in self.cells if role]
-
-    @property
-    def cell(self) -> Cell:
-        return next(iter(self.cells.values()))
 
     def noisy(self, sigma: float, rows: int) -> Tensor:
         """`rows` images in [0,1] with the same noise at every call; on the device."""
@@ -99,7 +90,7 @@ class Trials:
     def distance(self, config: ComputeConfig) -> float:
         """The largest RMS distance, over networks and sigmas, of purified images in [0,1] to those in fp32."""
         distances = [0.0]
-        for role, sigma in itertools.product(self.roles, self.sigmas):
+        for role, sigma in itertools.product(self.cells, self.sigmas):
             x = self.noisy(sigma, _COMPARED_IMAGES)
             if (role, sigma) not in self._references:
                 self._references[role, sigma] = self.denoise(role, ComputeConfig(rows=config.rows), x, sigma)
@@ -129,13 +120,13 @@ class Trials:
         roles = self.architectures() if networks else []
         for round_ in range(1 + _ROUNDS):  # the first one loads, compiles and warms up
             for i, config in enumerate(configs):
-                self.synchronize()
+                synchronize(self.loader.device)
                 started = time.perf_counter()
                 for role in roles:
                     self.denoise(role, config, x, sigma)
                 if classifier:
                     self.classify(config, x)
-                self.synchronize()
+                synchronize(self.loader.device)
                 if round_:
                     best[i] = min(best[i], time.perf_counter() - started)
             if round_ and sum(best) > LONG_CALL:
@@ -145,7 +136,7 @@ class Trials:
     def architectures(self) -> list[str]:
         """One role per architecture, since networks of one architecture take the same time."""
         roles: dict[tuple[Any, ...], str] = {}
-        for role in self.roles:
+        for role in self.cells:
             network = self.loader.denoiser(role, ComputeConfig().apply(self.cells[role])).network
             roles.setdefault(tuple((k, tuple(v.shape)) for k, v in network.state_dict().items()), role)
         return list(roles.values())
@@ -160,7 +151,7 @@ class Trials:
         """
         rates: list[tuple[int, float]] = []
         sizes = _SIZES[self.loader.device.type]
-        padded = [self.loader.denoiser(role, config.apply(self.cells[role])).network for role in self.roles]
+        padded = [self.loader.denoiser(role, config.apply(self.cells[role])).network for role in self.cells]
         padded.append(self.loader.classifier(config.apply(self.cell))[1])
         try:
             for size in sizes:
@@ -183,10 +174,6 @@ class Trials:
                 f"a batch of {sizes[0]} does not fit into memory; give fewer --rows and --batch, or another device"
             )
         return _knee_of(rates), rates
-
-    def synchronize(self) -> None:
-        if self.loader.device.type == "cuda":
-            torch.cuda.synchronize(self.loader.device)
 
 
 def _knee_of(rates: Sequence[tuple[int, float]]) -> int:

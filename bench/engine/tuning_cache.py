@@ -26,10 +26,9 @@ def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if its file is damaged or has other facts."""
     try:
         stored = json.loads(_place(facts).read_text())
-    except (OSError, ValueError):
+        return stored["result"] if stored["facts"] == json.loads(json.dumps(facts)) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    valid = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
-    return stored["result"] if valid and isinstance(stored.get("result"), dict) else None
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:

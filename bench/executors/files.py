@@ -161,9 +161,8 @@ class Bundle:
 
 
 def _pack_network(source: Source, put: _Put) -> tuple[Source, _FileSet]:
-    if source.path.is_file():
-        return source, _pack(source.path.parent, _with_cards(source.files()), put)
-    return source, _pack(source.path, source.files(), put)
+    folder = source.path.parent if source.path.is_file() else source.path
+    return source, _pack(folder, _with_cards(source.files()), put)
 
 
 def _pack_plugin(kind: plugins.Kind, file: Path, put: _Put) -> tuple[str, _FileSet]:

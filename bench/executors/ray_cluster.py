@@ -139,13 +139,7 @@ class RayCluster(Executor):
 
     def abandon(self) -> None:
         with self._lock:
-            self._fatal = self._fatal or WorkerDied("the run was ended")
-            self._kill_workers()
-
-    def _kill_workers(self) -> None:
-        for worker in self._workers:
-            self._ray.kill(worker.actor)
-        self._workers.clear()
+            self._fail(self._fatal or WorkerDied("the run was ended"))
 
     def _submit(self, job: Job) -> Future[Any]:
         with self._lock:
@@ -205,21 +199,21 @@ class RayCluster(Executor):
         self._workers.remove(worker)
         self._ray.kill(worker.actor)  # the actor may be alive if only the connection failed
         reason = " ".join(str(error).split())[:300]
-        if worker.jobs:
-            worker.jobs[0].deaths += 1
         if worker.device is None:
             self._failed_starts += 1
-        given_up = [job for job in worker.jobs if job.deaths >= MAX_DEATHS]
-        for job in given_up:
+        if worker.jobs:
+            worker.jobs[0].deaths += 1
+        if worker.jobs and worker.jobs[0].deaths == MAX_DEATHS:
+            job = worker.jobs.popleft()
             problem = f"{job.subject} killed {job.deaths} workers one after another, the last with: {reason}. "
             remedy = (
                 "Counts so far are stored, and the same command continues. If memory ran out, try a smaller --batch; "
                 "`--executor local --workers 1` shows the crash itself"
             )
             job.future.set_exception(WorkerDied(problem + remedy))
-        self._queue.extendleft(reversed([job for job in worker.jobs if job not in given_up]))
-        if not given_up:
+        else:
             self._notify("a worker died" + ("; another one repeats its batches" if worker.jobs else ""))
+        self._queue.extendleft(reversed(worker.jobs))
         if self._failed_starts < MAX_DEATHS:
             self._add_workers(len(self._workers) + 1)
         elif not self._workers:
@@ -238,10 +232,12 @@ class RayCluster(Executor):
             self._add_workers(self._capacity)
 
     def _fail(self, error: Exception) -> None:
-        """End all jobs with an error, because no worker can run them."""
+        """Kill all workers, and end all jobs with an error."""
         self._fatal = error
         for job in (*self._queue, *(job for worker in self._workers for job in worker.jobs)):
             job.future.set_exception(error)
         self._queue.clear()
-        self._kill_workers()
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers.clear()
         self._started.set()

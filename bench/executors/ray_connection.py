@@ -6,8 +6,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from bench.engine.devices import cores
@@ -67,24 +66,17 @@ def _connect(ray: Any, address: str, workers: int) -> None:
     if address == _LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
         arguments |= {"num_cpus": workers or cores(), "include_dashboard": False}
-    with _handlers_restored():
-        try:
-            ray.init(**arguments)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            remedy = (
-                "start one with `ray start --head`, or leave out --address to use this machine alone; a cluster with "
-                "token authentication needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
-            )
-            raise RunError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
-
-
-@contextmanager
-def _handlers_restored() -> Iterator[None]:
-    """Restore the SIGTERM handler afterwards: `ray.init` installs its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**arguments)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        remedy = (
+            "start one with `ray start --head`, or leave out --address to use this machine alone; a cluster with "
+            "token authentication needs RAY_AUTH_MODE=token and its token here, too (docs/cluster.md)"
+        )
+        raise RunError(f"there is no Ray cluster at {address} ({error}); {remedy}") from error
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # `ray.init` installs its own
 
 
 def _plan_workers(total: Mapping[str, float], device: str, workers: int) -> tuple[list[str], dict[str, float]]:

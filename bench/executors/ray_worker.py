@@ -14,7 +14,7 @@ from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
-from bench.provenance import code_digest, library_version
+from bench.provenance import code_digest, library_versions
 from bench.records import Cell, Counts, Shown, Task
 
 Result = TypeVar("Result")
@@ -26,9 +26,9 @@ class WorkerMismatch(PurifyBenchError, RuntimeError):
     """A machine has other code, libraries or files than the driver; the message names it and the remedy."""
 
 
-def libraries() -> dict[str, str | None]:
-    """The installed versions of `LIBRARIES`; None for a library that is not installed."""
-    return {name: library_version(name) for name in _LIBRARIES}
+def libraries() -> dict[str, str]:
+    """The versions of the installed libraries that may change counts."""
+    return library_versions(_LIBRARIES)
 
 
 class RemoteEngine:
@@ -38,7 +38,7 @@ class RemoteEngine:
         self,
         device: str,
         code: str,
-        versions: Mapping[str, str | None],
+        versions: Mapping[str, str],
         numbers: Sequence[int],
         images: np.ndarray,
         bundle: Bundle,
@@ -59,7 +59,7 @@ class RemoteEngine:
         differences = [
             f"{name} {installed.get(name) or 'missing'} (not {wanted})"
             for name, wanted in versions.items()
-            if wanted and installed.get(name) != wanted
+            if installed.get(name) != wanted
         ]
         if code_digest() != code:
             differences.append("other code of purifybench")

@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal, systemd and SLURM send them to all processes of a run
@@ -18,8 +16,11 @@ class _WorkerProcess(SpawnProcess):
 
     def start(self) -> None:
         # The child inherits the mask and keeps it until `ignore_interrupts`: importing torch comes before that.
-        with _interrupts_blocked():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
             super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
         """Same as `kill`: a broken pool terminates its other workers with SIGTERM, which they ignore."""
@@ -30,16 +31,6 @@ class WorkerContext(SpawnContext):
     """The `spawn` context of multiprocessing with `WorkerProcess` as its process."""
 
     Process = _WorkerProcess  # type: ignore[assignment]
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGTERM in this thread inside the context; a child process inherits the mask."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ignore_interrupts() -> None:

@@ -1,6 +1,5 @@
 from .fingerprint import plugin_hash as plugin_hash
 from .fingerprint import plugin_modules as plugin_modules
-from .fingerprint import source as source
 from .registry import CLASSIFIER as CLASSIFIER
 from .registry import PURIFIER as PURIFIER
 from .registry import Kind as Kind

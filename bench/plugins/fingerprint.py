@@ -96,8 +96,8 @@ def _inside(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def source(plugin: type) -> str:
-    """The file that defines a plugin."""
-    return inspect.getsourcefile(plugin) or "?"
+    """The file that defines a plugin, with links followed."""
+    return str(Path(inspect.getsourcefile(plugin) or "?").resolve())
 
 
 def _hash_files(paths: list[Path]) -> str:

@@ -31,16 +31,15 @@ class PluginError(PurifyBenchError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: its package, its contract and the entry point of third parties."""
+    """A kind of plugin: its package and its contract."""
 
     name: str
     package: str
     contract: type
-    group: str
 
 
-PURIFIER = Kind("purifier", "purifiers", Purifier, "purifybench.purifiers")
-CLASSIFIER = Kind("classifier", "classifiers", Classifier, "purifybench.classifiers")
+PURIFIER = Kind("purifier", "purifiers", Purifier)
+CLASSIFIER = Kind("classifier", "classifiers", Classifier)
 
 
 def discover(kind: Kind) -> dict[str, type]:
@@ -56,14 +55,14 @@ def discover(kind: Kind) -> dict[str, type]:
             with _refusing_import(module.name, "; mend its file or move it away"):
                 imported = importlib.import_module(module.name)
             _add(known, kind, imported)
-    for point in entry_points(group=kind.group):
+    for point in entry_points(group=f"purifybench.{kind.package}"):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         with _refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()
         if isinstance(loaded, ModuleType):
             _add(known, kind, loaded)
         elif isinstance(loaded, type) and issubclass(loaded, kind.contract) and hasattr(loaded, "name"):
-            _add_class(known, kind, loaded)
+            refuse_namesake(known, kind, loaded)
         else:
             raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
     return known
@@ -83,15 +82,15 @@ def _add(known: dict[str, type], kind: Kind, module: ModuleType) -> None:
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
         if own and issubclass(value, kind.contract) and "name" in vars(value):
-            _add_class(known, kind, value)
+            refuse_namesake(known, kind, value)
 
 
-def _add_class(known: dict[str, type], kind: Kind, plugin: type) -> None:
+def refuse_namesake(known: dict[str, type], kind: Kind, plugin: type) -> None:
+    """Add a plugin to those known by name; raises PluginError if one of other code has its name."""
     name = plugin.name  # type: ignore[attr-defined]
-    if known.setdefault(name, plugin) is not plugin:
-        raise PluginError(
-            f"two {kind.name}s are called {name!r}: {source(known[name])} and {source(plugin)}; rename one"
-        )
+    other = known.setdefault(name, plugin)
+    if (source(other), other.__name__) != (source(plugin), plugin.__name__):
+        raise PluginError(f"two {kind.name}s are called {name!r}: {source(other)} and {source(plugin)}; rename one")
 
 
 def from_path(kind: Kind, path: Path) -> type:
@@ -133,9 +132,7 @@ def _find(kind: Kind, name: str) -> type:
     known = discover(kind)
     if name.endswith(".py"):
         plugin = from_path(kind, Path(name))
-        namesake = known.get(plugin.name)  # type: ignore[attr-defined]
-        if namesake and Path(source(namesake)).resolve() != Path(name).resolve():
-            _add_class(known, kind, plugin)
+        refuse_namesake(known, kind, plugin)
         return plugin
     if name not in known:
         raise PluginError(nearest(kind.name, name, known))
@@ -150,9 +147,8 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     """
     plugin = _find(kind, name)
     fields = [f.name for f in dataclasses.fields(plugin)]
-    for parameter in parameters:
-        if parameter not in fields:
-            raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", parameter, fields or ["(none)"]))
+    if unknown := [parameter for parameter in parameters if parameter not in fields]:
+        raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", unknown[0], fields or ["(none)"]))
     try:
         return TypeAdapter(plugin).validate_python(dict(parameters))
     except Exception as error:  # __post_init__ may raise anything

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import bench
 from bench.engine import LoadError, PluginFault
 from bench.engine.devices import device_name
 from bench.executors import Executor
 from bench.plugins import registry as plugins
-from bench.provenance import git_revision, library_version
+from bench.provenance import version_record
 from bench.quality.metrics import Metric, Reference
 from bench.quality.replay import Pair, recount
 from bench.records import Cell
@@ -140,11 +138,4 @@ def _training_distance(network: str) -> str | None:
 
 def environment(device: str, precision: str) -> dict[str, Any]:
     """Versions and device, for the record; it names no person and no path."""
-    return {
-        "purifybench": bench.__version__,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "libraries": {name: version for name in _LIBRARIES if (version := library_version(name))},
-        "device": device_name(torch.device(device)),
-        "precision": precision,
-    }
+    return {**version_record(_LIBRARIES), "device": device_name(torch.device(device)), "precision": precision}

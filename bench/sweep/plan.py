@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench import data
 from bench.certify import Certifier, rules
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
-from bench.plugins import plugin_hash, source
+from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
-from bench.provenance import EXTRAS, LIBRARIES, git_revision, library_version
+from bench.provenance import EXTRAS, LIBRARIES, version_record
 from bench.records import Cell, Counts
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
@@ -150,13 +149,9 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
         PlanError, PluginError: as `plan`.
     """
     purifiers = [plugins.create(plugins.PURIFIER, p.name, p.parameters) for p in preset.purifiers]
-    files: dict[str, str] = {}
+    by_name: dict[str, type] = {}
     for purifier in purifiers:
-        file = source(type(purifier))
-        if files.setdefault(purifier.name, file) != file:
-            raise PlanError(
-                f"two purifiers are called {purifier.name!r}: {files[purifier.name]} and {file}; rename one"
-            )
+        plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
@@ -213,13 +208,9 @@ def without_rule(cell: Cell) -> Cell:
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
     """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
-    versions = {name: library_version(name) for name in (*LIBRARIES, *EXTRAS)}
     return {
         "format": 1,
-        "purifybench": bench.__version__,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "libraries": {name: version for name, version in versions.items() if version or name in LIBRARIES},
+        **version_record((*LIBRARIES, *EXTRAS)),
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

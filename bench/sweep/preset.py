@@ -15,18 +15,16 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from bench.certify import rules
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
 _DEFAULT_CERTIFIER = "tight"
-_DEFAULT_BATCH = 500
 
 
 class PresetError(PurifyBenchError):
@@ -73,6 +71,8 @@ def _count_or_auto(value: Any) -> int | str:
     raise ValueError("it must be a whole number from 1 on, or auto")
 
 
+_Split = BeforeValidator(_comma_separated)
+_Ascending = AfterValidator(lambda numbers: sorted(set(numbers)))
 _CountOrAuto = Annotated[int | str, PlainValidator(_count_or_auto)]
 _Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -81,90 +81,86 @@ _Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Preset(BaseModel):
     """A sweep: images, plugins, noise levels, the certifier and how the networks compute.
 
-    `bench run` has an option for every field; the descriptions of the fields are its help texts. `auto` for precision,
+    `bench run` has an option for every field; the docstrings of the fields are its help texts. `auto` for precision,
     channels_last, compile, rows and batch selects the fastest setting, measured once on the device, among those that
     keep purified images as they are in fp32 (`bench.sweep.settle`, docs/speed.md).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of the sweep; its results folder is named after it.")
-    title: str = Field("", description="Title of tables and pictures.")
-    dataset: str = Field(description="A data set from `bench list`; `folder` and `parquet` read images from --data.")
-    data: str | None = Field(None, description="Folder of the data set's files, instead of the hub.")
-    size: int | None = Field(
-        None, ge=1, description="Side in pixels to which images of `folder` and `parquet` are cut and scaled."
-    )
-    images: int = Field(500, ge=1, description="Number of test images, balanced over the classes.")
-    every: int | None = Field(
-        None, ge=1, description="Take the images 0, EVERY, 2 EVERY, ... instead, as published protocols do."
-    )
-    classifier: Plugin = Field(description="The classifier that votes: a name (`cnn:path=FILE`) or a Python file.")
-    purifiers: Annotated[list[Plugin], BeforeValidator(_comma_separated)] = Field(
-        min_length=1, description="Comma-separated names (`pf-ode:steps=8`) or paths of Python files."
-    )
-    networks: dict[str, str] = Field(
-        {},
-        description="ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a "
-        "folder or a hub id; KIND:NAME for files that do not name their kind (docs/networks.md).",
-    )
-    sigmas: Annotated[list[_Sigma], BeforeValidator(_comma_separated)] = Field(
-        min_length=1, description="Comma-separated standard deviations of the noise, in [0,1] pixel units."
-    )
-    certifier: Annotated[str, AfterValidator(_known_certifier)] = Field(
-        _DEFAULT_CERTIFIER,
-        description="A rule of fixed N: cohen, two-sided, multi-class, randomised or anytime. Or a sequential rule: "
-        "tight, parity, half-point, fast, or acr for average certified radii.",
-    )
-    label_aware: bool = Field(
-        False, description="Stop drawing for images whose selected class is wrong (sequential rules)."
-    )
-    n0: int = Field(100, ge=1, description="Draws that select the class.")
-    n: int = Field(10_000, ge=1, description="Draws that bound the probability of the class (rules of fixed N).")
-    n_max: int | None = Field(None, ge=1, description="Most draws of a sequential rule, instead of its own maximum.")
-    alpha: float = Field(0.001, gt=0, lt=1, description="Probability that a certificate is wrong.")
-    radii: Annotated[list[_Radius], BeforeValidator(_comma_separated)] = Field(
-        [0.0, 0.25, 0.5, 0.75, 1.0],
-        min_length=1,
-        description="Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also "
-        "every multiple of 0.01).",
-    )
-    radius_digits: int | None = Field(
-        None, ge=1, description="Significant digits of radii (rules of fixed N; all by default). Published logs have 3."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the noise.")
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
-        "fp32", description="Precision of the purifiers' networks: fp32, tf32 (NVIDIA GPUs), bf16, fp16 or auto."
-    )
-    channels_last: bool | Literal["auto"] = Field(
-        False, description="Memory format of the networks' input: true (channels innermost), false or auto."
-    )
-    compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = Field(
-        "no", description="Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."
-    )
-    rows: _CountOrAuto = Field(
-        "auto",
-        description="Rows that a compiled network always sees at once, or auto. Unlike the batch, they are "
-        "part of a cell's identity.",
-    )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
-    workers: int = Field(0, ge=0, description="Number of processes; 0 is one per core, or per GPU.")
-    executor: Literal["local", "ray"] = Field(
-        "local", description="local (this machine) or ray (several machines: docs/cluster.md)."
-    )
-    address: str = Field(
-        "local", description="Address of a running Ray cluster, or auto; `local` starts Ray on this machine."
-    )
-    batch: _CountOrAuto = Field(_DEFAULT_BATCH, description="Draws that go through the networks together, or auto.")
-    block: int = Field(100, ge=1, description="Draws of an image that are stored together.")
-    timeout: float = Field(1800, gt=0, le=1e6, description="Seconds after which a batch without a result ends the run.")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @field_validator("radii")
-    @classmethod
-    def in_order(cls, radii: list[float]) -> list[float]:
-        return sorted(set(radii))
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    """Name of the sweep; its results folder is named after it."""
+    title: str = ""
+    """Title of tables and pictures."""
+    dataset: str
+    """A data set from `bench list`; `folder` and `parquet` read images from --data."""
+    data: str | None = None
+    """Folder of the data set's files, instead of the hub."""
+    size: int | None = Field(None, ge=1)
+    """Side in pixels to which images of `folder` and `parquet` are cut and scaled."""
+    images: int = Field(500, ge=1)
+    """Number of test images, balanced over the classes."""
+    every: int | None = Field(None, ge=1)
+    """Take the images 0, EVERY, 2 EVERY, ... instead, as published protocols do."""
+
+    classifier: Plugin
+    """The classifier that votes: a name (`cnn:path=FILE`) or a Python file."""
+    purifiers: Annotated[list[Plugin], _Split] = Field(min_length=1)
+    """Comma-separated names (`pf-ode:steps=8`) or paths of Python files."""
+    networks: dict[str, str] = {}
+    """ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub id;
+    KIND:NAME for files that do not name their kind (docs/networks.md)."""
+
+    sigmas: Annotated[list[_Sigma], _Split] = Field(min_length=1)
+    """Comma-separated standard deviations of the noise, in [0,1] pixel units."""
+    certifier: Annotated[str, AfterValidator(_known_certifier)] = _DEFAULT_CERTIFIER
+    """A rule of fixed N: cohen, two-sided, multi-class, randomised or anytime. Or a sequential rule: tight, parity,
+    half-point, fast, or acr for average certified radii."""
+    label_aware: bool = False
+    """Stop drawing for images whose selected class is wrong (sequential rules)."""
+    n0: int = Field(100, ge=1)
+    """Draws that select the class."""
+    n: int = Field(10_000, ge=1)
+    """Draws that bound the probability of the class (rules of fixed N)."""
+    n_max: int | None = Field(None, ge=1)
+    """Most draws of a sequential rule, instead of its own maximum."""
+    alpha: float = Field(0.001, gt=0, lt=1)
+    """Probability that a certificate is wrong."""
+    radii: Annotated[list[_Radius], _Split, _Ascending] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
+    """Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also every multiple of
+    0.01)."""
+    radius_digits: int | None = Field(None, ge=1)
+    """Significant digits of radii (rules of fixed N; all by default). Published logs have 3."""
+    seed: int = Field(0, ge=0)
+    """Seed of the noise."""
+
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Precision of the purifiers' networks: fp32, tf32 (NVIDIA GPUs), bf16, fp16 or auto."""
+    channels_last: bool | Literal["auto"] = False
+    """Memory format of the networks' input: true (channels innermost), false or auto."""
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = "no"
+    """Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."""
+    rows: _CountOrAuto = "auto"
+    """Rows that a compiled network always sees at once, or auto. Unlike the batch, they are part of a cell's
+    identity."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto, cpu, cuda or cuda:N."""
+    workers: int = Field(0, ge=0)
+    """Number of processes; 0 is one per core, or per GPU."""
+    executor: Literal["local", "ray"] = "local"
+    """local (this machine) or ray (several machines: docs/cluster.md)."""
+    address: str = "local"
+    """Address of a running Ray cluster, or auto; `local` starts Ray on this machine."""
+    batch: _CountOrAuto = 500
+    """Draws that go through the networks together, or auto."""
+    block: int = Field(100, ge=1)
+    """Draws of an image that are stored together."""
+    timeout: float = Field(1800, gt=0, le=1e6)
+    """Seconds after which a batch without a result ends the run."""
 
     @model_validator(mode="after")
-    def rule_can_be_built(self) -> Preset:
+    def fields_agree(self) -> Preset:
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
         if self.label_aware and self.certifier not in rules.SEQUENTIAL:
@@ -172,10 +168,6 @@ class Preset(BaseModel):
                 f"label_aware stops images early, which the certifier {self.certifier!r} never does; choose one of "
                 + ", ".join(rules.SEQUENTIAL)
             )
-        return self
-
-    @model_validator(mode="after")
-    def address_is_of_a_cluster(self) -> Preset:
         if self.executor != "ray" and self.address != "local":
             raise ValueError(f"the address {self.address} is of a Ray cluster; say --executor ray, too")
         return self
@@ -200,13 +192,11 @@ def _read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] 
     if path.resolve() in within:
         raise PresetError(f"{path} extends itself; remove `extends` from it, or from the preset that it extends")
     try:
-        fields = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path} cannot be read: {error}") from error
-    try:
-        fields = with_code_beside(fields, path, overridden)
-    except ValueError as error:
+        fields = with_code_beside(tomllib.loads(path.read_text()), path, overridden)
+    except InputError as error:
         raise PresetError(str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: it is no TOML, or no UTF-8
+        raise PresetError(f"{path} cannot be read: {error}") from error
     base = fields.pop("extends", None)
     inherited = {}
     if base is not None:
@@ -260,6 +250,7 @@ def explain(error: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return nearest("field", field, Preset.model_fields)
-    if error["type"] == "missing":
-        return f"{field}: {error['msg']}"
-    return f"{field}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    problem = error["msg"].removeprefix("Value error, ")
+    if not field:  # several fields do not agree, and the message names them
+        return problem
+    return f"{field}: {problem}" + ("" if error["type"] == "missing" else f", got {error['input']!r}")

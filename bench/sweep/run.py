@@ -17,8 +17,7 @@ from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.errors import InputError
 from bench.executors import Executor, InProcess, Processes
 from bench.records import Cell
-from bench.store import EXAMPLES_FILE as EXAMPLES
-from bench.store import MANIFEST, Store, export, read_run, write_examples
+from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
@@ -88,7 +87,7 @@ def _count(
         written = read_run(folder)
     with writing_into(folder):
         export(written)
-    if outcome.draws or not (folder / EXAMPLES).is_file():
+    if outcome.draws or not (folder / EXAMPLES_FILE).is_file():
         working = [cell for cell in planned.cells if cell.key not in outcome.errors]
         examples = make_examples(planned, executor, working)
         with writing_into(folder):
@@ -166,22 +165,22 @@ def _refuse_hidden_cells(planned: Plan, folder: Path) -> None:
     for cell in planned.cells:
         old = stored.get((cell.label, cell.sigma), cell)
         if old.key != cell.key:
-            changes = (
-                ", ".join(_differences(old, cell)) if old.versions else "made by an earlier version of purifybench"
-            )
             raise InputError(
-                f"{folder} holds results of {cell.label} at sigma = {cell.sigma:g} with another identity ({changes}); "
-                "a new sweep would hide them. Read them with `bench summary` (`--alpha` reads the same counts at "
-                "another alpha), or give another --out"
+                f"{folder} holds results of {cell.label} at sigma = {cell.sigma:g} with another identity "
+                f"({_differences(old, cell)}); a new sweep would hide them. Read them with `bench summary` (`--alpha` "
+                "reads the same counts at another alpha), or give another --out"
             )
 
 
-def _differences(old: Cell, new: Cell) -> list[str]:
-    """Names of the facts in which two cells differ."""
+def _differences(old: Cell, new: Cell) -> str:
+    """Names of the facts in which two cells differ, for a message."""
+    if not old.versions:
+        return "made by an earlier version of purifybench"
     a, b = asdict(old), asdict(new)
     parts = {"hashes", "versions", "compute"}
     plain = [name for name in a if name not in parts and a[name] != b[name]]
-    return plain + [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
+    inner = [k for part in parts for k in {**a[part], **b[part]} if a[part].get(k) != b[part].get(k)]
+    return ", ".join(plain + inner)
 
 
 def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,15 +123,14 @@ def sweep(
             except PluginFault as fault:
                 if progress in open_cells:  # else its cell has failed before
                     end(progress, _kept(fault, store.folder, progress.cell))
-                continue
             except Exception as error:
                 broken = isinstance(error, BrokenProcessPool)
                 failure = RunError(workers_died_message(_named_all(in_flight))) if broken else error
-                continue
-            store.add(counts)
-            outcome.add(counts)
-            if progress in open_cells:
-                observer.counted(progress.cell, counts, progress.add(counts))
+            else:
+                store.add(counts)
+                outcome.add(counts)
+                if progress in open_cells:
+                    observer.counted(progress.cell, counts, progress.add(counts))
         if failure is not None:
             raise failure
         for progress in [p for p in open_cells if p.done]:
@@ -168,12 +168,10 @@ class Observer:
 
 def _kept(fault: PluginFault, folder: Path, cell: Cell) -> str:
     """Keep the traceback of a fault in the results folder; returns the message with its place."""
-    if not fault.traceback:
-        return str(fault)
     path = folder / "tracebacks" / f"{cell.key}.txt"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(fault.traceback)
-    except OSError:
-        return str(fault)  # the message matters more than its traceback
-    return f"{fault}; traceback in {path}"
+    if fault.traceback:
+        with suppress(OSError):  # the message matters more than its traceback
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(fault.traceback)
+            return f"{fault}; traceback in {path}"
+    return str(fault)

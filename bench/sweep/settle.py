@@ -16,7 +16,6 @@ from bench.engine.autotune import AUTO, TuningRequest, tune
 from bench.engine.devices import prepare_device
 from bench.engine.trials import ComputeConfig
 from bench.sweep.plan import Plan
-from bench.sweep.preset import Plugin
 
 _SAMPLE = 16  # images in a request
 
@@ -40,7 +39,7 @@ def settle_options(
     """
     refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
     request = _request_of(planned, device.split(":")[0])
-    if not request.open:
+    if AUTO not in request.options.values():
         options = {name: value for name, value in request.options.items() if name != "batch"}
         return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
     result = measure(request) if measure else tune(request, _loader_of(planned, device), notify)
@@ -68,9 +67,7 @@ def _apply(planned: Plan, config: ComputeConfig, batch: int, record: dict[str, A
     """The plan whose preset and cells have the chosen configuration."""
     update = {name: value for name, value in asdict(config).items() if name != "classifier"} | {"batch": batch}
     if config.classifier is not None:
-        classifier = planned.preset.classifier
-        parameters = {"name": classifier.name, **classifier.parameters, "precision": config.classifier}
-        update["classifier"] = Plugin(**parameters)
+        update["classifier"] = planned.preset.classifier.model_copy(update={"precision": config.classifier})
     return replace(
         planned,
         preset=planned.preset.model_copy(update=update),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.engine.checks import Checks
+from bench.engine.checks import Checks, PluginFault
 from bench.engine.meter import Stopwatch
 
 GPU = torch.device("cuda", 0)
@@ -57,11 +57,22 @@ def test_a_processor_is_timed_by_its_clock(monkeypatch):
     assert watch.seconds() == {"noise": 0.5, "purify": 2.0}
 
 
-@pytest.mark.parametrize(("device", "late"), [("cuda", True), ("cpu", False)])
-def test_values_of_a_gpu_are_looked_at_when_the_batch_is_done_and_those_of_a_processor_at_once(device, late):
-    checks, seen = Checks(torch.device(device)), []
-    checks.add(torch.tensor([1.0, 2.0]), seen.append)
-    assert seen == ([] if late else [[1.0, 2.0]])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_the_first_values_that_are_not_finite_are_named_at_the_end_of_a_batch(wrong):
+    checks = Checks()
+    checks.add("the first returned", torch.tensor([1.0, 2.0]))
+    checks.add("the second returned", torch.tensor([0.5, wrong, 1.0]))
+    checks.add("the third returned", torch.tensor(wrong))
+    with pytest.raises(PluginFault, match=r"^the second returned values that are not finite$"):
+        checks.settle()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.06, 1.0), (0.0, 1.06)])
+def test_bounded_values_may_leave_the_range_of_images_by_rounding_only(low, high):
+    checks = Checks()
+    checks.add("it returned", torch.tensor([low, high]))
+    checks.add("it returned", torch.tensor([-0.04, 1.04]), bounded=True)
     checks.settle()
-    checks.settle()
-    assert seen == [[1.0, 2.0]]
+    checks.add("it returned", torch.tensor([low, 0.5, high]), bounded=True)
+    with pytest.raises(PluginFault, match=f"from {low:.3g} to {high:.3g}, images must lie in"):
+        checks.settle()

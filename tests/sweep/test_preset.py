@@ -182,5 +182,5 @@ def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_pre
     ],
 )
 def test_a_field_that_the_rule_does_not_take_is_refused(tiny_preset, fields, said):
-    with pytest.raises(PresetError, match=said):
+    with pytest.raises(PresetError, match=f"^{said}"):
         preset.load_preset(str(tiny_preset()), fields)
