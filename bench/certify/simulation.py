@@ -139,14 +139,8 @@ class _Study:
         reference = self.cohen(_REFERENCE, repeats)
         rules = [self.sequential(preset, repeats) for preset in PRESETS]
         rules += [self.cohen(n, repeats) for n in fixed]
-        heads = [
-            "rule",
-            "mean draws",
-            "times fewer",
-            "largest loss (points)",
-            *(f"r = {r:g}" for r in self.radii),
-            "ACR",
-        ]
+        columns = ("rule", "mean draws", "times fewer", "largest loss (points)")
+        heads = [*columns, *(f"r = {r:g}" for r in self.radii), "ACR"]
         rows = [heads]
         for rule in (*rules, reference):
             loss = 100 * (reference.accuracy - rule.accuracy).max()
