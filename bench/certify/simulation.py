@@ -160,10 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1000, help="repetitions (default: %(default)s)")
     parser.add_argument("--fixed", default="10000", help="N of Cohen's rule, several (default: %(default)s)")
     options = parser.parse_args(arguments)
-    fixed = [int(n) for n in options.fixed.split(",")]
     radii = [float(r) for r in options.radii.split(",")]
     study = _Study(*_published(options.file, options.sigma), options.sigma, radii, options.alpha)
-    print(study.table(options.repeats, fixed))
+    print(study.table(options.repeats, [int(n) for n in options.fixed.split(",")]))
 
 
 if __name__ == "__main__":
