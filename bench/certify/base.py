@@ -85,7 +85,6 @@ class Certifier(Protocol):
     @property
     def rule(self) -> str:
         """The rule and its constants, for reports."""
-        ...
 
     @property
     def identity(self) -> str:
@@ -93,17 +92,13 @@ class Certifier(Protocol):
 
         Counts made under one stopping rule must not be read or continued under another.
         """
-        ...
 
     @property
     def largest(self) -> float:
         """The largest radius that the rule can prove."""
-        ...
 
     def missing(self, tally: Tally) -> list[Request]:
         """Draws that are still needed and can be made now; empty when the image is decided."""
-        ...
 
     def certify(self, tally: Tally) -> Certificate | None:
         """The certificate, or None while draws are missing."""
-        ...

@@ -165,7 +165,6 @@ class Sequential:
         b = self.boundaries
         proved, top = 0, int(np.count_nonzero(b.alive))
         look, draws, hits = 0, 0, 0
-        facts = self.sigma, self.radii, self.alpha, self.constants
         while proved < top and look < len(b.looks):
             n = int(b.looks[look])
             while draws < n and draws in tally.estimate:
@@ -180,7 +179,7 @@ class Sequential:
                 )
             proved = max(proved, min(int(np.count_nonzero(hits >= b.upper[:, look])), top))
             top = min(top, int(np.count_nonzero(hits > b.give_up[:, look])))
-            if self.constants.worth and not _promises(*facts, look, hits, proved):
+            if self.constants.worth and not promising(b, self.sigma, self.constants.worth, look, hits, proved):
                 top = proved
             look += 1
         return _Progress(choice, proved, top, look, True)
@@ -196,12 +195,6 @@ def fine_family(radii: Sequence[float], sigma: float) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=1 << 20)
-def _promises(
-    sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants, look: int, hits: int, proved: int
-) -> bool:
-    return promising(_boundaries(sigma, radii, alpha, constants), sigma, constants.worth, look, hits, proved)
-
-
 def promising(b: Boundaries, sigma: float, worth: float, look: int, hits: int, proved: int) -> bool:
     """Whether a later look promises enough radius for its draws, if hits come one standard error above their rate.
 
@@ -217,11 +210,6 @@ def promising(b: Boundaries, sigma: float, worth: float, look: int, hits: int, p
     radius = np.concatenate([[0.0], b.radii])  # indexed by the number of proved radii
     gain = radius[np.count_nonzero(b.upper[:, look + 1 :] <= expected, axis=0)] - radius[proved]
     return bool((gain * worth > sigma * (later - n)).any())
-
-
-@lru_cache(maxsize=64)
-def _boundaries(sigma: float, radii: tuple[float, ...], alpha: float, constants: Constants) -> Boundaries:
-    return _cached_boundaries(sigma, radii, alpha, constants)
 
 
 def _cache_folder() -> Path:
@@ -246,3 +234,6 @@ def _cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, const
             np.savez(part := Path(folder) / path.name, facts=np.array(facts), **vars(fresh))
             part.replace(path)
     return fresh
+
+
+_boundaries = lru_cache(maxsize=64)(_cached_boundaries)  # one object for all images of a run

@@ -139,14 +139,8 @@ class _Study:
         reference = self.cohen(_REFERENCE, repeats)
         rules = [self.sequential(preset, repeats) for preset in PRESETS]
         rules += [self.cohen(n, repeats) for n in fixed]
-        heads = [
-            "rule",
-            "mean draws",
-            "times fewer",
-            "largest loss (points)",
-            *(f"r = {r:g}" for r in self.radii),
-            "ACR",
-        ]
+        columns = ("rule", "mean draws", "times fewer", "largest loss (points)")
+        heads = [*columns, *(f"r = {r:g}" for r in self.radii), "ACR"]
         rows = [heads]
         for rule in (*rules, reference):
             loss = 100 * (reference.accuracy - rule.accuracy).max()
@@ -166,10 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1000, help="repetitions (default: %(default)s)")
     parser.add_argument("--fixed", default="10000", help="N of Cohen's rule, several (default: %(default)s)")
     options = parser.parse_args(arguments)
-    fixed = [int(n) for n in options.fixed.split(",")]
     radii = [float(r) for r in options.radii.split(",")]
     study = _Study(*_published(options.file, options.sigma), options.sigma, radii, options.alpha)
-    print(study.table(options.repeats, fixed))
+    print(study.table(options.repeats, [int(n) for n in options.fixed.split(",")]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.pixels import Encoded
-from bench.data.split import DATA_FOLDER, DataError, by_hand
+from bench.data.split import DATA_FOLDER, TABLE, DataError, by_hand
 
 EXTRA = "pip install purifybench[hub]"
 
@@ -37,19 +37,7 @@ class _Repository:
     offline: str = ""
 
 
-REPOSITORIES = {
-    "cifar10": _Repository("uoft-cs/cifar10", 144_000_000, "img", "label"),
-    "cifar100": _Repository("uoft-cs/cifar100", 142_000_000, "img", "fine_label"),
-    "imagenet64": _Repository(
-        "ILSVRC/imagenet-1k",
-        6_700_000_000,
-        "image",
-        "label",
-        "validation",
-        "data/validation*",
-        "the validation images, in one subfolder for each class (n01440764, ...),",
-    ),
-}
+REPOSITORIES = {dataset: _Repository(**facts) for dataset, facts in TABLE["hub"].items()}
 
 
 def _hub_table(dataset: str, split: str) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -20,10 +19,7 @@ class PixelError(PurifyBenchError, ValueError):
 
 def decode(encoded: list[bytes]) -> np.ndarray:
     """PNG or JPEG bytes -> `[N,3,H,W]` float32 in [0,1]."""
-    from PIL import Image
-
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    return np.stack([_square(data, None) for data in encoded])
 
 
 def _square(data: bytes, size: int | None) -> np.ndarray:
@@ -76,12 +72,6 @@ class Encoded:
     def shape(self) -> tuple[int, ...]:
         return len(self), *self.pixels(0).shape
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, index: Sequence[int]) -> np.ndarray: ...
-
     def __getitem__(self, index: int | Sequence[int]) -> np.ndarray:
         """The image at an index, `[3,H,W]`, or at several, `[N,3,H,W]`; float32 in [0,1]. Raises PixelError."""
         if isinstance(index, Sequence):
@@ -95,11 +85,9 @@ class Encoded:
         return pixels
 
     def pixels(self, index: int) -> np.ndarray:
-        from PIL import UnidentifiedImageError
-
         try:
             return _square(self.read(index), self.size)
-        except (OSError, UnidentifiedImageError) as error:
+        except OSError as error:  # Pillow's errors are OSErrors
             raise PixelError(
                 f"{self.names[index]} cannot be read as an image ({error}); restore or remove it"
             ) from error

@@ -64,21 +64,15 @@ def _mnist5k(split: str, root: Path | None, size: int | None) -> Split:
     return Split("mnist5k", images[index], labels[index], _DIGITS, interleaved=True)
 
 
-def _rows_of(split: str, rows: int) -> slice:
-    """The rows of the hub's train or test split that form our split: val is the last tenth of train."""
-    border = rows * 9 // 10
-    return {"train": slice(border), "val": slice(border, None), "test": slice(None)}[split]
-
-
 def _cifar(dataset: str, split: str, root: Path | None) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
     """Encoded images, labels and class names of CIFAR-10 or CIFAR-100.
 
     45,000 train, 5,000 val (the last tenth of the hub's train split), 10,000 test.
     """
     source = "test" if split == "test" else "train"
-    content = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
-    encoded, labels, names = content
-    rows = _rows_of(split, len(labels))
+    encoded, labels, names = hub_images(dataset, source) if root is None else read_table(table_of(root, source))
+    border = len(labels) * 9 // 10
+    rows = {"train": slice(border), "val": slice(border, None), "test": slice(None)}[split]
     return encoded[rows], labels[rows], names
 
 

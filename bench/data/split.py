@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,7 @@ from bench.data.pixels import Encoded
 from bench.errors import InputError, PurifyBenchError
 
 DATA_FOLDER = "PURIFYBENCH_DATA"  # environment variable: folder of data sets, instead of the user's cache
-TITLES = {
-    "mnist5k": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg": "CIFAR-10 (JPEG)",
-    "cifar100": "CIFAR-100",
-    "imagenet64": "ImageNet, validation at 64x64",
-    "folder": "a folder of images",
-    "parquet": "a table of images",
-}
+TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text())
 
 
 class DataError(PurifyBenchError):
@@ -58,7 +51,7 @@ class Split:
     @property
     def title(self) -> str:
         """The data set's name in reports and plots."""
-        return TITLES.get(self.dataset, self.dataset)
+        return TABLE["titles"].get(self.dataset, self.dataset)
 
     def pick(self, count: int) -> list[int]:
         """Indices of `count` images, balanced over the classes.

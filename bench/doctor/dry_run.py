@@ -31,18 +31,15 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     sigmas = len(preset.sigmas)
     fewest, most = (len(purifiers) * draws for draws in sweep_bounds(preset))
     sequential = preset.certifier in rules.SEQUENTIAL
-    size = (
-        _BYTES_PER_BLOCK * len(purifiers) * preset.images * sum(_most_blocks(preset, sigma) for sigma in preset.sigmas)
-    )
+    blocks = len(purifiers) * preset.images * sum(_most_blocks(preset, sigma) for sigma in preset.sigmas)
     disk = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     required = list(needs(preset, purifiers, classifier))
     rate = seconds_per_draw(preset, purifiers, required, choose_devices(preset.device, preset.workers))
-    early = f" (the rule {preset.certifier} stops early)" if sequential else ""
     lines = [
         f"{len(purifiers) * sigmas} cells: {len(purifiers)} purifiers at {sigmas} noise levels, "
         f"{preset.images:,} images each",
-        f"draws: {f'{fewest:,} to ' if sequential else ''}{most:,}{early}",
-        f"counts on disk: {'at most ' if sequential else ''}about {megabytes(size)}; "
+        f"draws: {f'{fewest:,} to {most:,} (the rule {preset.certifier} stops early)' if sequential else f'{most:,}'}",
+        f"counts on disk: {'at most ' if sequential else ''}about {megabytes(_BYTES_PER_BLOCK * blocks)}; "
         f"{megabytes(shutil.disk_usage(disk).free)} are free in {disk}",
         f"needs: {describe(required)}",
     ]

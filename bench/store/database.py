@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.errors import PurifyBenchError
 from bench.records import key_of
-from bench.store.votes import decode_all
+from bench.store.votes import decode
 
 _FORMAT = 3  # formats 1 and 2 were never released
 _LATER = 3  # formats 4 to 6 may be later ones; a single flipped bit turns 3 into 1, 2, 7, 11, 19, ... and is damage
@@ -26,17 +26,7 @@ _VOTES = COLUMNS.index("votes")
 SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
 _INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
 _TYPES = tuple(float if name in SECONDS else int if name in _INTEGERS else str for name in COLUMNS)
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS manifest (json TEXT NOT NULL, crc INTEGER);
-CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL, error TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS blocks (
-    cell TEXT NOT NULL REFERENCES cells, image INTEGER NOT NULL, stage TEXT NOT NULL, first INTEGER NOT NULL,
-    draws INTEGER NOT NULL, votes TEXT NOT NULL, nfe INTEGER NOT NULL, classifier_rows INTEGER NOT NULL,
-    noise_s REAL NOT NULL, purify_s REAL NOT NULL, classify_s REAL NOT NULL, peak_bytes INTEGER NOT NULL,
-    device TEXT NOT NULL, crc INTEGER, PRIMARY KEY (cell, image, stage, first)
-) WITHOUT ROWID;
-PRAGMA user_version = {_FORMAT};
-"""
+SCHEMA = Path(__file__).with_name("schema.sql").read_text() + f"PRAGMA user_version = {_FORMAT};"
 SELECTED = ", ".join((*COLUMNS, "crc"))
 _TABLES = {"manifest": "json, crc", "cells": "key, cell, error", "blocks": SELECTED}
 INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
@@ -157,7 +147,7 @@ def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
         for row in rows:
             if zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
                 raise ValueError(f"a block of image {row[1]} is damaged")
-        return decode_all([row[_VOTES] for row in rows])
+        return decode([row[_VOTES] for row in rows])
     except ValueError as error:
         raise StoreError(f"{path}: {error}; `bench doctor --repair {path.parent}` keeps the other blocks") from error
 
@@ -188,7 +178,7 @@ def primary(error: Exception) -> int:
 
 def damaged(path: Path, error: Exception) -> StoreError:
     """The refusal that fits an error of SQLite: a refusal by the operating system is not called damage."""
-    remedy = REMEDIES.get(primary(error), "is damaged or no results database ({error})")
-    if primary(error) not in REMEDIES:
-        remedy += f"; `bench doctor --repair {path.parent}` keeps the blocks that are whole"
-    return StoreError(f"{path} {remedy.format(error=error)}")
+    if primary(error) in REMEDIES:
+        return StoreError(f"{path} {REMEDIES[primary(error)].format(error=error)}")
+    remedy = f"`bench doctor --repair {path.parent}` keeps the blocks that are whole"
+    return StoreError(f"{path} is damaged or no results database ({error}); {remedy}")

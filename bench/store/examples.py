@@ -59,28 +59,26 @@ class Examples:
     def __post_init__(self) -> None:
         if self.clean.ndim != 4 or self.clean.shape[1] not in (1, 3):
             raise InputError(f"clean: expected [M,C,H,W] with C = 1 or 3, got {list(self.clean.shape)}")
-        pictures: dict[str, np.ndarray]
-        classes: dict[str, np.ndarray]
-        pictures, classes = {"clean": self.clean}, {"labels": self.labels}
+        self._check("clean", self.clean, np.uint8)
+        self._check("images", self.images, np.integer)
+        self._check_classes("labels", self.labels)
         for panel in self.panels:
             place = f"{panel.cell} at sigma = {panel.sigma:g}"
-            pictures |= {f"noisy of {place}": panel.noisy, f"purified of {place}": panel.purified}
-            classes[f"predicted of {place}"] = panel.predicted
-        for name, array in pictures.items():
-            _check(name, array, self.clean.shape, np.uint8)
-        for name, array in {"images": self.images, **classes}.items():
-            _check(name, array, self.clean.shape[:1], np.integer)
-        for name, array in classes.items():
-            if array.size and (array.min() < 0 or array.max() >= len(self.classes)):
-                outside = f"{array.min()} to {array.max()} is outside the {len(self.classes)} classes"
-                raise InputError(f"{name}: {outside}")
+            self._check(f"noisy of {place}", panel.noisy, np.uint8)
+            self._check(f"purified of {place}", panel.purified, np.uint8)
+            self._check_classes(f"predicted of {place}", panel.predicted)
 
+    def _check(self, name: str, array: np.ndarray, kind: type) -> None:
+        """Raise ValueError unless an array holds pixels `[M,C,H,W]`, or one integer for each image `[M]`."""
+        shape = self.clean.shape if kind is np.uint8 else self.clean.shape[:1]
+        if array.shape != shape or not np.issubdtype(array.dtype, kind):
+            wanted = f"{list(shape)} of {kind.__name__}"
+            raise InputError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
 
-def _check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: type) -> None:
-    """Raise ValueError for an array of another shape or type."""
-    if array.shape != shape or not np.issubdtype(array.dtype, kind):
-        wanted = f"{list(shape)} of {kind.__name__}"
-        raise InputError(f"{name}: expected {wanted}, got {list(array.shape)} of {array.dtype}")
+    def _check_classes(self, name: str, array: np.ndarray) -> None:
+        self._check(name, array, np.integer)
+        if array.size and not 0 <= array.min() <= array.max() < len(self.classes):
+            raise InputError(f"{name}: {array.min()} to {array.max()} is outside the {len(self.classes)} classes")
 
 
 def write_examples(folder: Path, examples: Examples) -> Path:

@@ -21,7 +21,8 @@ from bench.store.run import PUBLISHED, read_published
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("idx", "label", "predict", "radius", "correct")
+_WHOLE = ("idx", "label", "predict")
+_COLUMNS = (*_WHOLE, "radius", "correct")
 
 
 class PublishedError(PurifyBenchError):
@@ -48,23 +49,25 @@ def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFr
             raise PublishedError(f"{path}: " + nearest("column", column, map(str, table.columns)))
     for column in _COLUMNS:
         table[column] = pd.to_numeric(table[column], errors="coerce")
-        whole = column in ("idx", "label", "predict")
+        whole = column in _WHOLE
         good = np.isfinite(table[column]) & (table[column] % 1 == 0 if whole else True)
-        if not good.all():
-            kind = "a whole number" if whole else "a number"
-            raise PublishedError(f"{path}, row {int(np.flatnonzero(~good)[0]) + 2}: {column} is not {kind}")
+        _refuse_rows(path, ~good, f"{column} is not a {'whole ' if whole else ''}number")
     if table.empty:
         raise PublishedError(f"{path} has no rows")
-    table = table.astype({"idx": int, "label": int, "predict": int})
+    table = table.astype(dict.fromkeys(_WHOLE, int))
     if table["idx"].duplicated().any():
         image = table.loc[table["idx"].duplicated(), "idx"].iloc[0]
         raise PublishedError(f"{path}: image {image} appears twice; join the parts of a log only once")
     _check_radii(path, table, sigma, n, alpha)
     repaired = _check_correct(path, table)
-    names = {"idx": "image", "predict": "predicted"}
-    rows = table[list(_COLUMNS)].rename(columns=names)
-    rows["correct"] = rows["predicted"] == rows["label"]
-    return rows, repaired
+    rows = table[list(_COLUMNS)].rename(columns={"idx": "image", "predict": "predicted"})
+    return rows.assign(correct=rows["predicted"] == rows["label"]), repaired
+
+
+def _refuse_rows(path: Path, wrong: pd.Series, problem: str) -> None:
+    """Raise PublishedError with the number of the first wrong row in the file, if there is one."""
+    if wrong.any():
+        raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {problem}; correct the log")
 
 
 def _rounding(radius: float) -> float:
@@ -82,8 +85,7 @@ def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: f
         (table["radius"] < 0, "the radius is negative"),
         (abstained & (table["radius"] > 0), "an abstained image has a radius"),
     ):
-        if wrong.any():
-            raise PublishedError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 2}: {problem}; correct the log")
+        _refuse_rows(path, wrong, problem)
     top = float(table["radius"].max())
     if top > largest + _rounding(top):
         fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + _rounding(top)]
@@ -138,13 +140,10 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
     target = folder / PUBLISHED
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if target.is_file():
-            others = read_published(folder)
-            if ((others["name"] == name) & (others["sigma"] == sigma)).any():
-                raise PublishedError(
-                    f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out"
-                )
-            rows = pd.concat([others, rows], ignore_index=True)
+        others = read_published(folder)
+        if ((others["name"] == name) & (others["sigma"] == sigma)).any():
+            raise PublishedError(f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out")
+        rows = rows if others.empty else pd.concat([others, rows], ignore_index=True)
         temporary = target.with_suffix(".part")
         rows.to_csv(temporary, index=False)
         temporary.replace(target)

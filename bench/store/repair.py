@@ -12,20 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.store.database import (
-    COLUMNS,
-    DAMAGE,
-    DATABASE,
-    REMEDIES,
-    SELECTED,
-    StoreError,
-    connect,
-    damaged,
-    is_cell,
-    primary,
-    stored_manifest,
-    votes_of,
-)
+from bench.store import database
+from bench.store.database import COLUMNS, DATABASE, SELECTED, StoreError
 from bench.store.run import MANIFEST
 from bench.store.store import Store
 
@@ -80,11 +68,11 @@ def _whole_database(path: Path) -> _Repaired | None:
     """The number of blocks of a database; None if any part of it is damaged."""
     result = _Repaired()
     try:
-        with closing(connect(path)) as db:
+        with closing(database.connect(path)) as db:
             manifest, cells = _manifest_and_cells(db, path)
             (registered,) = db.execute("SELECT count(*) FROM cells").fetchone()
             result.kept = sum(1 for _ in _whole_blocks(db, path, result))
-    except DAMAGE as error:
+    except database.DAMAGE as error:
         _refuse_if_whole(path, error)
         return None
     damage = result.damaged or result.unreadable or not manifest or len(cells) < registered
@@ -96,7 +84,7 @@ def _rewrite(path: Path, fresh: Path) -> _Repaired:
     folder, result = path.parent, _Repaired()
     shutil.rmtree(fresh, ignore_errors=True)
     with closing(sqlite3.connect(path)) as db, Store(fresh) as store:
-        with suppress(*DAMAGE):
+        with suppress(*database.DAMAGE):
             # With it SQLite reads a file that is shorter than its header says, and a schema that it finds damaged.
             db.execute("PRAGMA writable_schema = ON")
         manifest, cells = _manifest_and_cells(db, path)
@@ -120,10 +108,10 @@ def _manifest_and_cells(db: sqlite3.Connection, path: Path) -> tuple[dict[str, A
     """The manifest, empty if it is damaged, and the rows of the whole cells."""
     manifest: dict[str, Any] = {}
     cells: list[_Row] = []
-    with suppress(*DAMAGE, StoreError):
-        manifest = stored_manifest(db, path)
-    with suppress(*DAMAGE):
-        cells = [row for row in db.execute("SELECT key, cell, error FROM cells") if is_cell(row)]
+    with suppress(*database.DAMAGE, StoreError):
+        manifest = database.stored_manifest(db, path)
+    with suppress(*database.DAMAGE):
+        cells = [row for row in db.execute("SELECT key, cell, error FROM cells") if database.is_cell(row)]
     return manifest, cells
 
 
@@ -139,22 +127,22 @@ def _whole_blocks(db: sqlite3.Connection, path: Path, result: _Repaired) -> Iter
             for row in db.execute(f"SELECT {SELECTED} FROM blocks ORDER BY {by}"):
                 votes: list[list[int]] = []
                 with suppress(StoreError):
-                    votes = votes_of([row], path)
+                    votes = database.votes_of([row], path)
                 if any(votes):
                     yield row[:-1]
                 else:
                     dropped.add(row[: len(_KEY)])
                     result.damaged = len(dropped)
             return
-        except DAMAGE as error:
+        except database.DAMAGE as error:
             _refuse_if_whole(path, error)
             result.unreadable = True
 
 
 def _refuse_if_whole(path: Path, error: Exception) -> None:
     """Raise StoreError for a refusal by the operating system: the file itself may be whole."""
-    if primary(error) in REMEDIES:
-        raise damaged(path, error) from error
+    if database.primary(error) in database.REMEDIES:
+        raise database.damaged(path, error) from error
 
 
 def verdict(repaired: _Repaired) -> Iterator[str]:

@@ -14,18 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Cell
-from bench.store.database import (
-    COLUMNS,
-    DATABASE,
-    SECONDS,
-    SELECTED,
-    StoreError,
-    is_cell,
-    later_format,
-    reading,
-    stored_manifest,
-    votes_of,
-)
+from bench.store import database
+from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +67,7 @@ def read_run(folder: Path) -> Run:
     path = folder / (DATABASE if from_database else MANIFEST)
     known = {row[0]: row for row in registered}
     current = [key for key in manifest.get("sweep", ()) if key in known]
-    if not all(map(is_cell, registered)):
+    if not all(map(database.is_cell, registered)):
         remedy = f"`bench doctor --repair {folder}` keeps the others" if from_database else f"export it from {DATABASE}"
         raise StoreError(f"{path}: a cell is damaged; {remedy}")
     try:
@@ -112,8 +102,8 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
 
     path = folder / DATABASE
     parts = [pd.DataFrame(columns=COLUMNS)]
-    with reading(path) as db:
-        manifest = stored_manifest(db, path)
+    with database.reading(path) as db:
+        manifest = database.stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
         stored = db.execute(f"SELECT {SELECTED} FROM blocks")
         collecting = gc.isenabled()
@@ -121,7 +111,7 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
         try:
             while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
-                columns["votes"] = votes_of(part, path)
+                columns["votes"] = database.votes_of(part, path)
                 parts.append(pd.DataFrame(columns))
         finally:
             if collecting:
@@ -145,7 +135,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         _check(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
-            raise later_format(path, version, _FORMAT)
+            raise database.later_format(path, version, _FORMAT)
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
         blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]

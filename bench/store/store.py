@@ -16,22 +16,8 @@ from filelock import FileLock, Timeout
 
 from bench.certify import Tally
 from bench.records import Cell, Counts
-from bench.store.database import (
-    COLUMNS,
-    COSTS,
-    DAMAGE,
-    DATABASE,
-    INSERT,
-    SCHEMA,
-    SECONDS,
-    SELECTED,
-    StoreError,
-    checked,
-    connect,
-    damaged,
-    stored_manifest,
-    votes_of,
-)
+from bench.store import database
+from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 from bench.store.run import MANIFEST, read_export
 from bench.store.votes import encode
 
@@ -63,13 +49,14 @@ class Store:
         except OSError as error:
             raise StoreError(f"{folder} cannot be written ({error}); give another --out") from error
         try:
-            self._db = connect(path)
-            self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN; {SCHEMA} COMMIT;")
+            self._db = database.connect(path)
+            self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+            self._db.executescript(f"BEGIN; {database.SCHEMA} COMMIT;")
             if (folder / MANIFEST).is_file() and not self.manifest():
                 self.restore(folder)
-        except (*DAMAGE, StoreError) as error:
+        except (*database.DAMAGE, StoreError) as error:
             self._lock.release()
-            raise error if isinstance(error, StoreError) else damaged(path, error) from error
+            raise error if isinstance(error, StoreError) else database.damaged(path, error) from error
 
     def __enter__(self) -> Store:
         return self
@@ -90,7 +77,7 @@ class Store:
         """Add rows of cells and of blocks (`COLUMNS`) that are missing here."""
         with self._transaction() as db:
             db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?, ?)", cells)
-            db.executemany(INSERT, map(checked, blocks))
+            db.executemany(database.INSERT, map(database.checked, blocks))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -98,8 +85,8 @@ class Store:
         try:
             with self._db:
                 yield self._db
-        except DAMAGE as error:
-            raise damaged(self.folder / DATABASE, error) from error
+        except database.DAMAGE as error:
+            raise database.damaged(self.folder / DATABASE, error) from error
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
         """Register the cells of a sweep and its manifest, and forget the errors of earlier attempts."""
@@ -118,7 +105,7 @@ class Store:
     def add(self, counts: Iterable[Counts]) -> None:
         """Store blocks in one transaction; a block that is already stored stays unchanged."""
         rows = [
-            (b.cell, b.image, b.stage, b.first, b.draws, encode(c.votes), *(getattr(c.cost, k) for k in COSTS))
+            (b.cell, b.image, b.stage, b.first, b.draws, encode(c.votes), *(getattr(c.cost, k) for k in database.COSTS))
             for c in counts
             for b in (c.block,)
         ]
@@ -126,7 +113,7 @@ class Store:
         due = now - self._synced >= _SYNC_S
         with self._transaction() as db:
             db.execute(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
-            db.executemany(INSERT, map(checked, rows))
+            db.executemany(database.INSERT, map(database.checked, rows))
         if due:
             self._synced = now
 
@@ -138,7 +125,7 @@ class Store:
     def manifest(self) -> dict[str, Any]:
         """The manifest; empty before a run has begun."""
         with self._transaction() as db:
-            return stored_manifest(db, self.folder / DATABASE)
+            return database.stored_manifest(db, self.folder / DATABASE)
 
     def select(self, query: str, *values: Any) -> list[tuple]:
         """The rows of an SQL query."""
@@ -174,7 +161,7 @@ class _StoredTallies(Mapping[int, Tally]):
         rows = self.store.select(f"SELECT {SELECTED} FROM blocks WHERE cell = ? AND image = ?", self.cell, image)
         if not rows:
             raise KeyError(image)
-        for (_, _, stage, first, *_), votes in zip(rows, votes_of(rows, path), strict=True):
+        for (_, _, stage, first, *_), votes in zip(rows, database.votes_of(rows, path), strict=True):
             getattr(tally, stage)[first] = tuple(votes)
         return tally
 

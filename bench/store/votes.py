@@ -25,13 +25,14 @@ def encode(votes: Sequence[int]) -> str:
     return json.dumps(list(votes))
 
 
-def _decode(text: str) -> list[int]:
-    """Votes of all classes `[K]` from their text; raises ValueError if it is not one that `encode` writes."""
-    return decode_all([text])[0]
+def decode(texts: Sequence[str]) -> list[list[int]]:
+    """Votes of all classes `[K]` of each block, from their texts. Lists of votes are not checked further.
 
+    One call of the JSON parser for many blocks is faster than one per block.
 
-def decode_all(texts: Sequence[str]) -> list[list[int]]:
-    """Votes of many blocks: one call of the JSON parser is faster than one per block. Lists are not checked further."""
+    Raises:
+        ValueError: a text is not one that `encode` writes.
+    """
     try:
         blocks = json.loads(f"[{','.join(texts)}]", object_pairs_hook=_every_class)
     except (TypeError, RecursionError) as error:  # RecursionError: deeply nested brackets

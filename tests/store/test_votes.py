@@ -19,7 +19,7 @@ from bench.store.database import _VOTES, DATABASE, SELECTED, StoreError, checked
 from bench.store.repair import repair
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
-from bench.store.votes import _decode, decode_all, encode
+from bench.store.votes import decode, encode
 
 CLASSES, IMAGES, BLOCKS, DRAWS = 1000, 20, 30, 100
 CELL = make_cell()
@@ -36,12 +36,12 @@ def votes(draw: st.DrawFn, most: int = 2000) -> list[int]:
 @given(given=votes())
 @example(given=[0] * CLASSES)
 def test_votes_that_were_written_are_read(given):
-    assert _decode(encode(given)) == given == _decode(encode(tuple(given)))
+    assert decode([encode(given), encode(tuple(given))]) == [given, given]
 
 
 @given(blocks=st.lists(votes(100)))
 def test_votes_of_many_blocks_are_read_at_once(blocks):
-    assert decode_all([encode(block) for block in blocks]) == blocks
+    assert decode([encode(block) for block in blocks]) == blocks
 
 
 @given(given=st.lists(st.integers(0, 10**5), max_size=32))
@@ -74,9 +74,9 @@ DAMAGED = [
 
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_text_that_is_no_votes_is_refused_alone_and_among_others(text):
-    for attempt in (lambda: _decode(text), lambda: decode_all(["[1, 2]", text, encode([0] * CLASSES)])):
+    for texts in ([text], ["[1, 2]", text, encode([0] * CLASSES)]):
         with pytest.raises(ValueError):  # noqa: PT011 (json's own are among them)
-            attempt()
+            decode(texts)
 
 
 @given(given=votes(), where=st.integers(0, 10**6), what=st.characters())
@@ -84,7 +84,7 @@ def test_a_text_with_another_letter_is_refused_or_votes_of_another_block(given, 
     text = encode(given)
     at = where % len(text)
     try:
-        found = _decode(text[:at] + what + text[at + 1 :])
+        (found,) = decode([text[:at] + what + text[at + 1 :]])
     except ValueError:
         return
     assert isinstance(found, list)

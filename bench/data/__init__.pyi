@@ -1,0 +1,11 @@
+from .hub import EXTRA as EXTRA
+from .hub import REPOSITORIES as REPOSITORIES
+from .hub import cached as cached
+from .hub import installed as installed
+from .sets import DATASETS as DATASETS
+from .sets import load as load
+from .sets import where as where
+from .split import DATA_FOLDER as DATA_FOLDER
+from .split import DataError as DataError
+from .split import Split as Split
+from .split import by_hand as by_hand
