@@ -49,7 +49,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
         panels + key_lines * KEY_LINE + 0.1,
         head=0.72,
     )
-    width = (page.width - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    width = (page.WIDTH - LEFT - RIGHT - (across - 1) * BETWEEN) / across
     for i, sigma in enumerate(sigmas):
         line, column = divmod(i, across)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)

@@ -57,7 +57,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
         sum(heights.values()) + len(runs) * (HEADING_ROOM + AXIS),
         head=0.66,
     )
-    width = (page.width - NAMES - RIGHT - (len(sigmas) - 1) * BETWEEN) / len(sigmas)
+    width = (page.WIDTH - NAMES - RIGHT - (len(sigmas) - 1) * BETWEEN) / len(sigmas)
     top = 0.0
     for run in runs:
         of_run = table[table["run"] == run]

@@ -47,7 +47,7 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     most, count = max(map(len, bands)), len(examples.clean)
     longest = max(len(examples.classes[label]) for label in examples.labels)
     left = Page.MARGIN + max(ROW_NAMES, longest * _BOLD * LABEL / 72 + GUTTER)
-    side = min((10.0 - Page.MARGIN - left) / most - GUTTER, LARGEST)
+    side = min((Page.WIDTH - Page.MARGIN - left) / most - GUTTER, LARGEST)
     headings = [_wrap_headings(columns, side) for columns in bands]
     heights = [max(h.count("\n") + 1 for h in band) * LINE + 0.06 for band in headings]
     row = side + LINE + 0.1
@@ -68,9 +68,9 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     )
     top = 0.0
     for columns, words, height in zip(bands, headings, heights, strict=True):
-        axes = page.axes(0, top, page.width, height + count * row)
+        axes = page.axes(0, top, page.WIDTH, height + count * row)
         axes.set_axis_off()
-        axes.set_xlim(0, page.width)
+        axes.set_xlim(0, page.WIDTH)
         axes.set_ylim(height + count * row, 0)
         for i in range(count):
             y = height + i * row + side / 2

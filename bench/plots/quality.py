@@ -70,7 +70,7 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
         lines * (HEADING_ROOM + HEIGHT + AXIS),
     )
     page.legend(family_handles(here["family"]))
-    width = (page.width - LEFT - RIGHT - (_ACROSS - 1) * BETWEEN) / _ACROSS
+    width = (page.WIDTH - LEFT - RIGHT - (_ACROSS - 1) * BETWEEN) / _ACROSS
     for i, name in enumerate(names):
         line, column = divmod(i, _ACROSS)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)

@@ -30,16 +30,6 @@ from bench.summary.statistics import CONFIDENCE
 _LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 _LICENCES = "vendor/LICENSES.txt"
 _OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
-_DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
-    "none": "#A9AFB6",
-    "one-step": "#5AB2E8",
-    "consistency": "#F2864A",
-    "pf-ode": "#2FC49A",
-    "sde": "#E59AC8",
-    "other": "#F0B840",
-    "imported": "#D5DAE0",
-}
-_FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
 
 
 def render(
@@ -74,7 +64,7 @@ def render(
         budgets=list(enumerate(offered)),
         answers=list(map(Markup, answers)),
         opening=opening,
-        families=[{"name": f, "words": _FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
+        palette=FAMILIES,
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
@@ -85,7 +75,7 @@ def render(
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
         runs=describe(summary, manifests),
         version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
-        css=Markup(_palette() + _read("report.css")),
+        css=Markup(_read("report.css")),
         scripts=[Markup(text) for text in scripts],
         hashes=Markup(" ".join(f"'sha256-{_digest(text)}'" for text in scripts)),
     )
@@ -123,10 +113,3 @@ def _safe(value: Any) -> Any:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
-
-
-def _palette() -> str:
-    """The colours of the families as CSS variables, the same as in the pictures."""
-    light = "".join(f"--{name}:{look.colour};--{name}-ink:{look.ink};" for name, look in FAMILIES.items())
-    dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in _DARK.items())
-    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

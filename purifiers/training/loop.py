@@ -58,21 +58,6 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Progress of a training: completed and total steps, mean loss since the last report, pace, remaining time."""
-
-    step: int
-    steps: int
-    loss: float
-    images_per_second: float
-    minutes_left: float
-
-    def __str__(self) -> str:
-        pace = f"{self.images_per_second:.0f} images/s, {self.minutes_left:.0f} min left"
-        return f"step {self.step:,}/{self.steps:,}, loss {self.loss:.5f}, {pace}"
-
-
-@dataclass(frozen=True)
 class _Trained(Generic[Model]):
     """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`."""
 
@@ -90,7 +75,7 @@ def fit(
     schedule: Schedule,
     seed: int,
     autocast: bool = False,
-    report: Callable[[Report], None] | None = None,
+    report: Callable[[str], None] | None = None,
     validate: Validate | None = None,
     keeper: Keeper | None = None,
     earlier: int = 0,
@@ -101,6 +86,7 @@ def fit(
 
     Parameters:
         autocast: run the forward pass in bfloat16.
+        report: called with a line of progress for every point of the loss curve.
         validate: called about `VALIDATIONS` times; returns figures of the averaged network.
         keeper: saves the state of the training; a saved state is continued.
         earlier: steps of the model in an earlier training; the learning rate continues from there.
@@ -160,8 +146,9 @@ def fit(
             recent.zero_()
             if report:
                 pace = (step - first) / (seconds() - before)
-                left = min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)
-                report(Report(step, schedule.steps, mean, pace * schedule.batch, max(0.0, left) / 60))
+                left = max(0.0, min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)) / 60
+                speed = f"{pace * schedule.batch:.0f} images/s, {left:.0f} min left"
+                report(f"step {step:,}/{schedule.steps:,}, loss {mean:.5f}, {speed}")
         if validate and step % validated_every == 0 and step < schedule.steps:
             validations.append((step, dict(validate(ema))))
         if keeper and keeper.due():
