@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from scipy.optimize import isotonic_regression
 
 from bench.plots.labels import Floats, Name, place_names
-from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, mark, percent_tick
+from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, annotate, bar, mark, percent_tick
 from bench.summary.fronts import front
 from bench.summary.headline import Metric
 from bench.summary.palette import FAMILIES
@@ -129,19 +130,9 @@ def _draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floa
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
     axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)
-    words = axes.annotate(
-        f"{row['name']}: {metric.words(value)}",
-        (at, value),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(3 - 6 * at, 2.5),
-        textcoords="offset points",
-        ha=side,
-        size=LABEL,
-        color=look.ink,
-        zorder=6,
-    )
-    box = words.get_window_extent()
-    return np.array([box.x0, box.y0, box.x1, box.y1])
+    words, transform, shift = f"{row['name']}: {metric.words(value)}", axes.get_yaxis_transform(), (3 - 6 * at, 2.5)
+    text = annotate(axes, words, (at, value), transform, shift, ha=side, size=LABEL, color=look.ink, zorder=6)
+    return np.array(text.get_window_extent().extents)
 
 
 def _draw_points(
@@ -159,29 +150,11 @@ def _draw_points(
         ends = [axes.transData.transform((costs[i], value))[1] for value in (low, row[metric.column], high)]
         to_axes = axes.transAxes.inverted().transform
         (at, down), (_, y), (_, up) = (to_axes((x[i], end)) for end in ends)
-        axes.plot(
-            [at, at],
-            [down, up],
-            color=look.colour,
-            lw=1.2,
-            alpha=0.8 if strong else 0.8 * _FADED,
-            zorder=3,
-            solid_capstyle="butt",
-            transform=axes.transAxes,
-        )
-        opacity, order = (1, 5) if strong else (_FADED, 4)
+        opacity, order = (1.0, 5) if strong else (_FADED, 4)
+        bar(axes, [at, at], [down, up], look.colour, 1.2, alpha=0.8 * opacity, transform=axes.transAxes)
         mark(axes, at, y, row, row["imported"], alpha=opacity, zorder=order, transform=axes.transAxes)
-        base.plot(
-            [costs[i]],
-            [0],
-            marker=[(0, 0), (0, 1)],
-            ms=9,
-            mec=look.colour,
-            mew=1.0,
-            alpha=0.9 if strong else _FADED,
-            transform=base.get_xaxis_transform(),
-            zorder=4,
-        )
+        tick: Any = {"marker": [(0, 0), (0, 1)], "ms": 9, "mec": look.colour, "mew": 1.0, "alpha": min(0.9, opacity)}
+        base.plot([costs[i]], [0], transform=base.get_xaxis_transform(), zorder=4, **tick)
         bars.append([(x[i], ends[0]), (x[i], ends[2])])
         names.append(Name(x[i], ends[1], row["words"], look.ink, 1.0 if strong else 0.82))
     line = _draw_front(axes, points, best, x, metric, floor)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from bench.summary import Summary
 from bench.summary.palette import FAMILIES
@@ -36,6 +37,23 @@ def mark(axes: Axes, x: float, y: float, row: Mapping[str, Any], hollow: bool, *
     colour = FAMILIES[row["family"]].colour
     fill, edge, thick = ("white", colour, 1.3) if hollow else (colour, "white", 0.7)
     axes.plot([x], [y], marker=row["marker"], ms=6.8, mfc=fill, mec=edge, mew=thick, **{"zorder": 5, **options})
+
+
+def bar(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, width: float, **options: Any) -> None:
+    """Draw an interval as a line between two points, with ends that do not reach beyond them."""
+    axes.plot(x, y, color=colour, lw=width, solid_capstyle="butt", **{"zorder": 3, **options})
+
+
+def annotate(
+    axes: Axes, words: str, at: tuple[float, float], coordinates: Any, shift: tuple[float, float], **options: Any
+) -> Annotation:
+    """Write small words beside a point.
+
+    Parameters:
+        at: the point, in matplotlib's `coordinates`.
+        shift: of the words, in points.
+    """
+    return axes.annotate(words, at, shift, coordinates, "offset points", **{"size": SMALL, **options})
 
 
 def percent_tick(value: float, position: float) -> str:
