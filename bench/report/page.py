@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import jinja2
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from bench.analysis import Recommendation
@@ -60,7 +60,7 @@ def render(
         conditions=conditions(table),
         notes=summary.notes,
         record=facts,
-        record_json=_safe(facts),
+        record_json=htmlsafe_json_dumps(facts, allow_nan=False, separators=(",", ":")),
         budgets=list(enumerate(offered)),
         answers=list(map(Markup, answers)),
         opening=opening,
@@ -73,7 +73,7 @@ def render(
         stages=STAGES,
         times=times(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
-        runs=describe(summary, manifests),
+        runs=list(describe(summary, manifests)),
         version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
         css=Markup(_read("report.css")),
         scripts=[Markup(text) for text in scripts],
@@ -105,11 +105,3 @@ def _read(name: str) -> str:
 def _digest(text: str) -> str:
     """The hash of a script in the page's content security policy: no other script runs."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _safe(value: Any) -> Any:
-    """JSON for a script element: nothing in it opens or closes a tag."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)

@@ -21,26 +21,22 @@ _WORDS = {
 }
 
 
-def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Each run: completeness, missing cells, facts, keys and hashes of its cells, and the manifest as text."""
-    runs = []
     for name, manifest in manifests.items():
         rows = summary.table[summary.table["run"] == name]
         short_manifest = {key: value for key, value in manifest.items() if key not in _LONG}
-        runs.append(
-            {
-                "name": name,
-                **_completeness(rows),
-                "facts": {
-                    "Certification": list(_measured(summary, name, rows)),
-                    "Preset": _facts(manifest.get("preset", {}), _ROWS),
-                    "Environment": _facts(manifest, (*_LONG, "preset", "families", "classes", "format")),
-                },
-                "hashed": list(_keys(summary, name, rows)),
-                "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
-            }
-        )
-    return runs
+        yield {
+            "name": name,
+            **_completeness(rows),
+            "facts": {
+                "Certification": list(_measured(summary, name, rows)),
+                "Preset": _facts(manifest.get("preset", {}), _ROWS),
+                "Environment": _facts(manifest, (*_LONG, "preset", "families", "classes", "format")),
+            },
+            "hashed": list(_keys(summary, name, rows)),
+            "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
+        }
 
 
 def _completeness(rows: pd.DataFrame) -> dict[str, Any]:

@@ -99,10 +99,10 @@ def fit(
     optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
+    parts: dict[str, Any] = {"model": model, "ema": ema, "optimizer": optimizer}
     if keeper and (kept := keeper.load(device)):
-        model.load_state_dict(kept.pop("model"))
-        ema.load_state_dict(kept.pop("ema"))
-        optimizer.load_state_dict(kept.pop("optimizer"))
+        for name, part in parts.items():
+            part.load_state_dict(kept.pop(name))
         generator.set_state(kept.pop("generator").cpu())
         state |= kept
     recent = torch.tensor(state["recent"], device=device)
@@ -116,9 +116,9 @@ def fit(
 
     def keep(step: int) -> None:
         if keeper:
-            networks = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            curves = {"losses": losses, "validations": validations, "recent": float(recent)}
-            keeper.save({**networks, **curves, "generator": generator.get_state(), "step": step, "seconds": seconds()})
+            state.update(step=step, seconds=seconds(), recent=float(recent))
+            saved = {name: part.state_dict() for name, part in parts.items()}
+            keeper.save({**saved, **state, "generator": generator.get_state()})
 
     model.train()
     step = first
