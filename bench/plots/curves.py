@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from bench.plots.style import INK, SMALL, SOFT, Page, nothing, percent_tick, remarks, styled
+from bench.plots.style import INK, SOFT, Page, annotate, nothing, percent_tick, remarks, styled
 from bench.summary import Summary
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable, steps
@@ -49,7 +49,7 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
         panels + key_lines * KEY_LINE + 0.1,
         head=0.72,
     )
-    width = (page.width - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    width = (page.WIDTH - LEFT - RIGHT - (across - 1) * BETWEEN) / across
     for i, sigma in enumerate(sigmas):
         line, column = divmod(i, across)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
@@ -83,16 +83,8 @@ def _draw_curves(
         x, hits = steps(radii, row["largest"])
         farthest = max(farthest, float(x[-1]))
         colour = FAMILIES[row["family"]].colour
-        axes.plot(
-            x,
-            hits / images,
-            drawstyle="steps-pre",
-            color=colour,
-            ls=row["dash"],
-            dash_capstyle="butt",
-            lw=1.0 if row["imported"] else 1.5,
-            zorder=2 if row["family"] == "none" else 3,
-        )
+        width, order = 1.0 if row["imported"] else 1.5, 2 if row["family"] == "none" else 3
+        axes.step(x, hits / images, color=colour, ls=row["dash"], lw=width, dash_capstyle="butt", zorder=order)
         if len(rows) <= _MOST_BANDS or row["family"] == "none" or row["cell"] == best:
             band = np.array([wilson_interval(int(h), images) for h in hits])
             axes.fill_between(x, band[:, 0], band[:, 1], step="pre", color=colour, alpha=0.16, lw=0, zorder=1)
@@ -105,16 +97,7 @@ def _draw_curves(
     axes.yaxis.set_major_formatter(percent_tick)
     if math.isfinite(counted) and counted > 0:
         axes.axvline(counted, color=INK, lw=0.9, ls=(0, (1, 2)), zorder=1.5)
-        axes.annotate(
-            f"largest: {counted:.3g}",
-            (counted, 1),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(-4, -2),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            size=SMALL,
-            color=SOFT,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
-            zorder=6,
-        )
+        look = {"ha": "right", "va": "top", "color": SOFT, "zorder": 6}
+        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
+        transform = axes.get_xaxis_transform()
+        annotate(axes, f"largest: {counted:.3g}", (counted, 1), transform, (-4, -2), bbox=box, **look)

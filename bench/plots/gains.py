@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.analysis import paired_gains
-from bench.plots.style import HEADING, INK, LABEL, SMALL, SOFT, Page, mark, nothing, remarks, styled
+from bench.plots.style import HEADING, INK, LABEL, SOFT, Page, annotate, mark, nothing, remarks, styled
 from bench.summary import Summary
 from bench.summary.names import rows_called
 from bench.summary.palette import FAMILIES
@@ -57,7 +57,7 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
         sum(heights.values()) + len(runs) * (HEADING_ROOM + AXIS),
         head=0.66,
     )
-    width = (page.width - NAMES - RIGHT - (len(sigmas) - 1) * BETWEEN) / len(sigmas)
+    width = (page.WIDTH - NAMES - RIGHT - (len(sigmas) - 1) * BETWEEN) / len(sigmas)
     top = 0.0
     for run in runs:
         of_run = table[table["run"] == run]
@@ -108,14 +108,6 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, names: list[str], ends: tuple[f
         clear = row["p_holm"] < 1 - CONFIDENCE
         if inside:
             mark(axes, row["gain"], y, row, hollow=not clear)
-        axes.annotate(
-            words if inside else f"({words})",
-            (1, y),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=look.ink,
-            weight="bold" if clear else "normal",
-        )
+        words, weight = words if inside else f"({words})", "bold" if clear else "normal"
+        place = axes.get_yaxis_transform()
+        annotate(axes, words, (1, y), place, (4, 0), va="center", color=look.ink, weight=weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     most, count = max(map(len, bands)), len(examples.clean)
     longest = max(len(examples.classes[label]) for label in examples.labels)
     left = Page.MARGIN + max(ROW_NAMES, longest * _BOLD * LABEL / 72 + GUTTER)
-    side = min((10.0 - Page.MARGIN - left) / most - GUTTER, LARGEST)
+    side = min((Page.WIDTH - Page.MARGIN - left) / most - GUTTER, LARGEST)
     headings = [_wrap_headings(columns, side) for columns in bands]
     heights = [max(h.count("\n") + 1 for h in band) * LINE + 0.06 for band in headings]
     row = side + LINE + 0.1
@@ -68,9 +68,9 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
     )
     top = 0.0
     for columns, words, height in zip(bands, headings, heights, strict=True):
-        axes = page.axes(0, top, page.width, height + count * row)
+        axes = page.axes(0, top, page.WIDTH, height + count * row)
         axes.set_axis_off()
-        axes.set_xlim(0, page.width)
+        axes.set_xlim(0, page.WIDTH)
         axes.set_ylim(height + count * row, 0)
         for i in range(count):
             y = height + i * row + side / 2
@@ -79,16 +79,8 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
             axes.text(Page.MARGIN, y + 0.07, f"image {examples.images[i]}", size=SMALL, color=SOFT, va="center")
         for j, (column, heading) in enumerate(zip(columns, words, strict=True)):
             x = left + j * (side + GUTTER)
-            axes.text(
-                x + side / 2,
-                height - 0.06,
-                heading,
-                size=SMALL,
-                color=column.ink,
-                ha="center",
-                va="bottom",
-                linespacing=1.15,
-            )
+            look: dict[str, Any] = {"size": SMALL, "color": column.ink, "linespacing": 1.15}
+            axes.text(x + side / 2, height - 0.06, heading, ha="center", va="bottom", **look)
             for i in range(count):
                 _show(axes, column, i, examples, (x, height + i * row, side))
         top += height + count * row + 0.14
@@ -118,32 +110,16 @@ def _wrap_headings(columns: Sequence[_Column], side: float) -> list[str]:
 def _show(axes: Axes, column: _Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
     """One picture with its frame and its predicted class; `box` is left, top and side in inches."""
     x, y, side = box
-    picture = column.pictures[i]
-    grey = len(picture) == 1
-    axes.imshow(
-        picture[0] if grey else picture.transpose(1, 2, 0),
-        extent=(x, x + side, y + side, y),
-        aspect="auto",
-        cmap="gray" if grey else None,
-        vmin=0,
-        vmax=255,
-        interpolation="none",
-        zorder=2,
-    )
+    pixels = column.pictures[i].transpose(1, 2, 0)
+    extent = (x, x + side, y + side, y)  # of pictures in colour, matplotlib ignores the colour map
+    axes.imshow(pixels, "gray", aspect="auto", interpolation="none", vmin=0, vmax=255, extent=extent, zorder=2)
     colour = "#C9CED4"
     if column.predicted is not None:
         seen = int(column.predicted[i])
         correct = seen == examples.labels[i]
         colour = RIGHT if correct else WRONG
-        words = f"{'✓' if correct else '✗'} {examples.classes[seen]}"
-        axes.text(
-            x + side / 2,
-            y + side + 0.035,
-            words,
-            size=min(SMALL, (side + GUTTER) * 72 / (_BOLD * len(words))),
-            color=colour,
-            ha="center",
-            va="top",
-            weight="normal" if correct else "bold",
-        )
+        words, weight = ("✓ ", "normal") if correct else ("✗ ", "bold")
+        words += examples.classes[seen]
+        size = min(SMALL, (side + GUTTER) * 72 / (_BOLD * len(words)))
+        axes.text(x + side / 2, y + side + 0.035, words, size=size, color=colour, weight=weight, ha="center", va="top")
     axes.add_patch(Rectangle((x, y), side, side, fill=False, ec=colour, lw=1.0, zorder=3))

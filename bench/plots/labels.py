@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from bench.plots.style import FAINT, LABEL, figure_of
+from bench.plots.style import FAINT, LABEL
 
 Floats = NDArray[np.float64]
 
@@ -51,16 +50,13 @@ def place_names(axes: Axes, names: Sequence[Name], bars: Floats, front: Floats, 
         bars, front: the segments of the intervals, and of the front, `[n,2,2]`.
         taken: boxes of other words.
     """
-    figure = figure_of(axes)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    renderer, point = canvas.get_renderer(), figure.dpi / 72
+    point = axes.figure.dpi / 72
     style: dict[str, Any] = {"transform": axes.transAxes, "size": LABEL, "ha": "center", "va": "center", "zorder": 6}
     texts = [axes.text(0.5, 0.5, name.words, color=name.colour, alpha=name.alpha, **style) for name in names]
-    extents = [text.get_window_extent(renderer) for text in texts]
+    extents = [text.get_window_extent() for text in texts]
     marks = np.array([(name.x, name.y) for name in names]).reshape(-1, 2)
     places = [_candidates(mark, (box.width, box.height), point) for mark, box in zip(marks, extents, strict=True)]
-    frame = axes.get_window_extent(renderer)
+    frame = axes.get_window_extent()
     inside = np.array([frame.x0 + point, frame.y0 + point, frame.x1, frame.y1 + 4 * point])
     words = np.array(taken).reshape(-1, 4)
     fixed = [

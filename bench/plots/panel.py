@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from scipy.optimize import isotonic_regression
 
 from bench.plots.labels import Floats, Name, place_names
-from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, figure_of, mark, percent_tick
+from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, annotate, bar, mark, percent_tick
 from bench.summary.fronts import front
 from bench.summary.headline import Metric
 from bench.summary.palette import FAMILIES
@@ -26,34 +26,30 @@ _STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
 COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
 
 
-class Edges(NamedTuple):
-    """The edges of the figure at which a panel lies."""
-
-    left: bool
-    bottom: bool
+_Box = tuple[float, float, float, float]
 
 
-def draw_panel(
-    page: Page, box: tuple[float, float, float, float], rows: pd.DataFrame, metric: Metric, cost: str, edges: Edges
-) -> None:
-    """Draw a panel at `left, top, width, height` (inches); only panels at the edges of the figure label their axes.
+def draw_panel(page: Page, box: _Box, rows: pd.DataFrame, metric: Metric, cost: str, edges: tuple[bool, bool]) -> None:
+    """Draw a panel at `left, top, width, height` (inches).
 
     Plain smoothing is the floor. If it lies far below all purifiers, the axis is broken, and the floor has a strip.
+
+    Parameters:
+        edges: whether the panel is at the left, and at the bottom, of the figure; only there the axes have labels.
     """
+    leftmost, lowest = edges
     rows = rows[rows[metric.column].notna()]
     is_floor = rows["family"] == "none"
     floor, points = rows[is_floor], rows[~is_floor & rows[cost].notna()].reset_index(drop=True)
     if rows.empty:
         page.axes(*box).set_axis_off()
         return
-    others = rows[~is_floor] if (~is_floor).any() else floor
-    low, high = _extent(others, metric)
-    far = len(floor) and (~is_floor).any() and low - _extent(floor, metric)[1] > 0.45 * (high - low)
-    if len(floor) and not far:
-        low, high = min(low, _extent(floor, metric)[0]), max(high, _extent(floor, metric)[1])
+    low, high = _extent(rows if is_floor.all() else rows[~is_floor], metric)
+    far = is_floor.any() and low - _extent(floor, metric)[1] > 0.45 * (high - low)  # never if there is a floor only
+    if not far:
+        low, high = _extent(rows, metric)
     left, top, width, height = box
-    main = page.axes(left, top, width, height - (_STRIP + 0.07 if far else 0))
-    base = main
+    main = base = page.axes(left, top, width, height - (_STRIP + 0.07 if far else 0))
     pad = max(high - low, 0.04 if metric.percent else 0.04 * max(high, 0.5)) * 0.13
     main.set_ylim(max(low - pad, -0.25 * pad) if low >= 0 else low - pad, high + pad)
     if far:
@@ -64,8 +60,8 @@ def draw_panel(
     main.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=2))
     if metric.percent:
         main.yaxis.set_major_formatter(percent_tick)
-    main.tick_params(labelleft=edges.left, labelbottom=not far)
-    if edges.bottom:
+    main.tick_params(labelleft=leftmost, labelbottom=not far)
+    if lowest:
         base.set_xlabel(COSTS[cost])
     taken = [_draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
     if points.empty:
@@ -134,26 +130,16 @@ def _draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floa
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
     axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)
-    words = axes.annotate(
-        f"{row['name']}: {metric.words(value)}",
-        (at, value),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(3 - 6 * at, 2.5),
-        textcoords="offset points",
-        ha=side,
-        size=LABEL,
-        color=look.ink,
-        zorder=6,
-    )
-    box = words.get_window_extent()
-    return np.array([box.x0, box.y0, box.x1, box.y1])
+    words, transform, shift = f"{row['name']}: {metric.words(value)}", axes.get_yaxis_transform(), (3 - 6 * at, 2.5)
+    text = annotate(axes, words, (at, value), transform, shift, ha=side, size=LABEL, color=look.ink, zorder=6)
+    return np.array(text.get_window_extent().extents)
 
 
 def _draw_points(
     axes: Axes, base: Axes, points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str, taken: list[Floats]
 ) -> None:
     """Draw the points with their intervals, the front and the names; `base` has the axis of costs."""
-    point = figure_of(axes).dpi / 72
+    point = axes.figure.dpi / 72
     best = _on_front(points, floor, metric, cost)
     costs = points[cost].where(points[cost] > 0, _zero_place(points, cost)).to_numpy(float)
     x = _side_by_side(axes.transData.transform([(c, 0) for c in costs])[:, 0], point)
@@ -164,29 +150,11 @@ def _draw_points(
         ends = [axes.transData.transform((costs[i], value))[1] for value in (low, row[metric.column], high)]
         to_axes = axes.transAxes.inverted().transform
         (at, down), (_, y), (_, up) = (to_axes((x[i], end)) for end in ends)
-        axes.plot(
-            [at, at],
-            [down, up],
-            color=look.colour,
-            lw=1.2,
-            alpha=0.8 if strong else 0.8 * _FADED,
-            zorder=3,
-            solid_capstyle="butt",
-            transform=axes.transAxes,
-        )
-        opacity, order = (1, 5) if strong else (_FADED, 4)
+        opacity, order = (1.0, 5) if strong else (_FADED, 4)
+        bar(axes, [at, at], [down, up], look.colour, 1.2, alpha=0.8 * opacity, transform=axes.transAxes)
         mark(axes, at, y, row, row["imported"], alpha=opacity, zorder=order, transform=axes.transAxes)
-        base.plot(
-            [costs[i]],
-            [0],
-            marker=[(0, 0), (0, 1)],
-            ms=9,
-            mec=look.colour,
-            mew=1.0,
-            alpha=0.9 if strong else _FADED,
-            transform=base.get_xaxis_transform(),
-            zorder=4,
-        )
+        tick: Any = {"marker": [(0, 0), (0, 1)], "ms": 9, "mec": look.colour, "mew": 1.0, "alpha": min(0.9, opacity)}
+        base.plot([costs[i]], [0], transform=base.get_xaxis_transform(), zorder=4, **tick)
         bars.append([(x[i], ends[0]), (x[i], ends[2])])
         names.append(Name(x[i], ends[1], row["words"], look.ink, 1.0 if strong else 0.82))
     line = _draw_front(axes, points, best, x, metric, floor)

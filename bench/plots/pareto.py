@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.plots.panel import COSTS, Edges, draw_panel
+from bench.plots.panel import COSTS, draw_panel
 from bench.plots.style import INK, SMALL, Page, family_handles, nothing, remarks, styled
 from bench.summary import Summary
 from bench.summary.headline import Metric, headline, metrics
@@ -73,16 +73,16 @@ def _draw(
         panels + lines * KEY_LINE + (0.15 if lines else 0),
     )
     page.legend([*family_handles(rows["family"]), Line2D([], [], color=INK, alpha=0.5, lw=1.0, label="front")])
-    width = (page.width - left - between - right) / 2
+    width = (page.WIDTH - left - between - right) / 2
     for i, metric in enumerate(shown):
         top = i * (heading + height + gap)
         page.heading(page.MARGIN, top, metric.heading)
         for j, cost in enumerate(COSTS):
             box = (left + j * (width + between), top + heading, width, height)
-            draw_panel(page, box, rows, metric, cost, Edges(j == 0, i == len(shown) - 1))
+            draw_panel(page, box, rows, metric, cost, (j == 0, i == len(shown) - 1))
     for n, row in enumerate(keys):
         column, line = divmod(n, lines)
-        x = page.MARGIN + column * (page.width - 2 * page.MARGIN) / KEYS_PER_LINE
+        x = page.MARGIN + column * (page.WIDTH - 2 * page.MARGIN) / KEYS_PER_LINE
         words, ink = f"{row['words']}  {row['name']}", FAMILIES[row["family"]].ink
         page.text(x, page.head + panels + 0.1 + line * KEY_LINE, words, size=SMALL, color=ink, va="top")
     return page.figure

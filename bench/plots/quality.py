@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.plots.labels import Name, place_names
-from bench.plots.style import Page, family_handles, mark, nothing, percent_tick, remarks, styled
+from bench.plots.style import Page, bar, family_handles, mark, nothing, percent_tick, remarks, styled
 from bench.store.quality import KINDS, Metrics, Value
 from bench.summary import Summary
 from bench.summary.headline import Metric, headline
@@ -70,7 +70,7 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
         lines * (HEADING_ROOM + HEIGHT + AXIS),
     )
     page.legend(family_handles(here["family"]))
-    width = (page.width - LEFT - RIGHT - (_ACROSS - 1) * BETWEEN) / _ACROSS
+    width = (page.WIDTH - LEFT - RIGHT - (_ACROSS - 1) * BETWEEN) / _ACROSS
     for i, name in enumerate(names):
         line, column = divmod(i, _ACROSS)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
@@ -109,7 +109,7 @@ def _draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool
     for (row, value, trained), (left, right), (bottom, top) in zip(measured, spans, ends, strict=True):
         look, y, x = FAMILIES[row["family"]], row[metric.column], max(value.value, low / room)
         for x_, y_ in (([left, right], [y, y]), ([x, x], [bottom, top])):
-            axes.plot(x_, y_, color=look.colour, lw=1.1, alpha=0.5, zorder=3, solid_capstyle="butt")
+            bar(axes, x_, y_, look.colour, 1.1, alpha=0.5)
             bars.append(axes.transData.transform(list(zip(x_, y_, strict=True))))
         mark(axes, x, y, row, hollow=trained)
         at = axes.transData.transform((x, y))

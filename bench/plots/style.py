@@ -13,11 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from bench.summary import Summary
 from bench.summary.palette import FAMILIES
-
-_WIDTH = 10.0  # inches
 
 _STYLE_FILE = Path(__file__).with_name("style.mplstyle")
 _STYLE = matplotlib.rc_params_from_file(_STYLE_FILE, use_default_template=False)
@@ -33,18 +32,28 @@ METADATA: dict[str, dict[str, None]] = {  # without dates and versions: equal pi
 }
 
 
-def figure_of(axes: Axes) -> Figure:
-    """The figure of axes; there are no subfigures here."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
-
-
 def mark(axes: Axes, x: float, y: float, row: Mapping[str, Any], hollow: bool, **options: Any) -> None:
     """Draw the marker of a row of `bench.summary.rows.drawable` in its family's colour."""
     colour = FAMILIES[row["family"]].colour
     fill, edge, thick = ("white", colour, 1.3) if hollow else (colour, "white", 0.7)
     axes.plot([x], [y], marker=row["marker"], ms=6.8, mfc=fill, mec=edge, mew=thick, **{"zorder": 5, **options})
+
+
+def bar(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, width: float, **options: Any) -> None:
+    """Draw an interval as a line between two points, with ends that do not reach beyond them."""
+    axes.plot(x, y, color=colour, lw=width, solid_capstyle="butt", **{"zorder": 3, **options})
+
+
+def annotate(
+    axes: Axes, words: str, at: tuple[float, float], coordinates: Any, shift: tuple[float, float], **options: Any
+) -> Annotation:
+    """Write small words beside a point.
+
+    Parameters:
+        at: the point, in matplotlib's `coordinates`.
+        shift: of the words, in points.
+    """
+    return axes.annotate(words, at, shift, coordinates, "offset points", **{"size": SMALL, **options})
 
 
 def percent_tick(value: float, position: float) -> str:
@@ -63,18 +72,19 @@ class Page:
         head: height of title, subtitle and, if any, legend, in inches.
     """
 
+    WIDTH = 10.0
     MARGIN = 0.16
     LINE = SMALL * 1.42 / 72
 
     def __init__(self, title: str, subtitle: str, footer: Sequence[str], body: float, head: float = 0.98):
-        self.width, self.head = _WIDTH, head
-        columns = int((_WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
+        self.head = head
+        columns = int((self.WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
         lines = [
             (line, INK if part.startswith("Note") else SOFT) for part in footer for line in textwrap.wrap(part, columns)
         ]
         foot = 0.2 + len(lines) * self.LINE
         self.height = self.head + body + foot
-        self.figure = Figure(figsize=(self.width, self.height))
+        self.figure = Figure(figsize=(self.WIDTH, self.height))
         FigureCanvasAgg(self.figure)
         self.text(self.MARGIN, 0.15, title, size=TITLE, weight="bold", va="top")
         subtitle = textwrap.shorten(subtitle, int(columns * 0.75), placeholder=" …")
@@ -84,7 +94,7 @@ class Page:
 
     def text(self, left: float, top: float, words: str, **options: Any) -> None:
         """Write text at a position on the page."""
-        self.figure.text(left / self.width, 1 - top / self.height, words, **options)
+        self.figure.text(left / self.WIDTH, 1 - top / self.height, words, **options)
 
     def heading(self, left: float, top: float, words: str) -> None:
         """Write a heading at a position from the left of the page and from the top of the body."""
@@ -93,31 +103,24 @@ class Page:
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes at a position from the left of the page and from the top of the body."""
         bottom = self.height - self.head - top - height
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+        return self.figure.add_axes((left / self.WIDTH, bottom / self.height, width / self.WIDTH, height / self.height))
 
     def legend(self, handles: Sequence[Line2D], left: float = MARGIN + 0.01, top: float = 0.68, **options: Any) -> None:
         """Legend entries at a position on the page, by default in one line between subtitle and body."""
         spacing = {"ncols": len(handles), "handletextpad": 0.5, "columnspacing": 1.6, "handlelength": 1.4}
-        corner = (left / self.width, 1 - top / self.height)
+        corner = (left / self.WIDTH, 1 - top / self.height)
         self.figure.legend(handles=handles, bbox_to_anchor=corner, **(options or spacing))
 
 
 def family_handles(names: Iterable[str]) -> list[Line2D]:
-    """A legend entry for each family of `names`, in the palette's order."""
-    handles = []
-    present = set(names)
-    for name, look in FAMILIES.items():
-        if name not in present:
-            continue
-        if name == "none":
-            handles.append(Line2D([], [], color=look.colour, lw=1.5, label="none (plain randomized smoothing)"))
-        elif name == "imported":
-            hollow = Line2D([], [], ls="", marker="o", ms=6, mfc="white", mec=look.colour, mew=1.3)
-            hollow.set_label("imported, radii only")
-            handles.append(hollow)
-        else:
-            handles.append(Line2D([], [], ls="", marker="o", ms=6.5, mfc=look.colour, mec="white", label=name))
-    return handles
+    """A legend entry for each family of `names`, in the palette's order: a line, a hollow mark, or a filled mark."""
+    looks: dict[str, dict[str, Any]] = {
+        "none": {"lw": 1.5},
+        "imported": {"ls": "", "marker": "o", "ms": 6, "mfc": "white", "mew": 1.3},
+    }
+    filled = {"ls": "", "marker": "o", "ms": 6.5, "mec": "white"}
+    present = [(name, FAMILIES[name]) for name in FAMILIES if name in set(names)]
+    return [Line2D([], [], color=f.colour, label=f.words, **looks.get(name, filled)) for name, f in present]
 
 
 @styled

@@ -63,8 +63,7 @@ def measure(
     Raises:
         MetricsError: the draws are not those that the run counted.
     """
-    comparable = before is not None and before.same_draws(request)
-    earlier = before if comparable and before is not None else replace(request, networks={}, missing={})
+    earlier = before if before and before.same_draws(request) else replace(request, networks={}, missing={})
     networks = {**earlier.networks, **request.networks}
     missing = {name: reason for name, reason in earlier.missing.items() if name not in networks} | dict(request.missing)
     record = replace(request, networks=networks, missing=missing)

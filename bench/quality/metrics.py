@@ -132,16 +132,21 @@ def _by_features(reference: Reference) -> Metric:
 
 
 def _paired(reference: Reference, distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-    """The distance of each purified image to its clean one, in batches; `distance` takes images in [-1,1]."""
+    """The distance of each purified image to its clean one; `distance` takes images in [-1,1]."""
+    pairs = _batched(reference, lambda a, b: distance(2 * a - 1, 2 * b - 1))
+    return lambda purified: pairs(reference.clean, purified)
+
+
+def _batched(reference: Reference, network: Callable[..., Tensor]) -> Callable[..., np.ndarray]:
+    """A network as a function of sets of images `[n,C,H,W]`, which it takes in batches on its device."""
 
     @torch.inference_mode()
-    def measure(purified: np.ndarray) -> np.ndarray:
-        pairs = (
-            [_on(reference, part, at) for part in (reference.clean, purified)] for at in range(0, len(purified), _BATCH)
-        )
-        return torch.cat([distance(2 * a - 1, 2 * b - 1) for a, b in pairs]).double().cpu().numpy()
+    def outputs(*sets: np.ndarray) -> np.ndarray:
+        starts = range(0, len(sets[0]), _BATCH)  # copies, because a network may write into its input
+        batches = ([torch.from_numpy(x[at : at + _BATCH].copy()).to(reference.device) for x in sets] for at in starts)
+        return torch.cat([network(*batch) for batch in batches]).double().cpu().numpy()
 
-    return measure
+    return outputs
 
 
 def _classifier_features(reference: Reference) -> Metric:
@@ -188,20 +193,10 @@ def _frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str
         title: name of the network, with `{}` for the number of features.
         weights: hash of the network.
     """
-
-    @torch.inference_mode()
-    def features(images: np.ndarray) -> np.ndarray:
-        parts = [embed(_on(reference, images, at)) for at in range(0, len(images), _BATCH)]
-        return torch.cat(parts).double().cpu().numpy()
-
+    features = _batched(reference, embed)
     clean = features(reference.clean)
     network = Network(title.format(clean.shape[1]), weights)
     return Metric(network, lambda purified: frechet_distance(features(purified), clean))
-
-
-def _on(reference: Reference, images: np.ndarray, at: int) -> Tensor:
-    """A copy of a batch of images on the device; a copy, because a network may write into its input."""
-    return torch.from_numpy(images[at : at + _BATCH].copy()).to(reference.device)
 
 
 _BUILDERS: dict[str, Callable[[Reference], Metric]] = {

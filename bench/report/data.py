@@ -29,11 +29,8 @@ STAGES = ("noise", "purify", "classify")
 def record(summary: Summary) -> dict[str, Any]:
     """Everything that the charts show: the choices, a row for each purifier and sigma, and its curve."""
     table = drawable(summary)
-    certified = [summary.certified[row["run"], row["cell"]][1] for row in table.to_dict("records")]
-    rows = [
-        _row_of(i, row, summary.radii, float((radii >= 0).mean()))
-        for i, (row, radii) in enumerate(zip(table.to_dict("records"), certified, strict=True))
-    ]
+    certified = [(row, summary.certified[row["run"], row["cell"]][1]) for row in table.to_dict("records")]
+    rows = [_row_of(i, row, summary.radii, float((radii >= 0).mean())) for i, (row, radii) in enumerate(certified)]
     add_shares(summary, table, rows)
     sigma, radius = _opening(table, summary.radii)
     return {
@@ -41,10 +38,7 @@ def record(summary: Summary) -> dict[str, Any]:
         "sigmas": [figure(s, f"{s:g}") for s in sorted({row["sigma"]["value"] for row in rows})],
         "opening": {"sigma": sigma, "radius": radius},
         "rows": rows,
-        "curves": [
-            _curve(np.sort(radii[radii >= 0]), len(radii), row["largest"])
-            for row, radii in zip(table.to_dict("records"), certified, strict=True)
-        ],
+        "curves": [_curve(np.sort(radii[radii >= 0]), len(radii), row["largest"]) for row, radii in certified],
     }
 
 
@@ -86,17 +80,11 @@ def _metrics(row: dict[str, Any], radii: Sequence[float], correct: float) -> dic
         value, low, high = (float(row[column]) for column in accuracy_columns(r))
         if known(value) is not None:
             words = f"{percent(value)} {percent_interval(low, high)}"
-            entries[f"{r:g}"] = _metric(row, value, low, high, words, value)
+            seconds = figure(_device_seconds(row, value))
+            entries[f"{r:g}"] = figure(value, words) | {"low": low, "high": high, "seconds": seconds}
     acr, ends = float(row["acr"]), (known(row["acr_low"]), known(row["acr_high"]))
-    words = f"{acr:.3f} {interval_text(*ends)}".rstrip()
-    return entries | {"acr": _metric(row, acr, *ends, words, correct)}
-
-
-def _metric(
-    row: dict[str, Any], value: float, low: float | None, high: float | None, words: str, share: float
-) -> dict[str, Any]:
-    """A figure with its interval, and the device-seconds for each image of a certified share."""
-    return {"value": value, "low": low, "high": high, "words": words, "seconds": figure(_device_seconds(row, share))}
+    words, seconds = f"{acr:.3f} {interval_text(*ends)}".rstrip(), figure(_device_seconds(row, correct))
+    return entries | {"acr": figure(acr, words) | {"low": ends[0], "high": ends[1], "seconds": seconds}}
 
 
 def _device_seconds(row: dict[str, Any], share: float) -> float | None:

@@ -63,10 +63,10 @@ def decisions(
     for radius in summary.radii:
         advices = [recommend(summary, radius, **budget.limit) for budget in offered]
         texts = [rendered(advice) for advice in advices]
-        answers |= {text: advice for text, advice in zip(texts, advices, strict=True) if text not in answers}
-        choices.append(texts)
-    order = {text: i for i, text in enumerate(answers)}
-    return [[order[text] for text in texts] for texts in choices], answers
+        for text, advice in zip(texts, advices, strict=True):
+            answers.setdefault(text, advice)
+        choices.append([list(answers).index(text) for text in texts])
+    return choices, answers
 
 
 def candidates(advice: Recommendation) -> list[Standing]:
@@ -74,10 +74,5 @@ def candidates(advice: Recommendation) -> list[Standing]:
     by_name: dict[str, list[Standing]] = {}
     for standing in advice.standings if advice.chosen else ():
         by_name.setdefault(standing.name, []).append(standing)
-    return [replace(own[0], best=_best_at_any(own)) for own in by_name.values()]
-
-
-def _best_at_any(standings: Sequence[Standing]) -> float | None:
-    """The sum of the shares of resamples in which each standing is the best; None if none has one."""
-    shares = [standing.best for standing in standings if standing.best is not None]
-    return math.fsum(shares) if shares else None
+    shares = {name: [s.best for s in own if s.best is not None] for name, own in by_name.items()}
+    return [replace(own[0], best=math.fsum(shares[name]) if shares[name] else None) for name, own in by_name.items()]

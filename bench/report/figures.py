@@ -15,7 +15,7 @@ def known(value: Any) -> float | None:
 
 def short(value: float | None) -> str:
     """Three significant digits: `0.301`, `1`, `1,630`; a dash for an unknown value."""
-    if value is None or not math.isfinite(value):
+    if (value := known(value)) is None:
         return UNKNOWN
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 

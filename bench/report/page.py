@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import jinja2
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from bench.analysis import Recommendation
@@ -30,16 +30,6 @@ from bench.summary.statistics import CONFIDENCE
 _LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 _LICENCES = "vendor/LICENSES.txt"
 _OWN = ("parts.js", "choose.js", "places.js", "front.js", "curves.js", "quality.js", "report.js")
-_DARK = {  # lighter colours of the same hues: a contrast of 4.5 on the dark page
-    "none": "#A9AFB6",
-    "one-step": "#5AB2E8",
-    "consistency": "#F2864A",
-    "pf-ode": "#2FC49A",
-    "sde": "#E59AC8",
-    "other": "#F0B840",
-    "imported": "#D5DAE0",
-}
-_FAMILY_WORDS = {"none": "none (plain randomized smoothing)", "imported": "imported, radii only"}
 
 
 def render(
@@ -70,11 +60,11 @@ def render(
         conditions=conditions(table),
         notes=summary.notes,
         record=facts,
-        record_json=_safe(facts),
+        record_json=htmlsafe_json_dumps(facts, allow_nan=False, separators=(",", ":")),
         budgets=list(enumerate(offered)),
         answers=list(map(Markup, answers)),
         opening=opening,
-        families=[{"name": f, "words": _FAMILY_WORDS.get(f, f)} for f in FAMILIES if f in {r["family"] for r in rows}],
+        palette=FAMILIES,
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
@@ -83,9 +73,9 @@ def render(
         stages=STAGES,
         times=times(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
-        runs=describe(summary, manifests),
+        runs=list(describe(summary, manifests)),
         version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
-        css=Markup(_palette() + _read("report.css")),
+        css=Markup(_read("report.css")),
         scripts=[Markup(text) for text in scripts],
         hashes=Markup(" ".join(f"'sha256-{_digest(text)}'" for text in scripts)),
     )
@@ -115,18 +105,3 @@ def _read(name: str) -> str:
 def _digest(text: str) -> str:
     """The hash of a script in the page's content security policy: no other script runs."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _safe(value: Any) -> Any:
-    """JSON for a script element: nothing in it opens or closes a tag."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
-
-
-def _palette() -> str:
-    """The colours of the families as CSS variables, the same as in the pictures."""
-    light = "".join(f"--{name}:{look.colour};--{name}-ink:{look.ink};" for name, look in FAMILIES.items())
-    dark = "".join(f"--{name}:{colour};--{name}-ink:{colour};" for name, colour in _DARK.items())
-    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -64,19 +64,15 @@ def _ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str,
 
     Plain smoothing is left out: it purifies nothing, and would make any correlation look strong.
     """
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row, point in zip(rows, points, strict=True):
+        if name in point and row["family"] != "none":
+            for metric, entry in row["metrics"].items():
+                pairs.setdefault((row["sigma"]["words"], metric), []).append((entry["value"], point[name]["value"]))
     texts: dict[str, dict[str, str]] = {}
-    both = [(r, p[name]["value"]) for r, p in zip(rows, points, strict=True) if name in p and r["family"] != "none"]
-    for sigma in dict.fromkeys(row["sigma"]["words"] for row, _ in both):
-        here = [(row, value) for row, value in both if row["sigma"]["words"] == sigma]
-        for metric in dict.fromkeys(key for row, _ in here for key in row["metrics"]):
-            pairs = [(row["metrics"][metric]["value"], value) for row, value in here if metric in row["metrics"]]
-            if len(pairs) >= _FEWEST and (rho := _correlation(np.array(pairs))) is not None:
-                texts.setdefault(sigma, {})[metric] = f"{rho:+.2f} over {len(pairs)} purifiers".replace("-", "−")
+    for (sigma, metric), both in pairs.items():
+        with warnings.catch_warnings(action="ignore"):  # scipy warns of constant values, whose correlation is NaN
+            rho = spearmanr(*zip(*both, strict=True)).statistic if len(both) >= _FEWEST else math.nan
+        if not math.isnan(rho):
+            texts.setdefault(sigma, {})[metric] = f"{rho:+.2f} over {len(both)} purifiers".replace("-", "−")
     return texts
-
-
-def _correlation(pairs: np.ndarray) -> float | None:
-    """Spearman's rank correlation of the two columns; None if one of them is constant."""
-    with warnings.catch_warnings(action="ignore"):  # scipy warns of constant columns
-        rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    return None if np.isnan(rho) else rho

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,26 +21,22 @@ _WORDS = {
 }
 
 
-def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def describe(summary: Summary, manifests: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Each run: completeness, missing cells, facts, keys and hashes of its cells, and the manifest as text."""
-    runs = []
     for name, manifest in manifests.items():
         rows = summary.table[summary.table["run"] == name]
         short_manifest = {key: value for key, value in manifest.items() if key not in _LONG}
-        runs.append(
-            {
-                "name": name,
-                **_completeness(rows),
-                "facts": {
-                    "Certification": list(_measured(summary, name, rows)),
-                    "Preset": list(_requested(manifest.get("preset", {}))),
-                    "Environment": list(_environment(manifest)),
-                },
-                "hashed": list(_keys(summary, name, rows)),
-                "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
-            }
-        )
-    return runs
+        yield {
+            "name": name,
+            **_completeness(rows),
+            "facts": {
+                "Certification": list(_measured(summary, name, rows)),
+                "Preset": _facts(manifest.get("preset", {}), _ROWS),
+                "Environment": _facts(manifest, (*_LONG, "preset", "families", "classes", "format")),
+            },
+            "hashed": list(_keys(summary, name, rows)),
+            "manifest": json.dumps(short_manifest, indent=1) if manifest else "",
+        }
 
 
 def _completeness(rows: pd.DataFrame) -> dict[str, Any]:
@@ -65,18 +61,10 @@ def _measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[
         yield "hypervolume of the front", f"{words}: ACR that a budget buys, averaged over {volume.scale}"
 
 
-def _requested(preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields of a preset, except `ROWS`."""
-    for name, value in preset.items():
-        if name not in _ROWS and value is not None:
-            yield _WORDS.get(name, name.replace("_", " ")), _plain(value)
-
-
-def _environment(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Versions, platform and times."""
-    for name, value in manifest.items():
-        if name not in (*_LONG, "preset", "families", "classes", "format") and value is not None:
-            yield _WORDS.get(name, name), _plain(value)
+def _facts(values: Mapping[str, Any], hidden: Sequence[str]) -> list[tuple[str, str]]:
+    """The values of a manifest or of its preset under the names of the page, except the hidden ones."""
+    shown = {name: value for name, value in values.items() if name not in hidden and value is not None}
+    return [(_WORDS.get(name, name.replace("_", " ")), _plain(value)) for name, value in shown.items()]
 
 
 def _plain(value: Any) -> str:

@@ -39,11 +39,9 @@ def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]
 
 def _add_scope(summary: Summary, table: pd.DataFrame, scope: str, rivals: list[dict[str, Any]]) -> None:
     """Add the shares of rows that compete with one another, for every metric and cost."""
-    selected = table.iloc[[row["id"] for row in rivals]]
-    images, radii = certified(summary, selected)
-    if len(images) < FEWEST:
+    values = _contributions(summary, table, rivals)
+    if not values:
         return
-    values = _contributions(summary, selected, radii)
     means = resampled_means(np.concatenate(list(values.values()), axis=1))
     for name, columns in zip(values, np.split(means, len(values), axis=1), strict=True):
         there = [i for i, row in enumerate(rivals) if name in row["metrics"]]
@@ -58,30 +56,35 @@ def _add_halves(summary: Summary, table: pd.DataFrame, whole: list[dict[str, Any
 
     It is the figure of the best sigma, chosen on one half of the images and read on the other half.
     """
-    selected = table.iloc[[row["id"] for row in whole]]
-    images, radii = certified(summary, selected)
-    if len(images) < FEWEST:
+    values = _contributions(summary, table, whole)
+    if not values:
         return
-    values = _contributions(summary, selected, radii)
-    purifiers = selected.groupby("series", sort=False).indices.values()
+    purifiers = pd.DataFrame(whole).groupby("series", sort=False).indices.values()
     choices = [
         (name, there)
         for name in values
         for members in purifiers
         if len(there := [i for i in members if name in whole[i]["metrics"]]) > 1
     ]
-    first = {name: len(whole) * i for i, name in enumerate(values)}
-    groups = [[first[name] + i for i in there] for name, there in choices]
+    offsets = {name: len(whole) * i for i, name in enumerate(values)}
+    groups = [[offsets[name] + i for i in there] for name, there in choices]
     halves = split_halves(np.concatenate(list(values.values()), axis=1), groups)
     for (name, there), (mean, _) in zip(choices, halves, strict=True):
         for i in there:
             whole[i]["metrics"][name]["fair"] = f"{mean:.3f}" if name == "acr" else percent(mean)
 
 
-def _contributions(summary: Summary, rows: pd.DataFrame, radii: np.ndarray) -> dict[str, np.ndarray]:
-    """By metric, the contribution of each image to each row `[images, rows]`: 1 if it is certified, or its radius."""
+def _contributions(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """By metric, the contribution of each image to each row `[images, rows]`: 1 if it is certified, or its radius.
+
+    Nothing if the rows share too few images.
+    """
+    selected = table.iloc[[row["id"] for row in rows]]
+    images, radii = certified(summary, selected)
+    if len(images) < FEWEST:
+        return {}
     values = {f"{r:g}": (radii >= r).astype(float) for r in summary.radii}
-    if len(certifiers_of(rows)) == 1:  # average radii of different ones do not compare
+    if len(certifiers_of(selected)) == 1:  # average radii of different ones do not compare
         values["acr"] = np.maximum(radii, 0.0)
     return values
 

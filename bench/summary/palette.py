@@ -6,21 +6,22 @@ from typing import NamedTuple
 
 
 class _Family(NamedTuple):
-    """How a family of purifiers looks: the colour of its marks and a darker one for its words."""
+    """How a family of purifiers looks: the colour of its marks, a darker one for words, and its entry in a legend."""
 
     colour: str
     ink: str
+    words: str
 
 
 # Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
 FAMILIES = {
-    "none": _Family("#8C8C8C", "#5E5E5E"),
-    "one-step": _Family("#0072B2", "#00639B"),
-    "consistency": _Family("#D55E00", "#B04D00"),
-    "pf-ode": _Family("#009E73", "#00775A"),
-    "sde": _Family("#C66FA0", "#A04A7C"),
-    "other": _Family("#E69F00", "#8A6000"),
-    "imported": _Family("#3A3A3A", "#3A3A3A"),
+    "none": _Family("#8C8C8C", "#5E5E5E", "none (plain randomized smoothing)"),
+    "one-step": _Family("#0072B2", "#00639B", "one-step"),
+    "consistency": _Family("#D55E00", "#B04D00", "consistency"),
+    "pf-ode": _Family("#009E73", "#00775A", "pf-ode"),
+    "sde": _Family("#C66FA0", "#A04A7C", "sde"),
+    "other": _Family("#E69F00", "#8A6000", "other"),
+    "imported": _Family("#3A3A3A", "#3A3A3A", "imported, radii only"),
 }
 
 

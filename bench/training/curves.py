@@ -8,7 +8,6 @@ from typing import Any
 
 from bench.training.jobs import NEEDS
 
-_NAME = "curves.png"
 _PANEL = (3.4, 2.3)  # inches
 BEFORE = "-before"  # suffix of the files with a training's initial weights and earlier curve
 _COLOURS = {"loss": "#999999", "val error": "C3"}  # other curves use the colour cycle
@@ -36,8 +35,7 @@ def draw_curves(folder: Path) -> Path | None:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     names = sorted((p.stem for p in folder.glob("*.csv") if not p.stem.endswith(BEFORE)), key=_place)
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in names}
-    tables = {name: table for name, table in tables.items() if len(table)}
+    tables = {name: table for name in names if len(table := pd.read_csv(folder / f"{name}.csv"))}
     if not tables:
         return None
     figures = dict.fromkeys(name for table in tables.values() for name in table["figure"])
@@ -63,13 +61,13 @@ def draw_curves(folder: Path) -> Path | None:
         if (table.value > 0).all():
             panel.set_yscale("log")
             panel.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-            for write in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-                write(lambda value, _: f"{value:g}")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}")
         panel.tick_params(which="both", labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
     handles = [lines[name] for name in figures]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
-    path = folder / _NAME
+    path = folder / "curves.png"
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
@@ -77,6 +75,5 @@ def draw_curves(folder: Path) -> Path | None:
 
 def _place(name: str) -> tuple[int, str]:
     """Sort key of a training's panel: the order of the stages, then the name, which includes the method."""
-    stages = list(NEEDS)
     stage = name if name in NEEDS else name.partition("-")[0]
-    return stages.index(stage) if stage in NEEDS else len(stages), name
+    return [*NEEDS, stage].index(stage), name

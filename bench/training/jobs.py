@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
@@ -18,6 +21,19 @@ NEEDS = {  # stage -> stages whose weights it reads
     "edm-ft": ("classifier", "features", "edm"),
 }
 _WORK = Path("results/training")
+
+
+def read_recipe(package: str, dataset: str) -> dict[str, Any]:
+    """The training recipe of a package (`purifiers` or `classifiers`) for a data set.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists the existing ones.
+    """
+    recipes = {Path(file.name).stem: file for file in (files(f"{package}.training") / "recipes").iterdir()}
+    if dataset not in recipes:
+        known = ", ".join(sorted(recipes))
+        raise FileNotFoundError(f"{package} have no training recipe for {dataset!r}; there is one for: {known}")
+    return tomllib.loads(recipes[dataset].read_text())
 
 
 @dataclass(frozen=True)

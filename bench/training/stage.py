@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from bench import data
 from bench.training.checkpoint import Checkpoint
 from bench.training.curves import BEFORE, write_curve
-from bench.training.jobs import CLASSIFIERS, Job
+from bench.training.jobs import CLASSIFIERS, Job, read_recipe
 from classifiers.nets import files as classifier_files
 from classifiers.nets.cnn import CNN
 from classifiers.training import fit as classifier_training
@@ -24,7 +24,7 @@ from purifiers.nets.hub import files as network_files
 from purifiers.nets.hub.cards import Card, read_card
 from purifiers.training.losses import Distance, l2
 from purifiers.training.perceptual import choose_distance
-from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, read_recipe, train_stage
+from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, train_stage
 
 _CURVE_IMAGES = 500  # validation images for each point of a curve
 _FIGURE = "accuracy_of_one_draw"  # its sum over noise levels decides between the methods of a stage
@@ -76,8 +76,12 @@ def _checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -
     return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(path.with_suffix(".csv"), state, batch))
 
 
+def _printed(name: str) -> Callable[[str], None]:
+    return lambda progress: print(f"{name}: {progress}", flush=True)
+
+
 def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
-    recipe = dict(classifier_training.read_recipe(job.dataset)[name])
+    recipe = read_recipe("classifiers", job.dataset)[name]
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
@@ -85,9 +89,6 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     if job.onward:
         before = classifier_files.read_cnn(_initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
-
-    def report(step: int, loss: float, rate: float, left: float) -> None:
-        print(f"{name}: step {step:,}, loss {loss:.4f}, {rate:.0f} images/s, {left / 60:.0f} min left", flush=True)
 
     def validate(model: CNN) -> dict[str, float]:
         return {"val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])}
@@ -98,7 +99,7 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
         images.train_labels,
         images.classes,
         job.autocast,
-        report,
+        _printed(name),
         validate,
         _checkpoint_of(job, name, identity, recipe["batch"]),
         before,
@@ -130,7 +131,7 @@ def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, s
 
 def _scaled_recipe(job: Job, stage: str) -> dict:
     """The recipe of a data set, with the length, seed and distance of the job."""
-    recipe = read_recipe(job.dataset)
+    recipe = read_recipe("purifiers", job.dataset)
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
     settings = recipe[stage]
     settings["steps"] = max(1, round(settings["steps"] * job.scale))
@@ -174,7 +175,7 @@ def _one_method(
         method,
         job.autocast,
         job.compiled,
-        lambda report: print(f"{name}: {report}", flush=True),
+        _printed(name),
         validate,
         _checkpoint_of(job, name, identity, settings["batch"]),
         before,

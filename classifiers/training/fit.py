@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +13,6 @@ from torch import Generator, Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from classifiers.nets.cnn import CNN
-
-_RECIPES = Path(__file__).parent / "recipes"
 
 
 class _Keeper(Protocol):
@@ -27,22 +23,13 @@ class _Keeper(Protocol):
     def save(self, state: Mapping[str, Any]) -> None: ...
 
 
-def read_recipe(dataset: str) -> dict:
-    """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
-    path = _RECIPES / f"{dataset}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.toml")))
-        raise FileNotFoundError(f"no classifier recipe for {dataset!r} ({path}); there is one for: {known}")
-    return tomllib.loads(path.read_text())
-
-
 def train_classifier(
     recipe: dict,
     images: Tensor,
     labels: Tensor,
     classes: int,
     autocast: bool = False,
-    report: Callable[[int, float, float, float], None] | None = None,
+    report: Callable[[str], None] | None = None,
     validate: Callable[[CNN], Mapping[str, float]] | None = None,
     keeper: _Keeper | None = None,
     before: tuple[CNN, dict] | None = None,
@@ -51,7 +38,7 @@ def train_classifier(
 
     Parameters:
         autocast: run the forward pass in bfloat16.
-        report: called after every epoch with steps done, mean loss, images per second and seconds left.
+        report: called after every epoch with a line of progress.
         validate: called after every epoch; returns figures of the network.
         keeper: saves the state after every epoch; a saved state is continued.
         before: network and card of an earlier training, the start of another cycle.
@@ -106,7 +93,8 @@ def train_classifier(
             state["validations"].append((step, dict(validate(model.eval()))))
         if report:
             pace = spent / (epoch + 1 - first)
-            report(step, mean, batches * recipe["batch"] / pace, pace * (epochs - epoch - 1))
+            speed = f"{batches * recipe['batch'] / pace:.0f} images/s, {pace * (epochs - epoch - 1) / 60:.0f} min left"
+            report(f"step {step:,}, loss {mean:.4f}, {speed}")
         if keeper:
             kept = {name: part.state_dict() for name, part in parts.items()}
             keeper.save({**kept, **state, "generator": generator.get_state()})

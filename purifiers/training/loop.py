@@ -58,21 +58,6 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Progress of a training: completed and total steps, mean loss since the last report, pace, remaining time."""
-
-    step: int
-    steps: int
-    loss: float
-    images_per_second: float
-    minutes_left: float
-
-    def __str__(self) -> str:
-        pace = f"{self.images_per_second:.0f} images/s, {self.minutes_left:.0f} min left"
-        return f"step {self.step:,}/{self.steps:,}, loss {self.loss:.5f}, {pace}"
-
-
-@dataclass(frozen=True)
 class _Trained(Generic[Model]):
     """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`."""
 
@@ -90,7 +75,7 @@ def fit(
     schedule: Schedule,
     seed: int,
     autocast: bool = False,
-    report: Callable[[Report], None] | None = None,
+    report: Callable[[str], None] | None = None,
     validate: Validate | None = None,
     keeper: Keeper | None = None,
     earlier: int = 0,
@@ -101,6 +86,7 @@ def fit(
 
     Parameters:
         autocast: run the forward pass in bfloat16.
+        report: called with a line of progress for every point of the loss curve.
         validate: called about `VALIDATIONS` times; returns figures of the averaged network.
         keeper: saves the state of the training; a saved state is continued.
         earlier: steps of the model in an earlier training; the learning rate continues from there.
@@ -113,10 +99,10 @@ def fit(
     optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
+    parts: dict[str, Any] = {"model": model, "ema": ema, "optimizer": optimizer}
     if keeper and (kept := keeper.load(device)):
-        model.load_state_dict(kept.pop("model"))
-        ema.load_state_dict(kept.pop("ema"))
-        optimizer.load_state_dict(kept.pop("optimizer"))
+        for name, part in parts.items():
+            part.load_state_dict(kept.pop(name))
         generator.set_state(kept.pop("generator").cpu())
         state |= kept
     recent = torch.tensor(state["recent"], device=device)
@@ -130,9 +116,9 @@ def fit(
 
     def keep(step: int) -> None:
         if keeper:
-            networks = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            curves = {"losses": losses, "validations": validations, "recent": float(recent)}
-            keeper.save({**networks, **curves, "generator": generator.get_state(), "step": step, "seconds": seconds()})
+            state.update(step=step, seconds=seconds(), recent=float(recent))
+            saved = {name: part.state_dict() for name, part in parts.items()}
+            keeper.save({**saved, **state, "generator": generator.get_state()})
 
     model.train()
     step = first
@@ -160,8 +146,9 @@ def fit(
             recent.zero_()
             if report:
                 pace = (step - first) / (seconds() - before)
-                left = min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)
-                report(Report(step, schedule.steps, mean, pace * schedule.batch, max(0.0, left) / 60))
+                left = max(0.0, min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)) / 60
+                speed = f"{pace * schedule.batch:.0f} images/s, {left:.0f} min left"
+                report(f"step {step:,}/{schedule.steps:,}, loss {mean:.5f}, {speed}")
         if validate and step % validated_every == 0 and step < schedule.steps:
             validations.append((step, dict(validate(ema))))
         if keeper and keeper.due():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,9 +13,8 @@ from purifiers.nets.architectures.group_norm import with_channels_last_norms
 from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.hub.files import Card, build
 from purifiers.training import losses
-from purifiers.training.loop import Keeper, Loss, Report, Schedule, Validate, fit
+from purifiers.training.loop import Keeper, Loss, Schedule, Validate, fit
 
-_RECIPES = Path(__file__).parent / "recipes"
 _T_MIN = 0.002
 VALIDATION_LEVELS = (0.5, 1.0, 2.0)
 
@@ -44,15 +41,6 @@ STAGES = {
 }
 
 
-def read_recipe(dataset: str) -> dict:
-    """The recipe for a dataset; raises FileNotFoundError that lists the existing ones."""
-    path = _RECIPES / f"{dataset}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.toml")))
-        raise FileNotFoundError(f"no training recipe for {dataset!r} ({path}); there is one for: {known}")
-    return tomllib.loads(path.read_text())
-
-
 def train_stage(
     name: str,
     recipe: dict,
@@ -62,7 +50,7 @@ def train_stage(
     method: str | None = None,
     autocast: bool = False,
     compiled: bool = False,
-    report: Callable[[Report], None] | None = None,
+    report: Callable[[str], None] | None = None,
     validate: Validate | None = None,
     keeper: Keeper | None = None,
     before: tuple[LevelledDenoiser, Card] | None = None,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from classifiers.training.fit import _blurred, _jitter, read_recipe
+from bench.training.jobs import read_recipe
+from classifiers.training.fit import _blurred, _jitter
 
 STILL = {"rotation": 0, "scale": 0.0, "shift": 0, "flip": False}
 
@@ -28,7 +29,7 @@ def test_a_recipe_without_blur_leaves_images_sharp():
     x = torch.rand(8, 1, 12, 12, generator=seeded())
     assert torch.allclose(_jitter(x, seeded(), STILL), x, atol=1e-5)
     assert not torch.allclose(_jitter(x, seeded(), {**STILL, "blur": 1.5}), x, atol=1e-2)
-    assert "blur" not in read_recipe("mnist5k")["classifier"]
+    assert "blur" not in read_recipe("classifiers", "mnist5k")["classifier"]
 
 
 def test_the_same_generator_blurs_alike():

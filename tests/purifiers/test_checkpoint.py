@@ -12,11 +12,11 @@ from bench import data
 from bench.training import stage
 from bench.training.checkpoint import Checkpoint, CheckpointError
 from bench.training.curves import draw_curves, write_curve
-from bench.training.jobs import Job
+from bench.training.jobs import Job, read_recipe
 from bench.training.stage import _gains, train_one
 from classifiers.nets.cnn import CNN
 from classifiers.nets.files import read_cnn
-from classifiers.training.fit import read_recipe, train_classifier
+from classifiers.training.fit import train_classifier
 from purifiers.nets.hub.cards import Card, read_card
 from purifiers.nets.hub.files import build
 from purifiers.training import loop
@@ -228,7 +228,11 @@ def test_a_classifier_begins_another_cycle_with_its_weights(tmp_path):
         assert card["training"]["losses"][1] < card["training"]["losses"][0]
     with pytest.raises(ValueError, match="another architecture"):
         train_classifier(
-            read_recipe("cifar10")["classifier"], torch.zeros(4, 1, 28, 28), torch.zeros(4), 10, before=(first, before)
+            read_recipe("classifiers", "cifar10")["classifier"],
+            torch.zeros(4, 1, 28, 28),
+            torch.zeros(4),
+            10,
+            before=(first, before),
         )
 
 
@@ -292,8 +296,8 @@ def test_gains_are_differences_of_the_figures_that_both_have():
 def test_the_card_of_a_consistency_model_of_two_methods_names_the_one_that_was_not_kept(zoo, monkeypatch):
     read = stage.read_recipe
 
-    def both(dataset):
-        recipe = read(dataset)
+    def both(package, dataset):
+        recipe = read(package, dataset)
         recipe["cm"] |= {"methods": ["distillation", "tuning"], "p_mean": -1.1, "p_std": 1.5, "doublings": 4}
         return recipe
 

@@ -9,7 +9,7 @@ import torch
 
 from bench import data
 from bench.training import stage as stage_module
-from bench.training.jobs import NEEDS, Job
+from bench.training.jobs import NEEDS, Job, read_recipe
 from bench.training.stage import train_one
 from purifiers.nets.architectures.group_norm import _ChannelsLastGroupNorm
 from purifiers.nets.hub.cards import Card, read_card
@@ -17,7 +17,7 @@ from purifiers.nets.hub.files import build, load
 from purifiers.training.loop import Schedule, _learning_rate_factor, _update_average, fit
 from purifiers.training.losses import _heun_step, distillation_loss, edm_loss, finetuning_loss, l1, l2
 from purifiers.training.perceptual import TrunkUnavailable, choose_distance, feature_distance
-from purifiers.training.stages import _T_MIN, STAGES, _tenths, read_recipe, train_stage
+from purifiers.training.stages import _T_MIN, STAGES, _tenths, train_stage
 
 SMALL = {"channels": 1, "image_size": 28, "widths": [8, 16], "groups": 4}
 SCHEDULE = Schedule(steps=60, batch=32, lr=3e-3, ema=0.9, warmup=5)
@@ -191,7 +191,7 @@ def test_every_stage_trains_on_colour_images_for_a_moment(tmp_path, shared_data,
 
 @pytest.mark.parametrize("dataset", ["mnist5k", "cifar10"])
 def test_a_recipe_has_all_that_its_stages_ask_for(dataset):
-    recipe = read_recipe(dataset)
+    recipe = read_recipe("purifiers", dataset)
     assert set(STAGES) <= set(recipe)
     for name in STAGES:
         assert recipe[name]["steps"] > 0 and recipe[name]["batch"] > 0
@@ -199,11 +199,11 @@ def test_a_recipe_has_all_that_its_stages_ask_for(dataset):
 
 def test_a_missing_recipe_lists_those_there_are():
     with pytest.raises(FileNotFoundError, match="cifar10, mnist5k"):
-        read_recipe("imagenet")
+        read_recipe("purifiers", "imagenet")
 
 
 def test_the_consistency_model_is_taught_up_to_the_top_of_its_grid(digits):
-    recipe = read_recipe("mnist5k")
+    recipe = read_recipe("purifiers", "mnist5k")
     recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
     recipe["cm"] |= {"steps": 2, "batch": 4}
     denoiser, card = train_stage("cm", recipe, digits, small(), method="distillation")
@@ -214,7 +214,7 @@ def test_a_compiled_training_makes_the_same_network(digits, monkeypatch):
     """torch.compile leaves the network as it is here: what is tested is what it is given, and what is saved."""
     seen = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: seen.extend(self.modules()))
-    recipe = read_recipe("mnist5k")
+    recipe = read_recipe("purifiers", "mnist5k")
     recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
     recipe["edm"] |= {"steps": 5, "batch": 4}
     plain, fast = (train_stage("edm", recipe, digits, None, compiled=compiled)[0] for compiled in (False, True))
