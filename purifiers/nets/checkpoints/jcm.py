@@ -72,7 +72,7 @@ def _names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Sty
         add("resnet", f"{name}.resnet.", f"ResnetBlockBigGANpp_{i}/")
     for i, name in enumerate(name for name, block in blocks if block.attention is not None):
         add("attention", f"{name}.attention.", f"AttnBlockpp_{i}/")
-    exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",), lambda w: w)}
+    exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",))}
     constant = FIR(taps, "down").filter  # a constant in their code, absent from checkpoints
     exact |= {name: Origin((), lambda: constant) for name in network.state_dict() if name.endswith(".filter")}
     return modules, exact

@@ -105,9 +105,6 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
         WeightsError: a flag is not supported, or the state has another architecture.
     """
     flags = {**_DEFAULTS, **(_released_flags(state) if flags is None else flags)}
-    lacking = [n for n in ("image_size", "num_channels", "num_res_blocks", "attention_resolutions") if n not in flags]
-    if lacking:
-        raise WeightsError(f"its config.json lacks {', '.join(lacking)}")
     adm = _architecture(flags)
     if kind == "iddpm":
         denoiser_kind, denoiser, layout = "vp", _chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
@@ -115,9 +112,8 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
     card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
-    network = lay_out(card)
     modules = {f"unet.{ours}": theirs for ours, theirs in _names(adm, layout).items()}
-    return Checkpoint(card, gather(network, state, modules))
+    return Checkpoint(card, gather(lay_out(card), state, modules))
 
 
 def _chain(flags: Mapping[str, Any]) -> dict[str, Any]:

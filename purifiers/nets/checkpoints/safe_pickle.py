@@ -22,8 +22,11 @@ from purifiers.nets.hub.cards import WeightsError
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 _STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
-_CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
-_DICTIONARY = "dnnlib.util.EasyDict"
+_CONTAINERS = {  # EDM's EasyDict is a dict with attributes, as OrderedDict is
+    "collections.OrderedDict": OrderedDict,
+    "builtins.set": set,
+    "dnnlib.util.EasyDict": OrderedDict,
+}
 _INERT = {
     *(_PERSISTENT, TENSOR, PARAMETER, _STORAGE),
     *(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential")),
@@ -56,8 +59,6 @@ class _Unpickler(pickle.Unpickler):
         full = f"{module}.{name}"
         if full in _CONTAINERS:
             return _CONTAINERS[full]
-        if full == _DICTIONARY:
-            return self.stand_ins.setdefault(full, type("EasyDict", (dict,), {}))
         if full not in _INERT:
             raise WeightsError(
                 f"it would run or import {full!r}, which is neither a tensor nor a plain container: refused, and "
@@ -103,7 +104,7 @@ def _described(record: _Record) -> tuple[str, Mapping[str, Any]]:
         (meta,) = record.args
         return meta["class_name"], meta["state"]
     if not isinstance(record.state, Mapping):
-        raise WeightsError(f"it holds {record.origin or 'an object'} instead of a module")
+        raise WeightsError(f"it holds {record.origin} instead of a module")
     return type(record).__name__, record.state
 
 

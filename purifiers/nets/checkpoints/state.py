@@ -18,6 +18,10 @@ _SHOWN = 4  # keys named in an error
 _Convert = Callable[[Tensor], Tensor]
 
 
+def _as_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A network read from a file.
@@ -35,7 +39,7 @@ class Origin(NamedTuple):
     """Origin of an entry of our state: names in the checkpoint, and the conversion of their tensors."""
 
     names: tuple[str, ...]
-    convert: Callable[..., Tensor]
+    convert: Callable[..., Tensor] = _as_is
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Style:
 
     weight: str = "weight"
     bias: str = "bias"
-    convert: _Convert = lambda tensor: tensor
-    convert_bias: _Convert = lambda tensor: tensor
+    convert: _Convert = _as_is
+    convert_bias: _Convert = _as_is
 
 
 PLAIN = Style()

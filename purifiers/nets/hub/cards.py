@@ -2,8 +2,7 @@
 
 A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of everything that
 decides the computation besides the weights, and `sha256`, a checksum over that text, the table of tensors and their
-bytes. The JSON card beside the file is a record for people: how the network was trained. Files written before there
-were such entries have these facts in their card alone.
+bytes. The JSON card beside the file is a record for people: how the network was trained.
 """
 
 from __future__ import annotations
@@ -132,9 +131,7 @@ def read_card(path: Path) -> Card:
     try:
         return Card(**json.loads(card.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(
-            f"{card} cannot be read ({error}); {REMEDY} (published networks have a config.json instead of a card)"
-        ) from error
+        raise WeightsError(f"{card} cannot be read ({error}); {REMEDY}") from error
 
 
 def read_facts(path: Path) -> tuple[Card, str]:
@@ -143,12 +140,12 @@ def read_facts(path: Path) -> tuple[Card, str]:
     The checksum covers the facts and the tensors: two files with the same checksum compute the same.
 
     Raises:
-        WeightsError: the file is missing or damaged, or has neither metadata nor a card that describes it.
+        WeightsError: the file is missing or damaged, or has no metadata of this project.
     """
     try:
         metadata, table, offset = _read_header(path)
         if FACTS not in metadata:
-            return _read_legacy(path)
+            raise ValueError("it has no metadata of this project; a published network needs its config.json beside it")
         facts = metadata[FACTS]
         checksum = fingerprint(path, facts + table, offset)
         if checksum != metadata.get(CHECKSUM):
@@ -156,14 +153,6 @@ def read_facts(path: Path) -> tuple[Card, str]:
         return Card(**json.loads(facts)), checksum
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
-
-
-def _read_legacy(path: Path) -> tuple[Card, str]:
-    """As `read_facts`, for a file without metadata, whose card has the facts."""
-    card = read_card(path)
-    if fingerprint(path) != card.sha256:
-        raise WeightsError(f"{path} is not the file that its card describes (SHA-256 differs); {REMEDY}")
-    return card, hashlib.sha256(f"{card.sha256} {card.facts()}".encode()).hexdigest()
 
 
 def with_facts(content: bytes, facts: str) -> bytes:

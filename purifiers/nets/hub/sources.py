@@ -48,11 +48,10 @@ class Source:
 
     @property
     def is_card(self) -> bool:
-        """Whether this is a weight file of this project: by its metadata, or by a card in place of metadata."""
+        """Whether this is a weight file of this project: by its metadata, or for lack of a config.json."""
         if self.path.suffix != ".safetensors" or self.path.is_dir() or self.kind not in (None, "card"):
             return False
-        beside = self.path.parent / CONFIG
-        return cards.has_facts(self.path) or self.path.with_suffix(".json").exists() or not beside.exists()
+        return cards.has_facts(self.path) or not (self.path.parent / CONFIG).exists()
 
     def __str__(self) -> str:
         """A name of the same network that does not depend on the working directory."""
