@@ -56,8 +56,8 @@ def flip_a_bit(path, after):
 
 def describe(path, **fields):
     """Other facts in the header, with a checksum that fits."""
-    header = _read_header(path)
-    facts = {**json.loads(header.metadata["purifybench"]), **fields}
+    metadata, _, _ = _read_header(path)
+    facts = {**json.loads(metadata["purifybench"]), **fields}
     path.write_bytes(with_facts(path.read_bytes(), _canonical(facts)))
 
 
@@ -127,7 +127,7 @@ def test_the_same_facts_and_weights_have_the_same_identity_and_others_another(zo
     assert find(f"{path}?label=1").identity() != before
     shutil.copy(path, zoo / "copy.safetensors")
     assert find(zoo / "copy.safetensors").identity() == before
-    facts = json.loads(_read_header(path).metadata["purifybench"])
+    facts = json.loads(_read_header(path)[0]["purifybench"])
     describe(path, denoiser={**facts["denoiser"], "t_max": 5.0})
     assert find(path).identity() not in (before, find(zoo / "edm-ft.safetensors").identity())
 

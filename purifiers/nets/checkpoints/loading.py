@@ -14,7 +14,7 @@ from purifiers.nets.checkpoints import diffusers as repository
 from purifiers.nets.checkpoints import edm, jcm, openai
 from purifiers.nets.checkpoints.flax_file import read_flax
 from purifiers.nets.checkpoints.safe_pickle import read_pickle
-from purifiers.nets.checkpoints.state import Checkpoint, some
+from purifiers.nets.checkpoints.state import FORMATS, Checkpoint, some
 from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.denoisers import MEAN_LABEL, LevelledDenoiser
 from purifiers.nets.hub import files
@@ -24,24 +24,10 @@ from purifiers.nets.hub.files import assemble, save
 from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
-_MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
 _READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
-# The kinds that fit the tensors of a family. An EDM denoiser and a consistency model have the same tensors.
-_CANDIDATES = {
-    "edm": ["edm"],
-    "jcm": ["jcm-edm", "jcm-consistency"],
-    "openai": ["iddpm"],
-    "consistency_models": ["cm-edm", "cm-consistency"],
-}
-_SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
-# Options of the training that differ between denoisers and consistency models in the published configurations: in JAX,
-# only denoisers are trained with dropout; in consistency_models, only denoisers have the loss weights of Karras et al.
-_TELLING = {
-    "dropout=0.13": "jcm-edm",
-    "dropout=0.0": "jcm-consistency",
-    "weight_schedule=karras": "cm-edm",
-    "weight_schedule=uniform": "cm-consistency",
-}
+_FAMILIES: dict[str, Any] = FORMATS["families"]
+_SECTIONS = [family["section"] for family in _FAMILIES.values()]
+_TELLING: dict[str, str] = FORMATS["telling"]
 _LEGACY_TORCH = (
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of files of `torch.save` before it wrote zip files
 )
@@ -50,10 +36,10 @@ _OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not we
 
 
 def _family_of(state: Mapping[str, Tensor]) -> str:
-    """The project of these names of tensors, a key of `_MARKS`; raises WeightsError for unknown names."""
-    for family, marks in _MARKS.items():
-        if any(name.startswith(marks) for name in state):
-            return family
+    """The project of these names of tensors, a key of `_FAMILIES`; raises WeightsError for unknown names."""
+    for name, family in _FAMILIES.items():
+        if any(entry.startswith(tuple(family["marks"])) for entry in state):
+            return name
     if any(name.startswith("down_blocks.") for name in state):
         raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
     raise WeightsError(f"it is no known network; it holds {some(sorted(state)) or 'nothing'}")
@@ -61,8 +47,8 @@ def _family_of(state: Mapping[str, Tensor]) -> str:
 
 def _arguments_in(config: Mapping[str, Any], family: str) -> Mapping[str, Any]:
     """Constructor arguments in a config.json; raises WeightsError if they belong to another family."""
-    own = _SECTIONS[family]
-    sections = [section for section in _SECTIONS.values() if section in config]
+    own = _FAMILIES[family]["section"]
+    sections = [section for section in _SECTIONS if section in config]
     if sections and own not in sections:
         raise WeightsError(f"it is of another architecture: {CONFIG} has {sections[0]}, and these weights need {own}")
     arguments = config[own] if sections else {k: v for k, v in config.items() if k != "kind"}
@@ -98,8 +84,8 @@ def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
             resolved = replace(resolved, path=_only_weights(resolved.path))
         if resolved.is_card:
             return files.read(resolved.path)
-        checkpoint = _read_published(resolved.path, resolved.kind)
-        return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
+        card, state = _read_published(resolved.path, resolved.kind)
+        return card, assemble(card, state)
     except WeightsError as error:
         if str(resolved.path) in str(error):
             raise
@@ -119,8 +105,8 @@ def _read_published(path: Path, kind: str | None) -> Checkpoint:
         arguments = _arguments_in(config, family)
         implied = [_TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
         stated = [config["kind"]] if config.get("kind") else implied
-    pointwise = family == "openai" and openai.convolves_queries(state)
-    kind = _choose(_CANDIDATES["consistency_models" if pointwise else family], kind, stated)
+    convolves = family == "openai" and openai.convolves_queries(state)
+    kind = _choose(_FAMILIES[family]["kinds_with_convolutions" if convolves else "kinds"], kind, stated)
     try:
         return _READERS[family](kind, state, arguments)
     except KeyError as error:

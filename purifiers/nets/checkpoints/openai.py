@@ -25,17 +25,14 @@ def convolves_queries(state: Mapping[str, Tensor]) -> bool:
 
 def _released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The flags of a released checkpoint, recognised by its tensors; raises WeightsError for another state."""
-
-    def rows(name: str) -> int | None:
-        return len(state[name]) if name in state else None
-
+    rows = {name: len(tensor) for name, tensor in state.items() if tensor.ndim}
     for name, flags in _RELEASED.items():
         multiples = _LAYERS["multiples"][str(flags["image_size"])]
         last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
         matches = (
-            rows("input_blocks.0.0.weight") == flags["num_channels"]
-            and rows(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
-            and rows("label_emb.weight") == (_CLASSES if flags.get("class_cond") else None)
+            rows.get("input_blocks.0.0.weight") == flags["num_channels"]
+            and rows.get(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
+            and rows.get("label_emb.weight") == (_CLASSES if flags.get("class_cond") else None)
             and convolves_queries(state) == name.startswith("consistency_models")
         )
         if matches:

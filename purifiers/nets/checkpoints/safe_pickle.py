@@ -51,10 +51,6 @@ class _Record:
 class _Unpickler(pickle.Unpickler):
     """Builds containers and records; refuses every other name before its use."""
 
-    def __init__(self, file: io.BufferedIOBase):
-        super().__init__(file)
-        self.stand_ins: dict[str, type] = {}  # separate for each file, because a file can change them
-
     def find_class(self, module: str, name: str) -> type:
         full = f"{module}.{name}"
         if full in _CONTAINERS:
@@ -64,9 +60,8 @@ class _Unpickler(pickle.Unpickler):
                 f"it would run or import {full!r}, which is neither a tensor nor a plain container: refused, and "
                 "nothing was executed. Do not open it by other means"
             )
-        if full not in self.stand_ins:
-            self.stand_ins[full] = type(name, (_Record,), {"__slots__": (), "origin": full})
-        return self.stand_ins[full]
+        # A new class each time, because a file can change the attributes of its classes.
+        return type(name, (_Record,), {"__slots__": (), "origin": full})
 
     def persistent_load(self, pid: Any) -> Any:
         raise WeightsError("it refers to objects outside of the file: refused")
@@ -87,8 +82,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
             kind, attributes = _described(network)
             if kind != "EDMPrecond":
                 raise WeightsError(f"its network is a {kind}; only EDMPrecond is supported")
-            arguments = {**attributes["_init_kwargs"]}
-            return arguments, {n: _tensor(value, storages) for n, value in _entries(network)}
+            return {**attributes["_init_kwargs"]}, {n: _tensor(value, storages) for n, value in _entries(network)}
         if not isinstance(network, dict) or not network:
             raise WeightsError(f"it holds {type(network).__name__}, neither an EDM network nor a state dict")
         return None, {str(n): _tensor(value, storages) for n, value in network.items()}

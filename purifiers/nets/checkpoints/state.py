@@ -22,8 +22,7 @@ def _as_is(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A network read from a file.
 
     Attributes:

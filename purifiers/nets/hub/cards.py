@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 BUNDLED = Path(__file__).parents[2] / "weights"
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
@@ -54,14 +52,6 @@ class Card:
         return _canonical({name: getattr(self, name) for name in _DECISIVE})
 
 
-class _Header(NamedTuple):
-    """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data."""
-
-    metadata: Mapping[str, str]
-    table: str
-    offset: int
-
-
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -99,8 +89,8 @@ def _digest(path: Path, prefix: str, offset: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()
 
 
-def _read_header(path: Path) -> _Header:
-    """The header of a safetensors file.
+def _read_header(path: Path) -> tuple[dict[str, str], str, int]:
+    """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data.
 
     Raises:
         ValueError: the file does not begin with one.
@@ -114,13 +104,13 @@ def _read_header(path: Path) -> _Header:
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("it is cut off or damaged: its header is no table of tensors")
-    return _Header(metadata, _canonical(header), 8 + length)
+    return metadata, _canonical(header), 8 + length
 
 
 def has_facts(path: Path) -> bool:
     """Whether a file carries the metadata of this project; False for an unreadable one."""
     try:
-        return FACTS in _read_header(path).metadata
+        return FACTS in _read_header(path)[0]
     except (OSError, ValueError):
         return False
 

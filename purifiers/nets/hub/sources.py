@@ -86,12 +86,6 @@ class Source:
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:_DIGITS]
 
 
-def _networks_folder() -> Path:
-    """Folder of downloads and of files put there by hand."""
-    folder = os.environ.get(_FOLDER)
-    return Path(folder).absolute() if folder else user_cache_path("purifybench", appauthor=False) / "networks"
-
-
 def find(text: str | Path) -> Source:
     """The network that `[KIND:]NAME[?label=K]` names, present or not; downloads nothing.
 
@@ -148,8 +142,10 @@ def words() -> set[str]:
 
 
 def _place(name: str, known: Known) -> Path:
-    """Path of a known network on this machine."""
-    folder = _networks_folder() / name.replace("/", "--")
+    """Path of the download of a known network, also if it is put there by hand."""
+    chosen = os.environ.get(_FOLDER)
+    root = Path(chosen).absolute() if chosen else user_cache_path("purifybench", appauthor=False) / "networks"
+    folder = root / name.replace("/", "--")
     if known.repository:
         return folder
     return folder / (known.url.rpartition("/")[2] or name)
