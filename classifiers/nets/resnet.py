@@ -59,10 +59,9 @@ class _CIFARResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         inputs = (widths[0], *widths[:-1])
         for stage, (name, before, width) in enumerate(zip(_STAGES, inputs, widths, strict=True)):
-            first = _Block(before, width, 2 if stage else 1, projected)
-            self.add_module(
-                name, nn.Sequential(first, *(_Block(width, width, 1, projected) for _ in range(blocks - 1)))
-            )
+            layers = [_Block(before, width, 2 if stage else 1, projected)]
+            layers += [_Block(width, width, 1, projected) for _ in range(blocks - 1)]
+            self.add_module(name, nn.Sequential(*layers))
         self.linear = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:

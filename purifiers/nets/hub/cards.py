@@ -32,12 +32,12 @@ class Card:
     """Description of a network: the facts that rebuild it, and the record of its training.
 
     Attributes:
-        kind: a key of `purifiers.nets.hub.files.KINDS`, the class of the denoiser.
+        kind: a key of `purifiers.nets.hub.files._KINDS`, the class of the denoiser.
         architecture: constructor arguments of the network.
         denoiser: constructor arguments of the denoiser, except the network (levels in units of `u`).
         training: recipe, seed, steps, seconds, device, losses and validation figures.
         sha256: of the weight file.
-        network: a key of `purifiers.nets.hub.files.NETWORKS`, the class of the network.
+        network: a key of `purifiers.nets.hub.files._NETWORKS`, the class of the network.
     """
 
     kind: str
