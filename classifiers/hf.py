@@ -41,7 +41,7 @@ class HuggingFace(HubModel):
         from transformers import AutoModelForImageClassification
         from transformers.utils import logging
 
-        from classifiers.nets.logits import LogitsOf
+        from classifiers.nets.pipeline import LogitsOf
         from classifiers.nets.probe import check_processor
 
         logging.disable_progress_bar()  # it would interrupt the progress bar of the sweep

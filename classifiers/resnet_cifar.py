@@ -58,5 +58,4 @@ class ResNetCIFAR(ImageClassifier):
     def network(self):
         from classifiers.nets.resnet import load_resnet
 
-        (path,) = self.files()
-        return load_resnet(path)
+        return load_resnet(self.files()[0])

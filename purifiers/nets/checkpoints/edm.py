@@ -145,9 +145,7 @@ def _dhariwal(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> _Plan:
     for slot in adm.slots():
         deeper = resolution >> (slot.level + (1 if slot.role == "downsample" else -1 if slot.role == "upsample" else 0))
         part = "enc" if slot.role.startswith("down") else "dec"
-        suffix = {"down": f"block{slot.number}", "up": f"block{slot.number}", "middle": f"in{slot.number}"}
-        suffix |= {"downsample": "down", "upsample": "up"}
-        theirs = f"{part}.{deeper}x{deeper}_{suffix[slot.role]}"
+        theirs = f"{part}.{deeper}x{deeper}_{_LAYERS['slots'][slot.role].format(number=slot.number)}"
         heads = max(1, width * multiples[slot.level] // _HEAD)
         modules.update(block(f"unet.{slot.name}", theirs, slot.attention and f"unet.{slot.attention}", heads))
     exact = {"unet.class_embedding.weight": Origin(("map_label.weight",), torch.t)}

@@ -28,9 +28,8 @@ _READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
 _FAMILIES: dict[str, Any] = FORMATS["families"]
 _SECTIONS = [family["section"] for family in _FAMILIES.values()]
 _TELLING: dict[str, str] = FORMATS["telling"]
-_LEGACY_TORCH = (
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of files of `torch.save` before it wrote zip files
-)
+# First bytes of files of `torch.save` before it wrote zip files.
+_LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 _OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not weights
 
