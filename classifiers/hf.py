@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classifiers.base import ClassifierError
-from classifiers.hub import model_files, require
+from classifiers.hub import brief, model_files, require
 from classifiers.image_models import HubModel
 from classifiers.preprocessing import from_transformers
 
@@ -41,7 +41,7 @@ class HuggingFace(HubModel):
         from transformers import AutoModelForImageClassification
         from transformers.utils import logging
 
-        from classifiers.nets.logits import LogitsOf
+        from classifiers.nets.pipeline import LogitsOf
         from classifiers.nets.probe import check_processor
 
         logging.disable_progress_bar()  # it would interrupt the progress bar of the sweep
@@ -51,8 +51,7 @@ class HuggingFace(HubModel):
                 folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
         except Exception as error:  # a damaged file, an unknown architecture: each library raises its own errors
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise ClassifierError(f"{folder} cannot be loaded by transformers ({problem})") from error
+            raise ClassifierError(f"{folder} cannot be loaded by transformers ({brief(error)})") from error
         reported = {kind: sorted(key for key in map(str, report[kind]) if _POOLER not in key) for kind in _PROBLEMS}
         if wrong := {kind: keys for kind, keys in reported.items() if keys}:
             raise ClassifierError(f"the weights in {folder} are not of the model in its config.json: {wrong}")

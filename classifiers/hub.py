@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from platformdirs import user_cache_path
 from classifiers.base import ClassifierError
 
 _FOLDER = "PURIFYBENCH_CLASSIFIERS"  # environment variable: folder of manual downloads, instead of the user's cache
+
+
+def brief(error: Exception) -> str:
+    """Type and first line of an error of a library."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def by_hand(name: str) -> Path:
@@ -37,6 +43,8 @@ def model_files(
     Raises:
         ClassifierError: files are missing and cannot be downloaded; the message names them and their folder.
     """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     for folder in (Path(source).expanduser(), by_hand(source)):
         if folder.is_dir():
             if lacking := [group for group in wanted if _first(folder, group) is None]:
@@ -44,15 +52,15 @@ def model_files(
             return _pick(folder, wanted)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClassifierError(f"{source} is not a folder; give one that holds {_names(wanted)}, or a hub id")
-    if files := _fetch(source, wanted, local=True):
-        return files
+    with suppress(LocalEntryNotFoundError):
+        if files := _fetch(source, wanted, local=True):
+            return files
     if not download:
         raise ClassifierError(_advice(source, wanted, size), True, size)
     try:
         files = _fetch(source, wanted)
     except Exception as error:  # the library raises many types of errors, all with the same remedy
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ClassifierError(f"{_advice(source, wanted, size)} (the hub said {problem})", True, size) from error
+        raise ClassifierError(f"{_advice(source, wanted, size)} (the hub said {brief(error)})", True, size) from error
     if not files:
         raise ClassifierError(f"{source} on the hub lacks one of {_names(wanted)}; choose another model")
     return files
@@ -61,21 +69,14 @@ def model_files(
 def _fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> tuple[Path, ...]:
     """Files of a model from the hub, or from its cache (`local`), as `pick`; later names of a group only if needed."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     repository, _, revision = source.partition("@")
     options: dict[str, Any] = {"revision": revision or None, "local_files_only": local}
     folder: Path | None = None
     for depth in range(max(map(len, wanted))):
         missing = [g[depth] for g in wanted if depth < len(g) and not (folder and _first(folder, g))]
-        if not missing:
-            break
-        try:
+        if missing:
             folder = Path(snapshot_download(repository, allow_patterns=missing, **options))
-        except LocalEntryNotFoundError:
-            if local:
-                return ()
-            raise
     return _pick(folder, wanted) if folder else ()
 
 

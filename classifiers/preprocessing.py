@@ -63,19 +63,13 @@ def from_transformers(settings: Mapping[str, Any]) -> Preprocessing:
     cropped = settings.get("do_center_crop", False)
     resize, crop = _extent(settings.get("size")), _sides(_extent(settings.get("crop_size"))) if cropped else None
     if isinstance(resize, int) and not cropped:
-        if settings.get("crop_pct"):
-            resize, crop = _convnext(resize, settings["crop_pct"])
+        if share := settings.get("crop_pct"):
+            # ConvNeXt's processor takes the centre of a larger image; from 384 pixels on, the whole image.
+            resize, crop = ((resize, resize), None) if resize >= 384 else (int(resize / share), (resize, resize))
         elif isinstance(settings["size"], int):  # transformers takes a single number as a square
             resize = resize, resize
     resize = resize if settings.get("do_resize", True) else None
     return Preprocessing(mean, std, resize, _PIL_MODES.get(resample, "bilinear"), crop=crop)
-
-
-def _convnext(edge: int, share: float) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:
-    """Size and crop of ConvNeXt's processor: the centre of a larger image; from 384 pixels on, the whole image."""
-    if edge >= 384:
-        return (edge, edge), None
-    return int(edge / share), (edge, edge)
 
 
 def _extent(size: Any) -> tuple[int, int] | int | None:

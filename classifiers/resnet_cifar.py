@@ -43,14 +43,13 @@ class ResNetCIFAR(ImageClassifier):
 
     def files(self, download: bool = True) -> tuple[Path, ...]:
         path = self.weights()
-        if not path.is_file():
-            remedy = (
-                f"get {_KNOWN[self.path]} and put that file there (no checksum of it is published)"
-                if self.path in _KNOWN
-                else f"give the path of a file of weights, or one of: {', '.join(_KNOWN)}"
-            )
-            raise ClassifierError(f"{path} is missing; {remedy}", self.path in _KNOWN)
-        return (path,)
+        if path.is_file():
+            return (path,)
+        if source := _KNOWN.get(self.path):
+            remedy = f"get {source} and put that file there (no checksum of it is published)"
+        else:
+            remedy = f"give the path of a file of weights, or one of: {', '.join(_KNOWN)}"
+        raise ClassifierError(f"{path} is missing; {remedy}", source is not None)
 
     def configured(self) -> Preprocessing:
         mean, std = _NORMALISATIONS[self.normalisation]
@@ -59,5 +58,4 @@ class ResNetCIFAR(ImageClassifier):
     def network(self):
         from classifiers.nets.resnet import load_resnet
 
-        (path,) = self.files()
-        return load_resnet(path)
+        return load_resnet(self.files()[0])

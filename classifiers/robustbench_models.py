@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from classifiers.base import ClassifierError
-from classifiers.hub import require
+from classifiers.hub import brief, require
 from classifiers.image_models import ImageClassifier
 from classifiers.preprocessing import Preprocessing
 
+_LINKS = "github.com/RobustBench/robustbench links every model, and states no checksums"
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -43,9 +44,7 @@ class RobustBench(ImageClassifier):
         if not self.weights().is_file():
             if not download:
                 raise ClassifierError(
-                    f"{self.weights()} is missing; RobustBench would download it (github.com/RobustBench/robustbench "
-                    "links every model, and states no checksums); put it there by hand if there is no connection",
-                    True,
+                    f"{self.weights()} is missing; RobustBench would download it. By hand: put it there; {_LINKS}", True
                 )
             self.network()
         return (self.weights(),)
@@ -61,11 +60,9 @@ class RobustBench(ImageClassifier):
         try:
             return load_model(self.path, self.folder, self.dataset, self.threat_model).float()
         except Exception as error:  # unknown names, no connection, damaged files: errors of several libraries
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise ClassifierError(
                 f"RobustBench has no model {self.path!r} for {self.dataset}, {self.threat_model}, or its file cannot "
-                f"be read or downloaded ({problem}). By hand: put it at {self.weights()}; "
-                "github.com/RobustBench/robustbench links every model, and states no checksums"
+                f"be read or downloaded ({brief(error)}). By hand: put it at {self.weights()}; {_LINKS}"
             ) from error
         finally:
             os.environ.pop(_FORCE) if before is None else os.environ.update({_FORCE: before})

@@ -123,7 +123,7 @@ def jcm_params() -> dict[str, np.ndarray]:
     modules, exact = jcm._names(network, [1, 3, 3, 1])
     rng, params = np.random.default_rng(0), {}
     for name, slot in network.state_dict().items():
-        origin = exact.get(name) or _rule(name, modules, "/")
+        origin = exact.get(name) or _rule(name, modules)
         order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[slot.ndim]
         for theirs in origin.names:
             params[theirs] = 0.3 * rng.standard_normal([slot.shape[axis] for axis in order]).astype(np.float32)

@@ -19,7 +19,7 @@ from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
 
 PACKAGES = ("bench", "purifiers", "classifiers")
-SAFE_PICKLE = "purifiers/nets/safe_pickle.py"  # refuses every name that is neither a container nor a tensor
+SAFE_PICKLE = "purifiers/nets/checkpoints/safe_pickle.py"  # refuses every name that is neither a container nor a tensor
 CALLS = {"eval", "exec", "compile", "__import__", "torch.hub.load"}
 ATTRIBUTES = {  # module -> what of it runs code that lies in a file or a text
     "pickle": {"load", "loads", "Unpickler"},

@@ -11,11 +11,8 @@ def _stage(inputs: int, outputs: int, convolutions: int, early: bool = False) ->
     """Convolutions with batch normalisation; the last one, or the first (`early`), is followed by max pooling."""
     layers: list[nn.Module] = []
     for i in range(convolutions):
-        layers += [
-            nn.Conv2d(inputs if i == 0 else outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        ]
+        convolution = nn.Conv2d(inputs if i == 0 else outputs, outputs, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
         if i == (0 if early else convolutions - 1):
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)

@@ -2,7 +2,7 @@
 
 A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of the architecture, and
 `sha256`, a checksum over that text, the table of tensors and their bytes. The JSON card beside the file is a record for
-people. Files written before there were such entries have their architecture in the card alone.
+people.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_facts(path: Path) -> tuple[dict, str]:
     """The constructor arguments of the network in a weight file, and the verified checksum of arguments and tensors.
 
     Raises:
-        WeightsError: the file is missing or damaged, or has neither metadata nor a card that describes it.
+        WeightsError: the file is missing or damaged, or has no metadata of this project.
     """
     try:
         with path.open("rb") as file:
@@ -46,22 +46,13 @@ def read_facts(path: Path) -> tuple[dict, str]:
             table = json.loads(file.read(length))
         metadata = table.pop("__metadata__", {})
         if FACTS not in metadata:
-            return _read_legacy(path)
+            raise ValueError("it has no metadata of this project")
         checksum = fingerprint(path, metadata[FACTS] + _canonical(table), 8 + length)
         if checksum != metadata[CHECKSUM]:
             raise WeightsError(f"{path} is damaged (the SHA-256 in its header differs from its content); {REMEDY}")
         return json.loads(metadata[FACTS])["architecture"], checksum
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
-
-
-def _read_legacy(path: Path) -> tuple[dict, str]:
-    """As `read_facts`, for a file without metadata, whose card has the architecture."""
-    card = read_card(path)
-    if fingerprint(path) != card["sha256"]:
-        raise WeightsError(f"{path} is not the file that its card describes (SHA-256 differs); {REMEDY}")
-    text = f"{card['sha256']} {_canonical({'architecture': card['architecture']})}"
-    return card["architecture"], hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_card(path: Path) -> dict:

@@ -79,3 +79,14 @@ class Pipeline(nn.Module):
         generator = torch.Generator().manual_seed(_LOCAL_SEED)  # on the CPU: the same on every device
         noise = torch.randn(self.votes, *x.shape[1:], generator=generator).to(x) * self.noise
         return torch.stack([self.logits(x + copy).softmax(1) for copy in noise]).mean(0)
+
+
+class LogitsOf(nn.Module):
+    """A model of transformers as a function `[B,C,H,W]` -> logits `[B,K]`."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(pixel_values=x).logits

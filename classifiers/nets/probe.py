@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from classifiers.base import ClassifierError
+from classifiers.hub import brief
 from classifiers.nets.pipeline import LEVELS, Pipeline
 from classifiers.preprocessing import Preprocessing
 
@@ -30,8 +31,7 @@ def check_processor(folder: Path, steps: Preprocessing) -> None:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         wanted = processor(image.permute(1, 2, 0).numpy(), return_tensors="pt")["pixel_values"]
     except Exception as error:  # a damaged file, an unknown processor: each library raises its own errors
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ClassifierError(f"{folder}: transformers cannot make its image processor ({problem})") from error
+        raise ClassifierError(f"{folder}: transformers cannot make its image processor ({brief(error)})") from error
     got = Pipeline(nn.Identity(), steps).ready("cpu")(image[None].float() / LEVELS)
     level = 1 / LEVELS / min(steps.std, default=1.0)
     if got.shape != wanted.shape or float((got - wanted).abs().max()) > _TOLERANCE * level:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from classifiers.base import ClassifierError
+from classifiers.hub import brief
 
 _STAGES = ("layer1", "layer2", "layer3")
-_ALIASES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # names in pytorch-classification -> ours
 
 
 class _Block(nn.Module):
@@ -59,10 +59,9 @@ class _CIFARResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         inputs = (widths[0], *widths[:-1])
         for stage, (name, before, width) in enumerate(zip(_STAGES, inputs, widths, strict=True)):
-            first = _Block(before, width, 2 if stage else 1, projected)
-            self.add_module(
-                name, nn.Sequential(first, *(_Block(width, width, 1, projected) for _ in range(blocks - 1)))
-            )
+            layers = [_Block(before, width, 2 if stage else 1, projected)]
+            layers += [_Block(width, width, 1, projected) for _ in range(blocks - 1)]
+            self.add_module(name, nn.Sequential(*layers))
         self.linear = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,9 +93,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for a damaged file, errors of zipfile, pickle or struct
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ClassifierError(
-            f"{path} cannot be read ({reason}); it must be a .safetensors file, or tensors that torch.save wrote"
+            f"{path} cannot be read ({brief(error)}); it must be a .safetensors file, or tensors that torch.save wrote"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -105,15 +103,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state with our names: prefixes of wrappers (`module.`, `1.`) removed, synonyms replaced."""
+    """A state with our names: without the prefixes of wrappers (`module.`, `1.`), also from pytorch-classification."""
     lead = next((name.removesuffix("conv1.weight") for name in state if name.endswith("conv1.weight")), "")
-    named = {}
-    for name, tensor in state.items():
-        name = name.removeprefix(lead)
-        for other, ours in _ALIASES.items():
-            name = name.replace(other, ours)
-        named[name] = tensor
-    return named
+    return {
+        name.removeprefix(lead).replace("fc.", "linear.").replace(".downsample.", ".shortcut."): tensor
+        for name, tensor in state.items()
+    }
 
 
 def load_resnet(path: Path) -> _CIFARResNet:

@@ -138,22 +138,18 @@ class EDMDenoiser(LevelledDenoiser):
 
 
 class ConsistencyFunction(EDMDenoiser):
-    """`f(u, t)` with `f(u, eps) = u` (Song et al. 2023, eq. 5 and App. C); `eps` is `t_min` unless it is given.
+    """`f(u, t)` with `f(u, eps) = u` for `eps = t_min` (Song et al. 2023, eq. 5 and App. C).
 
     Purifiers call `f`. `denoise` evaluates the same network with EDM's scalings, those of its teacher; that is a
     posterior mean only for weights that are still the teacher's. (The tensors of a checkpoint do not tell which of the
     two it is.)
     """
 
-    def __init__(self, network: nn.Module, t_min: float, t_max: float, eps: float | None = None, **scalings: Any):
-        super().__init__(network, t_min, t_max, **scalings)
-        self.eps = t_min if eps is None else eps
-
     def consistency(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:
         """`f(u, t)`; parameters and errors as `denoise`."""
         t = self.checked(t, u)
-        c_skip = self.sigma_data**2 / ((t - self.eps) ** 2 + self.sigma_data**2)
-        c_out = self.sigma_data * (t - self.eps) / (t**2 + self.sigma_data**2).sqrt()
+        c_skip = self.sigma_data**2 / ((t - self.t_min) ** 2 + self.sigma_data**2)
+        c_out = self.sigma_data * (t - self.t_min) / (t**2 + self.sigma_data**2).sqrt()
         return c_skip * u + c_out * self.scaled(u, t, labels)
 
     def forward(self, u: Tensor, t: float | Tensor, labels: int | Tensor | None = None) -> Tensor:

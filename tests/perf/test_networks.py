@@ -31,7 +31,7 @@ CARDS = {
     "NCSN++ (EDM, jcm)": Card("edm", {**NCSN, "resample_filter": list(TAPS)}, EDM, network="SongUNet"),
     "iDDPM": Card("vp", openai._architecture(FLAGS).architecture(), openai._chain(FLAGS), network="UNet2D"),
     "ADM (consistency_models)": Card(
-        "consistency", openai._architecture(CM_FLAGS).architecture(), {**EDM, "eps": 0.002}, network="UNet2D"
+        "consistency", openai._architecture(CM_FLAGS).architecture(), EDM, network="UNet2D"
     ),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -57,36 +56,9 @@ def flip_a_bit(path, after):
 
 def describe(path, **fields):
     """Other facts in the header, with a checksum that fits."""
-    header = _read_header(path)
-    facts = {**json.loads(header.metadata["purifybench"]), **fields}
+    metadata, _, _ = _read_header(path)
+    facts = {**json.loads(metadata["purifybench"]), **fields}
     path.write_bytes(with_facts(path.read_bytes(), _canonical(facts)))
-
-
-def make_legacy(path):
-    """A file without metadata, whose card has the facts."""
-    save_file(load_file(path), path)
-    rewrite_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def rewrite_card(path, **fields):
-    card = path.with_suffix(".json")
-    card.write_text(json.dumps({**json.loads(card.read_text()), **fields}))
-
-
-def legacy(damage):
-    """Damage done to a file without metadata."""
-
-    def harm(path):
-        make_legacy(path)
-        damage(path)
-
-    return harm
-
-
-def cut_with_its_card(path):
-    """Half a file whose card was made for the half."""
-    truncate(path)
-    rewrite_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
@@ -99,15 +71,9 @@ DAMAGE = {
     "with another checksum": lambda path: flip_a_bit(path, b'"sha256":"'),
     "with another shape": lambda path: flip_a_bit(path, b'"shape":['),
     "with another weight": lambda path: flip_a_bit(path, b""),
-    "truncated with its card": legacy(cut_with_its_card),
-    "without metadata and card": legacy(lambda path: path.with_suffix(".json").unlink()),
-    "without metadata, with a damaged card": legacy(lambda path: truncate(path.with_suffix(".json"))),
-    "without metadata, with a card that is a list": legacy(lambda path: path.with_suffix(".json").write_text("[]")),
+    "without metadata": lambda path: save_file(load_file(path), path),
 }
 NETWORK_DAMAGE = DAMAGE | {
-    "with the card of another file": legacy(
-        lambda path: shutil.copy(path.with_name("ddpm.json"), path.with_suffix(".json"))
-    ),
     "with an unknown field": lambda path: describe(path, colour="blue"),
     "of another width": lambda path: describe(path, architecture={**UNET, "widths": [16, 16]}),
     "of a width that groups refuse": lambda path: describe(path, architecture={**UNET, "widths": [9, 16]}),
@@ -161,21 +127,9 @@ def test_the_same_facts_and_weights_have_the_same_identity_and_others_another(zo
     assert find(f"{path}?label=1").identity() != before
     shutil.copy(path, zoo / "copy.safetensors")
     assert find(zoo / "copy.safetensors").identity() == before
-    facts = json.loads(_read_header(path).metadata["purifybench"])
+    facts = json.loads(_read_header(path)[0]["purifybench"])
     describe(path, denoiser={**facts["denoiser"], "t_max": 5.0})
     assert find(path).identity() not in (before, find(zoo / "edm-ft.safetensors").identity())
-
-
-def test_a_legacy_file_computes_the_same_and_is_known_by_its_weights_and_card(zoo):
-    path, x = zoo / "edm.safetensors", torch.rand(1, 1, 28, 28)
-    first = load(path)(x, 1.0)
-    make_legacy(path)
-    assert torch.equal(load(path)(x, 1.0), first)
-    before = find(path).identity()
-    rewrite_card(path, training={"seed": 1})
-    assert find(path).identity() == before
-    rewrite_card(path, denoiser={"t_min": 0.002, "t_max": 5.0})
-    assert find(path).identity() != before
 
 
 def test_a_plan_hashes_each_file_once_and_a_changed_file_again(zoo, tiny_preset, monkeypatch):
@@ -210,9 +164,6 @@ def test_a_plan_hashes_each_file_once_and_a_changed_file_again(zoo, tiny_preset,
 
 
 CLASSIFIER_DAMAGE = DAMAGE | {
-    "with the card of another file": legacy(
-        lambda path: shutil.copy(path.with_name("edm.json"), path.with_suffix(".json"))
-    ),
     "of another width": lambda path: describe(
         path, architecture={"channels": 1, "classes": 10, "widths": [8, 8], "depths": [1, 1]}
     ),

@@ -17,18 +17,13 @@ class _ChannelsLastGroupNorm(nn.GroupNorm):
 
     members: Tensor  # 1 for two channels of one group, else 0, [C,C]
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5):
-        super().__init__(num_groups, num_channels, eps)
-        width = num_channels // num_groups
-        blocks = torch.block_diag(*[torch.ones(width, width)] * num_groups)
+    def __init__(self, norm: nn.GroupNorm):
+        super().__init__(norm.num_groups, norm.num_channels, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+        width = norm.num_channels // norm.num_groups
+        blocks = torch.block_diag(*[torch.ones(width, width, device=norm.weight.device)] * norm.num_groups)
         self.register_buffer("members", blocks, persistent=False)
-
-    @classmethod
-    def of(cls, norm: nn.GroupNorm) -> _ChannelsLastGroupNorm:
-        """The same function as `norm`, with its parameters."""
-        made = cls(norm.num_groups, norm.num_channels, norm.eps)
-        made.weight, made.bias = norm.weight, norm.bias
-        return made.to(norm.weight.device).train(norm.training)
+        self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x [B,C,...]`, normalised over each group of channels and all positions."""
@@ -49,5 +44,5 @@ def with_channels_last_norms(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.GroupNorm and child.affine:
-                setattr(parent, name, _ChannelsLastGroupNorm.of(child))
+                setattr(parent, name, _ChannelsLastGroupNorm(child))
     return network

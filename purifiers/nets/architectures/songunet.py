@@ -40,16 +40,14 @@ class FIR(nn.Module):
         super().__init__()
         line = torch.tensor(taps, dtype=torch.float32)
         self.register_buffer("filter", torch.outer(line, line)[None, None] / line.sum() ** 2)
-        self.mode, self.padding = mode, (len(taps) - 1) // 2
-        self.gain = 4.0 if mode == "up" else 1.0
+        overlap = (len(taps) - 1) // 2
+        self.mode, self.gain = mode, 4.0 if mode == "up" else 1.0
+        self.stride, self.padding = (1, overlap + 1) if mode == "blur" else (2, overlap)
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = (self.filter * self.gain).to(x.dtype).expand(x.shape[1], 1, -1, -1)
-        if self.mode == "up":
-            return F.conv_transpose2d(x, kernel, stride=2, padding=self.padding, groups=x.shape[1])
-        if self.mode == "down":
-            return F.conv2d(x, kernel, stride=2, padding=self.padding, groups=x.shape[1])
-        return F.conv2d(x, kernel, padding=self.padding + 1, groups=x.shape[1])
+        convolve = F.conv_transpose2d if self.mode == "up" else F.conv2d
+        return convolve(x, kernel, stride=self.stride, padding=self.padding, groups=x.shape[1])
 
 
 class _Fourier(nn.Module):
@@ -159,12 +157,10 @@ class SongUNet(nn.Module):
         resample_filter: Sequence[int] = _BOX,
     ):
         super().__init__()
-        for name, value, known in (
-            ("embedding_type", embedding_type, tuple(_EMBEDDINGS)),
-            ("encoder_type", encoder_type, ("standard", "residual")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} {value!r} is not supported; known: {', '.join(known)}")
+        if embedding_type not in _EMBEDDINGS:
+            raise ValueError(f"embedding_type {embedding_type!r} is not supported; known: {', '.join(_EMBEDDINGS)}")
+        if encoder_type not in ("standard", "residual"):
+            raise ValueError(f"encoder_type {encoder_type!r} is not supported; known: standard, residual")
         self.classes = label_dim or None
         noise, embedding = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self.embed = _EMBEDDINGS[embedding_type](noise)

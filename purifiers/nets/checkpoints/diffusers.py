@@ -52,10 +52,9 @@ def read(folder: Path) -> Checkpoint:
 def is_one(folder: Path) -> bool:
     """Whether a folder is a diffusers repository, and not another checkpoint with a config.json."""
     signs = ("model_index.json", "unet/config.json", "scheduler_config.json", "scheduler/scheduler_config.json")
-    if any((folder / sign).is_file() for sign in signs):
-        return True
     config = folder / "config.json"
-    return config.is_file() and "_class_name" in read_json(config)
+    named = config.is_file() and "_class_name" in read_json(config)
+    return named or any((folder / sign).is_file() for sign in signs)
 
 
 def _part(folder: Path, name: str, file: str) -> Path:

@@ -39,8 +39,6 @@ def read(kind: str, state: Mapping[str, Tensor], arguments: Mapping[str, Any] | 
     model, sigma_data = used.pop("model_type", "DhariwalUNet"), used.pop("sigma_data", 0.5)
     if model not in _MODELS:
         raise WeightsError(f"its network is a {model!r}; known: {', '.join(_MODELS)}")
-    if "img_resolution" not in used:
-        raise WeightsError("its arguments lack img_resolution")
     channels = used.pop("img_channels", 3)
     plain = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     plan = _MODELS[model]({**used, "in_channels": channels, "out_channels": channels}, plain)
@@ -90,14 +88,14 @@ def _song(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> _Plan:
     blocks = arguments.get("num_blocks", 4)
     down, pyramid, middle, up = _song_names(resolution, levels, blocks)
     modules = _outer("song", resolution) | {f"pyramid.{i}.1": (theirs, PLAIN) for i, theirs in enumerate(pyramid)}
-    exact = {f"pyramid.{i}.0.filter": Origin((theirs + _FILTER,), _as_is) for i, theirs in enumerate(pyramid)}
-    exact["embed.frequencies"] = Origin(("map_noise.freqs",), _as_is)
+    exact = {f"pyramid.{i}.0.filter": Origin((theirs + _FILTER,)) for i, theirs in enumerate(pyramid)}
+    exact["embed.frequencies"] = Origin(("map_noise.freqs",))
     exact["label.weight"] = Origin(("map_label.weight", "map_label.bias"), _one_hot)
     for part, names in (("encoder", down), ("middle", middle), ("decoder", up)):
         for i, theirs in enumerate(names):
             modules.update(block(f"{part}.{i}.resnet", theirs, f"{part}.{i}.attention", 1))
             for mode in ("downsample", "upsample"):
-                exact[f"{part}.{i}.resnet.{mode}.filter"] = Origin((f"{theirs}.conv0{_FILTER}",), _as_is)
+                exact[f"{part}.{i}.resnet.{mode}.filter"] = Origin((f"{theirs}.conv0{_FILTER}",))
     return _Plan("SongUNet", arguments, modules, exact)
 
 
@@ -115,10 +113,6 @@ def _song_names(resolution: int, levels: int, blocks: int) -> tuple[list[str], l
     for size in reversed(at):
         up += [*([] if size == at[-1] else [f"dec.{size}_up"]), *(f"dec.{size}_block{i}" for i in range(blocks + 1))]
     return down, [f"enc.{size}_aux_residual" for size in at[1:]], [f"dec.{at[-1]}_in0", f"dec.{at[-1]}_in1"], up
-
-
-def _as_is(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _one_hot(weight: Tensor, bias: Tensor) -> Tensor:
@@ -151,9 +145,7 @@ def _dhariwal(arguments: dict[str, Any], state: Mapping[str, Tensor]) -> _Plan:
     for slot in adm.slots():
         deeper = resolution >> (slot.level + (1 if slot.role == "downsample" else -1 if slot.role == "upsample" else 0))
         part = "enc" if slot.role.startswith("down") else "dec"
-        suffix = {"down": f"block{slot.number}", "up": f"block{slot.number}", "middle": f"in{slot.number}"}
-        suffix |= {"downsample": "down", "upsample": "up"}
-        theirs = f"{part}.{deeper}x{deeper}_{suffix[slot.role]}"
+        theirs = f"{part}.{deeper}x{deeper}_{_LAYERS['slots'][slot.role].format(number=slot.number)}"
         heads = max(1, width * multiples[slot.level] // _HEAD)
         modules.update(block(f"unet.{slot.name}", theirs, slot.attention and f"unet.{slot.attention}", heads))
     exact = {"unet.class_embedding.weight": Origin(("map_label.weight",), torch.t)}

@@ -13,12 +13,12 @@ from purifiers.nets.hub.cards import Card, WeightsError
 from purifiers.nets.hub.files import lay_out
 
 _STYLES = {
-    "conv": Style("kernel", "bias", lambda w: w.permute(3, 2, 0, 1)),  # HWIO
-    "dense": Style("kernel", "bias", lambda w: w.t()),
-    "norm": Style("scale", "bias"),
-    "nin": Style("W", "b", lambda w: w.t()),
+    "conv": Style("/kernel", "/bias", lambda w: w.permute(3, 2, 0, 1)),  # HWIO
+    "dense": Style("/kernel", "/bias", lambda w: w.t()),
+    "norm": Style("/scale", "/bias"),
+    "nin": Style("/W", "/b", lambda w: w.t()),
 }
-_FIR_CONV = Style("weight", "bias", lambda w: w.permute(3, 2, 0, 1))
+_FIR_CONV = Style("/weight", "/bias", lambda w: w.permute(3, 2, 0, 1))
 _LAYERS = FORMATS["jcm"]
 _SIZE = 32  # of CIFAR-10
 
@@ -53,7 +53,7 @@ def read(kind: str, params: Mapping[str, Tensor], model: Mapping[str, Any] | Non
     network = lay_out(card)
     assert isinstance(network, SongUNet)
     modules, exact = _names(network, model["fir_kernel"])
-    return Checkpoint(card, gather(network, params, modules, exact, separator="/"))
+    return Checkpoint(card, gather(network, params, modules, exact))
 
 
 def _names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Style]], dict[str, Origin]]:
@@ -72,7 +72,7 @@ def _names(network: SongUNet, taps: list[int]) -> tuple[dict[str, tuple[str, Sty
         add("resnet", f"{name}.resnet.", f"ResnetBlockBigGANpp_{i}/")
     for i, name in enumerate(name for name, block in blocks if block.attention is not None):
         add("attention", f"{name}.attention.", f"AttnBlockpp_{i}/")
-    exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",), lambda w: w)}
+    exact = {"embed.frequencies": Origin(("GaussianFourierProjection_0/W",))}
     constant = FIR(taps, "down").filter  # a constant in their code, absent from checkpoints
     exact |= {name: Origin((), lambda: constant) for name in network.state_dict() if name.endswith(".filter")}
     return modules, exact

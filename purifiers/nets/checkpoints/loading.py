@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from purifiers.nets.checkpoints import diffusers as repository
 from purifiers.nets.checkpoints import edm, jcm, openai
 from purifiers.nets.checkpoints.flax_file import read_flax
 from purifiers.nets.checkpoints.safe_pickle import read_pickle
-from purifiers.nets.checkpoints.state import Checkpoint, some
+from purifiers.nets.checkpoints.state import FORMATS, Checkpoint, some
 from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.denoisers import MEAN_LABEL, LevelledDenoiser
 from purifiers.nets.hub import files
@@ -24,81 +24,36 @@ from purifiers.nets.hub.files import assemble, save
 from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
-_MARKS = {"edm": ("model.enc.", "enc."), "jcm": ("ResnetBlockBigGANpp_",), "openai": ("input_blocks.",)}  # of names
 _READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
-_SECTIONS = {"edm": "constructor_kwargs", "jcm": "model_config", "openai": "flags"}  # of a config.json
-# Options of the training that differ between denoisers and consistency models in the published configurations: in JAX,
-# only denoisers are trained with dropout; in consistency_models, only denoisers have the loss weights of Karras et al.
-_TELLING = {
-    "dropout=0.13": "jcm-edm",
-    "dropout=0.0": "jcm-consistency",
-    "weight_schedule=karras": "cm-edm",
-    "weight_schedule=uniform": "cm-consistency",
-}
-_LEGACY_TORCH = (
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of files of `torch.save` before it wrote zip files
-)
+_FAMILIES: dict[str, Any] = FORMATS["families"]
+_SECTIONS = [family["section"] for family in _FAMILIES.values()]
+_TELLING: dict[str, str] = FORMATS["telling"]
+# First bytes of files of `torch.save` before it wrote zip files.
+_LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 _OTHER = {"README", "LICENSE", "NOTICE"}  # files without suffix that are not weights
 
 
-@dataclass(frozen=True)
-class _Content:
-    """Content of a weight file, before the network is built.
-
-    Attributes:
-        state: the tensors.
-        config: the constructor arguments, from the file or the config.json beside it; None if there are none.
-    """
-
-    state: Mapping[str, Tensor]
-    config: Mapping[str, Any] | None
-
-    @property
-    def family(self) -> str:
-        """The project of these names of tensors, a key of SECTIONS; raises WeightsError for unknown names."""
-        for family, marks in _MARKS.items():
-            if any(name.startswith(marks) for name in self.state):
-                return family
-        if any(name.startswith("down_blocks.") for name in self.state):
-            raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
-        raise WeightsError(f"it is no known network; it holds {some(sorted(self.state)) or 'nothing'}")
-
-    def arguments(self) -> Mapping[str, Any] | None:
-        """Constructor arguments; raises WeightsError if they belong to another family."""
-        if self.config is None:
-            return None
-        own = _SECTIONS[self.family]
-        sections = [section for section in _SECTIONS.values() if section in self.config]
-        if sections and own not in sections:
-            raise WeightsError(
-                f"it is of another architecture: {CONFIG} has {sections[0]}, and these weights need {own}"
-            )
-        arguments = self.config[own] if sections else {k: v for k, v in self.config.items() if k != "kind"}
-        if not isinstance(arguments, Mapping):
-            raise WeightsError(f"{own} of {CONFIG} holds {type(arguments).__name__}, not an object")
-        return arguments
-
-    def candidates(self) -> list[str]:
-        """The kinds that fit the tensors. An EDM denoiser and a consistency model have the same tensors."""
-        kinds = {"edm": ["edm"], "jcm": ["jcm-edm", "jcm-consistency"], "openai": ["iddpm"]}
-        if self.family == "openai" and openai.convolves_queries(self.state):
-            return ["cm-edm", "cm-consistency"]
-        return kinds[self.family]
-
-    def stated(self) -> str | None:
-        """The kind in the configuration, explicit or implied by an option of TELLING; None if it is not determined."""
-        config, arguments = self.config or {}, self.arguments() or {}
-        implied = [_TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
-        return config.get("kind") or next((kind for kind in implied if kind in self.candidates()), None)
+def _family_of(state: Mapping[str, Tensor]) -> str:
+    """The project of these names of tensors, a key of `_FAMILIES`; raises WeightsError for unknown names."""
+    for name, family in _FAMILIES.items():
+        if any(entry.startswith(tuple(family["marks"])) for entry in state):
+            return name
+    if any(name.startswith("down_blocks.") for name in state):
+        raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
+    raise WeightsError(f"it is no known network; it holds {some(sorted(state)) or 'nothing'}")
 
 
-def _build(kind: str, content: _Content) -> Checkpoint:
-    """The network of a content, read as a kind; raises WeightsError if its arguments do not define a network."""
-    try:
-        return _READERS[content.family](kind, content.state, content.arguments())
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise WeightsError(f"no network can be built of its arguments ({type(error).__name__}: {error})") from error
+def _arguments_in(config: Mapping[str, Any], family: str) -> Mapping[str, Any]:
+    """Constructor arguments in a config.json; raises WeightsError if they belong to another family."""
+    own = _FAMILIES[family]["section"]
+    sections = [section for section in _SECTIONS if section in config]
+    if sections and own not in sections:
+        raise WeightsError(f"it is of another architecture: {CONFIG} has {sections[0]}, and these weights need {own}")
+    arguments = config[own] if sections else {k: v for k, v in config.items() if k != "kind"}
+    if not isinstance(arguments, Mapping):
+        raise WeightsError(f"{own} of {CONFIG} holds {type(arguments).__name__}, not an object")
+    return arguments
 
 
 def convert(source: str | Path, path: str | Path, kind: str | None = None) -> Path:
@@ -128,8 +83,8 @@ def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
             resolved = replace(resolved, path=_only_weights(resolved.path))
         if resolved.is_card:
             return files.read(resolved.path)
-        checkpoint = _read_published(resolved.path, resolved.kind)
-        return checkpoint.card, assemble(checkpoint.card, checkpoint.state)
+        card, state = _read_published(resolved.path, resolved.kind)
+        return card, assemble(card, state)
     except WeightsError as error:
         if str(resolved.path) in str(error):
             raise
@@ -139,24 +94,32 @@ def read(resolved: Source) -> tuple[Card, LevelledDenoiser]:
 def _read_published(path: Path, kind: str | None) -> Checkpoint:
     """A file or a diffusers folder of another project, read as the kind of network that it holds."""
     if path.is_dir():
-        _choose(["diffusers"], kind, None)
+        _choose(["diffusers"], kind)
         return repository.read(path)
-    beside = path.parent / CONFIG
-    state, inside = _open_file(path)
-    config = {"constructor_kwargs": inside} if inside is not None else None
-    if config is None and beside.is_file():
+    state, arguments = _open_file(path)
+    family, beside = _family_of(state), path.parent / CONFIG
+    stated: list[str | None] = []
+    if arguments is None and beside.is_file():
         config = repository.read_json(beside)
-    content = _Content(state, config)
-    return _build(_choose(content.candidates(), kind, content.stated()), content)
+        arguments = _arguments_in(config, family)
+        implied = [_TELLING.get(f"{name}={arguments.get(name)}") for name in ("dropout", "weight_schedule")]
+        stated = [config["kind"]] if config.get("kind") else implied
+    convolves = family == "openai" and openai.convolves_queries(state)
+    kind = _choose(_FAMILIES[family]["kinds_with_convolutions" if convolves else "kinds"], kind, stated)
+    try:
+        return _READERS[family](kind, state, arguments)
+    except KeyError as error:
+        raise WeightsError(f"its arguments lack {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise WeightsError(f"no network can be built of its arguments ({type(error).__name__}: {error})") from error
 
 
-def _choose(candidates: list[str], kind: str | None, stated: str | None) -> str:
-    """The kind that fits the content and the request, or else the kind in its configuration; raises WeightsError."""
+def _choose(candidates: list[str], kind: str | None, stated: Collection[str | None] = ()) -> str:
+    """The candidate that fits the requested kind; of several, the one in the configuration. Raises WeightsError."""
     fitting = [c for c in candidates if kind is None or c == kind or kind in c.split("-")]
     if not fitting:
         raise WeightsError(f"its content is that of {' or '.join(candidates)}, not of {kind}")
-    if len(fitting) > 1 and stated in fitting:
-        fitting = [stated]
+    fitting = [c for c in fitting if c in stated] or fitting
     if len(fitting) > 1:
         names = " or ".join(f"kind={name!r} ({KINDS[name]})" for name in fitting)
         raise WeightsError(

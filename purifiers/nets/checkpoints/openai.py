@@ -25,17 +25,14 @@ def convolves_queries(state: Mapping[str, Tensor]) -> bool:
 
 def _released_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The flags of a released checkpoint, recognised by its tensors; raises WeightsError for another state."""
-
-    def rows(name: str) -> int | None:
-        return len(state[name]) if name in state else None
-
+    rows = {name: len(tensor) for name, tensor in state.items() if tensor.ndim}
     for name, flags in _RELEASED.items():
         multiples = _LAYERS["multiples"][str(flags["image_size"])]
         last = len(multiples) * (flags["num_res_blocks"] + 1) - 1
         matches = (
-            rows("input_blocks.0.0.weight") == flags["num_channels"]
-            and rows(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
-            and rows("label_emb.weight") == (_CLASSES if flags.get("class_cond") else None)
+            rows.get("input_blocks.0.0.weight") == flags["num_channels"]
+            and rows.get(f"input_blocks.{last}.0.in_layers.2.weight") == flags["num_channels"] * multiples[-1]
+            and rows.get("label_emb.weight") == (_CLASSES if flags.get("class_cond") else None)
             and convolves_queries(state) == name.startswith("consistency_models")
         )
         if matches:
@@ -105,9 +102,6 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
         WeightsError: a flag is not supported, or the state has another architecture.
     """
     flags = {**_DEFAULTS, **(_released_flags(state) if flags is None else flags)}
-    lacking = [n for n in ("image_size", "num_channels", "num_res_blocks", "attention_resolutions") if n not in flags]
-    if lacking:
-        raise WeightsError(f"its config.json lacks {', '.join(lacking)}")
     adm = _architecture(flags)
     if kind == "iddpm":
         denoiser_kind, denoiser, layout = "vp", _chain(flags), "phc" if flags["use_new_attention_order"] else "hpc"
@@ -115,9 +109,8 @@ def read(kind: str, state: Mapping[str, Tensor], flags: Mapping[str, Any] | None
         denoiser_kind, layout = "edm" if kind == "cm-edm" else "consistency", "phc"
         denoiser = {"t_min": flags.get("sigma_min", 0.002), "t_max": flags.get("sigma_max", 80.0), "time_scale": 250.0}
     card = Card(denoiser_kind, adm.architecture(), denoiser, network="UNet2D")
-    network = lay_out(card)
     modules = {f"unet.{ours}": theirs for ours, theirs in _names(adm, layout).items()}
-    return Checkpoint(card, gather(network, state, modules))
+    return Checkpoint(card, gather(lay_out(card), state, modules))
 
 
 def _chain(flags: Mapping[str, Any]) -> dict[str, Any]:

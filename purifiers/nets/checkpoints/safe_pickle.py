@@ -22,8 +22,11 @@ from purifiers.nets.hub.cards import WeightsError
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 _STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
-_CONTAINERS = {"collections.OrderedDict": OrderedDict, "builtins.set": set}
-_DICTIONARY = "dnnlib.util.EasyDict"
+_CONTAINERS = {  # EDM's EasyDict is a dict with attributes, as OrderedDict is
+    "collections.OrderedDict": OrderedDict,
+    "builtins.set": set,
+    "dnnlib.util.EasyDict": OrderedDict,
+}
 _INERT = {
     *(_PERSISTENT, TENSOR, PARAMETER, _STORAGE),
     *(f"torch.nn.modules.container.{name}" for name in ("ModuleDict", "ModuleList", "Sequential")),
@@ -48,24 +51,17 @@ class _Record:
 class _Unpickler(pickle.Unpickler):
     """Builds containers and records; refuses every other name before its use."""
 
-    def __init__(self, file: io.BufferedIOBase):
-        super().__init__(file)
-        self.stand_ins: dict[str, type] = {}  # separate for each file, because a file can change them
-
     def find_class(self, module: str, name: str) -> type:
         full = f"{module}.{name}"
         if full in _CONTAINERS:
             return _CONTAINERS[full]
-        if full == _DICTIONARY:
-            return self.stand_ins.setdefault(full, type("EasyDict", (dict,), {}))
         if full not in _INERT:
             raise WeightsError(
                 f"it would run or import {full!r}, which is neither a tensor nor a plain container: refused, and "
                 "nothing was executed. Do not open it by other means"
             )
-        if full not in self.stand_ins:
-            self.stand_ins[full] = type(name, (_Record,), {"__slots__": (), "origin": full})
-        return self.stand_ins[full]
+        # A new class each time, because a file can change the attributes of its classes.
+        return type(name, (_Record,), {"__slots__": (), "origin": full})
 
     def persistent_load(self, pid: Any) -> Any:
         raise WeightsError("it refers to objects outside of the file: refused")
@@ -86,8 +82,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
             kind, attributes = _described(network)
             if kind != "EDMPrecond":
                 raise WeightsError(f"its network is a {kind}; only EDMPrecond is supported")
-            arguments = {**attributes["_init_kwargs"]}
-            return arguments, {n: _tensor(value, storages) for n, value in _entries(network)}
+            return {**attributes["_init_kwargs"]}, {n: _tensor(value, storages) for n, value in _entries(network)}
         if not isinstance(network, dict) or not network:
             raise WeightsError(f"it holds {type(network).__name__}, neither an EDM network nor a state dict")
         return None, {str(n): _tensor(value, storages) for n, value in network.items()}
@@ -103,7 +98,7 @@ def _described(record: _Record) -> tuple[str, Mapping[str, Any]]:
         (meta,) = record.args
         return meta["class_name"], meta["state"]
     if not isinstance(record.state, Mapping):
-        raise WeightsError(f"it holds {record.origin or 'an object'} instead of a module")
+        raise WeightsError(f"it holds {record.origin} instead of a module")
     return type(record).__name__, record.state
 
 

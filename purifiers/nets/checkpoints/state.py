@@ -18,8 +18,11 @@ _SHOWN = 4  # keys named in an error
 _Convert = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+def _as_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class Checkpoint(NamedTuple):
     """A network read from a file.
 
     Attributes:
@@ -35,17 +38,17 @@ class Origin(NamedTuple):
     """Origin of an entry of our state: names in the checkpoint, and the conversion of their tensors."""
 
     names: tuple[str, ...]
-    convert: Callable[..., Tensor]
+    convert: Callable[..., Tensor] = _as_is
 
 
 @dataclass(frozen=True)
 class Style:
-    """Storage of a kind of layer in a checkpoint: names of weight and bias, and their conversions."""
+    """Storage of a kind of layer in a checkpoint: ends of the names of weight and bias, and their conversions."""
 
-    weight: str = "weight"
-    bias: str = "bias"
-    convert: _Convert = lambda tensor: tensor
-    convert_bias: _Convert = lambda tensor: tensor
+    weight: str = ".weight"
+    bias: str = ".bias"
+    convert: _Convert = _as_is
+    convert_bias: _Convert = _as_is
 
 
 PLAIN = Style()
@@ -89,7 +92,6 @@ def gather(
     modules: Mapping[str, tuple[str, Style]],
     exact: Mapping[str, Origin] | None = None,
     ignored: Callable[[str], bool] = lambda name: False,
-    separator: str = ".",
 ) -> dict[str, Tensor]:
     """The state of `network`, from the tensors of a checkpoint.
 
@@ -103,13 +105,12 @@ def gather(
     """
     state: dict[str, Tensor] = {}
     used: set[str] = set()
-    missing: list[str] = []
-    misshapen: list[str] = []
+    problems: dict[str, list[str]] = {"it lacks": [], "it has shapes": [], "it has unknown entries": []}
     for name, slot in network.state_dict().items():
-        origin = (exact or {}).get(name) or _rule(name, modules, separator)
+        origin = (exact or {}).get(name) or _rule(name, modules)
         used.update(origin.names)
         absent = [n for n in origin.names if n not in source]
-        missing += absent
+        problems["it lacks"] += absent
         if absent:
             continue
         try:
@@ -118,25 +119,21 @@ def gather(
             tensor = torch.empty(0)
         if tensor.shape != slot.shape:
             shapes = ", ".join(f"{n} {list(source[n].shape)}" for n in origin.names)
-            misshapen.append(f"{shapes} instead of {list(slot.shape)}")
+            problems["it has shapes"].append(f"{shapes} instead of {list(slot.shape)}")
             continue
         state[name] = tensor.detach().to(torch.float32, copy=True).contiguous()
-    extra = sorted(name for name in source if name not in used and not ignored(name))
-    problems = [
-        f"{problem} {some(names)}"
-        for problem, names in (("it lacks", missing), ("it has shapes", misshapen), ("it has unknown entries", extra))
-        if names
-    ]
-    if problems:
-        raise WeightsError("it is of another architecture: " + "; ".join(problems))
+    problems["it has unknown entries"] += sorted(n for n in source if n not in used and not ignored(n))
+    if any(problems.values()):
+        listed = (f"{problem} {some(names)}" for problem, names in problems.items() if names)
+        raise WeightsError("it is of another architecture: " + "; ".join(listed))
     return state
 
 
-def _rule(name: str, modules: Mapping[str, tuple[str, Style]], separator: str) -> Origin:
+def _rule(name: str, modules: Mapping[str, tuple[str, Style]]) -> Origin:
     module, _, leaf = name.rpartition(".")
     theirs, style = modules[module]
     stored, convert = (style.weight, style.convert) if leaf == "weight" else (style.bias, style.convert_bias)
-    return Origin((f"{theirs}{separator}{stored}",), convert)
+    return Origin((f"{theirs}{stored}",), convert)
 
 
 def some(names: Collection[str]) -> str:

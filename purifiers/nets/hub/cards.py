@@ -2,8 +2,7 @@
 
 A file is safetensors whose header metadata has two entries: `purifybench`, the canonical JSON of everything that
 decides the computation besides the weights, and `sha256`, a checksum over that text, the table of tensors and their
-bytes. The JSON card beside the file is a record for people: how the network was trained. Files written before there
-were such entries have these facts in their card alone.
+bytes. The JSON card beside the file is a record for people: how the network was trained.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 BUNDLED = Path(__file__).parents[2] / "weights"
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
@@ -35,12 +32,12 @@ class Card:
     """Description of a network: the facts that rebuild it, and the record of its training.
 
     Attributes:
-        kind: a key of `purifiers.nets.hub.files.KINDS`, the class of the denoiser.
+        kind: a key of `purifiers.nets.hub.files._KINDS`, the class of the denoiser.
         architecture: constructor arguments of the network.
         denoiser: constructor arguments of the denoiser, except the network (levels in units of `u`).
         training: recipe, seed, steps, seconds, device, losses and validation figures.
         sha256: of the weight file.
-        network: a key of `purifiers.nets.hub.files.NETWORKS`, the class of the network.
+        network: a key of `purifiers.nets.hub.files._NETWORKS`, the class of the network.
     """
 
     kind: str
@@ -53,14 +50,6 @@ class Card:
     def facts(self) -> str:
         """Canonical JSON of the fields that decide the computation."""
         return _canonical({name: getattr(self, name) for name in _DECISIVE})
-
-
-class _Header(NamedTuple):
-    """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data."""
-
-    metadata: Mapping[str, str]
-    table: str
-    offset: int
 
 
 def _canonical(value: object) -> str:
@@ -100,8 +89,8 @@ def _digest(path: Path, prefix: str, offset: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()
 
 
-def _read_header(path: Path) -> _Header:
-    """The header of a safetensors file.
+def _read_header(path: Path) -> tuple[dict[str, str], str, int]:
+    """Header of a safetensors file: metadata, the table of tensors as canonical JSON, and the offset of the data.
 
     Raises:
         ValueError: the file does not begin with one.
@@ -115,13 +104,13 @@ def _read_header(path: Path) -> _Header:
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("it is cut off or damaged: its header is no table of tensors")
-    return _Header(metadata, _canonical(header), 8 + length)
+    return metadata, _canonical(header), 8 + length
 
 
 def has_facts(path: Path) -> bool:
     """Whether a file carries the metadata of this project; False for an unreadable one."""
     try:
-        return FACTS in _read_header(path).metadata
+        return FACTS in _read_header(path)[0]
     except (OSError, ValueError):
         return False
 
@@ -132,9 +121,7 @@ def read_card(path: Path) -> Card:
     try:
         return Card(**json.loads(card.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(
-            f"{card} cannot be read ({error}); {REMEDY} (published networks have a config.json instead of a card)"
-        ) from error
+        raise WeightsError(f"{card} cannot be read ({error}); {REMEDY}") from error
 
 
 def read_facts(path: Path) -> tuple[Card, str]:
@@ -143,12 +130,12 @@ def read_facts(path: Path) -> tuple[Card, str]:
     The checksum covers the facts and the tensors: two files with the same checksum compute the same.
 
     Raises:
-        WeightsError: the file is missing or damaged, or has neither metadata nor a card that describes it.
+        WeightsError: the file is missing or damaged, or has no metadata of this project.
     """
     try:
         metadata, table, offset = _read_header(path)
         if FACTS not in metadata:
-            return _read_legacy(path)
+            raise ValueError("it has no metadata of this project; a published network needs its config.json beside it")
         facts = metadata[FACTS]
         checksum = fingerprint(path, facts + table, offset)
         if checksum != metadata.get(CHECKSUM):
@@ -156,14 +143,6 @@ def read_facts(path: Path) -> tuple[Card, str]:
         return Card(**json.loads(facts)), checksum
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
-
-
-def _read_legacy(path: Path) -> tuple[Card, str]:
-    """As `read_facts`, for a file without metadata, whose card has the facts."""
-    card = read_card(path)
-    if fingerprint(path) != card.sha256:
-        raise WeightsError(f"{path} is not the file that its card describes (SHA-256 differs); {REMEDY}")
-    return card, hashlib.sha256(f"{card.sha256} {card.facts()}".encode()).hexdigest()
 
 
 def with_facts(content: bytes, facts: str) -> bytes:

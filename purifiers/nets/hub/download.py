@@ -62,9 +62,9 @@ def _check(path: Path, known: Known) -> None:
 def _by_hand(name: str, known: Known, path: Path, reason: object) -> WeightsError:
     """The error for a failed download: the file, its path for a manual download, and its checksum."""
     if known.repository:
-        address = f"https://huggingface.co/{known.repository}/tree/{known.revision or 'main'}"
-        folders = ", ".join(_FILES)
-        remedy = f"put its files by hand into {path}, with their folders ({folders}); {address} shows their SHA-256"
+        address = f"{HUB}/{known.repository}/tree/{known.revision or 'main'}"
+        files = ", ".join(_FILES)
+        remedy = f"put its files by hand into {path}, with their folders ({files}); {address} shows their SHA-256"
     else:
         unstated = "is not published; it is recorded when the file is first downloaded"
         if known.url.startswith(HUB):
@@ -86,7 +86,7 @@ def _fetch_file(name: str, known: Known, path: Path) -> None:
                 raise
             part.unlink(missing_ok=True)
             _stream(known.url, part, tag)
-    except (urllib.error.URLError, HTTPException, OSError) as error:
+    except (HTTPException, OSError) as error:
         raise _by_hand(name, known, path, error) from error
     actual = fingerprint(part)
     if expected and actual != expected:
@@ -116,16 +116,15 @@ def _stated(url: str) -> str | None:
 
 def _stream(url: str, part: Path, tag: Path) -> None:
     """Append the missing bytes to `part`; `tag` holds the version (ETag) of its first bytes."""
-    begun = part.stat().st_size if part.is_file() and tag.is_file() else 0
-    headers = {"Range": f"bytes={begun}-", "If-Range": tag.read_text()} if begun else {}
+    version = tag.read_text() if tag.is_file() else ""  # a download without a version cannot be continued
+    begun = part.stat().st_size if version and part.is_file() else 0
+    headers = {"Range": f"bytes={begun}-", "If-Range": version} if begun else {}
     response: HTTPResponse
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
         if response.status != 206:  # the whole file: it has changed, or the server sends no parts
             begun = 0
         left = response.headers.get("Content-Length")
         tag.write_text(response.headers.get("ETag") or "")
-        if not tag.read_text():
-            tag.unlink()  # a download without a version cannot be continued
         size = f"{int(left) / 2**20:,.0f} MiB" if left else "a file"
         print(f"downloading {size} from {url}", file=sys.stderr)
         with part.open("ab" if begun else "wb") as file:

@@ -48,11 +48,10 @@ class Source:
 
     @property
     def is_card(self) -> bool:
-        """Whether this is a weight file of this project: by its metadata, or by a card in place of metadata."""
+        """Whether this is a weight file of this project: by its metadata, or for lack of a config.json."""
         if self.path.suffix != ".safetensors" or self.path.is_dir() or self.kind not in (None, "card"):
             return False
-        beside = self.path.parent / CONFIG
-        return cards.has_facts(self.path) or self.path.with_suffix(".json").exists() or not beside.exists()
+        return cards.has_facts(self.path) or not (self.path.parent / CONFIG).exists()
 
     def __str__(self) -> str:
         """A name of the same network that does not depend on the working directory."""
@@ -85,12 +84,6 @@ class Source:
             facts = [f"{self.kind} {self.label}"]
             facts += [f"{file.relative_to(root)} {fingerprint(file)}" for file in self.files()]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:_DIGITS]
-
-
-def _networks_folder() -> Path:
-    """Folder of downloads and of files put there by hand."""
-    folder = os.environ.get(_FOLDER)
-    return Path(folder).absolute() if folder else user_cache_path("purifybench", appauthor=False) / "networks"
 
 
 def find(text: str | Path) -> Source:
@@ -149,8 +142,10 @@ def words() -> set[str]:
 
 
 def _place(name: str, known: Known) -> Path:
-    """Path of a known network on this machine."""
-    folder = _networks_folder() / name.replace("/", "--")
+    """Path of the download of a known network, also if it is put there by hand."""
+    chosen = os.environ.get(_FOLDER)
+    root = Path(chosen).absolute() if chosen else user_cache_path("purifybench", appauthor=False) / "networks"
+    folder = root / name.replace("/", "--")
     if known.repository:
         return folder
     return folder / (known.url.rpartition("/")[2] or name)
