@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
+from bench.analysis.changes import Change, Pair, VolumeChange, change_of, tested, volume_change
 from bench.errors import PurifyBenchError
 from bench.records import Cell
 from bench.summary import Summary
@@ -90,7 +90,7 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
     if len(several := data_sets(summary, pd.DataFrame([row for pair in pairs for row in pair]))) > 1:
         raise CompareError(f"{first} and {second} certify different images: {listed(several)}")
     compared = [pair for pair in pairs if all(row["images"] > 0 for row in pair)]
-    changes = corrected(tested([change_of(summary, pair, radius) for pair in compared]))
+    changes = tested([change_of(summary, pair, radius) for pair in compared])
     if compared and not any(change.images for change in changes):
         raise CompareError(f"{first} and {second} have certified no image in common: run both with the same --images")
     return Comparison(

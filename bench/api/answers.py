@@ -14,7 +14,7 @@ from rich.table import Table
 from bench.analysis import Change, Comparison, Recommendation, Standing
 from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
-from bench.summary.statistics import CONFIDENCE, Difference
+from bench.summary.statistics import LEVEL, Difference
 
 _WIDTH = 120
 
@@ -65,9 +65,6 @@ class PrintedComparison(Comparison):
 
     def __str__(self) -> str:
         return _as_text(comparison_parts(self))
-
-
-LEVEL = 1 - CONFIDENCE
 
 
 _NOISE = {

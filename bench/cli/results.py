@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from bench.api import reading
 from bench.api import runs as api
@@ -142,6 +143,17 @@ def report(
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
+def _show(parts: Iterator[str | Table], record: object, as_json: bool) -> None:
+    """Print an answer, or its record as JSON."""
+    from bench.api.answers import show
+    from bench.records import as_json as to_json
+
+    if as_json:
+        sys.stdout.write(to_json(record))
+    else:
+        show(parts, console)
+
+
 @app.command()
 def recommend(
     radius: Annotated[float, typer.Option(help="L2 radius to certify, in [0,1] pixel units.")],
@@ -152,14 +164,10 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Recommend a purifier for a radius and a budget, and tell how sure that is."""
-    from bench.api.answers import recommendation_parts, show
-    from bench.records import as_json as to_json
+    from bench.api.answers import recommendation_parts
 
     found = reading.recommend(_loaded(runs or _default_folders(), alpha), radius, max_nfe, max_ms)
-    if as_json:
-        sys.stdout.write(to_json(found))
-    else:
-        show(recommendation_parts(found), console)
+    _show(recommendation_parts(found), found, as_json)
 
 
 @app.command()
@@ -171,15 +179,11 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Compare two runs of the same purifiers, image by image, and test whether changes are more than chance."""
-    from bench.api.answers import comparison_parts, show
-    from bench.records import as_json as to_json
+    from bench.api.answers import comparison_parts
 
     before, after = _loaded([run_a, run_b], alpha)
     found = reading.compare(before, after, radius)
-    if as_json:
-        sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
-    else:
-        show(comparison_parts(found), console)
+    _show(comparison_parts(found), {"verdict": found.verdict, **vars(found)}, as_json)
 
 
 @app.command()

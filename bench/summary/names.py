@@ -73,11 +73,6 @@ def labels(table: pd.DataFrame) -> pd.Series:
     return pd.Series([label_of(*pair) for pair in pairs], table.index, dtype=object)
 
 
-def names_of_labels(table: pd.DataFrame) -> dict[str, str]:
-    """Display name by label, for records that are stored under labels: example images and metrics."""
-    return {} if table.empty else dict(zip(labels(table), table["name"], strict=True))
-
-
 def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of the one purifier that a user names by its display name, its label, or its plugin's name.
 

@@ -82,10 +82,15 @@ def certifier_names(table: pd.DataFrame) -> list[str]:
     return sorted({f"sequential {name}" if sequential else name for name, sequential in pairs})
 
 
-def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules of the rows with counts, with their constants; of the published logs if there are no counts."""
+def preferring_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with counts; all rows if there are only published logs."""
     counted = table[table["source"] != IMPORTED]
-    return sorted(set((counted if len(counted) else table)["rule"].dropna()))
+    return counted if len(counted) else table
+
+
+def rules_of(table: pd.DataFrame) -> list[str]:
+    """The rules of `preferring_counts`, with their constants."""
+    return sorted(set(preferring_counts(table)["rule"].dropna()))
 
 
 def _acr_notes(table: pd.DataFrame) -> list[str]:

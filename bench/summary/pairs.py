@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.records import COUNTED, Cell
 from bench.summary.cells import classifier_text
-from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.fronts import NFE_SCALE, hypervolume
 from bench.summary.names import parameters_text
 from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
@@ -138,30 +138,35 @@ class _Volume:
     rows: int
 
 
-def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> _Volume | None:
-    """The hypervolume of a run: ACR against a cost, over all of its complete rows with counts, whatever their sigma.
+def run_volume(summary: Summary, run: str) -> _Volume | None:
+    """The hypervolume of a run: ACR against NFE, over all of its complete rows with counts, whatever their sigma.
 
-    None without such rows, if they have different certifiers (their ACRs do not compare), or no images in common.
-    `bench.summary.fronts.hypervolume` defines the number.
+    None if the radii of these rows do not compare. `bench.summary.fronts.hypervolume` defines the number.
     """
     table = summary.table
     rows = table[(table["run"] == run) & (table["source"] == COUNTED) & table["complete"]]
+    if (radii := comparable_radii(summary, rows)) is None:
+        return None
+    value, resampled = resampled_volume(list(rows["nfe"]), radii)
+    return _Volume(value, *percentile_interval(resampled), NFE_SCALE, len(rows))
+
+
+def comparable_radii(summary: Summary, rows: pd.DataFrame) -> np.ndarray | None:
+    """Certified radii `[images, rows]` whose averages compare.
+
+    None without rows, if they have different certifiers, or no images in common.
+    """
     if rows.empty or len(certifiers_of(rows)) > 1:
         return None
     images, radii = certified(summary, rows)
-    if not len(images):
-        return None
-    value, resampled = resampled_volume(list(rows[cost]), radii, cost, seed)
-    return _Volume(value, *percentile_interval(resampled), SCALES[cost].words, len(rows))
+    return radii if len(images) else None
 
 
-def resampled_volume(costs: Sequence[float], radii: np.ndarray, cost: str, seed: int = 0) -> tuple[float, np.ndarray]:
+def resampled_volume(nfe: Sequence[float], radii: np.ndarray) -> tuple[float, np.ndarray]:
     """The hypervolume of certified radii `[images, options]`, and of their resamples (one NaN with too few images)."""
-    gained, scale = np.maximum(radii, 0.0), SCALES[cost]
-    value = float(hypervolume(costs, gained.mean(axis=0), scale))
-    if len(gained) < FEWEST:
-        return value, np.array([np.nan])
-    return value, hypervolume(costs, resampled_means(gained, seed=seed), scale)
+    gained = np.maximum(radii, 0.0)
+    value = float(hypervolume(nfe, gained.mean(axis=0)))
+    return value, hypervolume(nfe, resampled_means(gained)) if len(gained) >= FEWEST else np.array([np.nan])
 
 
 def volumes(summary: Summary) -> dict[str, _Volume]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.store import Examples, Panel
-from bench.summary.names import labels, names_of_labels
-from bench.summary.palette import FAMILIES
+from bench.summary.names import labels
+from bench.summary.palette import FAMILIES, family_of
 from bench.summary.summary import Summary
 
 
@@ -26,14 +26,13 @@ class NamedPanel(NamedTuple):
 
 def named_panels(summary: Summary, examples: Examples, sigma: float) -> list[NamedPanel]:
     """The panels at one sigma, in the order of the palette."""
-    names = names_of_labels(summary.table)
-    families = dict(zip(labels(summary.table), summary.table["family"], strict=True)) if names else {}
+    table = summary.table
+    known = dict(zip(labels(table), zip(table["name"], table["family"], strict=True), strict=True))
     panels = []
     for panel in examples.panels:
         if panel.sigma == sigma:
-            family = families.get(panel.cell, "other")
-            family = family if family in FAMILIES else "other"
+            name, family = known.get(panel.cell, (panel.cell, "other"))
             untouched = np.array_equal(panel.purified, panel.noisy)
-            panels.append(NamedPanel(panel, names.get(panel.cell, panel.cell), family, untouched))
+            panels.append(NamedPanel(panel, name, family_of(family), untouched))
     order = list(FAMILIES)
     return sorted(panels, key=lambda named: order.index(named.family))

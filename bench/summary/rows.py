@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from bench.records import IMPORTED
 from bench.summary.format import images_text
-from bench.summary.palette import DASHES, FAMILIES, MARKERS
+from bench.summary.notes import preferring_counts
+from bench.summary.palette import DASHES, FAMILIES, MARKERS, family_of
 from bench.summary.summary import Summary
 
 
@@ -38,7 +40,7 @@ def drawable(summary: Summary) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     order = {name: i for i, name in enumerate(FAMILIES)}
-    table["family"] = [family if family in FAMILIES else "other" for family in table["family"]]
+    table["family"] = [family_of(family) for family in table["family"]]
     table = table.sort_values("family", key=lambda family: family.map(order), kind="stable").reset_index(drop=True)
     return table.assign(marker=_cycle(table, "purifier", MARKERS), dash=_cycle(table, "series", DASHES))
 
@@ -53,11 +55,9 @@ def conditions(rows: pd.DataFrame) -> str:
     """How the rows were measured: images, rule, device."""
     if rows.empty:
         return ""
-    counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
-    parts = [images_text(int(images) for images in counted["images"])]
-    parts += sorted({str(rule) for rule in counted["rule"].dropna()})
-    parts += sorted({str(device) for device in counted["device"].dropna()})
-    return " · ".join(parts)
+    counted = preferring_counts(rows)
+    facts = (sorted(set(counted[column].dropna())) for column in ("rule", "device"))
+    return " · ".join([images_text(int(images) for images in counted["images"]), *chain(*facts)])
 
 
 def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
