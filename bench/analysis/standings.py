@@ -84,9 +84,8 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     hits = radii >= radius
     options = [_option_of(summary, row, radius) for _, row in rows.iterrows()]
     accuracy = hits.mean(axis=0) if len(shared) else np.array([option.accuracy for option in options])
-    order = sorted(
-        range(len(rows)), key=lambda i: (-accuracy[i], *(rows[c].iloc[i] for c in (cost, "nfe", "ms_purify", "sigma")))
-    )
+    ties = rows[[cost, "nfe", "ms_purify", "sigma"]].to_numpy().tolist()
+    order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *ties[i]))
     top, others = order[0], order[1:]
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
     corrected = dict(zip(behind, holm([d.p for d in behind.values()]), strict=True))
