@@ -11,14 +11,7 @@ import pandas as pd
 from bench.summary import Summary
 from bench.summary.fronts import NFE_SCALE
 from bench.summary.pairs import certified, comparable_radii, resampled_volume
-from bench.summary.statistics import (
-    LEVEL,
-    Difference,
-    accuracy_difference,
-    holm,
-    mean_differences,
-    percentile_interval,
-)
+from bench.summary.statistics import LEVEL, Difference, accuracy_difference, holm, mean_differences, percentile_interval
 
 Pair = tuple[pd.Series, pd.Series]
 
@@ -89,8 +82,7 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
     images, radii = certified(summary, pd.DataFrame([a, b]))
     at = _default_radius(summary, pair) if radius is None else radius
     hits, gained = radii >= at, np.maximum(radii, 0.0)
-    accuracy = hits.mean(axis=0) if len(images) else np.full(2, np.nan)
-    acr = gained.mean(axis=0) if len(images) else np.full(2, np.nan)
+    accuracy, acr = (both.mean(axis=0) if len(images) else np.full(2, np.nan) for both in (hits, gained))
     change = accuracy_difference(hits[:, 1], hits[:, 0])
     made = Change(
         name=b["name"],

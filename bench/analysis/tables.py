@@ -99,15 +99,23 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     values = dict(rows["acr"].dropna())
     alike = rows["rule"].nunique() == 1
     columns.append(_marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
-    return PaperTable(
-        f"sigma-{sigma:g}",
-        f"Certified accuracy (%) at radius ε, σ = {sigma:g}.",
-        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii), "ACR"),
-        tuple(
-            (Entry(row["name"]), Entry(_nfe_words([row["nfe"]])), *(column.get(key, _NONE) for column in columns))
-            for key, row in rows.iterrows()
-        ),
-        (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
+    names = {key: (row["name"], [row["nfe"]]) for key, row in rows.iterrows()}
+    notes = (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",)))
+    caption = f"Certified accuracy (%) at radius ε, σ = {sigma:g}."
+    return PaperTable(f"sigma-{sigma:g}", caption, (*_head(summary), "ACR"), _lines(names, columns), notes)
+
+
+def _head(summary: Summary) -> tuple[str, ...]:
+    return "Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)
+
+
+def _lines(
+    names: Mapping[Any, tuple[str, Iterable[float]]], columns: Sequence[Mapping[Any, Entry]]
+) -> tuple[tuple[Entry, ...], ...]:
+    """The rows of a table from their names and NFEs, and the entries of each column, by row."""
+    return tuple(
+        (Entry(name), Entry(_nfe_words(nfe)), *(column.get(key, _NONE) for column in columns))
+        for key, (name, nfe) in names.items()
     )
 
 
@@ -152,16 +160,9 @@ def _over_sigmas(summary: Summary, rows: pd.DataFrame, name: str) -> PaperTable:
     """A table with a row for each purifier, whatever the sigma."""
     column_at, caption, note = _ENVELOPES[name]
     columns = [column_at(summary, rows, radius) for radius in summary.radii]
-    return PaperTable(
-        name,
-        caption,
-        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)),
-        tuple(
-            (Entry(purifier), Entry(_nfe_words(group["nfe"])), *(column.get(purifier, _NONE) for column in columns))
-            for purifier, group in rows.groupby("series", sort=False)
-        ),
-        (note, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
-    )
+    names = {purifier: (purifier, group["nfe"]) for purifier, group in rows.groupby("series", sort=False)}
+    notes = (note, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values())))
+    return PaperTable(name, caption, _head(summary), _lines(names, columns), notes)
 
 
 def _candidates(rows: pd.DataFrame, radius: float) -> Iterable[tuple[str, pd.DataFrame]]:

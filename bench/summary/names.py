@@ -81,11 +81,9 @@ def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     if table.empty:
         raise InputError("nothing is certified yet in these runs; make them with `bench run`")
-    for known in (table["name"], labels(table), table["purifier"]):
-        rows = table[known == name]
-        if len(rows):
-            break
-    else:
+    called = (table[names == name] for names in (table["name"], labels(table), table["purifier"]))
+    rows = next((rows for rows in called if len(rows)), None)
+    if rows is None:
         raise InputError(f"no purifier {name!r} in these runs; there are: {', '.join(dict.fromkeys(table['name']))}")
     names = list(dict.fromkeys(rows["name"]))
     if len(names) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,11 +49,6 @@ def _in_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first if equal else np.intersect1d(first, second, assume_unique=True)
 
 
-def cell_of(summary: Summary, row: Any) -> Cell | None:
-    """The cell of a row; None for published logs."""
-    return summary.cells.get((row["run"], row["cell"]))
-
-
 def cells_of(summary: Summary, rows: pd.DataFrame) -> list[Cell]:
     """The cells of rows, without published logs."""
     cells = (summary.cells.get(key) for key in zip(rows["run"], rows["cell"], strict=True))
@@ -66,11 +60,7 @@ def identities_compare(cells: Sequence[Cell]) -> bool:
 
     Hashes of both ways differ even if code, weights and images are equal.
     """
-    return len({bool(_versions_of(cell)) for cell in cells}) <= 1
-
-
-def _versions_of(cell: Cell) -> dict[str, int]:
-    return dict(getattr(cell, "versions", None) or {})
+    return len({bool(cell.versions) for cell in cells}) <= 1
 
 
 def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
@@ -80,9 +70,8 @@ def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
     """
     prints: dict[str, dict[bool, dict[str, None]]] = {}
     for cell in cells_of(summary, rows):
-        split = getattr(cell, "split", "") or "test"
-        name = cell.dataset if split == "test" else f"{cell.dataset} {split}"
-        prints.setdefault(name, {}).setdefault(bool(_versions_of(cell)), {})[cell.data_hash] = None
+        name = cell.dataset if cell.split in ("", "test") else f"{cell.dataset} {cell.split}"
+        prints.setdefault(name, {}).setdefault(bool(cell.versions), {})[cell.data_hash] = None
     distinct = {name: max(by_way.values(), key=len) for name, by_way in prints.items()}
     return [
         name if len(hashes) == 1 else f"{name} ({print_})" for name, hashes in distinct.items() for print_ in hashes
@@ -112,7 +101,7 @@ def identity(cell: Cell) -> dict[str, str]:
         for name, hash_ in cell.hashes.items()
         if hash_ and name != "rule"
     }
-    return {f"version of the {name}": str(version) for name, version in _versions_of(cell).items()} | hashes
+    return {f"version of the {name}": str(version) for name, version in cell.versions.items()} | hashes
 
 
 def certifiers_of(rows: pd.DataFrame) -> list[str]:
