@@ -45,18 +45,10 @@ def text_of(table: PaperTable, ending: str) -> str:
         words = escape(e.text)
         return best.format(words) if e.best else words + (close if e.close else "")
 
+    loader = jinja2.PackageLoader("bench.analysis")
+    # Signs of blocks, variables and comments: LaTeX needs the usual braces.
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bench.analysis"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        # LaTeX needs the usual braces of templates.
-        variable_start_string="<<",
-        variable_end_string=">>",
-        block_start_string="<%",
-        block_end_string="%>",
-        comment_start_string="<#",
-        comment_end_string="#>",
+        *("<%", "%>", "<<", ">>", "<#", "#>"), loader=loader, trim_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"escape": escape, "entry": entry}
     radii = [i for i, title in enumerate(table.head, 1) if title.startswith(EPSILON)]

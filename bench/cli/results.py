@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -56,19 +56,17 @@ def _writing(subject: str, remedy: str = "give another --out") -> Iterator[None]
         raise InputError(f"{subject} cannot be written ({error}); {remedy}") from error
 
 
-def draw(
-    runs: Sequence[api.Run],
-    folder: Path,
-    formats: str | None = None,
-    against: str | None = None,
-    radius: float | None = None,
-) -> None:
-    """Draw the pictures of some runs into a folder, or the gains over one purifier, and name the files."""
+def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **gains: Any) -> None:
+    """Draw the pictures of some runs into a folder, or the gains over one purifier, and name the files.
+
+    Parameters:
+        gains: `against` and `radius` of `bench.api.reading.plot`.
+    """
     from bench.plots import FORMATS
 
     kinds = formats.split(",") if formats is not None else FORMATS
     with _writing("the pictures", "give `bench plot` another --out"):
-        written = reading.plot(runs, folder, kinds, against, radius)
+        written = reading.plot(runs, folder, kinds, **gains)
     names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
     say(f"pictures in {written[0].parent}: {names}")
 
@@ -90,7 +88,7 @@ def plot(
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     _check_radius(radius, against)
-    draw(_loaded(runs, alpha), out or runs[0], formats, against, radius)
+    draw(_loaded(runs, alpha), out or runs[0], formats, against=against, radius=radius)
 
 
 @app.command()

@@ -162,7 +162,7 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
     rows = []
     for (log, sigma), part in logs.groupby(["name", "sigma"]):
         first = part.iloc[0]
-        row = {
+        facts = {
             "run": name,
             "cell": f"{log}@{sigma:g}",
             "purifier": log,
@@ -179,5 +179,5 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
             "largest": first["largest"],
             "nfe": first["nfe"],
         }
-        rows.append(row | _describe_row(part, radii, first["largest"]))
+        rows.append(facts | _describe_row(part, radii, first["largest"]))
     return rows, logs.assign(cell=cell, p_lower=np.nan, p_upper=np.nan)[CERTIFICATE]

@@ -189,7 +189,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def images_needed(only_first: float, only_second: float, alpha: float = LEVEL, power: float = _POWER) -> float:
+def images_needed(only_first: float, only_second: float, alpha: float = LEVEL) -> float:
     """Images that separate two certified accuracies with some power, if these shares are the true ones (Connor 1987).
 
     Parameters:
@@ -201,7 +201,7 @@ def images_needed(only_first: float, only_second: float, alpha: float = LEVEL, p
     apart, effect = only_first + only_second, only_first - only_second
     if effect == 0:
         return math.inf
-    spread = float(ndtri(1 - alpha / 2)) * math.sqrt(apart) + float(ndtri(power)) * math.sqrt(apart - effect**2)
+    spread = float(ndtri(1 - alpha / 2)) * math.sqrt(apart) + float(ndtri(_POWER)) * math.sqrt(apart - effect**2)
     return math.ceil((spread / effect) ** 2)
 
 
