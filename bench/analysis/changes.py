@@ -9,18 +9,9 @@ import numpy as np
 import pandas as pd
 
 from bench.summary import Summary
-from bench.summary.fronts import SCALES
-from bench.summary.pairs import certified, certifiers_of, resampled_volume
-from bench.summary.statistics import (
-    CONFIDENCE,
-    Difference,
-    accuracy_difference,
-    holm,
-    mean_differences,
-    percentile_interval,
-)
-
-_LEVEL = 1 - CONFIDENCE
+from bench.summary.fronts import NFE_SCALE
+from bench.summary.pairs import certified, comparable_radii, resampled_volume
+from bench.summary.statistics import LEVEL, Difference, accuracy_difference, holm, mean_differences, percentile_interval
 
 Pair = tuple[pd.Series, pd.Series]
 
@@ -63,7 +54,7 @@ class Change:
     @property
     def significant(self) -> bool:
         """Accuracy or ACR changed significantly, at 5 % over the whole comparison."""
-        return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= _LEVEL
+        return min(self.accuracy_p, 1.0 if self.acr_p is None else self.acr_p) <= LEVEL
 
 
 @dataclass(frozen=True)
@@ -91,8 +82,7 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
     images, radii = certified(summary, pd.DataFrame([a, b]))
     at = _default_radius(summary, pair) if radius is None else radius
     hits, gained = radii >= at, np.maximum(radii, 0.0)
-    accuracy = hits.mean(axis=0) if len(images) else np.full(2, np.nan)
-    acr = gained.mean(axis=0) if len(images) else np.full(2, np.nan)
+    accuracy, acr = (both.mean(axis=0) if len(images) else np.full(2, np.nan) for both in (hits, gained))
     change = accuracy_difference(hits[:, 1], hits[:, 0])
     made = Change(
         name=b["name"],
@@ -116,12 +106,21 @@ def change_of(summary: Summary, pair: Pair, radius: float | None) -> tuple[Chang
 
 
 def tested(changes: Sequence[tuple[Change, np.ndarray | None]]) -> list[Change]:
-    """The changes with their ACRs tested; pairs with equally many images are resampled together, which is faster."""
-    differences: dict[int, Difference] = {}
+    """The changes with their ACRs tested, and with Holm's correction over all tests, of accuracies and ACRs together.
+
+    Pairs with equally many images are resampled together, which is faster.
+    """
+    acrs: dict[int, Difference] = {}
     for images in {len(gained) for _, gained in changes if gained is not None}:
         group = {i: gained for i, (_, gained) in enumerate(changes) if gained is not None and len(gained) == images}
-        differences |= dict(zip(group, mean_differences(np.stack(list(group.values()), axis=1)), strict=True))
-    return [replace(change, acr_change=differences.get(i)) for i, (change, _) in enumerate(changes)]
+        acrs |= dict(zip(group, mean_differences(np.stack(list(group.values()), axis=1)), strict=True))
+    count = len(changes)
+    p = holm([*(change.accuracy_p for change, _ in changes), *(acr.p for acr in acrs.values())])
+    acr_p = dict(zip(acrs, p[count:], strict=True))
+    return [
+        replace(change, accuracy_p=p[i], acr_change=acrs.get(i), acr_p=acr_p.get(i))
+        for i, (change, _) in enumerate(changes)
+    ]
 
 
 def _default_radius(summary: Summary, pair: Pair) -> float:
@@ -130,24 +129,13 @@ def _default_radius(summary: Summary, pair: Pair) -> float:
     return min((r for r in summary.radii if r <= reach), key=lambda r: (abs(r - half), -r), default=0.0)
 
 
-def corrected(changes: Sequence[Change]) -> list[Change]:
-    """The changes with Holm's correction over all of their tests, of accuracies and of ACRs together."""
-    accuracies = [change.accuracy_change.p for change in changes]
-    acrs = [change.acr_change.p for change in changes if change.acr_change is not None]
-    p = iter(holm([*accuracies, *acrs]))
-    with_accuracy = [replace(change, accuracy_p=next(p)) for change in changes]
-    return [replace(c, acr_p=None if c.acr_change is None else next(p)) for c in with_accuracy]
-
-
-def volume_change(summary: Summary, pairs: Sequence[Pair], cost: str = "nfe", seed: int = 0) -> VolumeChange | None:
+def volume_change(summary: Summary, pairs: Sequence[Pair]) -> VolumeChange | None:
+    """The change of the hypervolume; None if the radii of the rows do not compare."""
     rows = pd.DataFrame([pair[side] for side in (0, 1) for pair in pairs])
-    if rows.empty or len(certifiers_of(rows)) > 1 or any(a["rule"] != b["rule"] for a, b in pairs):
+    if (radii := comparable_radii(summary, rows)) is None:
         return None
-    images, radii = certified(summary, rows)
-    if not len(images):
-        return None
-    costs, sides = list(rows[cost]), (slice(len(pairs)), slice(len(pairs), None))
+    nfe, sides = list(rows["nfe"]), (slice(len(pairs)), slice(len(pairs), None))
     # Both sides resample the same images, so the interval of their difference is a paired one.
-    (before, drawn), (after, redrawn) = (resampled_volume(costs[s], radii[:, s], cost, seed) for s in sides)
+    (before, drawn), (after, redrawn) = (resampled_volume(nfe[side], radii[:, side]) for side in sides)
     interval = percentile_interval(redrawn - drawn)
-    return VolumeChange((before, after), after - before, *interval, SCALES[cost].words, len(pairs))
+    return VolumeChange((before, after), after - before, *interval, NFE_SCALE, len(pairs))

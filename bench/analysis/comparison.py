@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.changes import Change, Pair, VolumeChange, change_of, corrected, tested, volume_change
+from bench.analysis.changes import Change, Pair, VolumeChange, change_of, tested, volume_change
 from bench.errors import PurifyBenchError
 from bench.records import Cell
 from bench.summary import Summary
 from bench.summary.format import listed, number_of
-from bench.summary.notes import BIASED
-from bench.summary.pairs import cell_of, data_sets, identities_compare, identity, settings
+from bench.summary.notes import unfinished
+from bench.summary.pairs import cells_of, data_sets, identities_compare, identity, settings
 
 _UNKNOWN = "not recorded"
 _RECORDED_DIFFERENTLY = (
@@ -90,13 +90,14 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
     if len(several := data_sets(summary, pd.DataFrame([row for pair in pairs for row in pair]))) > 1:
         raise CompareError(f"{first} and {second} certify different images: {listed(several)}")
     compared = [pair for pair in pairs if all(row["images"] > 0 for row in pair)]
-    changes = corrected(tested([change_of(summary, pair, radius) for pair in compared]))
+    changes = tested([change_of(summary, pair, radius) for pair in compared])
     if compared and not any(change.images for change in changes):
         raise CompareError(f"{first} and {second} have certified no image in common: run both with the same --images")
+    noises = {_same_noise(summary, pair) for pair in pairs}
     return Comparison(
         first=first,
         second=second,
-        same_noise=_same_noise(summary, pairs),
+        same_noise=False if False in noises else None if None in noises else True,
         differs=tuple(_differences(summary, pairs)),
         changes=tuple(changes),
         only_first=_alone(runs[0], [a for a, _ in pairs]),
@@ -122,26 +123,15 @@ def _partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
                 yield left.pop(before[0]), right.pop(after[0])
 
 
-def _both_cells(summary: Summary, pair: Pair) -> tuple[Cell, Cell] | None:
-    """The cells of a pair; None for published logs."""
-    a, b = (cell_of(summary, row) for row in pair)
-    return None if a is None or b is None else (a, b)
-
-
-def _same_noise(summary: Summary, pairs: Sequence[Pair]) -> bool | None:
+def _same_noise(summary: Summary, pair: Pair) -> bool | None:
     """See `Comparison.same_noise`; False if the code of the noise is not recorded."""
-    known = True
-    for pair in pairs:
-        cells = _both_cells(summary, pair)
-        if cells is None or cells[0].seed != cells[1].seed:
-            return False
-        if not identities_compare(cells):
-            known = False
-            continue
-        a, b = ({k: v for k, v in identity(cell).items() if "the noise" in k} for cell in cells)
-        if not a or a != b:
-            return False
-    return True if known else None
+    cells = cells_of(summary, pd.DataFrame(pair))
+    if not cells or cells[0].seed != cells[1].seed:
+        return False
+    if not identities_compare(cells):
+        return None
+    before, after = ({k: v for k, v in identity(cell).items() if "the noise" in k} for cell in cells)
+    return bool(before) and before == after
 
 
 def _differences(summary: Summary, pairs: Sequence[Pair]) -> list[str]:
@@ -159,7 +149,7 @@ def _differences(summary: Summary, pairs: Sequence[Pair]) -> list[str]:
 
 def _pair_differences(summary: Summary, pair: Pair) -> Iterator[str]:
     """The facts that decided the figures of both rows of a pair and are not the same, a line each."""
-    if (cells := _both_cells(summary, pair)) is not None:
+    if cells := cells_of(summary, pd.DataFrame(pair)):
         yield from _unequal(cells, settings)
         if identities_compare(cells):
             yield from _unequal(cells, identity, hashed=True)
@@ -171,9 +161,7 @@ def _pair_differences(summary: Summary, pair: Pair) -> Iterator[str]:
             yield f"{fact}: {' → '.join(_UNKNOWN if pd.isna(value) else value for value in (a, b))}"
 
 
-def _unequal(
-    cells: tuple[Cell, Cell], facts_of: Callable[[Cell], dict[str, str]], hashed: bool = False
-) -> Iterator[str]:
+def _unequal(cells: Sequence[Cell], facts_of: Callable[[Cell], dict[str, str]], hashed: bool = False) -> Iterator[str]:
     """The facts that two cells do not share, as `fact: before → after`; of two hashes, only that they differ."""
     a, b = (facts_of(cell) for cell in cells)
     for fact in dict.fromkeys([*a, *b]):
@@ -197,15 +185,11 @@ def _remarks(pairs: Sequence[Pair]) -> list[str]:
     """Warnings of rows that failed or are incomplete, and of certifiers that differ."""
     lines = []
     for side, which in enumerate(("first", "second")):
-        rows = [pair[side] for pair in pairs]
-        failed = [row["name"] for row in rows if not pd.isna(row["error"])]
-        partial = [row for row in rows if pd.isna(row["error"]) and not row["complete"]]
-        if failed:
-            lines.append(f"failed in the {which} run: {listed(dict.fromkeys(failed))}")
-        if partial:
-            biased = f"; {BIASED}" if any(row["sequential"] for row in partial) else ""
-            names = listed(dict.fromkeys(row["name"] for row in partial))
-            lines.append(f"incomplete in the {which} run: {names}{biased}")
+        failed, partial, biased = unfinished(pd.DataFrame([pair[side] for pair in pairs]).infer_objects())
+        if len(failed):
+            lines.append(f"failed in the {which} run: {listed(failed['name'].unique())}")
+        if len(partial):
+            lines.append(f"incomplete in the {which} run: {listed(partial['name'].unique())}{biased and f'; {biased}'}")
     if any(pair[0]["rule"] != pair[1]["rule"] for pair in pairs):
         lines.append("certifiers differ: ACRs do not compare, and a change of accuracy may be the certifier's")
     return lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jinja2
+
 from bench.analysis.tables import EPSILON, Entry, PaperTable
 
 _LATEX = {
@@ -28,62 +30,37 @@ def _escape_markdown(words: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(words.split()))
 
 
-def _latex(table: PaperTable) -> str:
-    """A float as wide as the page, for `\\input`; needs `\\usepackage{booktabs}`."""
+# Ending of a file -> how it escapes text, the highest entry of a column, and the sign of one close to it.
+_FORMS = {
+    "md": (_escape_markdown, "**{}**", " †"),
+    "tex": (_escape_latex, r"\textbf{{{}}}", r"\rlap{$^\dagger$}"),
+}
+
+
+def text_of(table: PaperTable, ending: str) -> str:
+    """A table as GitHub's Markdown (`md`), or as a LaTeX float as wide as the page (`tex`), for `\\input`."""
+    escape, best, close = _FORMS[ending]
 
     def entry(e: Entry) -> str:
-        words = _escape_latex(e.text)
-        return rf"\textbf{{{words}}}" if e.best else words + (r"\rlap{$^\dagger$}" if e.close else "")
+        words = escape(e.text)
+        return best.format(words) if e.best else words + (close if e.close else "")
 
+    loader = jinja2.PackageLoader("bench.analysis")
+    # Signs of blocks, variables and comments: LaTeX needs the usual braces.
+    environment = jinja2.Environment(
+        *("<%", "%>", "<<", ">>", "<#", "#>"), loader=loader, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"escape": escape, "entry": entry}
     radii = [i for i, title in enumerate(table.head, 1) if title.startswith(EPSILON)]
-    over = rf"\multicolumn{{{len(radii)}}}{{c}}{{Certified accuracy (\%) at radius $\varepsilon$}}"
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table*}",
-        r"\centering",
-        r"\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{_escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
-        r"\toprule",
-        "& " * (radii[0] - 1) + over + " &" * (len(table.head) - radii[-1]) + r" \\",
-        rf"\cmidrule(lr){{{radii[0]}-{radii[-1]}}}",
-        " & ".join(_escape_latex(title.removeprefix(EPSILON)) for title in table.head) + r" \\",
-        r"\midrule",
-        *(" & ".join(entry(e) for e in row) + r" \\" for row in table.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        *(rf"\par\smallskip{{\footnotesize {_escape_latex(note)}}}" for note in table.notes),
-        r"\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(table: PaperTable) -> str:
-    """A table of GitHub's Markdown with its caption above and its notes below."""
-
-    def entry(e: Entry) -> str:
-        words = _escape_markdown(e.text)
-        return f"**{words}**" if e.best else words + (" †" if e.close else "")
-
-    lines = [
-        f"**{_escape_markdown(table.caption)}**",
-        "",
-        "| " + " | ".join(_escape_markdown(title) for title in table.head) + " |",
-        "|---|" + "---:|" * (len(table.head) - 1),
-        *("| " + " | ".join(entry(e) for e in row) + " |" for row in table.rows),
-        *(line for note in table.notes for line in ("", _escape_markdown(note))),
-    ]
-    return "\n".join(lines) + "\n"
+    titles = [title.removeprefix(EPSILON) for title in table.head]
+    template = environment.get_template(f"table.{ending}")
+    return template.render(table=table, titles=titles, first=radii[0], last=radii[-1])
 
 
 def write(tables: list[PaperTable], folder: Path) -> list[Path]:
     """Write each table as `NAME.md` and `NAME.tex`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for table in tables:
-        for ending, form in ((".md", _markdown), (".tex", _latex)):
-            path = folder / f"table-{table.name}{ending}"
-            path.write_text(form(table), encoding="utf-8")
-            written.append(path)
-    return written
+    written = {folder / f"table-{table.name}.{ending}": text_of(table, ending) for table in tables for ending in _FORMS}
+    for path, text in written.items():
+        path.write_text(text, encoding="utf-8")
+    return list(written)

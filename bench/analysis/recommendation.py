@@ -17,11 +17,9 @@ from bench.errors import InputError
 from bench.summary import Summary
 from bench.summary.format import number_of
 from bench.summary.rows import named
-from bench.summary.statistics import CONFIDENCE, images_needed
+from bench.summary.statistics import LEVEL, images_needed
 
 __all__ = ["Option", "Recommendation", "Standing", "recommend"]
-
-_LEVEL = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def recommend(
     notes = [*chosen_on_test(summary, at_sigmas, radius), *near_the_end(summary, chosen, radius), *notes]
     of_others = [s for s in others if s.name != top.name]
     rivals = of_others or list(others)
-    alike = [s for s in rivals if s.p is None or s.p > _LEVEL]
+    alike = [s for s in rivals if s.p is None or s.p > LEVEL]
     same = [s for s in standings if s.name == top.name] if of_others else [top]
     more = _more_images(alike)
     return Recommendation(
@@ -113,7 +111,7 @@ def _more_images(alike: Sequence[Standing]) -> int | None:
     if not alike or alike[0].behind is None:
         return None
     closest = alike[0].behind
-    needed = images_needed(closest.only_first, closest.only_second, _LEVEL / len(alike))
+    needed = images_needed(closest.only_first, closest.only_second, LEVEL / len(alike))
     if not math.isfinite(needed):
         return None
     more = max(1, int(needed) - closest.images)

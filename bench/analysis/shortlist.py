@@ -12,7 +12,7 @@ import pandas as pd
 from bench.certify import FixedN
 from bench.summary import COUNTED, Summary
 from bench.summary.format import listed, number_of
-from bench.summary.notes import BIASED
+from bench.summary.notes import unfinished
 from bench.summary.pairs import data_sets
 
 _MOST_DRAWS = 10**9
@@ -104,12 +104,11 @@ def left_out(table: pd.DataFrame, radius: float, several: bool) -> list[str]:
     if table.empty:
         return []
     counted = table[table["source"] == COUNTED]
-    failed, partial = counted[counted["error"].notna()], counted[counted["error"].isna() & ~counted["complete"]]
+    failed, partial, biased = unfinished(counted)
     short = counted[counted["complete"] & (counted["largest"] < radius)]
-    biased = f" [{BIASED}]" if partial["sequential"].any() else ""
     causes = (
-        (len(failed), f"failed ({listed(dict.fromkeys(failed['series']))})"),
-        (len(partial), f"incomplete ({listed(dict.fromkeys(partial['series']))}){biased}"),
+        (len(failed), f"failed ({listed(failed['series'].unique())})"),
+        (len(partial), f"incomplete ({listed(partial['series'].unique())}){biased and f' [{biased}]'}"),
         (len(short), f"with draws that cannot certify radius {radius:g}"),
         (len(table) - len(counted), "imported, without measured cost"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,19 +84,14 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     hits = radii >= radius
     options = [_option_of(summary, row, radius) for _, row in rows.iterrows()]
     accuracy = hits.mean(axis=0) if len(shared) else np.array([option.accuracy for option in options])
-    order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *(rows[c].iloc[i] for c in (cost, *_TIES))))
+    ties = rows[[cost, "nfe", "ms_purify", "sigma"]].to_numpy().tolist()
+    order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *ties[i]))
     top, others = order[0], order[1:]
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
     corrected = dict(zip(behind, holm([d.p for d in behind.values()]), strict=True))
-    enough = len(shared) >= FEWEST
-    means = resampled_shares(hits) if enough else None
-    best = None if means is None else best_shares(means)
-    on_front = None if means is None else front_shares(list(rows[cost]), means)
-    return tuple(Standing(options[i], behind.get(i), corrected.get(i), _at(best, i), _at(on_front, i)) for i in order)
-
-
-_TIES = ("nfe", "ms_purify", "sigma")
-
-
-def _at(shares: Sequence[float] | np.ndarray | None, i: int) -> float | None:
-    return None if shares is None else float(shares[i])
+    best: list[float | None] = [None] * len(rows)
+    on_front = best
+    if len(shared) >= FEWEST:
+        means = resampled_shares(hits)
+        best, on_front = best_shares(means).tolist(), front_shares(list(rows[cost]), means).tolist()
+    return tuple(Standing(options[i], behind.get(i), corrected.get(i), best[i], on_front[i]) for i in order)

@@ -20,9 +20,8 @@ from bench.summary.cells import accuracy_columns
 from bench.summary.format import images_text, listed
 from bench.summary.pairs import certified, certifiers_of, data_sets
 from bench.summary.rows import named
-from bench.summary.statistics import CONFIDENCE, SPLITS, accuracy_difference, holm, mean_differences, split_half
+from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, holm, mean_differences, split_half
 
-_LEVEL = 1 - CONFIDENCE
 _PERCENT = "{:.1f}"
 EPSILON = "ε = "
 
@@ -84,7 +83,7 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
             raise InputError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
     chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
     rows = table[table["sigma"].isin(chosen)]
-    several = [_envelope(summary, rows), _envelope_split_half(summary, rows)] if len(chosen) > 1 else []
+    several = [_over_sigmas(summary, rows, name) for name in _ENVELOPES] if len(chosen) > 1 else []
     return [_of_sigma(summary, rows[rows["sigma"] == sigma], sigma) for sigma in chosen] + several
 
 
@@ -100,86 +99,76 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     values = dict(rows["acr"].dropna())
     alike = rows["rule"].nunique() == 1
     columns.append(_marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
-    return PaperTable(
-        f"sigma-{sigma:g}",
-        f"Certified accuracy (%) at radius ε, σ = {sigma:g}.",
-        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii), "ACR"),
-        tuple(
-            (Entry(row["name"]), Entry(_nfe_words([row["nfe"]])), *(column.get(key, _NONE) for column in columns))
-            for key, row in rows.iterrows()
-        ),
-        (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",))),
+    names = {key: (row["name"], [row["nfe"]]) for key, row in rows.iterrows()}
+    notes = (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",)))
+    caption = f"Certified accuracy (%) at radius ε, σ = {sigma:g}."
+    return PaperTable(f"sigma-{sigma:g}", caption, (*_head(summary), "ACR"), _lines(names, columns), notes)
+
+
+def _head(summary: Summary) -> tuple[str, ...]:
+    return "Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)
+
+
+def _lines(
+    names: Mapping[Any, tuple[str, Iterable[float]]], columns: Sequence[Mapping[Any, Entry]]
+) -> tuple[tuple[Entry, ...], ...]:
+    """The rows of a table from their names and NFEs, and the entries of each column, by row."""
+    return tuple(
+        (Entry(name), Entry(_nfe_words(nfe)), *(column.get(key, _NONE) for column in columns))
+        for key, (name, nfe) in names.items()
     )
 
 
-def _envelope(summary: Summary, rows: pd.DataFrame) -> PaperTable:
-    """The best sigma of each purifier at each radius, chosen on the test set, as papers report it."""
-    columns = []
-    for radius in summary.radii:
-        reach = _candidates(rows, radius)
-        best = {
-            name: max((row for _, row in group.iterrows()), key=lambda row: (_share(row, radius), -row["sigma"]))
-            for name, group in reach.groupby("series", sort=False)
-        }
-        values = {name: _share(row, radius) for name, row in best.items()}
-        shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
-        samples = dict(zip(best, (radii >= radius).T, strict=True)) if len(shared) else {}
-        sigmas = {name: f" ({row['sigma']:g})" for name, row in best.items()}
-        columns.append({n: replace(e, text=e.text + sigmas[n]) for n, e in _marked(values, samples).items()})
-    return _over_sigmas(
-        summary,
-        rows,
-        "envelope",
-        "Certified accuracy (%) at radius ε, with the best σ of each purifier and radius (in brackets).",
-        columns,
-        ("Each σ was chosen on the test set, by the images that it is read on: figures are somewhat too high.",),
-    )
+def _envelope(summary: Summary, rows: pd.DataFrame, radius: float) -> dict[str, Entry]:
+    """A column: the best sigma of each purifier, chosen on the test set, as papers report it."""
+    best = {
+        name: max((row for _, row in group.iterrows()), key=lambda row: (_share(row, radius), -row["sigma"]))
+        for name, group in _candidates(rows, radius)
+    }
+    shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
+    samples = dict(zip(best, (radii >= radius).T, strict=True)) if len(shared) else {}
+    entries = _marked({name: _share(row, radius) for name, row in best.items()}, samples)
+    return {name: replace(e, text=f"{e.text} ({best[name]['sigma']:g})") for name, e in entries.items()}
 
 
-def _envelope_split_half(summary: Summary, rows: pd.DataFrame) -> PaperTable:
+def _envelope_split_half(summary: Summary, rows: pd.DataFrame, radius: float) -> dict[str, Entry]:
     """The envelope, read on images that had no part in choosing the sigma."""
-    columns = []
-    for radius in summary.radii:
-        fair = {}
-        for name, group in _candidates(rows, radius).groupby("series", sort=False):
-            shared, radii = certified(summary, group)
-            if len(shared) > 1:
-                fair[name] = Entry(_PERCENT.format(100 * split_half((radii >= radius).astype(float))[0]))
-        columns.append(fair)
-    return _over_sigmas(
-        summary,
-        rows,
-        "envelope-split-half",
+    columns = {name: certified(summary, group)[1] >= radius for name, group in _candidates(rows, radius)}
+    return {
+        name: Entry(_PERCENT.format(100 * split_half(hits.astype(float))[0]))
+        for name, hits in columns.items()
+        if len(hits) > 1
+    }
+
+
+# Name -> entries of the column of a radius, caption, note.
+_ENVELOPES = {
+    "envelope": (
+        _envelope,
+        "Certified accuracy (%) at radius ε, with the best σ of each purifier and radius (in brackets).",
+        "Each σ was chosen on the test set, by the images that it is read on: figures are somewhat too high.",
+    ),
+    "envelope-split-half": (
+        _envelope_split_half,
         "Certified accuracy (%) at radius ε, with the σ that is best on other images than it is read on.",
-        columns,
-        (f"One half of the images chooses σ, the other half reads it, both ways; means over {SPLITS} random halves.",),
-    )
+        f"One half of the images chooses σ, the other half reads it, both ways; means over {SPLITS} random halves.",
+    ),
+}
 
 
-def _over_sigmas(
-    summary: Summary,
-    rows: pd.DataFrame,
-    name: str,
-    caption: str,
-    columns: Sequence[Mapping[str, Entry]],
-    notes: tuple[str, ...],
-) -> PaperTable:
+def _over_sigmas(summary: Summary, rows: pd.DataFrame, name: str) -> PaperTable:
     """A table with a row for each purifier, whatever the sigma."""
-    return PaperTable(
-        name,
-        caption,
-        ("Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)),
-        tuple(
-            (Entry(purifier), Entry(_nfe_words(group["nfe"])), *(column.get(purifier, _NONE) for column in columns))
-            for purifier, group in rows.groupby("series", sort=False)
-        ),
-        (*notes, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values()))),
-    )
+    column_at, caption, note = _ENVELOPES[name]
+    columns = [column_at(summary, rows, radius) for radius in summary.radii]
+    names = {purifier: (purifier, group["nfe"]) for purifier, group in rows.groupby("series", sort=False)}
+    notes = (note, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values())))
+    return PaperTable(name, caption, _head(summary), _lines(names, columns), notes)
 
 
-def _candidates(rows: pd.DataFrame, radius: float) -> pd.DataFrame:
-    """Complete rows with counts whose draws can certify the radius."""
-    return rows[rows["complete"] & (rows["source"] == COUNTED) & rows[accuracy_columns(radius)[0]].notna()]
+def _candidates(rows: pd.DataFrame, radius: float) -> Iterable[tuple[str, pd.DataFrame]]:
+    """By purifier, the complete rows with counts whose draws can certify the radius."""
+    reach = rows["complete"] & (rows["source"] == COUNTED) & rows[accuracy_columns(radius)[0]].notna()
+    return rows[reach].groupby("series", sort=False)
 
 
 def _share(row: pd.Series, radius: float) -> float:
@@ -208,7 +197,7 @@ def _marked(
     else:
         tests = [accuracy_difference(samples[best[0]], samples[key]) for key in others]
     p = dict(zip(others, holm([test.p for test in tests]), strict=True))
-    return {key: Entry(text, key in best, p.get(key, 0.0) > _LEVEL) for key, text in texts.items()}
+    return {key: Entry(text, key in best, p.get(key, 0.0) > LEVEL) for key, text in texts.items()}
 
 
 def _nfe_words(values: Iterable[float]) -> str:

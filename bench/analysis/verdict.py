@@ -58,7 +58,8 @@ def verdict(
         if len(others) == 1
         else f"it cannot be distinguished from {len(others)} others, the closest being {_named(alike[0], top)}"
     )
-    return f"{use}, but {few}. {_capital('; '.join(_second_thought(top, alike, cost, more)))}."
+    second = "; ".join(_second_thought(top, alike, cost, more))
+    return f"{use}, but {few}. {second[0].upper()}{second[1:]}."
 
 
 def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:
@@ -86,10 +87,6 @@ def _named(standing: Standing, top: Standing) -> str:
     o = standing.option
     sigma = "" if o.sigma == top.option.sigma and standing.name != top.name else f" at σ = {o.sigma:g}"
     return f"{standing.name}{sigma} ({percent(o.accuracy)})"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool) -> list[str]:

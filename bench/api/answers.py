@@ -14,7 +14,7 @@ from rich.table import Table
 from bench.analysis import Change, Comparison, Recommendation, Standing
 from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
-from bench.summary.statistics import CONFIDENCE, Difference
+from bench.summary.statistics import LEVEL, Difference
 
 _WIDTH = 120
 
@@ -31,10 +31,26 @@ def recommendation_parts(found: Recommendation) -> Iterator[str | Table]:
 
 
 def comparison_parts(found: Comparison) -> Iterator[str | Table]:
-    """The verdict, a table for each sigma, and how to read them."""
+    """The verdict, a table for each sigma, how to read them, and the differences between the runs."""
     yield found.verdict
     yield from _changes_tables(found)
-    yield from _reading_of(found)
+    yield (
+        f"same images, {_NOISE[found.same_noise]}; change: second minus first, accuracy in percent points; p: "
+        "McNemar's exact test, or paired bootstrap for the ACR, corrected (Holm) over all tests; *: one of them is "
+        "5 % or less"
+    )
+    if (v := found.volume) is not None:
+        yield (
+            f"hypervolume of the front (the mean ACR that a budget buys; {v.scale}; {number_of(v.rows, 'row')}): "
+            f"{v.volumes[0]:.3f} → {v.volumes[1]:.3f}, change {v.change:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
+        )
+    for line in found.differs:
+        yield f"not the same: {line}"
+    for name, rows in ((found.first, found.only_first), (found.second, found.only_second)):
+        if rows:
+            yield f"only in {name}: {listed(rows, 6)}"
+    for note in found.notes:
+        yield f"note: {note}"
 
 
 def show(parts: Sequence[str | Table] | Iterator[str | Table], console: Console) -> None:
@@ -65,9 +81,6 @@ class PrintedComparison(Comparison):
 
     def __str__(self) -> str:
         return _as_text(comparison_parts(self))
-
-
-LEVEL = 1 - CONFIDENCE
 
 
 _NOISE = {
@@ -160,21 +173,3 @@ def _arrow(before: float, after: float, form: str) -> str:
     """`before → after`, or one number where both read the same."""
     words = number(before, form), number(after, form)
     return words[0] if words[0] == words[1] else " → ".join(words)
-
-
-def _reading_of(found: Comparison) -> list[str]:
-    """Lines below the tables: the meaning of the columns, differences between the runs, and rows of one run only."""
-    noise = _NOISE[found.same_noise]
-    lines = [
-        f"same images, {noise}; change: second minus first, accuracy in percent points; p: McNemar's exact test, or "
-        "paired bootstrap for the ACR, corrected (Holm) over all tests; *: one of them is 5 % or less"
-    ]
-    if (v := found.volume) is not None:
-        lines.append(
-            f"hypervolume of the front (the mean ACR that a budget buys; {v.scale}; {number_of(v.rows, 'row')}): "
-            f"{v.volumes[0]:.3f} → {v.volumes[1]:.3f}, change {v.change:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
-        )
-    lines += [f"not the same: {line}" for line in found.differs]
-    for name, rows in ((found.first, found.only_first), (found.second, found.only_second)):
-        lines += [f"only in {name}: {listed(rows, 6)}"] if rows else []
-    return lines + [f"note: {note}" for note in found.notes]

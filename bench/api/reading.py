@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 _Runs = Run | Sequence[Run]
 
 
-def _listed(runs: _Runs) -> list[Run]:
-    return [runs] if isinstance(runs, Run) else list(runs)
-
-
 def summary_of(runs: _Runs) -> Summary:
     """The summary of one run or several."""
     from bench.summary import summarise
@@ -32,16 +27,17 @@ def summary_of(runs: _Runs) -> Summary:
     return runs.summary if isinstance(runs, Run) else summarise([run.stored for run in runs])
 
 
-def _names_of(runs: _Runs) -> list[str]:
-    """The names of the runs in the summary, in the same order."""
+def _by_name(runs: _Runs) -> dict[str, Run]:
+    """The runs by their names in the summary, in the same order."""
     from bench.summary import run_names
 
-    return run_names([run.stored for run in _listed(runs)])
+    runs = [runs] if isinstance(runs, Run) else runs
+    return dict(zip(run_names([run.stored for run in runs]), runs, strict=True))
 
 
 def _folders_of(runs: _Runs) -> dict[str, Path]:
     """The folder of each run by its name, without runs in memory."""
-    return {name: run.folder for name, run in zip(_names_of(runs), _listed(runs), strict=True) if run.folder}
+    return {name: run.folder for name, run in _by_name(runs).items() if run.folder}
 
 
 def _examples_of(runs: _Runs) -> dict[str, Examples]:
@@ -75,7 +71,7 @@ def recommend(runs: _Runs, radius: float, max_nfe: float | None = None, max_ms: 
     from bench.api.answers import PrintedRecommendation
 
     found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms)
-    return PrintedRecommendation(**{field.name: getattr(found, field.name) for field in fields(found)})
+    return PrintedRecommendation(**vars(found))
 
 
 def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
@@ -97,9 +93,8 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
     if radius is not None and not 0 <= radius < float("inf"):
         raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
     both = [before, after]
-    first, second = _names_of(both)
-    found = comparison.compare(summary_of(both), first, second, radius)
-    return PrintedComparison(**{field.name: getattr(found, field.name) for field in fields(found)})
+    found = comparison.compare(summary_of(both), *_by_name(both), radius)
+    return PrintedComparison(**vars(found))
 
 
 def plot(
@@ -142,7 +137,7 @@ def report(runs: _Runs, path: str | Path) -> Path:
     """
     from bench.report import write_report
 
-    manifests = {name: run.stored.manifest for name, run in zip(_names_of(runs), _listed(runs), strict=True)}
+    manifests = {name: run.stored.manifest for name, run in _by_name(runs).items()}
     return write_report(summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs))
 
 

@@ -45,7 +45,9 @@ class ProgressDisplay(Observer):
 
     def cell_started(self, cell: Cell, decided: int) -> None:
         self.samples[cell.key], self.busy[cell.key] = 0, 0.0
-        self.bar.update(self.task, advance=decided, description=self._description(cell))
+        number = min(self.ended + 1, self.cells)
+        description = f"cell {number}/{self.cells}  σ {cell.sigma:g}  {self.names[cell.label]}"
+        self.bar.update(self.task, advance=decided, description=description)
 
     def counted(self, cell: Cell, counts: Sequence[Counts], decided: int) -> None:
         self.samples[cell.key] += sum(c.block.draws for c in counts)
@@ -65,6 +67,3 @@ class ProgressDisplay(Observer):
             self.console.print(f"[green]done[/]  {rate}  {subject}", highlight=False)
         else:
             self.console.print(f"[green]kept[/]  already counted  {subject}", highlight=False)
-
-    def _description(self, cell: Cell) -> str:
-        return f"cell {min(self.ended + 1, self.cells)}/{self.cells}  σ {cell.sigma:g}  {self.names[cell.label]}"

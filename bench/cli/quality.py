@@ -35,7 +35,7 @@ def metrics(
     classifier: Annotated[str | None, typer.Option(help="The Python file of its classifier.")] = None,
 ) -> None:
     """Measure the distance of purified to clean images, on the draws that a run certified."""
-    from bench.cli.quality_table import metrics_table
+    from bench.cli.tables import metrics_table
     from bench.engine.devices import choose_devices, prepare_device
     from bench.quality import chosen_images, environment, load_metrics, measure, planned, preset_of, reference_of
     from bench.store import MANIFEST, read_run

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from bench.api import reading
 from bench.api import runs as api
@@ -55,19 +56,17 @@ def _writing(subject: str, remedy: str = "give another --out") -> Iterator[None]
         raise InputError(f"{subject} cannot be written ({error}); {remedy}") from error
 
 
-def draw(
-    runs: Sequence[api.Run],
-    folder: Path,
-    formats: str | None = None,
-    against: str | None = None,
-    radius: float | None = None,
-) -> None:
-    """Draw the pictures of some runs into a folder, or the gains over one purifier, and name the files."""
+def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **gains: Any) -> None:
+    """Draw the pictures of some runs into a folder, or the gains over one purifier, and name the files.
+
+    Parameters:
+        gains: `against` and `radius` of `bench.api.reading.plot`.
+    """
     from bench.plots import FORMATS
 
     kinds = formats.split(",") if formats is not None else FORMATS
     with _writing("the pictures", "give `bench plot` another --out"):
-        written = reading.plot(runs, folder, kinds, against, radius)
+        written = reading.plot(runs, folder, kinds, **gains)
     names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
     say(f"pictures in {written[0].parent}: {names}")
 
@@ -89,7 +88,7 @@ def plot(
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     _check_radius(radius, against)
-    draw(_loaded(runs, alpha), out or runs[0], formats, against, radius)
+    draw(_loaded(runs, alpha), out or runs[0], formats, against=against, radius=radius)
 
 
 @app.command()
@@ -142,6 +141,17 @@ def report(
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
+def _show(parts: Iterator[str | Table], record: object, as_json: bool) -> None:
+    """Print an answer, or its record as JSON."""
+    from bench.api.answers import show
+    from bench.records import as_json as to_json
+
+    if as_json:
+        sys.stdout.write(to_json(record))
+    else:
+        show(parts, console)
+
+
 @app.command()
 def recommend(
     radius: Annotated[float, typer.Option(help="L2 radius to certify, in [0,1] pixel units.")],
@@ -152,14 +162,10 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Recommend a purifier for a radius and a budget, and tell how sure that is."""
-    from bench.api.answers import recommendation_parts, show
-    from bench.records import as_json as to_json
+    from bench.api.answers import recommendation_parts
 
     found = reading.recommend(_loaded(runs or _default_folders(), alpha), radius, max_nfe, max_ms)
-    if as_json:
-        sys.stdout.write(to_json(found))
-    else:
-        show(recommendation_parts(found), console)
+    _show(recommendation_parts(found), found, as_json)
 
 
 @app.command()
@@ -171,15 +177,11 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Compare two runs of the same purifiers, image by image, and test whether changes are more than chance."""
-    from bench.api.answers import comparison_parts, show
-    from bench.records import as_json as to_json
+    from bench.api.answers import comparison_parts
 
     before, after = _loaded([run_a, run_b], alpha)
     found = reading.compare(before, after, radius)
-    if as_json:
-        sys.stdout.write(to_json({"verdict": found.verdict, **vars(found)}))
-    else:
-        show(comparison_parts(found), console)
+    _show(comparison_parts(found), {"verdict": found.verdict, **vars(found)}, as_json)
 
 
 @app.command()

@@ -20,17 +20,12 @@ def _with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
 
     Values stay text, which `Preset` parses and checks; a field that the user does not give is None.
     """
-
-    def run(**given: Any) -> None:
-        command(**given)
-
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     parameters = [*own, *map(_parameter_of, Preset.model_fields)]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _parameter_of(name: str) -> inspect.Parameter:

@@ -12,15 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from bench.api.runs import RUNS
 from bench.errors import InputError, PurifyBenchError
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 
 if TYPE_CHECKING:
     from bench.sweep import Preset
-
-__all__ = ["RUNS"]
 
 REFERENCE = Path("results") / "embedded"
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130

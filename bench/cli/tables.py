@@ -1,22 +1,29 @@
-"""Terminal tables: the figures of runs, candidates, gains over a baseline, changes between two runs."""
+"""Terminal tables: the figures of runs, candidates, gains over a baseline, distances to clean images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from bench.api.answers import LEVEL, number
+from bench.api.answers import number
 from bench.api.grid import figure_table
 from bench.records import COUNTED
+from bench.store.quality import KINDS, Metrics, Value
 from bench.summary.format import p_text, percent
+from bench.summary.statistics import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.summary import Summary
+
+_DISTANCES = (
+    "lower is better; intervals: 95 %, bootstrap over images (metrics of whole sets have none); *: a network of this "
+    "purifier was trained to lower this very distance"
+)
 
 
 def results_table(summary: Summary) -> Table:
@@ -63,3 +70,26 @@ def gains_table(gains: pd.DataFrame, baseline: str | None, radius: float | None 
         run = [escape(row["run"])] if several else []
         table.add_row(*run, f"{row['sigma']:g}", escape(row["name"]), *values)
     return table
+
+
+def metrics_table(metrics: Metrics, names: Mapping[str, str]) -> Table:
+    """A row for each cell, a column for each metric.
+
+    Parameters:
+        names: display name by label of the cells.
+    """
+    shown = [name for name in KINDS if any(name in cell.values for cell in metrics.cells)]
+    title = f"Distance of purified to clean images: {metrics.images} images, {metrics.draws} of their draws"
+    table = figure_table(title, ("purifier", "σ", *(KINDS[name].head for name in shown)), _DISTANCES)
+    for cell in metrics.cells:
+        figures = [_words(cell.values.get(name)) + "*" * (name in cell.trained_on) for name in shown]
+        table.add_row(escape(names[cell.label]), f"{cell.sigma:g}", *map(escape, figures))
+    return table
+
+
+def _words(value: Value | None) -> str:
+    """`0.301 [0.29, 0.312]`; a dash if it was not measured."""
+    if value is None:
+        return "–"
+    ends = "" if value.low is None or value.high is None else f" [{value.low:.3g}, {value.high:.3g}]"
+    return f"{value.value:.3g}{ends}"

@@ -6,16 +6,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from bench.cli.shell import FAILED, RUNS, app, console, numbers, refuse, say
+from bench.api.runs import RUNS
+from bench.cli.shell import FAILED, app, console, numbers, refuse, say
 from bench.errors import InputError
-
-if TYPE_CHECKING:
-    from bench.plugins import Kind
 
 
 @app.command("import")
@@ -173,36 +171,23 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-_NewName = Annotated[str, typer.Argument(help="Such as `my-plugin`.")]
-_PluginFolder = Annotated[Path, typer.Option(help="Folder of the file.")]
-_TestsFolder = Annotated[Path, typer.Option(help="Folder of its test.")]
+def _scaffold_command(kind: str) -> None:
+    """Add the command that writes a plugin of a kind to start from."""
+
+    @app.command(f"new-{kind}", help=f"Write a working {kind} plugin to start from, and its test.")
+    def scaffold(
+        name: Annotated[str, typer.Argument(help="Such as `my-plugin`.")],
+        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path(f"{kind}s"),
+        tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
+    ) -> None:
+        from bench.cli.scaffold import write_plugin
+        from bench.plugins import CLASSIFIER, PURIFIER
+
+        plugin, test = write_plugin(PURIFIER if kind == "purifier" else CLASSIFIER, name, folder, tests)
+        option = f"--purifiers none,{plugin}" if kind == "purifier" else f"--classifier {plugin}"
+        say(f"wrote {plugin} and {test}")
+        say(f"try it:  python -m bench run {option} --images 20 --sigmas 0.5 --out results/runs/{name}")
 
 
-@app.command("new-purifier")
-def new_purifier(
-    name: _NewName, folder: _PluginFolder = Path("purifiers"), tests: _TestsFolder = Path("tests")
-) -> None:
-    """Write a working purifier plugin to start from, and its test."""
-    from bench.plugins import PURIFIER
-
-    _scaffold(PURIFIER, name, folder, tests)
-
-
-@app.command("new-classifier")
-def new_classifier(
-    name: _NewName, folder: _PluginFolder = Path("classifiers"), tests: _TestsFolder = Path("tests")
-) -> None:
-    """Write a working classifier plugin to start from, and its test."""
-    from bench.plugins import CLASSIFIER
-
-    _scaffold(CLASSIFIER, name, folder, tests)
-
-
-def _scaffold(kind: Kind, name: str, folder: Path, tests: Path) -> None:
-    """Write a plugin and its test, and name the command that tries it."""
-    from bench.cli.scaffold import write_plugin
-
-    plugin, test = write_plugin(kind, name, folder, tests)
-    option = f"--purifiers none,{plugin}" if kind.name == "purifier" else f"--classifier {plugin}"
-    say(f"wrote {plugin} and {test}")
-    say(f"try it:  python -m bench run {option} --images 20 --sigmas 0.5 --out results/runs/{name}")
+_scaffold_command("purifier")
+_scaffold_command("classifier")

@@ -16,8 +16,7 @@ from bench.plots.style import INK, LABEL, RIGHT, SMALL, SOFT, WRONG, Page, remar
 from bench.store import Examples
 from bench.summary import Summary
 from bench.summary.palette import FAMILIES
-from bench.summary.panels import NamedPanel, named_panels
-from bench.summary.rows import conditions, drawable
+from bench.summary.rows import NamedPanel, conditions, drawable, named_panels
 
 _MOST_COLUMNS = 14  # with more, the grid continues below, and repeats the clean and the noisy images
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches

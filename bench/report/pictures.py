@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.store import Examples
 from bench.summary import Summary
-from bench.summary.panels import named_panels
+from bench.summary.rows import named_panels
 
 _WIDTHS = (96, 64, 40, 24)  # pixels to which pictures are scaled down: the first width at which `ENOUGH` of them fit
 _ENOUGH = 3  # images

@@ -44,17 +44,14 @@ def _certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFram
         key = keys[which]
         if key not in cell_certifier or number not in labels:
             continue
-        select: dict[int, Any] = {}
-        estimate: dict[int, Any] = {}
-        for i in range(start, end):
-            (select if selecting[i] else estimate)[first[i]] = votes[i]
-        tally = Tally(select, estimate, number, labels[number])
-        c = cell_certifier[key].certify(tally)
-        if c is None:
-            continue
-        predicted, label = -1 if c.predicted is None else c.predicted, labels[number]
-        proved = (c.p_lower, c.p_upper, c.radius)
-        rows.append((key, number, label, predicted, c.draws, *proved, predicted == label, c.rule))
+        label = labels[number]
+        select, estimate = (
+            {first[i]: votes[i] for i in range(start, end) if selecting[i] == wanted} for wanted in (True, False)
+        )
+        if (c := cell_certifier[key].certify(Tally(select, estimate, number, label))) is not None:
+            predicted = -1 if c.predicted is None else c.predicted
+            proved = (c.p_lower, c.p_upper, c.radius)
+            rows.append((key, number, label, predicted, c.draws, *proved, predicted == label, c.rule))
     return pd.DataFrame(rows, columns=CERTIFICATE)
 
 
@@ -165,7 +162,7 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
     rows = []
     for (log, sigma), part in logs.groupby(["name", "sigma"]):
         first = part.iloc[0]
-        row = {
+        facts = {
             "run": name,
             "cell": f"{log}@{sigma:g}",
             "purifier": log,
@@ -182,5 +179,5 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
             "largest": first["largest"],
             "nfe": first["nfe"],
         }
-        rows.append(row | _describe_row(part, radii, first["largest"]))
+        rows.append(facts | _describe_row(part, radii, first["largest"]))
     return rows, logs.assign(cell=cell, p_lower=np.nan, p_upper=np.nan)[CERTIFICATE]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -53,44 +52,22 @@ def front_shares(costs: Sequence[float], means: np.ndarray) -> np.ndarray:
     return share
 
 
-class _CostScale(NamedTuple):
-    """The axis of costs under a hypervolume: logarithmic from `low` to `high`, `offset` added first.
-
-    The reference point is (`high`, 0). Lower costs count as `low`; options with higher costs are left out.
-    """
-
-    words: str
-    low: float
-    high: float
-    offset: float
-
-    def position(self, costs: Sequence[float]) -> np.ndarray:
-        """Costs on the scale: 0 at `low`, 1 at `high`; NaN stays NaN."""
-        with np.errstate(divide="ignore"):
-            ends = np.log10([self.low + self.offset, self.high + self.offset])
-            at = np.log10(np.asarray(costs, float) + self.offset)
-        return np.maximum((at - ends[0]) / (ends[1] - ends[0]), 0.0)
+NFE_SCALE = "log10(1 + NFE), NFE from 0 to 99"  # of the costs under a hypervolume
 
 
-SCALES = {
-    "nfe": _CostScale("log10(1 + NFE), NFE from 0 to 99", 0.0, 99.0, 1.0),
-    "ms_purify": _CostScale("log10(ms), from 0.01 to 1,000 ms", 0.01, 1000.0, 0.0),
-}
-
-
-def hypervolume(costs: Sequence[float], values: np.ndarray, scale: _CostScale) -> np.ndarray:
-    """Area between the front and the reference point (`scale.high`, 0), per unit of the scale's length.
+def hypervolume(nfe: Sequence[float], values: np.ndarray) -> np.ndarray:
+    """Area between the front and the reference point (99, 0), per unit of the length of `NFE_SCALE`.
 
     That is, the best value that a budget buys, averaged over budgets that are uniform on the scale.
 
     Parameters:
-        costs: `[options]`; options without a finite cost are left out.
+        nfe: `[options]`; options with 99 or more, or without a finite cost, are left out.
         values: `[..., options]`, at least 0; several sets of them (resamples) at once.
 
     Returns:
         `[...]`.
     """
-    position = scale.position(costs)
+    position = np.log10(1.0 + np.asarray(nfe, float)) / 2.0
     kept = np.flatnonzero(position < 1)  # not NaN either
     order = kept[np.argsort(position[kept], kind="stable")]
     values = np.asarray(values, float)

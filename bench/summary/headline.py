@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.summary.cells import accuracy_columns
-from bench.summary.notes import certifier_names, rules_of
+from bench.summary.notes import certifier_names, preferring_counts, rules_of
 
 
 class Metric(NamedTuple):
@@ -36,9 +36,8 @@ def _accuracy(radius: float, sigma: float) -> Metric:
 
 def _average_radius(rows: pd.DataFrame) -> Metric:
     """The average certified radius as a metric, named after its certifier: those of different ones do not compare."""
-    counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
-    one = len(rules_of(rows)) == 1
-    made_by = f"by {certifier_names(counted)[0]}" if one else "by several certifiers, which do not compare"
+    names = certifier_names(preferring_counts(rows))
+    made_by = f"by {names[0]}" if len(rules_of(rows)) == 1 else "by several certifiers, which do not compare"
     return Metric("acr", "acr_low", "acr_high", f"Average certified radius (ACR) {made_by}", False)
 
 

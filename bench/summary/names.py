@@ -73,11 +73,6 @@ def labels(table: pd.DataFrame) -> pd.Series:
     return pd.Series([label_of(*pair) for pair in pairs], table.index, dtype=object)
 
 
-def names_of_labels(table: pd.DataFrame) -> dict[str, str]:
-    """Display name by label, for records that are stored under labels: example images and metrics."""
-    return {} if table.empty else dict(zip(labels(table), table["name"], strict=True))
-
-
 def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of the one purifier that a user names by its display name, its label, or its plugin's name.
 
@@ -86,11 +81,9 @@ def rows_called(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     if table.empty:
         raise InputError("nothing is certified yet in these runs; make them with `bench run`")
-    for known in (table["name"], labels(table), table["purifier"]):
-        rows = table[known == name]
-        if len(rows):
-            break
-    else:
+    called = (table[names == name] for names in (table["name"], labels(table), table["purifier"]))
+    rows = next((rows for rows in called if len(rows)), None)
+    if rows is None:
         raise InputError(f"no purifier {name!r} in these runs; there are: {', '.join(dict.fromkeys(table['name']))}")
     names = list(dict.fromkeys(rows["name"]))
     if len(names) > 1:

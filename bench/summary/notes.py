@@ -14,7 +14,6 @@ import pandas as pd
 from bench.records import IMPORTED
 from bench.store import Run
 
-BIASED = "a sequential rule decides easy images first, so these figures are biased"
 _PARTS = 10  # of the upper half of a cell's blocks
 _LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
 _FEWEST_BLOCKS = 4 * _PARTS
@@ -25,13 +24,12 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if table.empty:
         return ["nothing is certified yet"]
     lines = []
-    failed = table[table["error"].notna()]
+    failed, partial, biased = unfinished(table)
     if len(failed):
         lines.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['name'])))}")
-    partial = table[table["error"].isna() & ~table["complete"]]
     if len(partial):
-        biased = f"; {BIASED}" if partial["sequential"].any() else ""
-        lines.append(f"incomplete: {len(partial)} of {len(table)} cells have fewer images than were asked for{biased}")
+        fewer = f"{len(partial)} of {len(table)} cells have fewer images than were asked for"
+        lines.append("; ".join(filter(None, (f"incomplete: {fewer}", biased))))
     if table["device"].dropna().nunique() > 1:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
@@ -47,6 +45,14 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
+
+
+def unfinished(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The failed rows, the incomplete ones, and a remark on the figures of the latter; empty if they are fair."""
+    failed = table["error"].notna()
+    partial = table[~failed & ~table["complete"]]
+    biased = "a sequential rule decides easy images first, so these figures are biased"
+    return table[failed], partial, biased if partial["sequential"].any() else ""
 
 
 def _session_notes(run: Run) -> list[str]:
@@ -82,10 +88,15 @@ def certifier_names(table: pd.DataFrame) -> list[str]:
     return sorted({f"sequential {name}" if sequential else name for name, sequential in pairs})
 
 
-def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules of the rows with counts, with their constants; of the published logs if there are no counts."""
+def preferring_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with counts; all rows if there are only published logs."""
     counted = table[table["source"] != IMPORTED]
-    return sorted(set((counted if len(counted) else table)["rule"].dropna()))
+    return counted if len(counted) else table
+
+
+def rules_of(table: pd.DataFrame) -> list[str]:
+    """The rules of `preferring_counts`, with their constants."""
+    return sorted(set(preferring_counts(table)["rule"].dropna()))
 
 
 def _acr_notes(table: pd.DataFrame) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.records import COUNTED, Cell
 from bench.summary.cells import classifier_text
-from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.fronts import NFE_SCALE, hypervolume
 from bench.summary.names import parameters_text
 from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
@@ -50,11 +49,6 @@ def _in_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first if equal else np.intersect1d(first, second, assume_unique=True)
 
 
-def cell_of(summary: Summary, row: Any) -> Cell | None:
-    """The cell of a row; None for published logs."""
-    return summary.cells.get((row["run"], row["cell"]))
-
-
 def cells_of(summary: Summary, rows: pd.DataFrame) -> list[Cell]:
     """The cells of rows, without published logs."""
     cells = (summary.cells.get(key) for key in zip(rows["run"], rows["cell"], strict=True))
@@ -66,11 +60,7 @@ def identities_compare(cells: Sequence[Cell]) -> bool:
 
     Hashes of both ways differ even if code, weights and images are equal.
     """
-    return len({bool(_versions_of(cell)) for cell in cells}) <= 1
-
-
-def _versions_of(cell: Cell) -> dict[str, int]:
-    return dict(getattr(cell, "versions", None) or {})
+    return len({bool(cell.versions) for cell in cells}) <= 1
 
 
 def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
@@ -80,9 +70,8 @@ def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
     """
     prints: dict[str, dict[bool, dict[str, None]]] = {}
     for cell in cells_of(summary, rows):
-        split = getattr(cell, "split", "") or "test"
-        name = cell.dataset if split == "test" else f"{cell.dataset} {split}"
-        prints.setdefault(name, {}).setdefault(bool(_versions_of(cell)), {})[cell.data_hash] = None
+        name = cell.dataset if cell.split in ("", "test") else f"{cell.dataset} {cell.split}"
+        prints.setdefault(name, {}).setdefault(bool(cell.versions), {})[cell.data_hash] = None
     distinct = {name: max(by_way.values(), key=len) for name, by_way in prints.items()}
     return [
         name if len(hashes) == 1 else f"{name} ({print_})" for name, hashes in distinct.items() for print_ in hashes
@@ -112,7 +101,7 @@ def identity(cell: Cell) -> dict[str, str]:
         for name, hash_ in cell.hashes.items()
         if hash_ and name != "rule"
     }
-    return {f"version of the {name}": str(version) for name, version in _versions_of(cell).items()} | hashes
+    return {f"version of the {name}": str(version) for name, version in cell.versions.items()} | hashes
 
 
 def certifiers_of(rows: pd.DataFrame) -> list[str]:
@@ -138,30 +127,35 @@ class _Volume:
     rows: int
 
 
-def run_volume(summary: Summary, run: str, cost: str = "nfe", seed: int = 0) -> _Volume | None:
-    """The hypervolume of a run: ACR against a cost, over all of its complete rows with counts, whatever their sigma.
+def run_volume(summary: Summary, run: str) -> _Volume | None:
+    """The hypervolume of a run: ACR against NFE, over all of its complete rows with counts, whatever their sigma.
 
-    None without such rows, if they have different certifiers (their ACRs do not compare), or no images in common.
-    `bench.summary.fronts.hypervolume` defines the number.
+    None if the radii of these rows do not compare. `bench.summary.fronts.hypervolume` defines the number.
     """
     table = summary.table
     rows = table[(table["run"] == run) & (table["source"] == COUNTED) & table["complete"]]
+    if (radii := comparable_radii(summary, rows)) is None:
+        return None
+    value, resampled = resampled_volume(list(rows["nfe"]), radii)
+    return _Volume(value, *percentile_interval(resampled), NFE_SCALE, len(rows))
+
+
+def comparable_radii(summary: Summary, rows: pd.DataFrame) -> np.ndarray | None:
+    """Certified radii `[images, rows]` whose averages compare.
+
+    None without rows, if they have different certifiers, or no images in common.
+    """
     if rows.empty or len(certifiers_of(rows)) > 1:
         return None
     images, radii = certified(summary, rows)
-    if not len(images):
-        return None
-    value, resampled = resampled_volume(list(rows[cost]), radii, cost, seed)
-    return _Volume(value, *percentile_interval(resampled), SCALES[cost].words, len(rows))
+    return radii if len(images) else None
 
 
-def resampled_volume(costs: Sequence[float], radii: np.ndarray, cost: str, seed: int = 0) -> tuple[float, np.ndarray]:
+def resampled_volume(nfe: Sequence[float], radii: np.ndarray) -> tuple[float, np.ndarray]:
     """The hypervolume of certified radii `[images, options]`, and of their resamples (one NaN with too few images)."""
-    gained, scale = np.maximum(radii, 0.0), SCALES[cost]
-    value = float(hypervolume(costs, gained.mean(axis=0), scale))
-    if len(gained) < FEWEST:
-        return value, np.array([np.nan])
-    return value, hypervolume(costs, resampled_means(gained, seed=seed), scale)
+    gained = np.maximum(radii, 0.0)
+    value = float(hypervolume(nfe, gained.mean(axis=0)))
+    return value, hypervolume(nfe, resampled_means(gained)) if len(gained) >= FEWEST else np.array([np.nan])
 
 
 def volumes(summary: Summary) -> dict[str, _Volume]:

@@ -25,7 +25,10 @@ FAMILIES = {
 }
 
 
+def family_of(name: str) -> str:
+    """The family of the palette for a plugin's family."""
+    return name if name in FAMILIES else "other"
+
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-
-
 DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)))

@@ -1,16 +1,21 @@
-"""The display frame of pictures, tables, report and terminal: a summary's rows with their names and looks. Pure."""
+"""The rows of a summary and example images, with the names and looks that pictures, tables and report show. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bench.records import IMPORTED
+from bench.store import Examples, Panel
 from bench.summary.format import images_text
-from bench.summary.palette import DASHES, FAMILIES, MARKERS
+from bench.summary.names import labels
+from bench.summary.notes import preferring_counts
+from bench.summary.palette import DASHES, FAMILIES, MARKERS, family_of
 from bench.summary.summary import Summary
 
 
@@ -38,7 +43,7 @@ def drawable(summary: Summary) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     order = {name: i for i, name in enumerate(FAMILIES)}
-    table["family"] = [family if family in FAMILIES else "other" for family in table["family"]]
+    table["family"] = [family_of(family) for family in table["family"]]
     table = table.sort_values("family", key=lambda family: family.map(order), kind="stable").reset_index(drop=True)
     return table.assign(marker=_cycle(table, "purifier", MARKERS), dash=_cycle(table, "series", DASHES))
 
@@ -53,11 +58,9 @@ def conditions(rows: pd.DataFrame) -> str:
     """How the rows were measured: images, rule, device."""
     if rows.empty:
         return ""
-    counted = rows[~rows["imported"]] if not rows["imported"].all() else rows
-    parts = [images_text(int(images) for images in counted["images"])]
-    parts += sorted({str(rule) for rule in counted["rule"].dropna()})
-    parts += sorted({str(device) for device in counted["device"].dropna()})
-    return " · ".join(parts)
+    counted = preferring_counts(rows)
+    facts = (sorted(set(counted[column].dropna())) for column in ("rule", "device"))
+    return " · ".join([images_text(int(images) for images in counted["images"]), *chain(*facts)])
 
 
 def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +79,29 @@ def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
     if not x[-1] >= largest * (1 - 1e-9):
         x, hits = np.append(x, x[-1]), np.append(hits, 0)
     return x, hits
+
+
+class NamedPanel(NamedTuple):
+    """A panel with the display name and the family of its purifier; `untouched`: it left the noisy images as they are.
+
+    A purifier that the summary does not have keeps its label as its name, and has the family `other`.
+    """
+
+    panel: Panel
+    name: str
+    family: str
+    untouched: bool
+
+
+def named_panels(summary: Summary, examples: Examples, sigma: float) -> list[NamedPanel]:
+    """The panels at one sigma, in the order of the palette."""
+    table = summary.table
+    known = dict(zip(labels(table), zip(table["name"], table["family"], strict=True), strict=True))
+    panels = []
+    for panel in examples.panels:
+        if panel.sigma == sigma:
+            name, family = known.get(panel.cell, (panel.cell, "other"))
+            untouched = np.array_equal(panel.purified, panel.noisy)
+            panels.append(NamedPanel(panel, name, family_of(family), untouched))
+    order = list(FAMILIES)
+    return sorted(panels, key=lambda named: order.index(named.family))

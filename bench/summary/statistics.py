@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,12 +15,19 @@ from scipy.special import ndtri
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
+LEVEL = 1 - CONFIDENCE
 _RESAMPLES = 2000
 _TEST_RESAMPLES = 10_000  # of p-values: p can be below 5 % after a correction for a hundred comparisons
 SPLITS = 500
 _MOST_KEPT = 2**25  # draws of a bootstrap that are cached, 64 MiB
 _POWER = 0.8
 FEWEST = 10  # images: a bootstrap of fewer says nothing about other images
+
+
+def _few_kept(draw: Callable[[int, int, int], Iterator[np.ndarray]]) -> Callable[[int, int, int], Iterable[np.ndarray]]:
+    """Cache the chunks of a function of (images, resamples, seed) if they are few: a report needs them many times."""
+    kept = lru_cache(maxsize=4)(lambda *sizes: tuple(draw(*sizes)))
+    return lambda images, resamples, seed: (kept if images * resamples <= _MOST_KEPT else draw)(images, resamples, seed)
 
 
 @lru_cache(maxsize=2**14)
@@ -42,8 +49,7 @@ def resampled_means(values: np.ndarray, resamples: int = _RESAMPLES, seed: int =
         `[resamples, options]`; memory stays bounded however many images there are.
     """
     images = len(values)
-    few = images * resamples <= _MOST_KEPT
-    drawn = _kept_times(images, resamples, seed) if few else _times_drawn(images, resamples, seed)
+    drawn = _times_drawn(images, resamples, seed)
     return np.concatenate([times.astype(float) @ values / images for times in drawn])
 
 
@@ -70,6 +76,7 @@ _SHARES: dict[tuple[bytes, int, int, int], np.ndarray] = {}
 _MOST_SHARES = 2000  # columns, 16 kB each
 
 
+@_few_kept
 def _times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Multiplicity of each image in each resample, a chunk of resamples at a time: uint16 `[chunk, images]`."""
     rng = np.random.default_rng(seed)
@@ -78,12 +85,6 @@ def _times_drawn(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]
         picks = rng.integers(images, size=(min(chunk, resamples - start), images))
         picks += images * np.arange(len(picks))[:, None]
         yield np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape).astype(np.uint16)
-
-
-@lru_cache(maxsize=4)
-def _kept_times(images: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
-    """`times_drawn`, cached: a report needs the same resamples hundreds of times."""
-    return tuple(_times_drawn(images, resamples, seed))
 
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -181,15 +182,14 @@ def mean_differences(gained: np.ndarray, seed: int = 0) -> list[Difference]:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values (Holm 1979): at most 5 % of families without differences have one below 5 %."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, highest = [1.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted.tolist()
 
 
-def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONFIDENCE, power: float = _POWER) -> float:
+def images_needed(only_first: float, only_second: float, alpha: float = LEVEL) -> float:
     """Images that separate two certified accuracies with some power, if these shares are the true ones (Connor 1987).
 
     Parameters:
@@ -201,7 +201,7 @@ def images_needed(only_first: float, only_second: float, alpha: float = 1 - CONF
     apart, effect = only_first + only_second, only_first - only_second
     if effect == 0:
         return math.inf
-    spread = float(ndtri(1 - alpha / 2)) * math.sqrt(apart) + float(ndtri(power)) * math.sqrt(apart - effect**2)
+    spread = float(ndtri(1 - alpha / 2)) * math.sqrt(apart) + float(ndtri(_POWER)) * math.sqrt(apart - effect**2)
     return math.ceil((spread / effect) ** 2)
 
 
@@ -234,8 +234,7 @@ def split_halves(
         return [(float("nan"), np.full(len(group), np.nan)) for group in groups]
     columns = [np.asarray(group) for group in groups]
     read, chosen, size = [0.0] * len(columns), [np.zeros(len(group)) for group in columns], images // 2
-    few = images * splits <= _MOST_KEPT
-    for halves in _kept_halves(images, splits, seed) if few else _first_halves(images, splits, seed):
+    for halves in _first_halves(images, splits, seed):
         one = halves.astype(float) @ values / size
         other = (values.sum(axis=0) - one * size) / (images - size)
         for choosing, reading in ((one, other), (other, one)):
@@ -246,15 +245,10 @@ def split_halves(
     return [(total / (2 * splits), times / (2 * splits)) for total, times in zip(read, chosen, strict=True)]
 
 
+@_few_kept
 def _first_halves(images: int, splits: int, seed: int) -> Iterator[np.ndarray]:
     """The images in the first half of each random split, a chunk of splits at a time: bool `[chunk, images]`."""
     rng = np.random.default_rng(seed)
     chunk = max(1, 2**21 // images)
     for start in range(0, splits, chunk):
         yield np.array([rng.permutation(images) < images // 2 for _ in range(min(chunk, splits - start))])
-
-
-@lru_cache(maxsize=4)
-def _kept_halves(images: int, splits: int, seed: int) -> tuple[np.ndarray, ...]:
-    """`first_halves`, cached."""
-    return tuple(_first_halves(images, splits, seed))

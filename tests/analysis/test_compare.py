@@ -12,7 +12,7 @@ from summaries import CELL, Row, hits, summary_of, with_versions
 
 from bench.analysis.comparison import CompareError, compare
 from bench.analysis.gains import paired_gains
-from bench.summary.fronts import SCALES, hypervolume
+from bench.summary.fronts import hypervolume
 from bench.summary.statistics import _mcnemar_p
 from bench.summary.summary import IMPORTED
 
@@ -192,7 +192,7 @@ def test_the_change_of_hypervolume_is_that_of_the_fronts_on_the_same_images():
     rows = [BEFORE, Row("dear", hits(100, range(90)), nfe=9.0, run="a")]
     worse = [AFTER, replace(rows[1], run="b", radii=hits(100, range(80)))]
     found = compared(*rows, *worse).volume
-    volumes = [float(hypervolume([1, 9], np.array([0.6, top]), SCALES["nfe"])) for top in (0.9, 0.8)]
+    volumes = [float(hypervolume([1, 9], np.array([0.6, top]))) for top in (0.9, 0.8)]
     assert found.volumes == pytest.approx(tuple(volumes))
     assert found.low < found.change < found.high < 0 and found.rows == 2
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from summaries import Row, hits, summary_of
 
-from bench.analysis.markup import _escape_latex, _escape_markdown, _latex, _markdown, write
+from bench.analysis.markup import _escape_latex, _escape_markdown, text_of, write
 from bench.analysis.tables import Entry, PaperTable, tables
 from bench.summary.summary import IMPORTED
 
@@ -129,7 +129,7 @@ NASTY = r"a_b&c%$#{}~^\|*<b>[x]`--"
 
 
 def test_latex_shows_what_names_contain():
-    text = _latex(table_of(replace(BEST, label=NASTY), FAR))
+    text = text_of(table_of(replace(BEST, label=NASTY), FAR), "tex")
     assert text.count(r"\\") == 4  # the head, of two lines, and two rows
     assert r"a\_b\&c\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}{*}" in text
     assert r"\textbf{90.0}" in text and "Purifier & NFE & 0 & 0.25 & 0.5 & ACR" in text
@@ -159,7 +159,7 @@ def test_escaped_markdown_is_read_back_as_it_was(text):
 
 
 def test_markdown_has_as_many_places_in_every_row():
-    text = _markdown(table_of(replace(BEST, label=NASTY), FAR, NEAR))
+    text = text_of(table_of(replace(BEST, label=NASTY), FAR, NEAR), "md")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 5
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1

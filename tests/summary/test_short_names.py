@@ -7,7 +7,7 @@ from drawn import PURIFIERS
 from summaries import CELL, Row, hits, parsed, summary_of
 
 from bench.records import Cell
-from bench.summary.names import display_names, names_of_labels, rows_called
+from bench.summary.names import display_names, rows_called
 
 
 def cells_of(labels):
@@ -81,7 +81,3 @@ def test_a_name_of_none_or_of_several_purifiers_is_refused_with_the_names_there_
         rows_called(TABLE, "sde")
     with pytest.raises(ValueError, match="make them with `bench run`"):
         rows_called(summary_of(ODE).table.iloc[:0], "pf-ode")
-
-
-def test_records_under_labels_get_the_name_of_the_table():
-    assert names_of_labels(TABLE)["pf-ode(steps=3)"] == "pf-ode 3"
