@@ -53,13 +53,10 @@ def verdict(
     if alike[0].behind is None:
         return f"{use}, but the candidates have no images in common, so they cannot be compared."
     others = list(dict.fromkeys(s.name for s in alike))
-    few = (
-        f"it cannot be distinguished from {_named(alike[0], top)}"
-        if len(others) == 1
-        else f"it cannot be distinguished from {len(others)} others, the closest being {_named(alike[0], top)}"
-    )
+    among = f"{len(others)} others, the closest being " if len(others) > 1 else ""
     second = "; ".join(_second_thought(top, alike, cost, more))
-    return f"{use}, but {few}. {second[0].upper()}{second[1:]}."
+    first = f"{use}, but it cannot be distinguished from {among}{_named(alike[0], top)}"
+    return f"{first}. {second[0].upper()}{second[1:]}."
 
 
 def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:

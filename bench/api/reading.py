@@ -93,7 +93,8 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
     if radius is not None and not 0 <= radius < float("inf"):
         raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
     both = [before, after]
-    found = comparison.compare(summary_of(both), *_by_name(both), radius)
+    first, second = _by_name(both)
+    found = comparison.compare(summary_of(both), first, second, radius)
     return PrintedComparison(**vars(found))
 
 

@@ -34,8 +34,7 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     for run in runs:
         lines += [*_session_notes(run), *_leak_notes(run)]
-        stale = set(run.blocks["cell"].unique()) - set(run.cells)
-        if stale:
+        if stale := set(run.blocks["cell"].unique()) - set(run.cells):
             lines.append(
                 f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown"
             )
@@ -116,8 +115,7 @@ def _leak_notes(run: Run) -> Iterator[str]:
     if run.blocks.empty:
         return
     for key, peaks in run.blocks.groupby("cell", sort=False)["peak_bytes"]:
-        rise = _memory_growth(peaks) if key in run.cells else None
-        if rise:
+        if key in run.cells and (rise := _memory_growth(peaks)):
             cell = run.cells[str(key)]
             low, high = (peak / 2**30 for peak in rise)
             yield (
