@@ -96,10 +96,10 @@ def read_folder(root: Path, part: str, size: int | None) -> tuple[Encoded, np.nd
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; `data` must name one with a subfolder of images for each class")
-    part_names = {name for names in _PARTS.values() for name in names}
-    has_parts = any((root / name).is_dir() for name in part_names)
-    folder = next((root / name for name in _PARTS[part] if (root / name).is_dir()), None) if has_parts else root
-    if folder is None or (part != "test" and not has_parts):
+    has_parts = any((root / name).is_dir() for names in _PARTS.values() for name in names)
+    whole = root if part == "test" and not has_parts else None
+    folder = next((root / name for name in _PARTS[part] if (root / name).is_dir()), whole)
+    if folder is None:
         raise DataError(f"{root} has no part `{part}`: it must have a subfolder {' or '.join(_PARTS[part])}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     by_class = [sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES) for path in classes]

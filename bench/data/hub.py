@@ -78,9 +78,8 @@ def cached(dataset: str) -> list[Path]:
     from datasets import config
 
     repository = REPOSITORIES[dataset]
-    paths = Path(config.HF_DATASETS_CACHE).glob(
-        f"{repository.name.replace('/', '___')}/*/*/*/*-{repository.test}*.arrow"
-    )
+    folder = Path(config.HF_DATASETS_CACHE) / repository.name.replace("/", "___")
+    paths = folder.glob(f"*/*/*/*-{repository.test}*.arrow")
     return sorted(path for path in paths if not path.parent.name.endswith(".incomplete"))
 
 
