@@ -30,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own."""
     folder = tmp_path_factory.mktemp("cache") / "made-when-needed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.certify.sequential, "cache_folder", lambda: folder)
+        patch.setattr(bench.certify.sequential, "_cache_folder", lambda: folder)
         yield folder
 
 
@@ -205,7 +205,7 @@ def test_every_constant_of_the_rule_changes_the_identity() -> None:
 def test_boundaries_and_identity_change_only_with_a_new_version() -> None:
     """Stored counts and cached boundaries rely on it: raise VERSION before you change the numbers here."""
     rule = Sequential(0.5, (0.0, 0.5), preset=Constants(lambda0=500.0, power=0.5, n_max=300))
-    assert bench.certify.sequential.VERSION == 1 and rule.identity == "a9e9a33d9ebba965"
+    assert bench.certify.sequential._VERSION == 1 and rule.identity == "a9e9a33d9ebba965"
     b = rule.boundaries
     assert b.looks.tolist() == [100, 115, 133, 153, 176, 203, 234, 270, 300]
     assert b.upper.tolist() == [
@@ -238,7 +238,7 @@ def test_cached_boundaries_equal_fresh_ones_and_damaged_files_are_rewritten(cach
 
 def test_boundaries_are_computed_if_the_cache_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(bench.certify.sequential, "cache_folder", lambda: tmp_path / "file" / "folder")
+    monkeypatch.setattr(bench.certify.sequential, "_cache_folder", lambda: tmp_path / "file" / "folder")
     assert _cached_boundaries(0.5, (0.0,), 0.01, TINY).alive.all()
 
 
