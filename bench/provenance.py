@@ -35,13 +35,13 @@ def version_record(libraries: Iterable[str]) -> dict[str, Any]:
     """The versions of the project, Python and the libraries, for records of runs; it names no person and no path."""
     return {
         "purifybench": __version__,
-        "git": _git_revision(),
+        "git": git_revision(),
         "python": platform.python_version(),
         "libraries": library_versions(libraries),
     }
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """The commit of the code, with `-dirty` if files were changed since; None outside a checkout."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

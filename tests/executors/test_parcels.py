@@ -237,6 +237,6 @@ def test_the_bundled_classifier_is_sent_to_a_machine_with_other_weights(node, mo
 
     parameters = {"path": "mnist5k/classifier"}
     file_set = Bundle.of({}, {}, "cnn", parameters, same).classifier[2]
-    monkeypatch.setattr(classifiers.own, "WEIGHTS", node)
+    monkeypatch.setattr(classifiers.own, "_WEIGHTS", node)
     found = _relocated_parameters("cnn", parameters, replace(file_set, root=str(node / "absent")), same)
     assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()
