@@ -6,6 +6,7 @@ import ast
 import json
 import pickle
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import foreign
@@ -208,18 +209,19 @@ EVIL = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"
 def test_what_a_results_folder_says_is_text_in_a_report_wherever_it_stands(tmp_path, cli):
     """In names, titles, devices, errors, versions, classes: neither markup nor the end of a script."""
     cell = Cell(EVIL, {EVIL: EVIL}, EVIL, {}, EVIL, EVIL, 0.5, 0, EVIL, EVIL, {"noise": EVIL})
+    failed = replace(cell, sigma=0.25)
     preset = {"certifier": "cohen", "n0": 4, "n": 10, "alpha": 0.4, "block": 10, "radii": [0.0, 0.1], "title": EVIL}
-    manifest = {"format": 1, "sweep": [cell.key], "labels": {"0": 0, "1": 1}, "preset": preset, "git": EVIL}
+    manifest = {"format": 1, "sweep": [cell.key, failed.key], "labels": {"0": 0, "1": 1}, "preset": preset, "git": EVIL}
     manifest |= {"families": {EVIL: EVIL}, "classes": [EVIL, EVIL], "libraries": {EVIL: EVIL}, "devices": [EVIL]}
     cost = Cost(1, 1, 0.1, 0.1, 0.1, 1, EVIL)
     with Store(tmp_path) as store:
-        store.begin([cell], manifest)
+        store.begin([cell, failed], manifest)
         for image in (0, 1):
             for stage, draws in (("select", 4), ("estimate", 10)):
                 store.add([Counts(Block(cell.key, image, stage, 0, draws), (draws, 0), cost)])
-        store.fail(cell.key, EVIL)
+        store.fail(failed.key, EVIL)
     assert cli("report", tmp_path).exit_code == 0
     page = (tmp_path / "report.html").read_text()
     assert EVIL not in page and "<img src=x" not in page and "<script>alert" not in page
     (record,) = [part.partition("</script>")[0] for part in page.split('id="record">')[1:]]
-    assert EVIL in json.loads(record)["rows"][0]["label"]
+    assert json.loads(record)["rows"][0]["name"].startswith(EVIL[:20])  # long names are cut

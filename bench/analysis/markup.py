@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from bench.analysis.tables import EPSILON, Entry, PaperTable
 
@@ -47,10 +48,12 @@ def text_of(table: PaperTable, ending: str) -> str:
 
     loader = jinja2.PackageLoader("bench.analysis")
     # Signs of blocks, variables and comments: LaTeX needs the usual braces.
+    signs = ("<%", "%>", "<<", ">>", "<#", "#>")
     environment = jinja2.Environment(
-        *("<%", "%>", "<<", ">>", "<#", "#>"), loader=loader, trim_blocks=True, keep_trailing_newline=True
+        *signs, loader=loader, trim_blocks=True, keep_trailing_newline=True, autoescape=True
     )
-    environment.filters |= {"escape": escape, "entry": entry}
+    # Escaped for Markdown or LaTeX, so jinja does not escape it for HTML.
+    environment.filters |= {"escape": lambda text: Markup(escape(text)), "entry": lambda e: Markup(entry(e))}
     radii = [i for i, title in enumerate(table.head, 1) if title.startswith(EPSILON)]
     titles = [title.removeprefix(EPSILON) for title in table.head]
     template = environment.get_template(f"table.{ending}")

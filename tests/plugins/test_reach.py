@@ -176,15 +176,6 @@ def test_presets_that_are_extended_and_paths_among_parameters_are_shown_where_th
     assert "far.toml" in line and str(table) not in line
 
 
-def test_a_projection_says_what_code_of_files_it_runs(cli, place, write, ran):
-    path = write("presets", purifiers=["none", "mine.py"], n=20)
-    rates = ["--devices", 1, "--evaluations", 10, "--classifications", 10]
-    result = cli("cost", path, *rates)
-    assert result.exit_code == OK, result.output
-    assert f"runs code of {place / 'presets' / 'mine.py'}" in result.stderr and ran()
-    assert said_of_reach(result), "the tiny networks lie elsewhere"
-
-
 def test_the_presets_that_come_with_the_project_reach_for_nothing(cli):
     for name in presets.names():
         chosen = presets.load_preset(name, {})
