@@ -99,12 +99,10 @@ def test_options_reach_every_kind_of_field(cli, tiny_preset, tiny_zoo, tmp_path)
 
 
 def test_an_error_of_the_program_keeps_its_traceback(cli, monkeypatch):
-    from bench.sweep import preset
-
     def broken(*_):
         raise ValueError("a mistake in the code")
 
-    monkeypatch.setattr(preset, "load_preset", broken)
+    monkeypatch.setattr("bench.sweep.load_preset", broken)
     with pytest.raises(ValueError, match="a mistake in the code"):
         cli("run")
 
