@@ -60,13 +60,13 @@ def test_the_logs_of_cohen_give_the_published_figures(cli, cohen, tmp_path, sigm
     assert "repaired" not in result.stdout
 
     (row,) = summary_of(cli, tmp_path / "out")["rows"]
-    assert tuple(round(row[f"acc@{radius}"], 3) for radius in RADII) == accuracies
+    assert tuple(round(row[f"acc@{radius}"] or 0, 3) for radius in RADII) == accuracies  # empty: out of reach
     assert round(row["acr"], 3) == acr
     assert round(row["abstained"], 3) == abstained
     assert (row["images"], row["source"]) == (500, IMPORTED)
 
     shown = cli("summary", tmp_path / "out").stdout
-    for figure in (f"{acr:.3f}", f"{abstained:.1%}", *(f"{100 * a:.1f}" for a in accuracies if a)):
+    for figure in (f"{acr:.3f}", f"{100 * abstained:.1f} %", *(f"{100 * a:.1f}" for a in accuracies if a)):
         assert figure in shown
     assert "radii only" in shown
 
@@ -134,7 +134,7 @@ def test_a_repaired_log_has_the_figures_of_the_good_one(cli, cohen, tmp_path):
     for name, column in (("own", table["correct"]), ("count", hits), ("share", (hits / (table.index + 1)).round(4))):
         table.assign(correct=column).to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
         import_cli(cli, tmp_path / f"{name}.tsv", tmp_path / "out", sigma=0.5, alpha=0.01, name=name)
-        rows = {row["label"]: row for row in summary_of(cli, tmp_path / "out")["rows"]}
+        rows = {row["purifier"]: row for row in summary_of(cli, tmp_path / "out")["rows"]}
         figures.append([rows[name][key] for key in ("acr", "abstained", *(f"acc@{r}" for r in RADII))])
     assert figures[0] == figures[1] == figures[2]
 
@@ -235,7 +235,7 @@ def test_a_log_of_the_same_name_and_sigma_is_refused_and_another_is_added(cli, l
 def test_any_name_comes_back_as_it_was_given(cli, log, tmp_path, name):
     assert import_cli(cli, log(*GOOD), tmp_path / "out", name=name).exit_code == OK
     (row,) = summary_of(cli, tmp_path / "out")["rows"]
-    assert row["label"] == row["purifier"] == name
+    assert row["purifier"] == name and row["name"] == f"{name} (imported)"
     shown = cli("summary", tmp_path / "out")
     assert shown.exit_code == OK and name in shown.stdout
 
@@ -264,7 +264,7 @@ def test_imported_rows_never_have_counts_or_measured_costs(cli, log, tmp_path):
     assert row["source"] == "imported, radii only"
     assert row["nfe"] == 1
     assert "published log" in row["rule"]
-    assert not {key for key in row if key.startswith("ms_") or key in ("counted_draws", "device", "peak_bytes")}
+    assert not {key for key in row if row[key] is not None and key.startswith(("ms_", "counted", "device", "peak"))}
     assert "imported rows come from published logs: radii only, cost not measured here" in found["notes"]
     certificates = summarise([run]).certificates
     assert certificates["p_lower"].isna().all()
@@ -284,7 +284,7 @@ def test_imported_and_measured_rows_are_summarised_together(cli, log, tiny_prese
 
     together = summary_of(cli, out, logs)
     assert [row["source"] for row in together["rows"]] == ["counts", "counts", IMPORTED]
-    assert [row["label"] for row in together["rows"]] == ["none", "onestep-edm", "published"]
+    assert [row["name"] for row in together["rows"]] == ["none", "onestep-edm", "published (imported)"]
     for alone, beside in zip(measured, together["rows"], strict=False):
         assert {key: beside[key] for key in alone} == alone
     shown = cli("summary", out, logs).stdout
