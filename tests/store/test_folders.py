@@ -308,7 +308,7 @@ def test_a_preset_that_was_edited_goes_on_with_what_it_still_asks_for(tmp_path: 
     assert "1 cells of other sweeps or earlier code are kept but not shown" in " ".join(result.stdout.split())
     assert set(before) < set(votes(folder))
     assert cli("run", edited, "--out", tmp_path / "at once", "--no-plots").exit_code == OK
-    columns = ["label", "sigma", "images", "acr", "acc@0", "abstained"]
+    columns = ["name", "sigma", "images", "acr", "acc@0", "abstained"]
     tables = [
         [{c: row[c] for c in columns} for row in json.loads(cli("summary", f, "--json").stdout)["rows"]]
         for f in (folder, tmp_path / "at once")
