@@ -82,7 +82,10 @@ class Run:
     def __repr__(self) -> str:
         preset, cells = self.stored.manifest.get("preset", {}), self.stored.cells.values()
         parts = [f"{len({cell.label for cell in cells})} purifiers", f"{len({cell.sigma for cell in cells})} sigmas"]
-        parts += [f"{len(self.stored.manifest.get('labels', ()))} images", str(preset.get("certifier", "cohen" if cells else "imported"))]
+        parts += [
+            f"{len(self.stored.manifest.get('labels', ()))} images",
+            str(preset.get("certifier", "cohen" if cells else "imported")),
+        ]
         parts += [f"{len(self.errors)} failed"] if self.errors else []
         return f"<Run {self.folder or 'in memory'}: {', '.join(parts)}>"
 

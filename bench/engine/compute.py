@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
@@ -18,7 +19,6 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-DEFAULT_ROWS = {"cpu": 100, "cuda": 500}  # as fast as larger ones on the embedded networks; padding wastes less
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import data
 from bench.certify import Certifier, rules
-from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
+from bench.engine.versions import DEFAULT_ROWS, ENGINE_VERSION, NOISE_VERSION
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins import plugin_hash
@@ -94,7 +94,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
-    _classifier_files(classifier)
+    classifier_weights = _classifier_weights(classifier)
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
         Cell(
@@ -109,12 +109,13 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             seed=preset.seed,
             precision=preset.precision,
             device_type=device_type,
+            compute={"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]},
             versions=versions | ({"nets": NETS_VERSION} if purifier.networks else {}),
             hashes={
                 "purifier": plugin_hash(type(purifier)),
                 **{f"network {role}": find(weights[role]).identity() for role in purifier.networks},
                 "classifier": plugin_hash(type(classifier)),
-                "classifier weights": classifier.identity(),
+                "classifier weights": classifier_weights,
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
             },
         )
@@ -155,24 +156,26 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    _classifier_files(classifier, download=False)
+    _classifier_weights(classifier, download=False)
     return purifiers, classifier, _networks_of(preset, purifiers)
 
 
-def _classifier_files(classifier: Any, download: bool = True) -> None:
-    """Check that the files of a classifier exist; some may still be missing if `download` is False.
+def _classifier_weights(classifier: Any, download: bool = True) -> str:
+    """Check the files of a classifier; returns their fingerprint, or nothing if `download` is False and some may lack.
 
     Raises:
-        PlanError: they are missing and cannot be downloaded.
+        PlanError: a file is damaged, or is missing and cannot be downloaded.
     """
     try:
         for file in classifier.files(download):
             if not file.is_file():
                 raise ClassifierError(f"{file} is missing; make it with `bench train`")
         classifier.preprocessing()
+        return classifier.identity() if download else ""
     except ClassifierError as error:
         if download or not error.obtainable:
             raise PlanError(f"classifier {classifier.name!r}: {error}") from error
+        return ""
 
 
 def _networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:
