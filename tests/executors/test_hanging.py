@@ -46,7 +46,7 @@ import re, time
 from types import SimpleNamespace
 from bench.executors import local
 
-local.GRACE = 0.2
+local._GRACE = 0.2
 engine = SimpleNamespace(show=lambda *_: {hang})
 local.InProcess(engine, 0.5).show(SimpleNamespace(label="mine", sigma=0.5), [0])
 """
