@@ -353,6 +353,6 @@ class Silent(Scripted):
 def test_a_batch_that_never_comes_back_ends_the_run_by_name(tiny_preset, tmp_path):
     planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=["none", "onestep-edm"])), {}), "cpu")
     executor, rule = Silent(), FixedN(0.5, 10, 400, 0.001)
-    with Store(tmp_path) as store, pytest.raises(RuntimeError, match=r"for 0\.1 s.*none at sigma = 0\.5.*`timeout`"):
+    with Store(tmp_path) as store, pytest.raises(RuntimeError, match=r"within 0\.1 s.*none at sigma = 0\.5.*`timeout`"):
         sweep(planned.cells, lambda _: rule, planned.labels, store, executor, 30, Observer(), timeout=0.1)
     assert executor.abandoned
