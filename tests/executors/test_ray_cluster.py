@@ -440,7 +440,7 @@ def stored(folder: Path) -> int:
 def test_a_driver_that_is_killed_leaves_no_worker_behind_and_the_run_goes_on_anywhere(address, tiny_preset, tmp_path):
     import ray
 
-    path, folder = tiny_preset(purifiers=["none", "ddpm:steps=8"], images=30, n=400), tmp_path / "run"
+    path, folder = tiny_preset(purifiers=["none", "ddpm:steps=8"], images=30, n=400, rows=50), tmp_path / "run"
     command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "50", "--out", str(folder)]
     on_ray = [*command, "--executor", "ray", "--address", address, "--workers", "2"]
     running = subprocess.Popen(on_ray, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
