@@ -94,7 +94,9 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
-    classifier_weights = _classifier_weights(classifier)
+    networks = {role: find(network).identity() for role, network in weights.items()}
+    voter = {"classifier": plugin_hash(type(classifier)), "classifier weights": _classifier_weights(classifier)}
+    codes = {purifier.name: plugin_hash(type(purifier)) for purifier in purifiers}
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     cells = [
         Cell(
@@ -112,10 +114,9 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             compute={"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]},
             versions=versions | ({"nets": NETS_VERSION} if purifier.networks else {}),
             hashes={
-                "purifier": plugin_hash(type(purifier)),
-                **{f"network {role}": find(weights[role]).identity() for role in purifier.networks},
-                "classifier": plugin_hash(type(classifier)),
-                "classifier weights": classifier_weights,
+                "purifier": codes[purifier.name],
+                **{f"network {role}": networks[role] for role in purifier.networks},
+                **voter,
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
             },
         )
@@ -147,7 +148,7 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
     """The purifiers, the classifier and the networks of a preset, without downloads; imports no torch.
 
     Raises:
-        PlanError, PluginError: as `plan`.
+        PlanError, PluginError: as `make_plan`.
     """
     purifiers = [plugins.create(plugins.PURIFIER, p.name, p.parameters) for p in preset.purifiers]
     by_name: dict[str, type] = {}
