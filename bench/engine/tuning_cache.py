@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,21 @@ def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if its file is damaged or has other facts."""
     try:
         stored = json.loads(_place(facts).read_text())
-        return stored["result"] if stored["facts"] == json.loads(json.dumps(facts)) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    intact = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
+    return stored["result"] if intact and isinstance(stored.get("result"), dict) else None
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Store a result; a folder that cannot be written is ignored, and the next run measures again."""
-    path = _place(facts)
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    with contextlib.suppress(OSError):
+    path, draft = _place(facts), None
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_text(json.dumps({"facts": facts, "result": result}, indent=1))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            draft = file.name
+            json.dump({"facts": facts, "result": result}, file, indent=1)
+        os.replace(draft, path)
+    except OSError:
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
