@@ -1,5 +1,4 @@
 from .checks import PluginFault as PluginFault
-from .compute import DEFAULT_ROWS as DEFAULT_ROWS
 from .compute import refuse_unsupported as refuse_unsupported
 from .engine import Engine as Engine
 from .engine import LoadError as LoadError

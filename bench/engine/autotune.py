@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from bench.engine import tuning_cache
-from bench.engine.compute import DEFAULT_ROWS
 from bench.engine.devices import choose_precision, device_name
 from bench.engine.loader import Loader, LoadError
 from bench.engine.trials import LONG_CALL, ComputeConfig, Trials, fastest
+from bench.engine.versions import DEFAULT_ROWS
 from bench.records import Cell
 
 AUTO = "auto"

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bench.engine.checks import out_of_memory
-from bench.engine.compute import DEFAULT_ROWS, float32_arithmetic
+from bench.engine.compute import float32_arithmetic
 from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
+from bench.engine.versions import DEFAULT_ROWS
 from bench.records import Cell
 
 _SIZES = {"cpu": (10, 25, 50, 100, 250, 500), "cuda": (10, 25, 50, 100, 250, 500, 1000, 2000, 4000)}
@@ -142,7 +143,7 @@ class Trials:
         return list(roles.values())
 
     def knee(self, config: ComputeConfig) -> tuple[int, list[tuple[int, float]]]:
-        """The smallest batch that reaches `KNEE_RATE` of the highest rate, and the rates: (size, rows per second).
+        """The smallest batch that reaches `_KNEE_RATE` of the highest rate, and the rates: (size, rows per second).
 
         Every batch passes the networks undivided. `config` is not compiled.
 
@@ -177,7 +178,7 @@ class Trials:
 
 
 def _knee_of(rates: Sequence[tuple[int, float]]) -> int:
-    """The smallest size that reaches `KNEE_RATE` of the highest rate."""
+    """The smallest size that reaches `_KNEE_RATE` of the highest rate."""
     highest = max(rate for _, rate in rates)
     return next(size for size, rate in rates if rate >= _KNEE_RATE * highest)
 

@@ -141,8 +141,8 @@ class Preset(BaseModel):
     compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = "no"
     """Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."""
     rows: _CountOrAuto = "auto"
-    """Rows that a compiled network always sees at once, or auto. Unlike the batch, they are part of a cell's
-    identity."""
+    """Rows in each call of a network, or auto (100 on a CPU and 500 on a GPU if networks are not compiled). Unlike the
+    batch, they are part of a cell's identity."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto, cpu, cuda or cuda:N."""

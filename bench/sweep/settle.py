@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.engine import DEFAULT_ROWS, Loader, refuse_unsupported
+from bench.engine import Loader, refuse_unsupported
 from bench.engine.autotune import AUTO, TuningRequest, tune
 from bench.engine.devices import prepare_device
 from bench.engine.trials import ComputeConfig
@@ -38,7 +38,7 @@ def settle_options(
         LoadError: a network cannot be loaded or compiled.
     """
     refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
-    request = _request_of(planned, device.split(":")[0])
+    request = _request_of(planned)
     if AUTO not in request.options.values():
         options = {name: value for name, value in request.options.items() if name != "batch"}
         return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
@@ -47,12 +47,12 @@ def settle_options(
     return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def _request_of(planned: Plan, device_type: str) -> TuningRequest:
+def _request_of(planned: Plan) -> TuningRequest:
     """The options that a plan leaves to `auto`."""
     preset = planned.preset
     options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
     if preset.compile == "no" and preset.rows == AUTO:
-        options["rows"] = DEFAULT_ROWS[device_type]  # eager networks are about as fast with any number
+        options["rows"] = planned.cells[0].compute["rows"]  # eager networks are about as fast with any number
     options["classifier"] = planned.cells[0].classifier_parameters.get("precision")
     images = np.stack([planned.split.images[i] for i in planned.images[:_SAMPLE]])
     return TuningRequest(options, planned.cells, images)

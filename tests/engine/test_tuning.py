@@ -10,9 +10,9 @@ import torch
 
 from bench.engine import autotune, tuning_cache
 from bench.engine.autotune import _TOLERANCE
-from bench.engine.compute import DEFAULT_ROWS
 from bench.engine.loader import LoadError
 from bench.engine.trials import ComputeConfig, Trials, _knee_of, fastest
+from bench.engine.versions import DEFAULT_ROWS
 from bench.sweep import preset
 from bench.sweep.plan import make_plan, manifest
 from bench.sweep.settle import _loader_of, _request_of, settle_options
@@ -36,7 +36,7 @@ def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
 @pytest.mark.parametrize("fits", [25, 5])
 def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
     """The failure is the allocator's own, which has no class on a CPU."""
-    trials = _request_of(planned_of(tiny_preset()), "cpu").trials(_loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = _request_of(planned_of(tiny_preset())).trials(_loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda self, how, x: torch.empty(1 if len(x) <= fits else 1 << 50))
     if fits < 10:
         with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
@@ -47,7 +47,7 @@ def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, mo
 
 
 def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
-    trials = _request_of(planned_of(tiny_preset()), "cpu").trials(_loader_of(planned_of(tiny_preset()), "cpu"))
+    trials = _request_of(planned_of(tiny_preset())).trials(_loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "classify", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trials.knee(ComputeConfig())
@@ -152,7 +152,7 @@ def test_where_nothing_is_left_open_nobody_is_asked_and_nothing_is_measured(tiny
 
 def test_the_distance_is_that_of_purified_images_in_pixel_units(tiny_preset):
     planned = planned_of(tiny_preset(purifiers=["onestep-edm"], sigmas=[0.5]))
-    trials = _request_of(planned, "cpu").trials(_loader_of(planned, "cpu"))
+    trials = _request_of(planned).trials(_loader_of(planned, "cpu"))
     assert trials.distance(ComputeConfig()) == 0.0
     with torch.inference_mode():
         x = trials.noisy(0.5, 8)
