@@ -1,4 +1,4 @@
-"""The only door to tests, lint, types, sweeps and pictures: `nox -s NAME -- ARGUMENTS`.
+"""Tests, lint, types, sweeps and pictures: `nox -s NAME -- ARGUMENTS`.
 
 All sessions but lint share one environment, because torch alone takes gigabytes. It is made once, and again when
 pyproject.toml changes.

@@ -80,7 +80,7 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """All boundaries of a rule; `crossing_probability` verifies them.
+    """All boundaries of a rule; `_crossing_probability` verifies them.
 
     Attributes:
         radii `[J]`: L2, in [0,1] pixel units, increasing.

@@ -28,7 +28,7 @@ class _WorkerProcess(SpawnProcess):
 
 
 class WorkerContext(SpawnContext):
-    """The `spawn` context of multiprocessing with `WorkerProcess` as its process."""
+    """The `spawn` context of multiprocessing with `_WorkerProcess` as its process."""
 
     Process = _WorkerProcess  # type: ignore[assignment]
 

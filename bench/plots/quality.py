@@ -118,7 +118,7 @@ def _draw_marks(axes: Axes, measured: Sequence[tuple[dict[str, Any], Value, bool
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends, at most `MOST_TICKS`, as fine as possible: axes may be shorter than a decade."""
+    """Round numbers between two ends, at most `_MOST_TICKS`, as fine as possible: axes may be shorter than a decade."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     between = [[s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high] for steps in _STEPS]
     return next((values for values in between if len(values) <= _MOST_TICKS), between[-1][::2])

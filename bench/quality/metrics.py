@@ -58,7 +58,7 @@ class Reference:
         classifier: logits function of the run's classifier.
         name: of the classifier.
         weights: files of the classifier.
-        perceptual: one of `PERCEPTUAL`.
+        perceptual: `auto`, `lpips-alex`, `lpips-vgg` or `features`.
         device: of the networks.
     """
 

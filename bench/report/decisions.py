@@ -48,7 +48,7 @@ def _round_between(values: pd.Series) -> list[float]:
 
 
 def _thinned(values: Sequence[Any]) -> list[Any]:
-    """At most `MOST_BUDGETS` of the values, evenly spaced, with the first and the last."""
+    """At most `_MOST_BUDGETS` of the values, evenly spaced, with the first and the last."""
     if len(values) <= _MOST_BUDGETS:
         return list(values)
     return [values[round(i * (len(values) - 1) / (_MOST_BUDGETS - 1))] for i in range(_MOST_BUDGETS)]

@@ -14,7 +14,7 @@ from bench.store import Examples
 from bench.summary import Summary
 from bench.summary.rows import named_panels
 
-_WIDTHS = (96, 64, 40, 24)  # pixels to which pictures are scaled down: the first width at which `ENOUGH` of them fit
+_WIDTHS = (96, 64, 40, 24)  # pixels to which pictures are scaled down: the first width at which `_ENOUGH` of them fit
 _ENOUGH = 3  # images
 _MOST_LETTERS = 2_000_000  # of all pictures: the page stays below 5 MB
 
@@ -38,7 +38,7 @@ class _Grid(NamedTuple):
 
 
 def grids(summary: Summary, examples: Mapping[str, Examples]) -> tuple[list[_Grid], int]:
-    """A grid for each run (by name) and sigma, and the number of its images that fit into `MOST_LETTERS`."""
+    """A grid for each run (by name) and sigma, and the number of its images that fit into `_MOST_LETTERS`."""
     count, full = 0, []
     for width in _WIDTHS:
         full = [grid for run, own in examples.items() for grid in _grids_of(summary, run, own, width)]

@@ -20,8 +20,8 @@ _ENVELOPE = "best"  # of all sigmas
 def add_shares(summary: Summary, table: pd.DataFrame, rows: list[dict[str, Any]]) -> None:
     """Add `front` and `fair` to every metric of every row.
 
-    `front`: by sigma (or `ENVELOPE`) and cost, the share of resamples of the images in which the row is on that front.
-    Complete rows with counts compete; others, and rows that share too few images, have none. `fair`: see `add_halves`.
+    `front`: by sigma (or `_ENVELOPE`) and cost, the share of resamples of the images in which the row is on that front.
+    Complete rows with counts compete; others, and rows that share too few images, have none. `fair`: see `_add_halves`.
     """
     complete = ~table["imported"] & table["complete"] if len(table) else []
     whole = [row for row, competes in zip(rows, complete, strict=True) if competes]

@@ -41,7 +41,7 @@ class Run:
         cells: key -> cell, for the latest sweep, in its order.
         errors: key -> message, for the cells that failed.
         blocks: one row per block, columns `COLUMNS`, votes as lists; blocks of earlier sweeps included.
-        published: one row per certificate imported from a published log, columns `PUBLISHED_COLUMNS`.
+        published: one row per certificate imported from a published log, columns `_PUBLISHED_COLUMNS`.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_published(folder: Path) -> pd.DataFrame:
-    """The imported logs of a folder, columns `PUBLISHED_COLUMNS`; empty if there are none."""
+    """The imported logs of a folder, columns `_PUBLISHED_COLUMNS`; empty if there are none."""
     import pandas as pd
 
     path = folder / PUBLISHED

@@ -43,7 +43,7 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
 def _display_name(
     purifier: str, parameters: Mapping[str, object], siblings: Iterable[Mapping[str, object]], family: str
 ) -> str:
-    """The name of one purifier among the `siblings` that the same plugin has; at most `LONGEST` characters."""
+    """The name of one purifier among the `siblings` that the same plugin has; at most `_LONGEST` characters."""
     prefix = f"{family}-"
     short = purifier.startswith(prefix) and len(purifier) > 2 * len(prefix)
     words = [purifier.removeprefix(prefix) if short else purifier]

@@ -34,7 +34,7 @@ class Summary:
     Attributes:
         title: of the run.
         table: a row for each purifier and sigma; see `summarise` for its columns.
-        certificates: a row for each image of each row of the table, with its run; see `certificates` for the columns.
+        certificates: a row for each image of each row of the table, with its run; columns `CERTIFICATE`.
         radii: at which the table reads certified accuracy, L2 in [0,1] pixel units.
         notes: warnings for a reader: failed or incomplete cells, different devices, certifiers that do not compare.
         cells, certifiers: of the rows with counts, by (run, cell).

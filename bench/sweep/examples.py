@@ -17,7 +17,7 @@ _COUNT = 8
 
 
 def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
-    """The first estimation draw of `COUNT` images in every cell that did not fail.
+    """The first estimation draw of `_COUNT` images in every cell that did not fail.
 
     Raises:
         RuntimeError: no result within the preset's `timeout`.

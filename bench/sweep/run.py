@@ -61,7 +61,7 @@ def run_sweep(preset: Preset, folder: Path, observe: _Observing, notify: _Notify
 def _count(
     planned: Plan, devices: list[str], executor: Executor, folder: Path, observe: _Observing, notify: _Notify
 ) -> dict[str, str]:
-    """Count and export a planned sweep, and make its example images; returns and raises as `run`."""
+    """Count and export a planned sweep, and make its example images; returns and raises as `run_sweep`."""
     _refuse_hidden_cells(planned, folder)
     with Store(folder) as store:
         refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)

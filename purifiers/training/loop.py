@@ -87,7 +87,7 @@ def fit(
     Parameters:
         autocast: run the forward pass in bfloat16.
         report: called with a line of progress for every point of the loss curve.
-        validate: called about `VALIDATIONS` times; returns figures of the averaged network.
+        validate: called about `_VALIDATIONS` times; returns figures of the averaged network.
         keeper: saves the state of the training; a saved state is continued.
         earlier: steps of the model in an earlier training; the learning rate continues from there.
 

@@ -60,7 +60,7 @@ def train_stage(
     Parameters:
         start: the denoiser of stage `STAGES[name].start`.
         distance: name (for the record) and function of the distance in distillation or fine-tuning.
-        method: a key of `METHODS`, for the stage `cm` only.
+        method: a key of `_METHODS`, for the stage `cm` only.
         autocast, report, validate, keeper: as `purifiers.training.loop.fit`.
         compiled: run the network through `torch.compile`.
         before: network and card of an earlier training of this stage, the start of this one.

@@ -1,6 +1,6 @@
 """Tensors and plain containers of the pickles of NVlabs/edm. Nothing in a file is imported or called.
 
-EDM's files contain the source of their classes, and their own loader executes it. Here a `Record`, which only stores
+EDM's files contain the source of their classes, and their own loader executes it. Here a `_Record`, which only stores
 its arguments, replaces every class and function in a file, and names outside the list below are refused.
 """
 
