@@ -19,6 +19,16 @@ COUNTED = "counts"  # source of a row's radii: counted draws, or a published log
 IMPORTED = "imported, radii only"
 
 
+def parameters_text(parameters: Mapping[str, object]) -> str:
+    """`steps=3, solver=heun3`; empty without parameters."""
+    return ", ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def label_of(plugin: str, parameters: str) -> str:
+    """`pf-ode(steps=3)`: a plugin's name with its parameters as text."""
+    return f"{plugin}({parameters})" if parameters else plugin
+
+
 @dataclass(frozen=True)
 class Cell:
     """One point of a sweep: all facts that decide its counts, and no others.
@@ -67,8 +77,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The purifier with its parameters: `pf-ode(steps=4)`."""
-        inside = ", ".join(f"{k}={v}" for k, v in self.parameters.items())
-        return f"{self.purifier}({inside})" if inside else self.purifier
+        return label_of(self.purifier, parameters_text(self.parameters))
 
     @classmethod
     def from_json(cls, text: str) -> Cell:

@@ -67,7 +67,7 @@ def model_files(
 
 
 def _fetch(source: str, wanted: Sequence[Sequence[str]], local: bool = False) -> tuple[Path, ...]:
-    """Files of a model from the hub, or from its cache (`local`), as `pick`; later names of a group only if needed."""
+    """Files of a model from the hub, or from its cache (`local`), as `_pick`; later names of a group only if needed."""
     from huggingface_hub import snapshot_download
 
     repository, _, revision = source.partition("@")

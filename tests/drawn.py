@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bench.certify.bounds import certified_radius, clopper_pearson_lower, largest_radius
-from bench.records import COUNTED, Cell
+from bench.records import COUNTED, Cell, parameters_text
 from bench.store.examples import Examples, Panel
 from bench.summary.cells import _describe_row
-from bench.summary.names import parameters_text
 from bench.summary.summary import Summary, _table_of
 
 NOTES = ("incomplete: 1 of 36 cells have fewer images than were asked for", "measured on different devices: a; b")

@@ -12,9 +12,8 @@ import pandas as pd
 
 from bench.certify.base import Certifier
 from bench.certify.fixed import FixedN
-from bench.records import COUNTED, IMPORTED, Cell
+from bench.records import COUNTED, IMPORTED, Cell, parameters_text
 from bench.summary.cells import _describe_row
-from bench.summary.names import parameters_text
 from bench.summary.notes import notes
 from bench.summary.summary import Summary, _table_of
 

@@ -26,6 +26,7 @@ from bench.records import Cell, Counts, Task
 from bench.store import MANIFEST, Run, Store, export, read_run
 from bench.store.database import DATABASE
 from bench.sweep import Observer, Plan, Plugin, Preset, explain, manifest, settle_options, sweep
+from bench.sweep.plan import rows_of
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 
@@ -231,6 +232,7 @@ def _plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], d
         seed=preset.seed,
         precision=preset.precision,
         device_type=device_type,
+        compute=rows_of(preset, device_type),
         hashes={"rule": identity} if identity else {},
     )
     return Plan(preset, [cell], split, images, {}, {}, {method.name: method.family}, {})

@@ -86,7 +86,7 @@ def table_of(root: Path, part: str) -> Path:
 def read_folder(root: Path, part: str, size: int | None) -> tuple[Encoded, np.ndarray, tuple[str, ...]]:
     """Images, labels and class names of a folder with a subfolder for each class, sorted by name: `ROOT/CLASS/*.png`.
 
-    Subfolders of ROOT named `test`, `val`, `train` and so on (see `PARTS`) are parts; without them ROOT is `test`.
+    Subfolders of ROOT named `test`, `val`, `train` and so on (see `_PARTS`) are parts; without them ROOT is `test`.
 
     Parameters:
         size: see `Encoded`.

@@ -71,7 +71,7 @@ class TuningRequest:
 
 
 def tune(request: TuningRequest, loader: Loader, notify: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
-    """The result of `search` with the name of the `device`, from the user's cache or measured now.
+    """The result of `_search` with the name of the `device`, from the user's cache or measured now.
 
     Parameters:
         loader: of the device.

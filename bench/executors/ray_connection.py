@@ -28,8 +28,8 @@ class Cluster:
         workers: number of workers; 0: one per GPU, or per CPU.
 
     Raises:
-        RuntimeError: Ray is not installed, or there is no cluster at the address.
-        ValueError: the device or the address is unsuitable, or the cluster has too few devices.
+        RunError: Ray is not installed, or there is no cluster at the address.
+        InputError: the device or the address is unsuitable, or the cluster has too few devices.
     """
 
     def __init__(self, address: str = _LOCAL, device: str = "auto", workers: int = 0):
@@ -60,7 +60,7 @@ def _connect(ray: Any, address: str, workers: int) -> None:
     """Connect to a cluster without its log output, and keep this process's signal handlers.
 
     Raises:
-        RuntimeError: there is no cluster at the address, or it refuses the connection.
+        RunError: there is no cluster at the address, or it refuses the connection.
     """
     arguments: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
     if address == _LOCAL:
@@ -87,7 +87,7 @@ def _plan_workers(total: Mapping[str, float], device: str, workers: int) -> tupl
         workers: number of workers; 0: one per device. Workers share GPUs if there are more workers than GPUs.
 
     Raises:
-        ValueError: the cluster has no such device, or too few CPUs.
+        InputError: the cluster has no such device, or too few CPUs.
     """
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     if device == "cuda" and not gpus:

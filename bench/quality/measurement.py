@@ -16,7 +16,7 @@ from bench.plugins import registry as plugins
 from bench.provenance import version_record
 from bench.quality.metrics import Metric, Reference
 from bench.quality.replay import Pair, recount
-from bench.records import Cell
+from bench.records import Cell, label_of, parameters_text
 from bench.store import Run
 from bench.store.quality import Measured, Metrics, Value
 from bench.summary.statistics import mean_interval
@@ -37,8 +37,7 @@ def reference_of(plan: Plan, images: Sequence[int], perceptual: str, device: str
     except Exception as error:
         raise PlanError(f"classifier {name!r} cannot be loaded ({type(error).__name__}: {error})") from error
     clean = np.ascontiguousarray(plan.split.images[list(images)], np.float32)
-    inside = ", ".join(f"{k}={v}" for k, v in plugins.parameters(classifier).items())
-    title = f"{classifier.name}({inside})" if inside else classifier.name
+    title = label_of(classifier.name, parameters_text(plugins.parameters(classifier)))
     return Reference(clean, plan.preset.dataset, logits, title, tuple(classifier.files()), perceptual, device)
 
 

@@ -51,7 +51,7 @@ def _opening(table: pd.DataFrame, radii: Sequence[float]) -> tuple[float | None,
 
 
 def _row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float) -> dict[str, Any]:
-    """One purifier at one sigma; `correct` as `metrics` takes it."""
+    """One purifier at one sigma; `correct` as `_metrics` takes it."""
     return {
         "id": i,
         **{name: row[name] for name in ("name", "series", "purifier", "parameters", "run", "family")},

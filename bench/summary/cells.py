@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.certify import SEQUENTIAL, Certifier, Tally
-from bench.records import COUNTED, IMPORTED, Cell
+from bench.records import COUNTED, IMPORTED, Cell, label_of, parameters_text
 from bench.store import Run
-from bench.summary.names import label_of, parameters_text
 from bench.summary.statistics import mean_interval, wilson_interval
 
 _FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"

@@ -7,15 +7,10 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.errors import InputError
-from bench.records import Cell
+from bench.records import Cell, label_of
 
 _LONGEST = 34  # characters
 _BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
-
-
-def parameters_text(parameters: Mapping[str, object]) -> str:
-    """`steps=3, solver=heun3`; empty without parameters."""
-    return ", ".join(f"{key}={value}" for key, value in parameters.items())
 
 
 def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[str, str]:
@@ -60,11 +55,6 @@ def _display_name(
 def _value_text(value: object) -> str:
     """`2.0` -> `2`; other types as Python writes them."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def label_of(purifier: str, parameters: str) -> str:
-    """`pf-ode(steps=3)`, as `Cell.label` and earlier versions write a purifier and its parameters."""
-    return f"{purifier}({parameters})" if parameters else purifier
 
 
 def labels(table: pd.DataFrame) -> pd.Series:

@@ -9,10 +9,9 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from bench.records import COUNTED, Cell
+from bench.records import COUNTED, Cell, parameters_text
 from bench.summary.cells import classifier_text
 from bench.summary.fronts import NFE_SCALE, hypervolume
-from bench.summary.names import parameters_text
 from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
 

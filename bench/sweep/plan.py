@@ -111,7 +111,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             seed=preset.seed,
             precision=preset.precision,
             device_type=device_type,
-            compute={"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]},
+            compute=rows_of(preset, device_type),
             versions=versions | ({"nets": NETS_VERSION} if purifier.networks else {}),
             hashes={
                 "purifier": codes[purifier.name],
@@ -142,6 +142,11 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
         families={purifier.name: purifier.family for purifier in purifiers},
         preprocessing=classifier.preprocessing(),
     )
+
+
+def rows_of(preset: Preset, device_type: str) -> dict[str, int]:
+    """`Cell.compute` before options are settled: rows in each call of a network; `auto` becomes the default."""
+    return {"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]}
 
 
 def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:

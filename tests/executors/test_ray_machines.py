@@ -188,5 +188,5 @@ def test_a_cluster_whose_token_is_not_here_is_refused_with_the_remedy(tmp_path):
     environment |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
     connect = "from bench.executors.ray_connection import Cluster; Cluster('127.0.0.1:1')"
     tried = subprocess.run([sys.executable, "-c", connect], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "RuntimeError: there is no Ray cluster at 127.0.0.1:1" in tried.stderr
+    assert "RunError: there is no Ray cluster at 127.0.0.1:1" in tried.stderr
     assert "needs RAY_AUTH_MODE=token and its token here" in tried.stderr

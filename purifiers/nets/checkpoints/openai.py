@@ -69,7 +69,7 @@ def _architecture(flags: Mapping[str, Any]) -> ADM:
 
 
 def _names(adm: ADM, layout: str) -> dict[str, tuple[str, Style]]:
-    """Our modules and their names there; `layout`: order of the rows of a fused projection (see `state.projection`)."""
+    """Our modules and their names there; `layout`: of the rows of a fused projection (see `state._projection`)."""
     modules: dict[str, tuple[str, Style]] = {ours: (theirs, PLAIN) for ours, theirs in _LAYERS["outer"].items()}
     inputs, outputs = 0, -1  # numbers of the last blocks; input block 0 is the first convolution
     for slot in adm.slots():

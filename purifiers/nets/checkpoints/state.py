@@ -73,7 +73,7 @@ def _projection(layout: str, heads: int, part: int) -> Style:
 def fused_attention(
     ours: str, theirs: str, layers: tuple[str, str, str], layout: str, heads: int
 ) -> Iterator[tuple[str, tuple[str, Style]]]:
-    """Names of the modules of an attention whose checkpoint has one fused projection (see `projection`).
+    """Names of the modules of an attention whose checkpoint has one fused projection (see `_projection`).
 
     Parameters:
         ours, theirs: names of the attention.
