@@ -27,7 +27,7 @@ def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = N
         if shutil.which("uv"):
             if not PYTHON.exists():
                 session.run("uv", "venv", "--python", sys.executable, str(ENVIRONMENT), external=True)
-            session.run("uv", "pip", "install", "--python", str(PYTHON), *NEEDS, external=True)
+            session.run("uv", "pip", "install", "--compile-bytecode", "--python", str(PYTHON), *NEEDS, external=True)
         else:
             if not PYTHON.exists():
                 session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
@@ -60,6 +60,12 @@ def train(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, in a process per core of one thread each."""
     python(session, "-m", "pytest", "-n", "auto", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(venv_backend="none")
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes: several machines, long runs, killed clusters."""
+    python(session, "-m", "pytest", "-m", "slow", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(venv_backend="none")

@@ -14,7 +14,6 @@ from bench.sweep import Preset
 _STATED = 825.0
 _STATED_SOURCE = f"stated: {_STATED:g} draws/s of one evaluation and ViT-B/16 on one A100, by users of its code"
 _STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
-_SAMPLE = 32  # draws that are measured for each purifier
 _QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
 _measured: dict[str, float] = {}  # key of a cell -> seconds per draw, since presets share cells
 
@@ -46,7 +45,7 @@ def seconds_per_draw(
     """
     quick = devices[0].startswith("cuda") or weights_of(needs) < _QUICK
     if quick and all(need.present for need in needs):
-        source = f"measured: {_SAMPLE} draws of each purifier here, {len(devices)} workers"
+        source = f"measured: one eager batch of each purifier here, {len(devices)} workers"
         return sum(_measure(preset, devices[0])) / len(devices), source
     if preset.dataset not in _STATED_FOR:
         return None
@@ -77,22 +76,27 @@ def _most_evaluations(purifier: Any, sigma: float) -> int:
 def _measure(preset: Preset, device: str) -> list[float]:
     """Seconds per draw of every purifier at the middle sigma, on one worker, without its start-up."""
     from bench.engine import Engine
-    from bench.engine.devices import prepare_device
+    from bench.engine.devices import choose_precision, prepare_device
     from bench.records import Block, Task
     from bench.sweep import images_of, make_plan, settle_options, without_rule
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
-    planned = make_plan(preset.model_copy(update={"sigmas": [middle], "images": 1}), device.split(":")[0])
+    untuned = {"precision": choose_precision("auto", device), "channels_last": False, "compile": "no"}
+    untuned = {
+        name: value for name, value in untuned.items() if getattr(preset, name) == "auto"
+    }  # tuning takes minutes
+    update = {"sigmas": [middle], "images": 1, **untuned}
+    planned = make_plan(preset.model_copy(update=update), device.split(":")[0])
     planned = settle_options(planned, device)
     engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
     seconds = []
     for cell in planned.cells:
         key = without_rule(cell).key
         if key not in _measured:
-            block = Block(cell.key, planned.images[0], "estimate", 0, _SAMPLE)
-            (counts,) = engine.run(Task(cell, (block,)))
+            draws = cell.compute["rows"]  # fewer would take as long
+            (counts,) = engine.run(Task(cell, (Block(cell.key, planned.images[0], "estimate", 0, draws),)))
             cost = counts.cost
-            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / _SAMPLE
+            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / draws
         seconds.append(_measured[key])
     return seconds
 

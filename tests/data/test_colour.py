@@ -13,7 +13,7 @@ from bench.summary.summary import summarise
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
 
-SIGMA, N = 0.12, 1000
+SIGMA, N = 0.12, 200
 JPEG_ACCURACY = 0.832  # measured on all 10,000 test images; on CIFAR-10 itself the network reaches 93.6 %
 
 
@@ -41,7 +41,7 @@ def test_the_clean_accuracy_is_that_of_a_network_that_never_saw_jpegs(resnet56, 
 
 @pytest.fixture(scope="module")
 def colour_preset(tmp_path_factory, shared_data, resnet56):
-    """Plain smoothing of 50 images, each certified with N = 1,000."""
+    """Plain smoothing of 50 images, each certified with N = 200."""
     path = tmp_path_factory.mktemp("colour") / "colour.toml"
     path.write_text(
         f"""

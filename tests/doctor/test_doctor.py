@@ -14,7 +14,14 @@ OK, FAILED = 0, 1
 
 
 @pytest.fixture
-def bundled(tiny_zoo, tmp_path, monkeypatch):
+def nothing_downloaded(tmp_path, monkeypatch):
+    monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
+    for name in ("PURIFYBENCH_NETWORKS", "PURIFYBENCH_CLASSIFIERS"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def bundled(tiny_zoo, tmp_path, monkeypatch, nothing_downloaded):
     """The tiny zoo in place of the bundled weights: `(networks, classifiers)`."""
     from classifiers import own
     from classifiers.nets import files as classifier_files
@@ -30,9 +37,6 @@ def bundled(tiny_zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "BUNDLED", networks)
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
     monkeypatch.setattr(own, "_WEIGHTS", classifiers)
-    monkeypatch.delenv("PURIFYBENCH_DATA", raising=False)
-    for name in ("PURIFYBENCH_NETWORKS", "PURIFYBENCH_CLASSIFIERS"):
-        monkeypatch.setenv(name, str(tmp_path / "nothing"))
     return networks / "mnist5k", classifiers / "mnist5k"
 
 
@@ -40,7 +44,7 @@ def findings() -> dict[str, tuple[str, bool]]:
     return {what: (finding, healthy) for what, finding, healthy in doctor.examine()}
 
 
-def test_the_doctor_finds_a_sound_machine_healthy(cli, bundled):
+def test_the_doctor_finds_a_sound_machine_healthy(cli, nothing_downloaded):
     result = cli("doctor")
     assert result.exit_code == OK, result.stdout
     assert "bad" not in result.stdout
@@ -87,7 +91,7 @@ def test_each_preset_says_what_it_needs_whether_it_fits_and_how_long_it_takes(bu
     found = findings()
     embedded, healthy = found["preset embedded"]
     assert healthy and embedded.startswith("ready; ") and "fit into" in embedded
-    assert "900,000 draws, about " in embedded and "(measured: 32 draws of each purifier here" in embedded
+    assert "900,000 draws, about " in embedded and "(measured: one eager batch of each purifier here" in embedded
     paper, healthy = found["preset cifar10-paper"]  # what is yet to be downloaded is no illness
     assert healthy and "would be downloaded: " in paper and "(stated: 825 draws/s" in paper
 

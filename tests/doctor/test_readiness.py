@@ -147,7 +147,10 @@ def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
         "network edm",
     }
     said = duration(chosen, purifiers, found, ["cpu", "cpu"])
-    assert said.startswith("2,000 draws, about ") and "(measured: 32 draws of each purifier here, 2 workers)" in said
+    assert (
+        said.startswith("2,000 draws, about ")
+        and "(measured: one eager batch of each purifier here, 2 workers)" in said
+    )
     fast, slow = timing._measure(chosen, "cpu")  # none, onestep-edm
     assert 0 < fast < slow < 1
 
@@ -201,7 +204,11 @@ def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
     assert lines[1] == "draws: 2,000"
     assert _most_blocks(chosen, 0.5) == 1 + 5
     assert _BYTES_PER_BLOCK * 2 * 5 * 12 == 30_000 and "about 0 MB" in lines[2] and str(tmp_path) in lines[2]
-    assert lines[3] == "needs: ready" and "(measured: 32 draws of each purifier here" in lines[4] and len(lines) == 5
+    assert (
+        lines[3] == "needs: ready"
+        and "(measured: one eager batch of each purifier here" in lines[4]
+        and len(lines) == 5
+    )
     (tmp_path / "run.sqlite").touch()
     assert "not counted again" in describe_dry_run(chosen, tmp_path)[-1]
 

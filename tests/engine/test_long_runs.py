@@ -50,6 +50,7 @@ def counted(folder: Path) -> list[tuple]:
     return [(*row, tuple(v)) for *row, v in blocks[["cell", "image", "stage", "first", "votes"]].values.tolist()]
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(cli, tiny_preset, tmp_path: Path) -> None:
     if not mounts():
         pytest.skip("needs root and unshare, to mount a small disk")
@@ -70,6 +71,7 @@ def test_a_run_whose_disk_fills_up_goes_on_when_there_is_room(cli, tiny_preset, 
     assert counted(tmp_path / "kept") == counted(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="there is no /proc here")
 def test_a_run_takes_no_more_memory_at_its_end_than_in_its_first_third(tiny_preset, tmp_path: Path) -> None:
     path = tiny_preset(purifiers=["onestep-edm"], images=30, n=1000, batch=100)

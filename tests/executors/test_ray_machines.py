@@ -139,6 +139,7 @@ def start_ray(machines: list[Machine]) -> None:
         joined()
 
 
+@pytest.mark.slow
 def test_three_machines_count_what_one_process_counts_and_so_do_two_when_one_is_lost(
     machines, cli, tiny_zoo, tiny_preset, tmp_path
 ):
@@ -151,7 +152,9 @@ def test_three_machines_count_what_one_process_counts_and_so_do_two_when_one_is_
     networks = {role: str(far / f"{role}.safetensors") for role in ("ddpm", "cm")}
     classifier = {"name": "cnn", "path": str(far / "classifier.safetensors")}
     purifiers = ["consistency", str(far / "marked.py"), "ddpm:steps=4"]
-    path = tiny_preset(purifiers=purifiers, networks=networks, classifier=classifier, images=20, n=200, workers=0)
+    path = tiny_preset(
+        purifiers=purifiers, networks=networks, classifier=classifier, images=20, n=100, rows=20, workers=0
+    )
     assert cli("run", path, "--no-plots", "--out", tmp_path / "one", "--workers", "1").exit_code == 0
     expected = counts_of(tmp_path / "one")
     for machine in others:

@@ -183,6 +183,7 @@ def test_every_stage_trains_on_digits_for_a_moment(tmp_path, short_validation):
     check_zoo(trial("mnist5k", 0.002, tmp_path), "mnist5k")
 
 
+@pytest.mark.slow
 def test_every_stage_trains_on_colour_images_for_a_moment(tmp_path, shared_data, short_validation):
     images = pd.read_parquet(shared_data / "cifar10-jpeg" / "test.parquet")
     images[:300].to_parquet(tmp_path / "train.parquet")

@@ -114,7 +114,7 @@ def test_a_run_of_which_only_the_exports_are_there_continues(tiny_preset, tmp_pa
 
 
 def test_a_killed_run_continues_to_the_counts_of_an_undisturbed_one(tiny_preset, tmp_path):
-    path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=4"], images=30, n=200)
+    path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=4"], images=10, n=150, rows=50)
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "bench", "run", str(path), "--no-plots", "--batch", "50", "--out", str(folder)]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
