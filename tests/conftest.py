@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -26,6 +27,12 @@ def float_arithmetic() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """The collector no longer looks at what is loaded by now: with all libraries, each of its rounds takes a second."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,13 +174,17 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """A folder with a classifier that was trained for a moment, under both names."""
+    """A folder with a classifier that was trained for a moment, under both names; few images are validated."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(stage, "_LEAST_ROWS", 50)
+    patch.setattr(stage, "_CURVE_IMAGES", 50)
     job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002)
     train_one(job, "classifier")
     for suffix in (".safetensors", ".json"):
         path = job.path("classifier").with_suffix(suffix)
         path.with_stem("features").write_bytes(path.read_bytes())
-    return job
+    yield job
+    patch.undo()
 
 
 def test_a_stage_that_is_stopped_is_saved_as_it_is_and_goes_on(zoo):

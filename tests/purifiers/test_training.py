@@ -148,6 +148,7 @@ def test_the_edm_loss_falls_on_real_digits(digits):
 def short_validation(monkeypatch):
     """Validation figures of few images: a test looks whether they are there, not what they are."""
     monkeypatch.setattr(stage_module, "_LEAST_ROWS", 50)
+    monkeypatch.setattr(stage_module, "_CURVE_IMAGES", 50)
 
 
 def trial(dataset, scale, folder, local=None):
