@@ -76,7 +76,6 @@ def _why_unreachable(summary: Summary, rows: pd.DataFrame, radius: float) -> str
 
 def _draws_needed(certifier: FixedN, radius: float) -> float:
     """The fewest estimation draws that certify a radius if all of them hit; infinity beyond a billion."""
-
     numbers = range(1, _MOST_DRAWS + 1)
     fewest = bisect_left(numbers, True, key=lambda n: replace(certifier, n=n).largest >= radius)
     return numbers[fewest] if fewest < len(numbers) else math.inf

@@ -81,11 +81,10 @@ def _measure(preset: Preset, device: str) -> list[float]:
     from bench.sweep import images_of, make_plan, settle_options, without_rule
 
     middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
+    # Tuning would take minutes, so `auto` is replaced by what needs no measurement.
     untuned = {"precision": choose_precision("auto", device), "channels_last": False, "compile": "no"}
-    untuned = {
-        name: value for name, value in untuned.items() if getattr(preset, name) == "auto"
-    }  # tuning takes minutes
-    update = {"sigmas": [middle], "images": 1, **untuned}
+    update = {name: value for name, value in untuned.items() if getattr(preset, name) == "auto"}
+    update |= {"sigmas": [middle], "images": 1}
     planned = make_plan(preset.model_copy(update=update), device.split(":")[0])
     planned = settle_options(planned, device)
     engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
