@@ -92,7 +92,7 @@ def _measure(preset: Preset, device: str) -> list[float]:
     for cell in planned.cells:
         key = without_rule(cell).key
         if key not in _measured:
-            draws = cell.compute["rows"]  # fewer would take as long
+            draws: Any = cell.compute["rows"]  # fewer would take as long
             (counts,) = engine.run(Task(cell, (Block(cell.key, planned.images[0], "estimate", 0, draws),)))
             cost = counts.cost
             _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / draws
