@@ -1,7 +1,7 @@
 """Recommend a purifier from a summary, for a radius and a budget. Pure.
 
 Candidates are pairs of a purifier and a sigma. The one that certifies the most images is chosen; McNemar's exact test,
-corrected by Holm over all candidates, says whether the images can tell it from those of other purifiers.
+corrected for that choice, says whether the images can tell it from those of other purifiers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Recommendation:
         budget: in words.
         chosen: certifies the most images; None if nothing can be recommended: `verdict` says why.
         runner_up: the best candidate of another purifier (of another sigma, if there is one purifier only).
-        probability: that the chosen purifier, at whichever sigma, is the best of the candidates: its share of
-            resamples of the images (paired bootstrap). None without rivals and with too few images.
+        share_best: share of resamples of the images (paired bootstrap) in which the chosen purifier, at any of its
+            sigmas, certifies the most. It is no probability that the choice is right. None without rivals and with too
+            few images.
         clear: every candidate of another purifier is significantly worse than the chosen one, or there is none.
         more_images: estimated number of further images that would separate it from the closest, if the observed shares
             are the true ones; None if it is clear already, and if no difference was observed.
@@ -45,7 +46,7 @@ class Recommendation:
     budget: str
     chosen: Option | None
     runner_up: Option | None
-    probability: float | None
+    share_best: float | None
     clear: bool
     more_images: int | None
     verdict: str
@@ -97,7 +98,7 @@ def recommend(
         budget=budget,
         chosen=top.option,
         runner_up=rivals[0].option if rivals else None,
-        probability=math.fsum(s.best for s in same if s.best is not None) if rivals and top.best is not None else None,
+        share_best=math.fsum(s.best for s in same if s.best is not None) if rivals and top.best is not None else None,
         clear=not alike,
         more_images=more,
         verdict=verdict(radius, top, rivals, alike, cost, more),

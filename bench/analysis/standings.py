@@ -10,7 +10,14 @@ import pandas as pd
 from bench.summary import Summary
 from bench.summary.fronts import best_shares, front_shares
 from bench.summary.pairs import certified
-from bench.summary.statistics import FEWEST, Difference, accuracy_difference, holm, resampled_shares, wilson_interval
+from bench.summary.statistics import (
+    FEWEST,
+    Difference,
+    accuracy_difference,
+    against_best,
+    resampled_shares,
+    wilson_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Standing:
         option: the candidate.
         behind: the first one's certified accuracy minus its own, on the images that all candidates share, with
             Newcombe's interval and McNemar's exact p; None for the first one, and if no images are shared.
-        p: that p, corrected by Holm over all candidates.
+        p: that p, corrected for the first one having been chosen on the same images (`against_best`).
         best, on_front: share of resamples (bootstrap over images) in which it certifies the most, and in which nothing
             as cheap certifies more; None with too few images.
     """
@@ -88,10 +95,13 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     order = sorted(range(len(rows)), key=lambda i: (-accuracy[i], *ties[i]))
     top, others = order[0], order[1:]
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
-    corrected = dict(zip(behind, holm([d.p for d in behind.values()]), strict=True))
+    alone = [behind[i].p if i in behind else 1.0 for i in range(len(rows))]
+    corrected = dict(enumerate(against_best(hits, top, alone))) if behind else {}
     best: list[float | None] = [None] * len(rows)
     on_front = best
     if len(shared) >= FEWEST:
         means = resampled_shares(hits)
         best, on_front = best_shares(means).tolist(), front_shares(list(rows[cost]), means).tolist()
-    return tuple(Standing(options[i], behind.get(i), corrected.get(i), best[i], on_front[i]) for i in order)
+    return tuple(
+        Standing(options[i], behind.get(i), corrected[i] if i in behind else None, best[i], on_front[i]) for i in order
+    )

@@ -1,7 +1,7 @@
 """Summaries -> tables for a paper: rows purifiers, columns radii, the best marked, and those close to it. Pure.
 
 Significance is judged on the images that the complete rows share: McNemar's exact test against the best of the column,
-paired bootstrap for the ACR, both corrected by Holm within the column.
+paired bootstrap for the ACR, both corrected for the best having been chosen on these images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.summary.cells import accuracy_columns
 from bench.summary.format import images_text, listed
 from bench.summary.pairs import certified, certifiers_of, data_sets
 from bench.summary.rows import named
-from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, holm, mean_differences, split_half
+from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences, split_half
 
 _PERCENT = "{:.1f}"
 EPSILON = "ε = "
@@ -191,13 +191,14 @@ def _marked(
     if len(means) < 2 or highest <= 0:
         return {key: Entry(text) for key, text in texts.items()}
     best = [key for key, mean in means.items() if mean >= highest - 1e-12]
-    others = [key for key in means if key not in best]
+    columns = np.stack([samples[key] for key in means], axis=1)
+    first = list(means).index(best[0])
     if form:
-        tests = mean_differences(np.stack([samples[best[0]] - samples[k] for k in others], axis=1)) if others else []
+        tests = mean_differences(columns[:, [first]] - columns)
     else:
-        tests = [accuracy_difference(samples[best[0]], samples[key]) for key in others]
-    p = dict(zip(others, holm([test.p for test in tests]), strict=True))
-    return {key: Entry(text, key in best, p.get(key, 0.0) > LEVEL) for key, text in texts.items()}
+        tests = [accuracy_difference(columns[:, first], column) for column in columns.T]
+    p = dict(zip(means, against_best(columns, first, [test.p for test in tests]), strict=True))
+    return {k: Entry(text, k in best, k not in best and p.get(k, 0.0) > LEVEL) for k, text in texts.items()}
 
 
 def _nfe_words(values: Iterable[float]) -> str:
@@ -212,7 +213,7 @@ def _readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple
     facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
     how = (
         "Bold: the highest of its column. †: not significantly lower on the same images (McNemar's exact test, paired "
-        "bootstrap for the ACR; Holm within the column, 5 %)."
+        "bootstrap for the ACR; corrected for the best having been chosen on these images, 5 %)."
     )
     return (
         f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",

@@ -106,7 +106,7 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
     if len(rows) > 1 and any(int(images) != len(shared) for images in rows["images"]):
         lines.append(f"candidates have different images; they are compared on the {len(shared)} that they share")
     if len(rows) > 1 and 0 < len(shared) < FEWEST:
-        lines.append(f"with fewer than {FEWEST} images no probability is given")
+        lines.append(f"with fewer than {FEWEST} images no share of resamples is given")
     return lines
 
 

@@ -20,10 +20,10 @@ _WIDTH = 120
 
 
 def recommendation_parts(found: Recommendation) -> Iterator[str | Table]:
-    """The verdict, its probability, the candidates and the notes."""
+    """The verdict, the share of resamples, the candidates and the notes."""
     yield found.verdict
-    if found.probability is not None:
-        yield f"Probability that no other candidate is better: {found.probability:.2f} (bootstrap over images)."
+    if found.share_best is not None:
+        yield f"Best in {found.share_best:.0%} of resamples of the images (bootstrap)."
     if found.standings:
         yield _candidates_table(found)
     for note in found.notes:
@@ -92,8 +92,9 @@ _NOISE = {
 
 _READING = (
     "→: the choice; ≈: not significantly worse; behind: the choice's accuracy minus this one's, in percent points; p: "
-    "McNemar's exact test, corrected (Holm); P(best): how often the purifier, at any σ, certifies the most when "
-    "images are resampled; P(front): how often nothing as cheap (in the cost of the budget, or NFE) certifies more"
+    "McNemar's exact test, corrected for the choice having been made on these images; best in: share of resamples of "
+    "the images in which the purifier, at any σ, certifies the most; front in: the share in which nothing as cheap (in "
+    "the cost of the budget, or NFE) certifies more"
 )
 
 
@@ -101,7 +102,7 @@ def _candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
     span = images_text(standing.option.images for standing in found.standings)
     title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
-    columns = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "P(best)", "P(front)", "NFE", "ms"
+    columns = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "best in", "front in", "NFE", "ms"
     table = figure_table(title, columns, _READING)
     first: dict[str, Standing] = {}
     for standing in found.standings:

@@ -70,7 +70,7 @@ def decisions(
 
 
 def candidates(advice: Recommendation) -> list[Standing]:
-    """Each purifier at its best sigma, with its probability to be the best at any sigma; none without a choice."""
+    """Each purifier at its best sigma, with its share of resamples at any sigma; none without a choice."""
     by_name: dict[str, list[Standing]] = {}
     for standing in advice.standings if advice.chosen else ():
         by_name.setdefault(standing.name, []).append(standing)

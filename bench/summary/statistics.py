@@ -189,6 +189,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def against_best(values: np.ndarray, best: int, alone: Sequence[float], seed: int = 0) -> list[float]:
+    """p-values of each column's difference to the best one, corrected for the best having been chosen on these images.
+
+    The difference, in units of its standard error, is compared with the largest one between any two columns in
+    bootstrap resamples of the images, each centred at its mean (max-T over all pairs, Westfall and Young 1993). So if
+    all columns are equal, one is called lower than the chosen best in about 5 % of cases, however many they are.
+
+    Parameters:
+        values: `[images, columns]`: whether each image is certified, or its radius.
+        best: number of the best column.
+        alone: p of each column's own test against the best, below which the corrected one never falls.
+    """
+    values = np.asarray(values, float)
+    images, columns = values.shape
+    if images < 2:
+        return [1.0] * columns
+    means, centre = resampled_means(values, _TEST_RESAMPLES, seed), values.mean(axis=0)
+    largest, observed = np.zeros(len(means)), np.zeros(columns)
+    for i in range(columns):
+        error = (values[:, i : i + 1] - values).std(axis=0, ddof=1) / math.sqrt(images)
+        differ = error > 0
+        deviations = np.abs((means[:, [i]] - means - (centre[i] - centre))[:, differ]) / error[differ]
+        largest = np.maximum(largest, deviations.max(axis=1, initial=0.0))
+        if i == best:
+            observed[differ] = (centre[i] - centre[differ]) / error[differ]
+    p = ((largest[:, None] >= observed - 1e-12).sum(axis=0) + 1) / (len(largest) + 1)
+    return [max(own, joint) for own, joint in zip(alone, p.tolist(), strict=True)]
+
+
 def images_needed(only_first: float, only_second: float, alpha: float = LEVEL) -> float:
     """Images that separate two certified accuracies with some power, if these shares are the true ones (Connor 1987).
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from summaries import Row, hits, summary_of
 
 from bench.analysis.recommendation import Recommendation, recommend
@@ -36,7 +35,7 @@ def test_what_certifies_the_most_is_chosen_where_the_images_can_tell():
     assert (found.chosen.low, found.chosen.high) == wilson_interval(80, 100)
     assert (found.chosen.nfe, found.chosen.ms, found.chosen.images) == (1.0, 1.0, 100)
     assert found.runner_up.name == "poor"
-    assert found.clear and found.probability == 1.0 and found.more_images is None
+    assert found.clear and found.share_best == 1.0 and found.more_images is None
     assert found.verdict == (
         "Use good at σ = 0.5: it certifies 80.0 % [71.1, 86.7] of 100 images at radius 0.25, more than every other "
         "candidate (next: poor (40.0 %); largest p: <0.001)."
@@ -62,7 +61,7 @@ def test_what_may_be_as_good_for_less_is_named():
     assert found.runner_up.name == "good"
     assert "it cannot be distinguished from 2 others, the closest being good (80.0 %)" in found.verdict
     assert "Not significantly worse, and cheaper: good (80.0 %), 1 NFE instead of 9" in found.verdict
-    assert 0.5 < found.probability < 1
+    assert 0.5 < found.share_best < 1
     by_time = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25, max_ms=9)
     assert "good (80.0 %), 1 ms instead of 9" in by_time.verdict
     assert "none of them is cheaper" in recommend(summary_of(replace(dear, nfe=1.0), GOOD, FAIR), 0.25).verdict.lower()
@@ -71,7 +70,7 @@ def test_what_may_be_as_good_for_less_is_named():
 def test_of_equals_the_cheapest_is_chosen_and_no_number_of_images_is_promised():
     found = recommend(summary_of(replace(GOOD, label="dear", nfe=7.0), GOOD), 0.25)
     assert found.chosen.name == "good" and found.runner_up.name == "dear"
-    assert not found.clear and found.probability == 0.5 and found.more_images is None
+    assert not found.clear and found.share_best == 0.5 and found.more_images is None
     assert "more images may never separate them" in found.verdict
 
 
@@ -91,7 +90,7 @@ def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
     halves = hits(100, range(50)), hits(100, range(1, 51))
     found = recommend(summary_of(Row("a", halves[0], 0.5), Row("a", halves[1], 1.0), Row("b", hits(100, 0), 0.5)), 0.25)
     assert found.chosen.name == "a" and found.runner_up.name == "b"
-    assert found.probability == pytest.approx(1.0)
+    assert found.share_best == pytest.approx(1.0)
     assert found.clear  # which sigma is not what was asked
     assert any("σ was chosen on the test set, among 2" in note for note in found.notes)
 
@@ -103,7 +102,7 @@ def test_where_there_is_one_purifier_its_sigmas_are_the_rivals():
 
 def test_the_only_candidate_is_chosen_without_a_probability():
     found = recommend(summary_of(GOOD), 0.25)
-    assert found.chosen.name == "good" and found.runner_up is None and found.probability is None and found.clear
+    assert found.chosen.name == "good" and found.runner_up is None and found.share_best is None and found.clear
     assert "nothing else does so within the budget" in found.verdict
 
 
@@ -122,15 +121,15 @@ def test_standings_are_behind_by_what_is_measured_on_the_same_images():
     first, second = found.standings
     assert first.behind is None and first.p is None
     assert second.behind.effect == pytest.approx(0.4)
-    assert second.behind.p == second.p == stats.binomtest(40, 40).pvalue
+    assert second.behind.p == stats.binomtest(40, 40).pvalue < second.p < 0.001  # the least that resamples can show
     assert (first.best, second.best, first.on_front, second.on_front) == (1, 0, 1, 0)
 
 
-def test_the_p_values_of_all_candidates_are_corrected_together():
-    found = recommend(summary_of(GOOD, POOR, FAIR, NONE, replace(FAIR, sigma=1.0)), 0.25)
-    raw = [s.behind.p for s in found.standings[1:]]
-    assert [s.p for s in found.standings[1:]] == pytest.approx(list(multipletests(raw, method="holm")[1]))
-    assert len(raw) == 4 and max(raw) < max(s.p for s in found.standings[1:])
+def test_more_candidates_make_the_best_less_sure():
+    alone = recommend(summary_of(GOOD, FAIR), 0.25).standings[1]
+    among = recommend(summary_of(GOOD, POOR, FAIR, NONE, replace(FAIR, sigma=1.0)), 0.25).standings[1:]
+    assert len(among) == 4 and all(s.p >= s.behind.p for s in among)
+    assert alone.p < next(s.p for s in among if s.name == alone.name)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ def test_the_p_values_of_all_candidates_are_corrected_together():
 def test_where_nothing_can_be_recommended_it_is_said_why(rows, arguments, said):
     summary = summary_of(*rows) if rows else Summary("", summary_of(GOOD).table.iloc[:0], None, (), ())
     found = recommend(summary, 0.25, **arguments)
-    assert found.chosen is None and found.runner_up is None and found.probability is None and not found.clear
+    assert found.chosen is None and found.runner_up is None and found.share_best is None and not found.clear
     assert said in found.verdict
 
 
@@ -234,13 +233,13 @@ def test_purifiers_are_compared_on_the_images_that_they_share():
     hard = recommend(summary_of(GOOD, replace(few, first=75)), 0.25)  # of these, `good` is right on five
     assert hard.chosen.name == "few" and hard.standings[1].behind.effect == pytest.approx(0.75)
     apart = recommend(summary_of(GOOD, replace(few, first=500)), 0.25)
-    assert apart.probability is None and not apart.clear and apart.more_images is None
+    assert apart.share_best is None and not apart.clear and apart.more_images is None
     assert "no images in common" in apart.verdict
 
 
 def test_one_image_decides_nothing():
     found = recommend(summary_of(Row("a", hits(1, 0)), Row("b", hits(1))), 0.25)
-    assert found.chosen.name == "a" and not found.clear and found.probability is None
+    assert found.chosen.name == "a" and not found.clear and found.share_best is None
     assert "of 1 image at" in found.verdict
     assert any("fewer than 10 images" in note for note in found.notes)
 
@@ -254,7 +253,7 @@ def test_fifty_purifiers_with_nothing_between_them_give_no_clear_choice():
         clear += found.clear
         uncorrected += found.standings[-1].behind.p <= 0.05
         assert len(found.standings) == 50
-        assert found.probability < 0.6
+        assert found.share_best < 0.6
     assert clear == 0 and uncorrected > 3
 
 

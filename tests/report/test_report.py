@@ -137,8 +137,8 @@ def test_every_answer_is_what_recommend_says(small):
             use = record["rows"][record["uses"][number]]
             assert (use["name"], use["sigma"]["value"]) == (found.chosen.name, found.chosen.sigma)
             assert f"{100 * found.chosen.accuracy:.1f} %" in said
-            if found.probability is not None:
-                assert f"Probability that the choice is right {100 * found.probability:.0f} %" in said
+            if found.share_best is not None:
+                assert f"Best in this share of resamples {100 * found.share_best:.0f} %" in said
             if found.runner_up is not None:
                 assert f"Runner-up: {found.runner_up.name}, σ = {found.runner_up.sigma:g}" in said
 

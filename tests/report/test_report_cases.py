@@ -15,7 +15,7 @@ MOST = 5_000_000
 def test_one_image_is_enough_for_a_page_that_says_how_little_that_is(tmp_path):
     summary, text = report_of(tmp_path / "r.html", make_run(tmp_path / "run", images=1, hits=N))
     words = Page(text).text
-    assert "1 image" in words and "No probability: too few images" in words
+    assert "1 image" in words and "No share of resamples: too few images" in words
     for row in record_of(text)["rows"]:
         assert row["metrics"]["acr"]["low"] is None and "[" not in row["metrics"]["acr"]["words"]
         assert row["metrics"]["0"]["front"] == {}
