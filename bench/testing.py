@@ -35,16 +35,21 @@ class GaussianDenoiser:
 
 
 def _run(purifier: Purifier, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Mapping[str, CountedNetwork]]:
-    """Purify some rows of a fixed noisy batch; returns the input, the output and the counted networks."""
+    """Purify some rows of a fixed noisy batch; returns the input, the output and the counted networks.
+
+    The output of a purifier that votes over K images, `[K,B,C,H,W]`, is returned as `[B,K,C,H,W]`.
+    """
     rows = _ROWS if rows is None else rows
     x = _images(_SHAPE[1:], rows)
     networks = {role: CountedNetwork(GaussianDenoiser()) for role in purifier.networks}
-    return x, purifier.purify(x.clone(), _SIGMA, networks, RowRng(0, "purifier", rows, rows)), networks
+    y = purifier.purify(x.clone(), _SIGMA, networks, RowRng(0, "purifier", rows, rows))
+    return x, y.transpose(0, 1) if y.ndim > x.ndim else y, networks
 
 
 def keeps_shape_dtype_and_device(purifier: Purifier) -> None:
     x, y, _ = _run(purifier)
-    assert (y.shape, y.dtype, y.device) == (x.shape, x.dtype, x.device), (y.shape, y.dtype, y.device)
+    shape = (len(y), *y.shape[-3:])
+    assert (shape, y.dtype, y.device) == (x.shape, x.dtype, x.device), (y.shape, y.dtype, y.device)
 
 
 def returns_finite_values(purifier: Purifier) -> None:

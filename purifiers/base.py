@@ -33,8 +33,8 @@ class Denoiser(Protocol):
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """`steps` levels on the network's own time grid, decreasing from `t`, above 0.
 
-        `t_end` replaces `t_min` as the end of an EDM grid; a discrete chain ignores it, because its timesteps are
-        evenly spaced down to 0. If `t` is already below the end, fewer levels are returned.
+        `t_end` is the last of them: `t_min` by default, or the last timestep above 0 of a discrete chain. If `t` is
+        already below the end, fewer levels are returned.
         """
         ...
 
@@ -79,11 +79,15 @@ class Purifier:
         return len(self.networks)
 
     def restore(self, u: Tensor, t: float, networks: Mapping[str, Denoiser], rng: Rng) -> Tensor:
-        """Estimate the clean image: `u [B,C,H,W]` in [-1,1] plus noise of level `t` -> `u0 [B,C,H,W]`."""
+        """Estimate the clean image: `u [B,C,H,W]` in [-1,1] plus noise of level `t` -> `u0 [B,C,H,W]`.
+
+        `[K,B,C,H,W]` are K estimates of each image, of which the classifier takes a majority vote (ties: the lowest
+        class). The vote is a part of the function that is certified.
+        """
         raise NotImplementedError
 
     def purify(self, x: Tensor, sigma: float, networks: Mapping[str, Denoiser], rng: Rng) -> Tensor:
-        """Purify images `x [B,C,H,W]`, in [0,1] plus noise of standard deviation `sigma`; returns the same shape.
+        """Purify images `x [B,C,H,W]`, in [0,1] plus noise of standard deviation `sigma`; returns the shape of `x`.
 
         Rows must be independent of one another; otherwise the certificate of randomized smoothing is unsound.
         """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.engine.checks import Checks, PluginFault, out_of_memory
@@ -109,6 +110,8 @@ class Engine:
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
         """An estimation draw of some images: noisy and purified `[M,C,H,W]`, and the predicted class `[M]`.
 
+        Of a purifier that votes over several purified images, the first one is shown.
+
         Raises:
             PluginFault, LoadError: as `run`.
         """
@@ -117,9 +120,10 @@ class Engine:
         with float32_arithmetic(cell.precision, self.device):
             purified = self._purify(cell, loaded, x.clone(), rng, checks)
             copy = purified.clone()  # a classifier may write into its input
-            predicted = self._logits(cell, loaded, copy, checks).argmax(1)
+            predicted, _ = self._predict(cell, loaded, copy, checks)
         checks.settle()
-        return x.cpu().numpy(), purified.cpu().numpy(), predicted.cpu().numpy()
+        shown = purified[0] if purified.ndim > x.ndim else purified
+        return x.cpu().numpy(), shown.cpu().numpy(), predicted.cpu().numpy()
 
     def _noisy(self, cell: Cell, blocks: Sequence[Block]) -> tuple[Tensor, RowRng, Tensor]:
         """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
@@ -143,12 +147,13 @@ class Engine:
             rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
             with float32_arithmetic(cell.precision, self.device):
                 rng = RowRng(cell.seed, PURIFIER, rows, rows)
-                self._logits(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
+                self._predict(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
             checks.settle()
             loaded.start_s["warm_up_s"] = time.perf_counter() - started
         return self._loaded[cell.key]
 
     def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -> Tensor:
+        """Purified images, `[B,C,H,W]` as `x`, or `[K,B,C,H,W]` for a majority vote of K."""
         plugin = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
         for network in loaded.networks.values():
             network.begin()
@@ -161,9 +166,14 @@ class Engine:
             checks.settle()  # a network's output may be the cause
             raise PluginFault.of(plugin, error) from error
         checks.add_networks(plugin, loaded)
-        if not isinstance(purified, Tensor) or purified.shape != x.shape:
+        if (
+            not isinstance(purified, Tensor)
+            or purified.shape[-x.ndim :] != x.shape
+            or not 0 <= purified.ndim - x.ndim < 2
+        ):
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
-            raise PluginFault(f"{plugin} returned {got}, it must return the shape of its input, {tuple(x.shape)}")
+            expected = f"the shape of its input, {tuple(x.shape)}, or K of these for a majority vote"
+            raise PluginFault(f"{plugin} returned {got}, it must return {expected}")
         purified = purified.detach().float()
         checks.add(f"{plugin} returned", purified, loaded.purifier.bounded)
         return purified
@@ -183,10 +193,23 @@ class Engine:
         checks.add(f"{plugin} returned", logits)
         return logits
 
-    def _vote(self, cell: Cell, loaded: Loaded, x: Tensor, block_of_row: Tensor, blocks: int, checks: Checks) -> Tensor:
-        """Votes per class of every block, `[blocks, K]` int64; only they leave the device."""
-        logits = self._logits(cell, loaded, x, checks)
+    def _predict(self, cell: Cell, loaded: Loaded, purified: Tensor, checks: Checks) -> tuple[Tensor, int]:
+        """The class of every row, `[B]` int64, and the number of classes.
+
+        Of K purified images it is the class of most of them; ties go to the lowest class.
+        """
+        logits = self._logits(cell, loaded, purified.flatten(0, purified.ndim - 4), checks)
         classes = logits.shape[1]
-        ballots = block_of_row * classes + logits.argmax(1)
+        predicted = logits.argmax(1)
+        if purified.ndim == 4:
+            return predicted, classes
+        return F.one_hot(predicted.view(purified.shape[:2]), classes).sum(0).argmax(1), classes
+
+    def _vote(
+        self, cell: Cell, loaded: Loaded, purified: Tensor, block_of_row: Tensor, blocks: int, checks: Checks
+    ) -> Tensor:
+        """Votes per class of every block, `[blocks, classes]` int64; only they leave the device."""
+        predicted, classes = self._predict(cell, loaded, purified, checks)
+        ballots = block_of_row * classes + predicted
         votes = torch.zeros(blocks * classes, dtype=torch.int64, device=self.device)
         return votes.scatter_add_(0, ballots, torch.ones_like(ballots)).view(blocks, classes)
