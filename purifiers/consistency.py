@@ -1,8 +1,8 @@
 """Consistency models: from a noisy image to a clean one in one evaluation, or in a few."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from purifiers.base import at_least
+from purifiers.base import OPTION, at_least
 from purifiers.conditioning import Conditioned
 
 
@@ -12,6 +12,7 @@ class Consistency(Conditioned):
 
     Parameters:
         steps: evaluations, at all levels of the network's own grid except the last (`f` is the identity there).
+        t_end: the level of the last evaluation, instead of that grid's.
     """
 
     name = "consistency"
@@ -20,6 +21,7 @@ class Consistency(Conditioned):
     networks = ("cm",)
 
     steps: int = 1
+    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
@@ -29,7 +31,10 @@ class Consistency(Conditioned):
 
     def restore(self, u, t, networks, rng):
         f = networks[self.networks[0]]
-        t, *lower = f.levels(self.level(t), self.steps + 1)[: self.steps]
+        if self.t_end is None:
+            t, *lower = f.levels(self.level(t), self.steps + 1)[: self.steps]
+        else:
+            t, *lower = f.levels(self.level(t), self.steps, self.t_end)
         u0 = f(u, t)
         for t in lower:
             noise = (t**2 - f.t_min**2) ** 0.5 * rng.normal(u0)

@@ -1,9 +1,9 @@
 """DDPM ancestral sampling from the noise level of smoothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import OPTION, Purifier, at_least
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class AncestralDDPM(Purifier):
 
     Parameters:
         steps: evaluations; timesteps are evenly spaced on the network's chain.
+        t_end: the level of the last evaluation, which is the result; None: the last timestep above 0.
     """
 
     name = "ddpm"
@@ -23,6 +24,7 @@ class AncestralDDPM(Purifier):
     networks = ("ddpm",)
 
     steps: int = 5
+    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
@@ -31,10 +33,9 @@ class AncestralDDPM(Purifier):
         return self.steps
 
     def restore(self, u, t, networks, rng):
-        denoise = networks["ddpm"]
-        for t, s in pairwise([*denoise.levels(t, self.steps), 0.0]):
+        denoise = networks[self.networks[0]]
+        levels = denoise.levels(t, self.steps, self.t_end)
+        for t, s in pairwise(levels):
             u0 = denoise(u, t)
-            u = u0 + (s / t) ** 2 * (u - u0)
-            if s > 0:
-                u = u + s * (1 - (s / t) ** 2) ** 0.5 * rng.normal(u)
-        return u
+            u = u0 + (s / t) ** 2 * (u - u0) + s * (1 - (s / t) ** 2) ** 0.5 * rng.normal(u)
+        return denoise(u, levels[-1])

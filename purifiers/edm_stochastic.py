@@ -1,10 +1,10 @@
 """The stochastic sampler of EDM: Heun with churn."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least
+from purifiers.base import OPTION, Purifier, at_least
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class EDMStochastic(Purifier):
         steps: Heun steps; the last one is an Euler step to 0, so `nfe = 2 steps - 1`.
         churn: `S_churn`, the total amount of added noise.
         noise_scale: `S_noise`, the standard deviation of the added noise.
+        t_end: the level of the last evaluation; None: the lowest of the network, so that most of the noise of few steps
+            stays in the image.
     """
 
     name = "edm-stochastic"
@@ -27,6 +29,7 @@ class EDMStochastic(Purifier):
     steps: int = 4
     churn: float = 2.0
     noise_scale: float = 1.003
+    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
@@ -39,7 +42,7 @@ class EDMStochastic(Purifier):
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]
         gamma = min(self.churn / self.steps, math.sqrt(2) - 1)
-        for i, (t, s) in enumerate(pairwise([*denoise.levels(t, self.steps), 0.0])):
+        for i, (t, s) in enumerate(pairwise([*denoise.levels(t, self.steps, self.t_end), 0.0])):
             t_hat = t if i == 0 else min(t * (1 + gamma), denoise.t_max)
             if t_hat > t:
                 u = u + (t_hat**2 - t**2) ** 0.5 * self.noise_scale * rng.normal(u)

@@ -1,20 +1,22 @@
 """The probability-flow ODE, solved by Heun's method on the Karras grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import at_least
+from purifiers.base import OPTION, at_least
 from purifiers.conditioning import Conditioned, grid_from
 
 
 @dataclass(frozen=True)
 class HeunPFODE(Conditioned):
-    """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_min`, then one Euler step to 0.
+    """`du/dt = (u - D(u, t)) / t` from `t = 2 sigma` to `t_end`, then one Euler step to 0.
 
     Parameters:
         steps: number of steps, of which the last is an Euler step, so `nfe = 2 steps - 1`. With `conditioning =
             "karras18"` the grid of 18 points decides instead, from its point nearest to `t`: 13, 15, 17 evaluations for
             sigma = 0.25, 0.5, 1.
+        t_end: the level of the last evaluation; None: the lowest of the network, so that most of the noise of few steps
+            stays in the image.
     """
 
     name = "pf-ode"
@@ -23,6 +25,7 @@ class HeunPFODE(Conditioned):
     networks = ("edm",)
 
     steps: int = 4
+    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
@@ -32,7 +35,7 @@ class HeunPFODE(Conditioned):
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]
-        levels = denoise.levels(t, self.steps) if self.conditioning == "exact" else grid_from(t)
+        levels = denoise.levels(t, self.steps, self.t_end) if self.conditioning == "exact" else grid_from(t)
         for t, s in pairwise([*levels, 0.0]):
             d = (u - denoise(u, t)) / t
             u_next = u + (s - t) * d

@@ -237,9 +237,13 @@ class VPDenoiser(LevelledDenoiser):
         return self.denoise(u, t, labels).clamp(-1, 1)
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
-        """`steps` levels, evenly spaced in the chain's timestep, from `t` down to above 0."""
-        start = float(self.timestep(torch.tensor([t], dtype=torch.float64, device=self.log_t.device)))
+        """`steps` levels, evenly spaced in the chain's timestep, from `t` down to `t_end`, or to above 0."""
+        ends = torch.tensor([t, t_end or self.t_min], dtype=torch.float64, device=self.log_t.device)
+        start, end = self.timestep(ends).tolist()
+        if t_end and t <= t_end:
+            return [t]
         log_t = self.log_t.cpu()
-        fractions = [start * (1 - i / steps) for i in range(1, steps)]
+        size = (start - end) / (steps - 1) if t_end and steps > 1 else start / steps
+        fractions = [start - i * size for i in range(1, steps)]
         at = [(min(int(k), len(log_t) - 2), k) for k in fractions]
         return [t, *(math.exp(log_t[k0] + (k - k0) * (log_t[k0 + 1] - log_t[k0])) for k0, k in at)]

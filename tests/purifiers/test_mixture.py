@@ -79,7 +79,7 @@ def test_one_step_edm_is_the_posterior_mean():
 
 def test_heun_converges_at_second_order():
     # the grid ends at t_min, from where Euler's step costs about t_min^2; refine well above that
-    coarse, fine = errors("pf-ode", (17, 33))
+    coarse, fine = errors("pf-ode", (17, 33), t_end=0.002)
     assert math.log2(coarse / fine) == pytest.approx(2, abs=0.35)
 
 
@@ -110,8 +110,8 @@ def test_the_stochastic_samplers_keep_the_datas_distribution():
     generator = torch.Generator().manual_seed(0)
     u0 = WIDTH * torch.randn(n, 1, 1, 1, generator=generator, dtype=torch.float64)
     u = u0 + t * torch.randn(n, 1, 1, 1, generator=generator, dtype=torch.float64)
-    ancestral = restore("ddpm", u, t, steps=200)
-    churned = restore("edm-stochastic", u, t, steps=40, churn=4.0, noise_scale=1.0)
+    ancestral = restore("ddpm", u, t, steps=200, t_end=0.002)
+    churned = restore("edm-stochastic", u, t, steps=40, churn=4.0, noise_scale=1.0, t_end=0.002)
     maruyama = restore("sde", u, t, steps=800, t_end=0.002)
     assert float(ancestral.std()) == pytest.approx(WIDTH, rel=0.05)
     assert float(churned.std()) == pytest.approx(WIDTH, rel=0.05)

@@ -16,6 +16,11 @@ VARIANTS = [(name, {}) for name in FOUND] + [
     ("sde", {"steps": 1}),
     ("edm-stochastic", {"steps": 1, "churn": 0.0}),
     ("pf-ode", {"steps": 1}),
+    ("ddim", {"steps": 1}),
+    ("dpm-solver", {"steps": 4, "order": 3}),
+    ("unipc", {"steps": 1}),
+    ("edm-stochastic", {"steps": 2, "t_end": 0.2}),
+    ("densepure", {"votes": 1}),
     *[("pf-ode-torchdiffeq", {"solver": solver, "steps": 4}) for solver in (*_FIXED, *_MULTISTEP, *_ADAPTIVE)],
 ]
 
@@ -39,6 +44,12 @@ def test_all_families_of_the_benchmark_are_found():
         "pf-ode-torchdiffeq",
         "consistency",
         "consistency-ft",
+        "ddim",
+        "dpm-solver",
+        "unipc",
+        "edm-ancestral",
+        "densepure",
+        "onestep-edm-cal",
     }
 
 
@@ -57,6 +68,11 @@ def test_all_families_of_the_benchmark_are_found():
         ("edm-stochastic", {"steps": 4}, 7),
         ("pf-ode", {"steps": 9}, 17),
         ("pf-ode", {"steps": 18}, 35),  # the count that EDM publishes
+        ("ddim", {"steps": 5}, 5),
+        ("dpm-solver", {"steps": 5, "order": 3}, 5),
+        ("unipc", {"steps": 5}, 5),  # the corrector costs nothing
+        ("edm-ancestral", {"steps": 6}, 6),
+        ("densepure", {"steps": 2, "votes": 5}, 10),
         ("pf-ode-torchdiffeq", {"solver": "rk4", "steps": 3}, 13),
     ],
 )
@@ -101,7 +117,15 @@ def test_every_method_takes_a_level_below_the_networks_lowest(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "bad"), [("pf-ode", {"steps": 0}), ("sde", {"steps": -1}), ("edm-stochastic", {"churn": -1})]
+    ("name", "bad"),
+    [
+        ("pf-ode", {"steps": 0}),
+        ("sde", {"steps": -1}),
+        ("edm-stochastic", {"churn": -1}),
+        ("dpm-solver", {"order": 4}),
+        ("unipc", {"t_end": 0}),
+        ("densepure", {"votes": 0}),
+    ],
 )
 def test_parameters_out_of_range_are_refused_by_name(name, bad):
     from bench.plugins.registry import PluginError
