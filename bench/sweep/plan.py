@@ -26,8 +26,6 @@ from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
 
-_PART = "test"  # of a data set: what a sweep certifies
-
 
 class PlanError(PurifyBenchError):
     """A plugin, network or data set of a preset is missing; the message names it and the remedy."""
@@ -39,7 +37,7 @@ class Plan:
 
     Attributes:
         cells: in the order in which they run.
-        split: the test images.
+        split: the images of the preset's part of the data set.
         images: indices of those that are certified.
         weights: role -> network, as `purifiers.nets.load` takes it.
         plugin_files: kind -> plugin name -> path, of plugins that the preset names by path.
@@ -90,7 +88,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     """
     purifiers, classifier, _ = resolve(preset)
     weights = _networks_of(preset, purifiers, download=True)
-    split = data.load(preset.dataset, _PART, preset.data, preset.size)
+    split = data.load(preset.dataset, preset.split, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
@@ -106,7 +104,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             classifier_parameters=plugins.parameters(classifier),
             dataset=preset.dataset,
             data_hash="",
-            split=_PART,
+            split=preset.split,
             sigma=sigma,
             seed=preset.seed,
             precision=preset.precision,
@@ -224,7 +222,7 @@ def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "preset": plan.preset.model_dump(mode="json", exclude={"data", "address"}),
-        "data": plan.split.title,
+        "data": plan.split.title if plan.preset.split == "test" else f"{plan.split.title}, {plan.preset.split} images",
         "preprocessing": plan.preprocessing,
         **({"tuning": plan.tuning} if plan.tuning else {}),
         "sweep": [cell.key for cell in plan.cells],

@@ -98,8 +98,10 @@ class Preset(BaseModel):
     """Folder of the data set's files, instead of the hub."""
     size: int | None = Field(None, ge=1)
     """Side in pixels to which images of `folder` and `parquet` are cut and scaled."""
+    split: Literal["test", "val", "train"] = "test"
+    """Part of the data set. Choices, such as of steps or of sigma, are made on val, and verdicts on test."""
     images: int = Field(500, ge=1)
-    """Number of test images, balanced over the classes."""
+    """Number of images, balanced over the classes."""
     every: int | None = Field(None, ge=1)
     """Take the images 0, EVERY, 2 EVERY, ... instead, as published protocols do."""
 

@@ -8,11 +8,11 @@ from bench.sweep import preset
 from bench.sweep.preset import Preset, PresetError
 
 
-def test_the_embedded_preset_asks_for_every_purifier_of_the_package():
+def test_the_embedded_preset_asks_for_every_family_of_purifiers():
     from bench.plugins.registry import PURIFIER, discover
 
-    embedded = preset.load_preset("embedded", {})
-    assert {p.name for p in embedded.purifiers} == set(discover(PURIFIER))
+    embedded, found = preset.load_preset("embedded", {}), discover(PURIFIER)
+    assert {found[p.name].family for p in embedded.purifiers} == {plugin.family for plugin in found.values()}
     assert (embedded.dataset, embedded.images) == ("mnist5k", 500)
 
 
@@ -184,3 +184,15 @@ def test_the_sequential_rule_is_the_default_and_its_short_name_is_known(tiny_pre
 def test_a_field_that_the_rule_does_not_take_is_refused(tiny_preset, fields, said):
     with pytest.raises(PresetError, match=f"^{said}"):
         preset.load_preset(str(tiny_preset()), fields)
+
+
+def test_choices_are_made_on_validation_images_and_are_cells_of_their_own(tiny_preset):
+    from bench import data
+    from bench.sweep.plan import make_plan, manifest
+
+    plans = {s: make_plan(preset.load_preset(str(tiny_preset()), {"split": s}), "cpu") for s in ("test", "val")}
+    val = data.load("mnist5k", "val")
+    assert all((plans["val"].split.images[i] == val.images[i]).all() for i in plans["val"].images)
+    assert {cell.split for cell in plans["val"].cells} == {"val"}
+    assert not {cell.key for cell in plans["val"].cells} & {cell.key for cell in plans["test"].cells}
+    assert manifest(plans["val"], ["cpu"])["data"].endswith(", val images")
