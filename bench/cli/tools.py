@@ -126,11 +126,14 @@ def train(
         bool, typer.Option("--from-weights", help="Begin with the weights in the stages' files.")
     ] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = False,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Keep a consistency model that is not one; for trials.")
+    ] = False,
 ) -> None:
-    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and both fine-tunings.
+    """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.
 
     The same command continues an interrupted training. Checkpoints and curves are in results/training, or in
-    OUT/training.
+    OUT/training. A stage whose start is not in OUT starts from the bundled network.
     """
     if scale <= 0:
         raise InputError(f"scale must be positive, got {scale}")
@@ -138,7 +141,7 @@ def train(
     from bench.training.jobs import Job
 
     folder = str(out) if out else None
-    job = Job(dataset, folder, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward)
+    job = Job(dataset, folder, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, console.print)

@@ -74,6 +74,11 @@ class Checkpoint:
         """Seconds until the time limit; infinite without a limit."""
         return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self._started)
 
+    def spent(self) -> float:
+        """Share of the time limit that has passed, 0 to 1; 0 without a limit."""
+        passed = time.monotonic() - self._started
+        return 0.0 if self.minutes is None else min(1.0, passed / (60 * self.minutes)) if self.minutes else 1.0
+
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state atomically: a crash leaves the previous file intact."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ from typing import Any
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
-CLASSIFIERS = ("classifier", "features")
+CLASSIFIERS = ("classifier", "features", "classifier-ft")
 NEEDS = {  # stage -> stages whose weights it reads
-    **dict.fromkeys(CLASSIFIERS, ()),
+    "classifier": (),
+    "features": (),
+    "classifier-ft": ("classifier", "edm"),
     "ddpm": ("classifier",),
     "edm": ("classifier",),
     "cm": ("classifier", "features", "edm"),
     "cm-ft": ("classifier", "features", "cm"),
     "edm-ft": ("classifier", "features", "edm"),
+    "edm-cal": ("classifier", "features", "edm"),
 }
 _WORK = Path("results/training")
 
@@ -50,6 +53,7 @@ class Job:
         fresh: ignore existing checkpoints.
         compiled: run the networks through `torch.compile`.
         onward: a stage without a checkpoint starts from the weights in its own file.
+        unchecked: keep a consistency model that is not one, and say so in its card; for trials.
     """
 
     dataset: str
@@ -64,6 +68,7 @@ class Job:
     fresh: bool = False
     compiled: bool = False
     onward: bool = False
+    unchecked: bool = False
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""
@@ -71,6 +76,11 @@ class Job:
         bundled = classifier_files.BUNDLED if classifier else cards.BUNDLED
         package = "classifiers" if classifier else "purifiers"
         return (Path(self.out) / package if self.out else bundled) / self.dataset / f"{stage}.safetensors"
+
+    def source(self, stage: str) -> Path:
+        """The weight file that later stages read: the job's own, or the bundled one where the job has none."""
+        own = self.path(stage)
+        return own if own.is_file() else replace(self, out=None).path(stage)
 
     def work(self) -> Path:
         """Folder of the checkpoints and curves."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench import data
+from bench.errors import PurifyBenchError
 from bench.training.checkpoint import Checkpoint
 from bench.training.curves import BEFORE, write_curve
 from bench.training.jobs import CLASSIFIERS, Job, read_recipe
@@ -22,17 +23,29 @@ from classifiers.training import fit as classifier_training
 from purifiers.nets.denoisers import LevelledDenoiser
 from purifiers.nets.hub import files as network_files
 from purifiers.nets.hub.cards import Card, read_card
-from purifiers.training.losses import Distance, l2
+from purifiers.training.losses import Distance, l2, purified_at
 from purifiers.training.perceptual import choose_distance
-from purifiers.training.stages import STAGES, VALIDATION_LEVELS, denoising_mse, train_stage
+from purifiers.training.stages import STAGES, train_stage
+from purifiers.training.validation import denoising_mse, ode_ratio, purified_accuracy, self_consistency
 
 _CURVE_IMAGES = 500  # validation images for each point of a curve
-_FIGURE = "accuracy_of_one_draw"  # its sum over noise levels decides between the methods of a stage
+_FIGURE = "accuracy_of_one_draw"
+_RATIOS = {  # figure -> its meaning
+    "ode_ratio": "its distance to the end of the denoiser's ODE",
+    "self_consistency": "the distance between its results at t and t/2 of one path",
+}
+_RATIO = "ode_ratio"  # its mean over noise levels decides between the methods of a stage
+_LARGEST_RATIO = 0.4  # of a consistency model at any level; the denoiser itself has 1
+_RATIO_IMAGES = 250  # validation images of the ratio, each of which takes some 300 evaluations
 _WORSE = (
     "its single draws are classified correctly less often than those of {start}; shipped because the comparison "
     "needs it"
 )
 _LEAST_ROWS = 1000  # of a validation figure; a smaller validation set gets several noise draws per image
+
+
+class Refused(PurifyBenchError):
+    """A training whose network is not what its stage promises; the network is kept aside."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,11 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
-    before, identity = None, dict(recipe)
+    before, denoiser, identity = None, None, dict(recipe)
+    if "levels" in recipe:  # on images that the denoiser has purified, from the classifier of clean ones
+        denoiser = network_files.load(job.source("edm"), job.device)
+        before = classifier_files.read_cnn(job.source("classifier"))
+        identity |= {"starts_from": before[1]["sha256"], "purified by": read_card(job.source("edm")).sha256}
     if job.onward:
         before = classifier_files.read_cnn(_initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
@@ -103,30 +120,58 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
         validate,
         _checkpoint_of(job, name, identity, recipe["batch"]),
         before,
+        purified_at(denoiser, recipe["levels"]) if denoiser else None,
     )
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
+    if denoiser:
+        record["starts_from"] = "classifier"
+        record["validation"]["purified"] = purified_accuracy(denoiser, model, images.val, images.val_labels)
     path = classifier_files.save_cnn(job.path(name), model, architecture, {**record, **origin})
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
 
 
 def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
-    """Train a denoiser or a consistency model; of several methods, keep the one with the best validation accuracy."""
+    """Train a denoiser or a consistency model; of several methods, keep the best consistency model.
+
+    Raises:
+        Refused: what was trained is not a consistency model; it is kept aside.
+    """
     recipe = _scaled_recipe(job, stage)
     trained = {
         method: _one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
     }
-    best = max(trained, key=lambda method: sum(trained[method][1].training["validation"][_FIGURE].values()))
+    best = min(trained, key=lambda method: sum(trained[method][1].training["validation"].get(_RATIO, {}).values()))
     denoiser, card = trained[best]
     record = {**card.training, **origin, "method": best}
     if len(trained) > 1:
         record["not_kept"] = {str(m): c.training["validation"] for m, (_, c) in trained.items() if m != best}
     if start := STAGES[stage].start:
-        before = read_card(job.path(start)).training.get("validation", {})
+        before = read_card(job.source(start)).training.get("validation", {})
         record["against_start"] = _gains(record["validation"], before)
         if sum(record["against_start"].get(_FIGURE, {}).values()) < 0:
             record["why_shipped"] = _WORSE.format(start=start)
-    path = network_files.save(job.path(stage), denoiser.network, replace(card, training=record))
+    path, refusal = job.path(stage), _refusal_of(record["validation"])
+    if refusal and job.unchecked:
+        record["not_a_consistency_model"] = refusal
+    elif refusal:
+        path = job.work() / f"{stage}-refused.safetensors"
+    path = network_files.save(path, denoiser.network, replace(card, training=record))
+    if refusal and not job.unchecked:
+        raise Refused(
+            f"{stage} was trained, but is not a consistency model: {refusal}. It is kept in {path}. Train it longer "
+            "(--scale, --minutes), with --fresh to begin again, or keep it as it is with --unchecked"
+        )
     return path, f"{record['seconds']:.0f} s, validation {record['validation']}"
+
+
+def _refusal_of(validation: Mapping[str, Mapping[str, float]]) -> str:
+    """Why a network is not a consistency model; empty if it is one, or was not trained to be one."""
+    for name, meaning in _RATIOS.items():
+        far = {t: ratio for t, ratio in validation.get(name, {}).items() if not ratio <= _LARGEST_RATIO}
+        if far:
+            found = ", ".join(f"{ratio:.2f} at t = {t}" for t, ratio in far.items())
+            return f"{meaning} is {found}, and may be at most {_LARGEST_RATIO:g} of the denoiser's own"
+    return ""
 
 
 def _scaled_recipe(job: Job, stage: str) -> dict:
@@ -148,8 +193,8 @@ def _one_method(
     name = f"{stage}-{method}" if method else stage
     settings = recipe[stage]
     start_name = STAGES[stage].start
-    start = network_files.load(job.path(start_name), job.device) if start_name else None
-    classifier = classifier_files.load_cnn(job.path("classifier"), job.device)
+    start = network_files.load(job.source(start_name), job.device) if start_name else None
+    classifier = classifier_files.load_cnn(job.source("classifier"), job.device)
 
     def validate(denoiser: LevelledDenoiser) -> dict[str, float]:
         errors = denoising_mse(denoiser, images.val[:_CURVE_IMAGES])
@@ -165,7 +210,7 @@ def _one_method(
         before = network_files.load(initial, job.device), read_card(initial)
         identity["continues"] = before[1].sha256
     if start_name:
-        identity["starts_from"] = read_card(job.path(start_name)).sha256
+        identity["starts_from"] = read_card(job.source(start_name)).sha256
     denoiser, card = train_stage(
         stage,
         recipe,
@@ -173,6 +218,7 @@ def _one_method(
         start,
         _distance_of(job, settings) if "distance" in settings else ("L2", l2),
         method,
+        classifier_files.load_cnn(job.source("features"), job.device) if stage == "edm-cal" else None,
         job.autocast,
         job.compiled,
         _printed(name),
@@ -180,11 +226,16 @@ def _one_method(
         _checkpoint_of(job, name, identity, settings["batch"]),
         before,
     )
+    draws = math.ceil(_LEAST_ROWS / len(images.val))
     with torch.autocast(images.val.device.type, torch.bfloat16, enabled=job.autocast):
         validation = {
-            "denoising_mse": denoising_mse(denoiser, images.val, math.ceil(_LEAST_ROWS / len(images.val))),
-            _FIGURE: _purified_accuracy(denoiser, classifier, images.val, images.val_labels),
+            "denoising_mse": denoising_mse(denoiser, images.val, draws),
+            _FIGURE: purified_accuracy(denoiser, classifier, images.val, images.val_labels, draws),
         }
+    if stage == "cm":  # fine-tuning leaves the ODE by design; in float32, because its end takes many steps
+        assert start is not None
+        for name, ratio in (("ode_ratio", ode_ratio), ("self_consistency", self_consistency)):
+            validation[name] = ratio(denoiser, start, images.val[:_RATIO_IMAGES])
     return denoiser, replace(card, training={**card.training, "validation": validation})
 
 
@@ -202,7 +253,7 @@ def _initial_weights(job: Job, weights: Path, name: str) -> Path:
 
 
 def _distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:
-    features = classifier_files.load_cnn(job.path("features"), job.device)
+    features = classifier_files.load_cnn(job.source("features"), job.device)
     description = f"{job.dataset}/features, a second classifier that is never evaluated"
     return choose_distance(settings["distance"], features.features, description, job.device)
 
@@ -214,20 +265,3 @@ def _gains(after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mappin
         for figure, levels in after.items()
         if figure in before
     }
-
-
-@torch.inference_mode()
-def _purified_accuracy(denoiser, classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy of the classifier after one network evaluation of noisy validation images, by level `t = 2 sigma`."""
-    draws = math.ceil(_LEAST_ROWS / len(images))
-    generator = torch.Generator(images.device).manual_seed(1)
-    accuracy = {}
-    for t in VALIDATION_LEVELS:
-        hits = []
-        for _ in range(draws):
-            u = 2 * images - 1 + t * torch.randn(images.shape, generator=generator, device=images.device)
-            for part, y in zip(u.split(250), labels.split(250), strict=True):
-                x = ((denoiser(part, t) + 1) / 2).clamp(0, 1)
-                hits.append((classifier(x).argmax(1) == y).float())
-        accuracy[f"{t:g}"] = round(float(torch.cat(hits).mean()), 4)
-    return accuracy

@@ -27,7 +27,9 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
         say: called with a progress message.
 
     Raises:
-        KeyError: unknown stage; the message has the nearest name and the list.
+        InputError: unknown stage; the message has the nearest name and the list.
+        Refused, FloatingPointError, OSError, ValueError: of the first stage that failed, after the stages that do not
+            need it are done.
     """
     selected = list(NEEDS) if stages is None else stages
     for stage in selected:
@@ -36,6 +38,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
     workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, (os.cpu_count() or 1) // workers) if job.device == "cpu" else 1
     waiting, running, written = list(selected), dict[Future, str](), list[Path]()
+    failure: BaseException | None = None
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
             ready = [s for s in waiting if not set(NEEDS[s]) & {*waiting, *running.values()}]
@@ -46,9 +49,22 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 stage = running.pop(future)
+                if error := future.exception():
+                    failure = failure or error
+                    skipped = [s for s in waiting if _needs(s, stage)]
+                    waiting = [s for s in waiting if s not in skipped]
+                    say(f"{stage}: failed" + (f"; not trained without it: {', '.join(skipped)}" if skipped else ""))
+                    continue
                 path, summary = future.result()
                 written.append(path)
                 say(f"{stage}: {summary} -> {path}")
                 if picture := draw_curves(job.work()):
                     say(f"{stage}: curves -> {picture}")
+    if failure:
+        raise failure
     return written
+
+
+def _needs(stage: str, other: str) -> bool:
+    """Whether a stage reads the weights of another one, directly or through a third."""
+    return other in NEEDS[stage] or any(_needs(needed, other) for needed in NEEDS[stage])

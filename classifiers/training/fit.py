@@ -33,6 +33,7 @@ def train_classifier(
     validate: Callable[[CNN], Mapping[str, float]] | None = None,
     keeper: _Keeper | None = None,
     before: tuple[CNN, dict] | None = None,
+    transform: Callable[[Tensor, Generator], Tensor] | None = None,
 ) -> tuple[CNN, dict, dict]:
     """Train on `images [N,C,H,W]` in [0,1] and `labels [N]`; returns the network, its architecture and its record.
 
@@ -42,6 +43,7 @@ def train_classifier(
         validate: called after every epoch; returns figures of the network.
         keeper: saves the state after every epoch; a saved state is continued.
         before: network and card of an earlier training, the start of another cycle.
+        transform: of a batch of augmented images, `(x [B,C,H,W], generator)`; purification, for example.
 
     Raises:
         ValueError: the network of the earlier training has another architecture.
@@ -76,7 +78,8 @@ def train_classifier(
         order = torch.randperm(len(images), generator=generator, device=images.device)
         total = torch.zeros((), device=images.device)
         for rows in order[: batches * recipe["batch"]].view(batches, -1):
-            x = _jitter(images[rows], generator, recipe).contiguous(memory_format=torch.channels_last)
+            x = _jitter(images[rows], generator, recipe)
+            x = (transform(x, generator) if transform else x).contiguous(memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
                 logits = model(x)
             loss = F.cross_entropy(logits.float(), labels[rows], label_smoothing=recipe["label_smoothing"])

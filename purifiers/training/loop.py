@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[nn.Module, nn.Module, Tensor, Generator, float], Tensor]
-"""`(model, ema, batch u0, generator, progress)` -> scalar; progress is the completed share of the steps."""
+"""`(model, ema, batch u0, generator, progress)` -> scalar; progress is the completed share of the training, 0 to 1."""
 Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figures
 
 _REPORTS = 100  # points of a loss curve
@@ -28,6 +28,7 @@ class Keeper(Protocol):
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
     def due(self) -> bool: ...
     def left(self) -> float: ...
+    def spent(self) -> float: ...
     def save(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -42,7 +43,7 @@ class Schedule:
         ema: decay of the moving average.
         warmup: steps of linear warm-up.
         plateau: steps at the peak, followed by a decay with the inverse root of the step (Karras et al. 2024, eq. 67),
-            so that a longer training continues a shorter one; 0: a cosine to 0 over `steps`.
+            so that a longer training continues a shorter one; 0: a cosine to 0 at the end of the training.
         flip: mirror half of the images.
         optimizer: of `torch.optim`.
     """
@@ -59,10 +60,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Trained(Generic[Model]):
-    """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`."""
+    """The averaged network, the cost of its training, and its curves: `(step, loss)` and `(step, figures)`.
+
+    Attributes:
+        progress: the share of the schedule that was done, 1 for a training that ended by itself or by its time limit.
+    """
 
     model: Model
     steps: int
+    progress: float
     seconds: float
     losses: list[tuple[int, float]]
     validations: list[tuple[int, dict[str, float]]]
@@ -79,17 +85,21 @@ def fit(
     validate: Validate | None = None,
     keeper: Keeper | None = None,
     earlier: int = 0,
+    done: float = 0.0,
 ) -> _Trained[Model]:
     """Minimise `loss` over batches of `images [N,C,H,W]`, in [0,1]; batches reach the loss in [-1,1].
 
-    The same seed on the same machine gives the same weights, in one go or in several.
+    Without a time limit the same seed on the same machine gives the same weights, in one go or in several. Progress is
+    the completed share of the steps, or of the time where the limit ends the training first: stages of a loss and a
+    cosine learning rate reach their end in both cases.
 
     Parameters:
         autocast: run the forward pass in bfloat16.
         report: called with a line of progress for every point of the loss curve.
         validate: called about `_VALIDATIONS` times; returns figures of the averaged network.
         keeper: saves the state of the training; a saved state is continued.
-        earlier: steps of the model in an earlier training; the learning rate continues from there.
+        earlier: steps of the model in an earlier training; a learning rate with a plateau continues from there.
+        done: share of the loss's stages that the earlier training completed; they continue from there.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -98,7 +108,7 @@ def fit(
     generator = Generator(device).manual_seed(seed)
     optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
+    state: dict[str, Any] = {"step": 0, "progress": 0.0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
     parts: dict[str, Any] = {"model": model, "ema": ema, "optimizer": optimizer}
     if keeper and (kept := keeper.load(device)):
         for name, part in parts.items():
@@ -107,30 +117,35 @@ def fit(
         state |= kept
     recent = torch.tensor(state["recent"], device=device)
     losses, validations = state["losses"], state["validations"]
-    first, before = state["step"], state["seconds"]
+    first, begun, before = state["step"], state["progress"], state["seconds"]
     every, validated_every = max(1, schedule.steps // _REPORTS), max(_SPARSE, schedule.steps // _VALIDATIONS)
     started = time.perf_counter()
 
     def seconds() -> float:
         return before + time.perf_counter() - started
 
-    def keep(step: int) -> None:
+    def share() -> float:
+        """Progress; the time limit is for what was left when this process began."""
+        return min(1.0, max(step / schedule.steps, begun + (1 - begun) * (keeper.spent() if keeper else 0.0)))
+
+    def keep() -> None:
         if keeper:
-            state.update(step=step, seconds=seconds(), recent=float(recent))
+            state.update(step=step, progress=share(), seconds=seconds(), recent=float(recent))
             saved = {name: part.state_dict() for name, part in parts.items()}
             keeper.save({**saved, **state, "generator": generator.get_state()})
 
     model.train()
     step = first
     while step < schedule.steps and not (keeper and keeper.left() <= 0):
+        progress = share()
         for group in optimizer.param_groups:
-            group["lr"] = schedule.lr * _learning_rate_factor(step, schedule, earlier)
+            group["lr"] = schedule.lr * _learning_rate_factor(step, schedule, progress, earlier)
         u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
         if schedule.flip:
             mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=device) < 0.5
             u0 = torch.where(mirrored, u0.flip(-1), u0)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            value = loss(model, ema, u0, generator, step / schedule.steps)
+            value = loss(model, ema, u0, generator, done + (1 - done) * progress)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -152,18 +167,18 @@ def fit(
         if validate and step % validated_every == 0 and step < schedule.steps:
             validations.append((step, dict(validate(ema))))
         if keeper and keeper.due():
-            keep(step)
+            keep()
     if step > first:
-        keep(step)
-    return _Trained(ema, step, seconds(), losses, validations)
+        keep()
+    return _Trained(ema, step, share() if step > first else begun, seconds(), losses, validations)
 
 
-def _learning_rate_factor(step: int, schedule: Schedule, earlier: int = 0) -> float:
+def _learning_rate_factor(step: int, schedule: Schedule, progress: float, earlier: int = 0) -> float:
     """Linear warm-up, then a cosine to 0, or a plateau and an inverse root of these steps and `earlier` ones."""
     warm = min(1.0, (step + 1) / max(1, schedule.warmup))
     if schedule.plateau:
         return warm / math.sqrt(max(1.0, (earlier + step) / schedule.plateau))
-    return warm * (1 + math.cos(math.pi * step / schedule.steps)) / 2
+    return warm * (1 + math.cos(math.pi * progress)) / 2
 
 
 @torch.no_grad()

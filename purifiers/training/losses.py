@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from purifiers.nets.denoisers import SIGMA_DATA, LevelledDenoiser, VPDenoiser, karras_levels
 from purifiers.training.loop import Loss
 
-_Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor], Tensor]
+Logits = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1,1], [B,C,H,W] twice -> [B]
 
 
@@ -28,15 +30,19 @@ def _noise_like(u: Tensor, generator: Generator) -> Tensor:
     return torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
 
 
+def _edm_weight(t: Tensor) -> Tensor:
+    """`lambda(t)`, the weight of a squared error at level `t` (Karras et al. 2022, Table 1)."""
+    return (t**2 + SIGMA_DATA**2) / (t * SIGMA_DATA) ** 2
+
+
 def edm_loss(p_mean: float, p_std: float, t_min: float, t_max: float) -> Loss:
     """`E lambda(t) ||D(u0 + t n, t) - u0||^2`, `ln t ~ N(p_mean, p_std)` (Karras et al. 2022, eq. 2 and Table 1)."""
 
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
         log_t = p_mean + p_std * torch.randn(len(u0), generator=generator, device=u0.device)
         t = log_t.exp().clamp(t_min, t_max)
-        weight = (t**2 + SIGMA_DATA**2) / (t * SIGMA_DATA) ** 2
         u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
-        return (weight * l2(model(u, t), u0)).mean()
+        return (_edm_weight(t) * l2(model(u, t), u0)).mean()
 
     return loss
 
@@ -69,7 +75,7 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
         t, s = levels[index], levels[index + 1]
         u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         with torch.no_grad():
-            target = ema(_heun_step(teacher, u, t, s), s)
+            target = ema(heun_step(teacher, u, t, s), s)
         return (distance(model(u, t), target) / (t - s)).mean()
 
     return loss
@@ -95,7 +101,7 @@ def tuning_loss(p_mean: float, p_std: float, t_min: float, t_max: float, doublin
     return loss
 
 
-def _heun_step(denoise: _Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def heun_step(denoise: Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """One Heun step of `du/dt = (u - D(u, t)) / t`, from levels `t [B]` to `s [B]`."""
     wide_t, wide_s = t.view(-1, 1, 1, 1), s.view(-1, 1, 1, 1)
     d = (u - denoise(u, t)) / wide_t
@@ -104,14 +110,60 @@ def _heun_step(denoise: _Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return u + (wide_s - wide_t) * (d + d_next) / 2
 
 
+def _one_of(levels: list[float], count: int, generator: Generator, device: torch.device) -> Tensor:
+    """`count` levels, each drawn uniformly from the given ones, `[count]`."""
+    return torch.tensor(levels, device=device)[torch.randint(len(levels), (count,), generator=generator, device=device)]
+
+
+def purified_at(denoiser: LevelledDenoiser, levels: list[float]) -> Callable[[Tensor, Generator], Tensor]:
+    """One step of a denoiser on `x [B,C,H,W]` in [0,1] with noise: training images for a classifier behind it."""
+
+    @torch.no_grad()
+    def purify(x: Tensor, generator: Generator) -> Tensor:
+        t = _one_of(levels, len(x), generator, x.device)
+        u = 2 * x - 1 + t.view(-1, 1, 1, 1) * _noise_like(x, generator)
+        return ((denoiser(u, t) + 1) / 2).clamp(0, 1)
+
+    return purify
+
+
 def finetuning_loss(levels: list[float], distance: Distance) -> Loss:
     """`E d(f(u0 + t z, t), u0)`, `t` uniform on the levels of smoothing (Li et al. 2024, eq. 8)."""
-    choices = torch.tensor(levels)
 
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
-        index = torch.randint(len(levels), (len(u0),), generator=generator, device=u0.device)
-        t = choices.to(u0.device)[index]
+        t = _one_of(levels, len(u0), generator, u0.device)
         u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         return distance(model(u, t), u0).mean()
+
+    return loss
+
+
+def calibration_loss(levels: list[float], classify: Logits, strength: float, diversity: float) -> Loss:
+    """Diffusion calibration: `L_EDM + strength (L_Brier + diversity L_AC)`, after Jeong and Shin (2023, section 3.3).
+
+    For two draws of noise `z1, z2` on one image, `p_i = softmax(F(D(u0 + t z_i, t)))` and `y` the class of the clean
+    image: `L_Brier = |p_1 - y|^2` where `p_1` is right (denoise consistently where the image can be recovered), and
+    `L_AC = -|p_1 - p_2|^2` where it is wrong (denoise diversely where it cannot), without gradient through `p_2`.
+    The published code has no training of the denoiser; this is our reading of the paper. `y` is the classifier's own
+    class of the clean image, so no labels are needed.
+
+    Parameters:
+        levels: of smoothing; `t` is uniform on them.
+        classify: logits `[B,K]` of images `[B,C,H,W]` in [0,1].
+    """
+
+    def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
+        t = _one_of(levels, len(u0), generator, u0.device)
+        wide = t.view(-1, 1, 1, 1)
+        first = model(u0 + wide * _noise_like(u0, generator), t)
+        with torch.no_grad():
+            second = model(u0 + wide * _noise_like(u0, generator), t)
+            y = classify((u0 + 1) / 2).argmax(1)
+            p2 = classify((second + 1) / 2).float().softmax(1)
+        p1 = classify((first + 1) / 2).float().softmax(1)
+        right = p1.argmax(1) == y
+        brier = (p1 - F.one_hot(y, p1.shape[1])).square().sum(1)
+        diverse = -(p1 - p2).square().sum(1)
+        return (_edm_weight(t) * l2(first, u0) + strength * torch.where(right, brier, diversity * diverse)).mean()
 
     return loss

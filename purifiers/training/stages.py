@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,7 +16,6 @@ from purifiers.training import losses
 from purifiers.training.loop import Keeper, Loss, Schedule, Validate, fit
 
 _T_MIN = 0.002
-VALIDATION_LEVELS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ STAGES = {
     "cm": _Stage("consistency", "edm", "consistency model"),
     "cm-ft": _Stage("consistency", "cm", "consistency model, fine-tuned with a perceptual loss"),
     "edm-ft": _Stage("edm", "edm", "EDM denoiser, fine-tuned with a perceptual loss (no distillation)"),
+    "edm-cal": _Stage("edm", "edm", "EDM denoiser, calibrated (Jeong and Shin 2023)"),
 }
 
 
@@ -48,6 +48,7 @@ def train_stage(
     start: LevelledDenoiser | None,
     distance: tuple[str, losses.Distance] = ("L2", losses.l2),
     method: str | None = None,
+    classify: losses.Logits | None = None,
     autocast: bool = False,
     compiled: bool = False,
     report: Callable[[str], None] | None = None,
@@ -61,6 +62,7 @@ def train_stage(
         start: the denoiser of stage `STAGES[name].start`.
         distance: name (for the record) and function of the distance in distillation or fine-tuning.
         method: a key of `_METHODS`, for the stage `cm` only.
+        classify: logits of images in [0,1], for the stage `edm-cal` only.
         autocast, report, validate, keeper: as `purifiers.training.loop.fit`.
         compiled: run the network through `torch.compile`.
         before: network and card of an earlier training of this stage, the start of this one.
@@ -77,13 +79,14 @@ def train_stage(
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
         (with_channels_last_norms(model.network) if on_cpu else model.network).compile()
-    loss = _loss_of(name, recipe, model, start, distance[1], method)
+    loss = _loss_of(name, recipe, model, start, distance[1], method, classify)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
     seen = earlier.get("images_seen", 0)
     draws = seed + seen  # other draws than in the earlier training
+    done = earlier.get("progress", 0.0)
     trained = fit(
-        model, loss, images, schedule, draws, autocast, report, validate, keeper, earlier=seen // schedule.batch
+        model, loss, images, schedule, draws, autocast, report, validate, keeper, seen // schedule.batch, done
     )
     record = {
         "stage": name,
@@ -93,8 +96,9 @@ def train_stage(
         "seed": seed,
         "images": len(images),
         "images_seen": trained.steps * schedule.batch + seen,
+        "progress": round(done + (1 - done) * trained.progress, 4),
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "distance": distance[0] if stage.start and method != "tuning" else None,
+        "distance": distance[0] if "distance" in settings and method != "tuning" else None,
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
         "seconds": round(trained.seconds + earlier.get("seconds", 0), 1),
@@ -124,6 +128,7 @@ def _loss_of(
     start: LevelledDenoiser | None,
     distance: losses.Distance,
     method: str | None,
+    classify: losses.Logits | None,
 ) -> Loss:
     """The loss of a stage with the settings of its recipe."""
     settings = recipe[name]
@@ -136,6 +141,9 @@ def _loss_of(
         return losses.tuning_loss(settings["p_mean"], settings["p_std"], _T_MIN, t_max, settings["doublings"])
     if method == "distillation":
         return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
+    if name == "edm-cal":
+        assert classify is not None
+        return losses.calibration_loss(settings["levels"], classify, settings["strength"], settings["diversity"])
     return losses.finetuning_loss(settings["levels"], distance)
 
 
@@ -143,16 +151,3 @@ def _tenths(history: list[float]) -> list[float]:
     """A loss history averaged over ten equal spans, or fewer for a short history."""
     size = max(1, math.ceil(len(history) / 10))
     return [round(sum(part) / len(part), 6) for part in (history[i : i + size] for i in range(0, len(history), size))]
-
-
-@torch.inference_mode()
-def denoising_mse(denoiser: LevelledDenoiser, images: Tensor, draws: int = 1) -> Mapping[str, float]:
-    """Mean squared error of one evaluation in [-1,1] units, by level `t`, on `images [N,C,H,W]` in [0,1]."""
-    generator = torch.Generator(images.device).manual_seed(0)
-    u0 = (2 * images - 1).repeat(draws, 1, 1, 1)
-    errors = {}
-    for t in VALIDATION_LEVELS:
-        u = u0 + t * torch.randn(u0.shape, generator=generator, device=u0.device)
-        batches = [losses.l2(denoiser(part, t), clean) for part, clean in zip(u.split(250), u0.split(250), strict=True)]
-        errors[f"{t:g}"] = round(float(torch.cat(batches).mean()), 5)
-    return errors

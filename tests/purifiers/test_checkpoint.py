@@ -107,11 +107,11 @@ def test_a_longer_training_continues_a_shorter_one_where_the_rate_does_not_know_
 
 def test_the_rate_falls_with_the_inverse_root_after_its_plateau():
     schedule = Schedule(100, 1, 1.0, 0.9, warmup=4, plateau=10)
-    assert _learning_rate_factor(0, schedule) == 0.25
-    assert _learning_rate_factor(10, schedule) == 1
-    assert _learning_rate_factor(40, schedule) == pytest.approx(0.5)
-    assert _learning_rate_factor(30, schedule, earlier=10) == pytest.approx(0.5)
-    assert _learning_rate_factor(0, schedule, earlier=40) == pytest.approx(0.25 * 0.5)
+    assert _learning_rate_factor(0, schedule, 0.0) == 0.25
+    assert _learning_rate_factor(10, schedule, 0.0) == 1
+    assert _learning_rate_factor(40, schedule, 0.0) == pytest.approx(0.5)
+    assert _learning_rate_factor(30, schedule, 0.0, earlier=10) == pytest.approx(0.5)
+    assert _learning_rate_factor(0, schedule, 0.0, earlier=40) == pytest.approx(0.25 * 0.5)
 
 
 def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):
@@ -178,7 +178,8 @@ def zoo(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(stage, "_LEAST_ROWS", 50)
     patch.setattr(stage, "_CURVE_IMAGES", 50)
-    job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002)
+    patch.setattr(stage, "_RATIO_IMAGES", 8)
+    job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002, unchecked=True)
     train_one(job, "classifier")
     for suffix in (".safetensors", ".json"):
         path = job.path("classifier").with_suffix(suffix)
