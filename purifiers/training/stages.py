@@ -29,6 +29,7 @@ class _Stage:
 
 _METHODS = {  # of training a consistency model from a denoiser
     "distillation": "distilled from the EDM denoiser's PF-ODE",
+    "paths": "distilled from whole paths of the EDM denoiser's PF-ODE",
     "tuning": "tuned from the EDM denoiser without a teacher (ECT)",
 }
 STAGES = {
@@ -98,7 +99,7 @@ def train_stage(
         "images_seen": trained.steps * schedule.batch + seen,
         "progress": round(done + (1 - done) * trained.progress, 4),
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "distance": distance[0] if "distance" in settings and method != "tuning" else None,
+        "distance": distance[0] if "distance" in settings and method in (None, "distillation") else None,
         "autocast": "bfloat16" if autocast else None,
         "torch": torch.__version__,
         "seconds": round(trained.seconds + earlier.get("seconds", 0), 1),
@@ -139,6 +140,8 @@ def _loss_of(
     if method == "tuning":
         t_max = settings["distil_t_max"]
         return losses.tuning_loss(settings["p_mean"], settings["p_std"], _T_MIN, t_max, settings["doublings"])
+    if method == "paths":
+        return losses.path_loss(start, settings["path_steps"], settings["path_points"], settings["distil_t_max"])
     if method == "distillation":
         return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
     if name == "edm-cal":

@@ -12,7 +12,7 @@ from bench.training.checkpoint import Checkpoint
 from bench.training.jobs import Job
 from bench.training.stage import Refused, _refusal_of, train_one
 from purifiers.training.loop import Schedule, fit
-from purifiers.training.losses import calibration_loss, tuning_loss
+from purifiers.training.losses import calibration_loss, path_loss, tuning_loss
 from purifiers.training.validation import LEVELS, follow_ode, ode_ratio, self_consistency
 
 WIDTH = 0.5  # standard deviation of a world of one Gaussian, in which everything is known
@@ -118,6 +118,15 @@ def test_progress_is_carried_over_when_the_training_continues(tmp_path):
 def test_without_a_time_limit_progress_is_the_share_of_the_steps():
     met, trained = stages_met(None, steps=8)
     assert met == [k / 8 for k in range(8)] and trained.progress == 1.0
+
+
+def test_the_exact_consistency_function_has_no_path_loss_and_the_denoiser_has_one(images):
+    loss = path_loss(Gaussian(), steps=12, points=4, t_max=3.0)
+
+    def value(model):
+        return float(loss(model, None, 2 * images - 1, torch.Generator().manual_seed(0), 0.0))
+
+    assert value(Gaussian(share=1.0)) < 0.01 * value(Gaussian())
 
 
 def test_tuning_takes_its_stage_from_progress():
