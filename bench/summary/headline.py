@@ -51,6 +51,31 @@ def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Me
     return [*(_accuracy(r, sigma) for r in sorted(chosen)), _average_radius(rows)]
 
 
+def decisive_radii(rows: pd.DataFrame, radii: Sequence[float]) -> list[float]:
+    """The largest radius that some row can certify and the one nearest to its half; none if there is none above 0."""
+    reach = rows["largest"].max()
+    positive = [r for r in radii if r > 0 and (r <= reach or not math.isfinite(reach))]
+    return sorted({min(positive, key=lambda r: abs(r - max(positive) / 2)), max(positive)}) if positive else []
+
+
+def at_best_sigma(rows: pd.DataFrame, radius: float) -> tuple[Metric, pd.DataFrame]:
+    """Accuracy at a radius as a metric, and each purifier's row of the sigma that certifies the most there.
+
+    The column `away` names the sigma of a row if it is not the one of most rows.
+
+    Parameters:
+        rows: of `bench.summary.rows.drawable`.
+    """
+    accuracy, low, high = accuracy_columns(radius)
+    reaching = rows[rows[accuracy].notna()]
+    best = reaching.loc[reaching.groupby("series", sort=False)[accuracy].idxmax()]
+    usual = best["sigma"].mode().max()
+    away = best["sigma"].map(lambda sigma: "" if sigma == usual else f" (σ {sigma:g})")
+    unless = ", unless named" if (best["sigma"] != usual).any() else ""
+    heading = f"Certified accuracy at radius {radius:g} (σ = {usual:g}{unless})"
+    return Metric(accuracy, low, high, heading, True, radius), best.assign(away=away)
+
+
 def _separation(rows: pd.DataFrame, metric: Metric) -> float:
     """The share of pairs of purifiers whose intervals do not overlap."""
     compared = rows[(rows["family"] != "none") & ~rows["imported"]]

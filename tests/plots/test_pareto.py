@@ -46,7 +46,7 @@ def test_every_point_has_its_short_name_and_no_two_names_overlap(full):
     expected = set(full.table["name"]) - {"none"}
     for axes in figure.axes:
         boxes = boxes_of(figure, axes)
-        assert expected <= {words for words, _ in boxes}
+        assert expected <= {words.partition(" (σ")[0] for words, _ in boxes}
         assert not [(a, b) for (a, p), (b, q) in combinations(boxes, 2) if meet(p, q)]
         frame = axes.get_window_extent()
         assert all(box.x0 >= frame.x0 - 1 and box.x1 <= frame.x1 + 1 for _, box in boxes)

@@ -77,8 +77,14 @@ def test_notes_and_conditions_stand_on_every_picture(drawn):
             assert condition in words, path.name
 
 
-def test_the_first_picture_shows_the_sigma_that_separates_the_purifiers(full):
-    assert "Certified robustness against cost, σ = 1" in words_of(pareto(full))
+def test_the_first_picture_shows_each_purifier_at_the_sigma_that_certifies_most_at_the_radius(full):
+    words = words_of(pareto(full))
+    assert "Certified robustness against cost, each purifier at its best σ" in words
+    for radius in (0.5, 1):
+        column = full.table[full.table["name"] == "onestep-edm"].set_index("sigma")[f"acc@{radius:g}"]
+        best = column.idxmax()
+        heading = next(word for word in words if word.startswith(f"Certified accuracy at radius {radius:g} ("))
+        assert f"σ = {best:g}" in heading or f"onestep-edm (σ {best:g})" in words
 
 
 def test_published_logs_are_hollow_labelled_and_absent_from_the_milliseconds():
