@@ -303,7 +303,13 @@ def test_the_card_of_a_consistency_model_of_two_methods_names_the_one_that_was_n
 
     def both(package, dataset):
         recipe = read(package, dataset)
-        recipe["cm"] |= {"methods": ["distillation", "tuning"], "p_mean": -1.1, "p_std": 1.5, "doublings": 4}
+        recipe["cm"] |= {
+            "methods": ["distillation", "tuning"],
+            "scales": 18,
+            "p_mean": -1.1,
+            "p_std": 1.5,
+            "doublings": 4,
+        }
         return recipe
 
     monkeypatch.setattr(stage, "read_recipe", both)

@@ -208,7 +208,7 @@ def test_a_missing_recipe_lists_those_there_are():
 def test_the_consistency_model_is_taught_up_to_the_top_of_its_grid(digits):
     recipe = read_recipe("purifiers", "mnist5k")
     recipe["architecture"] = {key: SMALL[key] for key in ("widths", "groups")}
-    recipe["cm"] |= {"steps": 2, "batch": 4}
+    recipe["cm"] |= {"steps": 2, "batch": 4, "scales": 18}
     denoiser, card = train_stage("cm", recipe, digits, small(), method="distillation")
     assert card.denoiser["t_max"] == recipe["cm"]["distil_t_max"] == denoiser.t_max
 
