@@ -95,6 +95,26 @@ class Purifier:
         return x0.clamp(0, 1) if self.bounded else x0
 
 
+@dataclass(frozen=True)
+class Sampler(Purifier):
+    """Base class of samplers that call the network once a step.
+
+    Parameters:
+        steps: evaluations, on the network's own grid of levels.
+        t_end: the level of the last evaluation, which is the result; None: the lowest of the grid.
+    """
+
+    steps: int = 5
+    t_end: float | None = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        positive(t_end=self.t_end)
+
+    def nfe(self) -> int | None:
+        return self.steps
+
+
 def at_least(minimum: int, **parameters: int) -> None:
     """Refuse parameters below `minimum`; raises ValueError that names the parameter."""
     for name, value in parameters.items():
@@ -102,8 +122,8 @@ def at_least(minimum: int, **parameters: int) -> None:
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
-def positive(**parameters: float) -> None:
-    """Refuse parameters that are not above 0; raises ValueError that names the parameter."""
+def positive(**parameters: float | None) -> None:
+    """Refuse parameters that are not above 0 (None is not checked); raises ValueError that names the parameter."""
     for name, value in parameters.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")

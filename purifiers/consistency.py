@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from purifiers.base import OPTION, at_least
+from purifiers.base import OPTION, at_least, positive
 from purifiers.conditioning import Conditioned
 
 
@@ -25,6 +25,7 @@ class Consistency(Conditioned):
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
+        positive(t_end=self.t_end)
 
     def nfe(self):
         return self.steps

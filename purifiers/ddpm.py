@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import OPTION, Purifier, at_least
+from purifiers.base import OPTION, Sampler
 
 
 @dataclass(frozen=True)
-class AncestralDDPM(Purifier):
+class AncestralDDPM(Sampler):
     """The reverse chain of Ho et al. (2020) from `t = 2 sigma` to 0.
 
     The posterior `q(x_s | x_t, x0)` is written for images scaled to unit signal, `u = x_t / sqrt(abar_t)`: its mean is
@@ -23,14 +23,7 @@ class AncestralDDPM(Purifier):
     source = "Ho et al. 2020, eq. 6-7; as a purifier: Nie et al. 2022, DiffPure"
     networks = ("ddpm",)
 
-    steps: int = 5
     t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
-
-    def __post_init__(self):
-        at_least(1, steps=self.steps)
-
-    def nfe(self):
-        return self.steps
 
     def restore(self, u, t, networks, rng):
         denoise = networks[self.networks[0]]

@@ -4,20 +4,18 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least, positive
+from purifiers.base import Sampler
 
 
 @dataclass(frozen=True)
-class DPMSolver(Purifier):
+class DPMSolver(Sampler):
     """Exponential integration of the PF-ODE in `lambda = -ln t`, on the denoiser: DPM-Solver++(2M) and (3M).
 
     A step from `t` to `s` has the size `h = ln(t/s)`. The first steps have order 1 and 2, until there are enough
     earlier evaluations.
 
     Parameters:
-        steps: evaluations, on the Karras grid; the last one is the result.
         order: 2 or 3 (1 is `ddim`).
-        t_end: the level of the last evaluation, which is the result.
     """
 
     name = "dpm-solver"
@@ -25,18 +23,12 @@ class DPMSolver(Purifier):
     source = "Lu et al. 2022 (DPM-Solver++), Algorithm 2 and App. B"
     networks = ("edm",)
 
-    steps: int = 5
     order: int = 2
-    t_end: float = 0.1
 
     def __post_init__(self):
-        at_least(1, steps=self.steps)
-        positive(t_end=self.t_end)
+        super().__post_init__()
         if self.order not in (2, 3):
             raise ValueError(f"order must be 2 or 3, got {self.order}")
-
-    def nfe(self):
-        return self.steps
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]

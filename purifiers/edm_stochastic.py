@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import OPTION, Purifier, at_least
+from purifiers.base import OPTION, Purifier, at_least, positive
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class EDMStochastic(Purifier):
         steps: Heun steps; the last one is an Euler step to 0, so `nfe = 2 steps - 1`.
         churn: `S_churn`, the total amount of added noise.
         noise_scale: `S_noise`, the standard deviation of the added noise.
-        t_end: the level of the last evaluation; None: the lowest of the network, so that most of the noise of few steps
-            stays in the image.
+        t_end: the level of the last evaluation; None: the lowest of the network, with which few steps leave noise in
+            the image.
     """
 
     name = "edm-stochastic"
@@ -33,6 +33,7 @@ class EDMStochastic(Purifier):
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
+        positive(t_end=self.t_end)
         if self.churn < 0:
             raise ValueError(f"churn must not be negative, got {self.churn}")
 

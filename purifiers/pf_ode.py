@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from purifiers.base import OPTION, at_least
+from purifiers.base import OPTION, at_least, positive
 from purifiers.conditioning import Conditioned, grid_from
 
 
@@ -15,8 +15,8 @@ class HeunPFODE(Conditioned):
         steps: number of steps, of which the last is an Euler step, so `nfe = 2 steps - 1`. With `conditioning =
             "karras18"` the grid of 18 points decides instead, from its point nearest to `t`: 13, 15, 17 evaluations for
             sigma = 0.25, 0.5, 1.
-        t_end: the level of the last evaluation; None: the lowest of the network, so that most of the noise of few steps
-            stays in the image.
+        t_end: the level of the last evaluation; None: the lowest of the network, with which few steps leave noise in
+            the image.
     """
 
     name = "pf-ode"
@@ -29,6 +29,7 @@ class HeunPFODE(Conditioned):
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
+        positive(t_end=self.t_end)
 
     def nfe(self):
         return 2 * self.steps - 1 if self.conditioning == "exact" else None

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least, positive
+from purifiers.base import Sampler
 
 
 @dataclass(frozen=True)
-class ReverseSDE(Purifier):
+class ReverseSDE(Sampler):
     """`du = 2 (u - D(u, t)) dt / t + sqrt(2 t) dw` from `t = 2 sigma` down to `t_end`, then one denoising step.
 
     This is the reverse SDE of Song et al. (2021, eq. 6) for `sigma(t) = t`, whose score is `(D(u,t) - u) / t^2`.
@@ -24,14 +24,7 @@ class ReverseSDE(Purifier):
     networks = ("edm",)
 
     steps: int = 8
-    t_end: float = 0.2
-
-    def __post_init__(self):
-        at_least(1, steps=self.steps)
-        positive(t_end=self.t_end)
-
-    def nfe(self):
-        return self.steps
+    t_end: float | None = 0.2
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]

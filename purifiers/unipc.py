@@ -4,34 +4,20 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from purifiers.base import Purifier, at_least, positive
+from purifiers.base import Sampler
 
 
 @dataclass(frozen=True)
-class UniPC(Purifier):
+class UniPC(Sampler):
     """UniPC-2 of Zhao et al. (2023) on the denoiser, with `B(h) = e^h - 1` (their `B_2`), in `lambda = -ln t`.
 
     The evaluation at a predicted image serves the corrector of this step and the predictor of the next one.
-
-    Parameters:
-        steps: evaluations, on the Karras grid; the last one is the result.
-        t_end: the level of the last evaluation, which is the result.
     """
 
     name = "unipc"
     family = "pf-ode"
     source = "Zhao et al. 2023 (UniPC), Algorithms 1 and 2"
     networks = ("edm",)
-
-    steps: int = 5
-    t_end: float = 0.1
-
-    def __post_init__(self):
-        at_least(1, steps=self.steps)
-        positive(t_end=self.t_end)
-
-    def nfe(self):
-        return self.steps
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]

@@ -96,12 +96,11 @@ def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tupl
     top, others = order[0], order[1:]
     behind = {i: accuracy_difference(hits[:, top], hits[:, i]) for i in others} if len(shared) else {}
     alone = [behind[i].p if i in behind else 1.0 for i in range(len(rows))]
-    corrected = dict(enumerate(against_best(hits, top, alone))) if behind else {}
+    corrected = against_best(hits, top, alone)
     best: list[float | None] = [None] * len(rows)
     on_front = best
     if len(shared) >= FEWEST:
         means = resampled_shares(hits)
         best, on_front = best_shares(means).tolist(), front_shares(list(rows[cost]), means).tolist()
-    return tuple(
-        Standing(options[i], behind.get(i), corrected[i] if i in behind else None, best[i], on_front[i]) for i in order
-    )
+    p = {i: corrected[i] for i in behind}
+    return tuple(Standing(options[i], behind.get(i), p.get(i), best[i], on_front[i]) for i in order)

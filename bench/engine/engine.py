@@ -166,10 +166,11 @@ class Engine:
             checks.settle()  # a network's output may be the cause
             raise PluginFault.of(plugin, error) from error
         checks.add_networks(plugin, loaded)
-        if (
-            not isinstance(purified, Tensor)
-            or purified.shape[-x.ndim :] != x.shape
-            or not 0 <= purified.ndim - x.ndim < 2
+        if not (
+            isinstance(purified, Tensor)
+            and purified.shape[-x.ndim :] == x.shape
+            and purified.ndim <= x.ndim + 1
+            and len(purified)  # no image has no majority
         ):
             got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
             expected = f"the shape of its input, {tuple(x.shape)}, or K of these for a majority vote"

@@ -41,10 +41,15 @@ def _average_radius(rows: pd.DataFrame) -> Metric:
     return Metric("acr", "acr_low", "acr_high", f"Average certified radius (ACR) {made_by}", False)
 
 
+def _reachable(rows: pd.DataFrame, radii: Sequence[float]) -> list[float]:
+    """The radii that some row can certify."""
+    reach = rows["largest"].max()
+    return [r for r in radii if r <= reach or not math.isfinite(reach)]
+
+
 def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Metric]:
     """Accuracy at radius 0, near half of sigma and near sigma, if some row can certify them; and the ACR."""
-    reach = rows["largest"].max()
-    reachable = [r for r in radii if r <= reach or not math.isfinite(reach)]
+    reachable = _reachable(rows, radii)
     positive = [r for r in reachable if r > 0]
     chosen = {min(positive, key=lambda r: abs(r - share * sigma)) for share in (0.5, 1.0)} if positive else set()
     chosen |= {r for r in reachable if r == 0}
@@ -53,8 +58,7 @@ def metrics(rows: pd.DataFrame, radii: Sequence[float], sigma: float) -> list[Me
 
 def decisive_radii(rows: pd.DataFrame, radii: Sequence[float]) -> list[float]:
     """The largest radius that some row can certify and the one nearest to its half; none if there is none above 0."""
-    reach = rows["largest"].max()
-    positive = [r for r in radii if r > 0 and (r <= reach or not math.isfinite(reach))]
+    positive = [r for r in _reachable(rows, radii) if r > 0]
     return sorted({min(positive, key=lambda r: abs(r - max(positive) / 2)), max(positive)}) if positive else []
 
 

@@ -76,8 +76,9 @@ class Checkpoint:
 
     def spent(self) -> float:
         """Share of the time limit that has passed, 0 to 1; 0 without a limit."""
-        passed = time.monotonic() - self._started
-        return 0.0 if self.minutes is None else min(1.0, passed / (60 * self.minutes)) if self.minutes else 1.0
+        if not self.minutes:
+            return 0.0 if self.minutes is None else 1.0
+        return min(1.0, 1 - self.left() / (60 * self.minutes))
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state atomically: a crash leaves the previous file intact."""

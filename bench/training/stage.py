@@ -30,11 +30,11 @@ from purifiers.training.validation import denoising_mse, ode_ratio, purified_acc
 
 _CURVE_IMAGES = 500  # validation images for each point of a curve
 _FIGURE = "accuracy_of_one_draw"
-_RATIOS = {  # figure -> its meaning
-    "ode_ratio": "its distance to the end of the denoiser's ODE",
-    "self_consistency": "the distance between its results at t and t/2 of one path",
-}
 _RATIO = "ode_ratio"  # its mean over noise levels decides between the methods of a stage
+_RATIOS = {  # of a consistency model: figure -> function, meaning
+    _RATIO: (ode_ratio, "its distance to the end of the denoiser's ODE"),
+    "self_consistency": (self_consistency, "the distance between its results at t and t/2 of one path"),
+}
 _LARGEST_RATIO = 0.4  # of a consistency model at any level; the denoiser itself has 1
 _RATIO_IMAGES = 250  # validation images of the ratio, each of which takes some 300 evaluations
 _WORSE = (
@@ -102,6 +102,7 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     if "levels" in recipe:  # on images that the denoiser has purified, from the classifier of clean ones
         denoiser = network_files.load(job.source("edm"), job.device)
         before = classifier_files.read_cnn(job.source("classifier"))
+        recipe["architecture"] = before[1]["architecture"]
         identity |= {"starts_from": before[1]["sha256"], "purified by": read_card(job.source("edm")).sha256}
     if job.onward:
         before = classifier_files.read_cnn(_initial_weights(job, job.path(name), name))
@@ -150,13 +151,12 @@ def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, s
         record["against_start"] = _gains(record["validation"], before)
         if sum(record["against_start"].get(_FIGURE, {}).values()) < 0:
             record["why_shipped"] = _WORSE.format(start=start)
-    path, refusal = job.path(stage), _refusal_of(record["validation"])
-    if refusal and job.unchecked:
+    if refusal := _refusal_of(record["validation"]):
         record["not_a_consistency_model"] = refusal
-    elif refusal:
-        path = job.work() / f"{stage}-refused.safetensors"
+    kept = not refusal or job.unchecked
+    path = job.path(stage) if kept else job.work() / f"{stage}-refused.safetensors"
     path = network_files.save(path, denoiser.network, replace(card, training=record))
-    if refusal and not job.unchecked:
+    if not kept:
         raise Refused(
             f"{stage} was trained, but is not a consistency model: {refusal}. It is kept in {path}. Train it longer "
             "(--scale, --minutes), with --fresh to begin again, or keep it as it is with --unchecked"
@@ -166,7 +166,7 @@ def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, s
 
 def _refusal_of(validation: Mapping[str, Mapping[str, float]]) -> str:
     """Why a network is not a consistency model; empty if it is one, or was not trained to be one."""
-    for name, meaning in _RATIOS.items():
+    for name, (_, meaning) in _RATIOS.items():
         far = {t: ratio for t, ratio in validation.get(name, {}).items() if not ratio <= _LARGEST_RATIO}
         if far:
             found = ", ".join(f"{ratio:.2f} at t = {t}" for t, ratio in far.items())
@@ -234,7 +234,7 @@ def _one_method(
         }
     if stage == "cm":  # fine-tuning leaves the ODE by design; in float32, because its end takes many steps
         assert start is not None
-        for name, ratio in (("ode_ratio", ode_ratio), ("self_consistency", self_consistency)):
+        for name, (ratio, _) in _RATIOS.items():
             validation[name] = ratio(denoiser, start, images.val[:_RATIO_IMAGES])
     return denoiser, replace(card, training={**card.training, "validation": validation})
 

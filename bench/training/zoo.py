@@ -50,10 +50,12 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
             for future in done:
                 stage = running.pop(future)
                 if error := future.exception():
+                    reason = f": {error}" if failure else ""  # the first one is raised at the end
                     failure = failure or error
                     skipped = [s for s in waiting if _needs(s, stage)]
                     waiting = [s for s in waiting if s not in skipped]
-                    say(f"{stage}: failed" + (f"; not trained without it: {', '.join(skipped)}" if skipped else ""))
+                    without = f"; not trained without it: {', '.join(skipped)}" if skipped else ""
+                    say(f"{stage}: failed{reason}{without}")
                     continue
                 path, summary = future.result()
                 written.append(path)

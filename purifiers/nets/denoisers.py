@@ -238,12 +238,12 @@ class VPDenoiser(LevelledDenoiser):
 
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         """`steps` levels, evenly spaced in the chain's timestep, from `t` down to `t_end`, or to above 0."""
+        if t_end is not None and t <= t_end:
+            return [t]
         ends = torch.tensor([t, t_end or self.t_min], dtype=torch.float64, device=self.log_t.device)
         start, end = self.timestep(ends).tolist()
-        if t_end and t <= t_end:
-            return [t]
         log_t = self.log_t.cpu()
-        size = (start - end) / (steps - 1) if t_end and steps > 1 else start / steps
+        size = start / steps if t_end is None else (start - end) / max(1, steps - 1)
         fractions = [start - i * size for i in range(1, steps)]
         at = [(min(int(k), len(log_t) - 2), k) for k in fractions]
         return [t, *(math.exp(log_t[k0] + (k - k0) * (log_t[k0 + 1] - log_t[k0])) for k0, k in at)]

@@ -1,7 +1,9 @@
 """A purifier that returns K images of a row: the row's class is that of most of them, and all of them are counted."""
 
+import pytest
 import torch
 
+from bench.engine.checks import PluginFault
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
@@ -59,12 +61,9 @@ def test_ties_go_to_the_lowest_class(purifier_file, classifier_file, tiny_preset
     assert shown[1].shape == (1, 1, 28, 28) and shown[1].min() == 1.0 and shown[2].tolist() == [1]
 
 
-def test_other_shapes_are_refused_by_name(purifier_file, tiny_preset):
-    import pytest
-
-    from bench.engine.checks import PluginFault
-
-    planned, engine = engine_of(tiny_preset(purifiers=[str(purifier_file("return x[None, None]"))], images=1))
+@pytest.mark.parametrize("body", ["return x[None, None]", "return x[None][:0]", "return x[:, :, 1:]"])
+def test_other_shapes_are_refused_by_name(purifier_file, tiny_preset, body):
+    planned, engine = engine_of(tiny_preset(purifiers=[str(purifier_file(body))], images=1))
     (cell,), (image,) = planned.cells, planned.images
     with pytest.raises(PluginFault, match="or K of these for a majority vote"):
         engine.run(Task(cell, (Block(cell.key, image, "estimate", 0, 5),)))
