@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.training.jobs import read_recipe
+from classifiers.nets.cnn import CNN
 from classifiers.training.fit import _blurred, _jitter
 
 STILL = {"rotation": 0, "scale": 0.0, "shift": 0, "flip": False}
@@ -35,3 +36,16 @@ def test_a_recipe_without_blur_leaves_images_sharp():
 def test_the_same_generator_blurs_alike():
     x = torch.rand(8, 1, 12, 12, generator=seeded())
     assert torch.equal(_blurred(x, seeded(), 1.0), _blurred(x, seeded(), 1.0))
+
+
+def test_folding_early_pooling_keeps_the_function():
+    torch.manual_seed(0)
+    model = CNN(3, 10, [4, 6], [2, 3], early=True)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight)  # of both signs
+            torch.nn.init.normal_(module.running_mean)
+    x = torch.rand(3, 3, 16, 16)
+    before = model.eval()(x)
+    assert [m.shape[-1] for m in model.features(x)] == [8, 4]
+    assert torch.allclose(model.fused()(x), before, atol=1e-5)

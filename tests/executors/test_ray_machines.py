@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_ray_cluster import counts_of, stored
+from test_ray_workers import counts_of, stored
 
 KINDS = ("--net", "--mount", "--uts", "--ipc", "--pid")
 END = "that was it:"

@@ -9,7 +9,8 @@ import json
 
 import numpy as np
 import pytest
-from test_ray_cluster import CELLS, FakeRay, counts_of, made_up
+from test_ray_cluster import CELLS, FakeRay, made_up
+from test_ray_workers import counts_of
 
 from bench.engine import tuning_cache as speed_cache
 from bench.engine.autotune import AUTO, TuningRequest

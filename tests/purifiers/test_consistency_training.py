@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bench.errors import PurifyBenchError
+from bench.testing import GaussianDenoiser
 from bench.training import stage as stage_module
 from bench.training.checkpoint import Checkpoint
 from bench.training.jobs import Job
@@ -15,23 +16,19 @@ from purifiers.training.loop import Schedule, fit
 from purifiers.training.losses import calibration_loss, path_loss, tuning_loss
 from purifiers.training.validation import LEVELS, follow_ode, ode_ratio, self_consistency
 
-WIDTH = 0.5  # standard deviation of a world of one Gaussian, in which everything is known
+WIDTH = 0.5  # standard deviation of a world of one Gaussian, in which everything is known: SIGMA_DATA
 
 
-class Gaussian(nn.Module):
+class Gaussian(GaussianDenoiser):
     """The denoiser of that world, blended with its consistency function: 0 is the one, 1 the other."""
 
-    t_min, t_max = 0.002, 6.0
-
     def __init__(self, share=0.0):
-        super().__init__()
         self.share = share
 
-    def forward(self, u, t):
-        t = torch.as_tensor(t, dtype=u.dtype).expand(len(u)).view(-1, 1, 1, 1)
-        mean = WIDTH**2 / (WIDTH**2 + t**2)
-        end = ((WIDTH**2 + self.t_min**2) / (WIDTH**2 + t**2)).sqrt()
-        return u * ((1 - self.share) * mean + self.share * end)
+    def __call__(self, u, t):
+        level = torch.as_tensor(t, dtype=u.dtype).expand(len(u)).view(-1, 1, 1, 1)
+        end = u * ((WIDTH**2 + self.t_min**2) / (WIDTH**2 + level**2)).sqrt()
+        return (1 - self.share) * super().__call__(u, t) + self.share * end
 
 
 @pytest.fixture
@@ -127,6 +124,30 @@ def test_the_exact_consistency_function_has_no_path_loss_and_the_denoiser_has_on
         return float(loss(model, None, 2 * images - 1, torch.Generator().manual_seed(0), 0.0))
 
     assert value(Gaussian(share=1.0)) < 0.01 * value(Gaussian())
+
+
+def test_tuning_compares_two_levels_of_one_noise_and_closes_the_gap():
+    """The exact consistency function of a point mass at 0 is `f(u, t) = eps/t u`: it has no loss, others have."""
+    gaps = {}
+
+    class Exact(torch.nn.Module):
+        def forward(self, u, t):
+            self.met.append((u, t))
+            return u * (0.002 / t).view(-1, 1, 1, 1)
+
+    for progress in (0.0, 0.9):
+        model = Exact()
+        model.met = []
+        loss = tuning_loss(-1.1, 1.5, 0.002, 3.0, 4)
+        value = loss(model, model, torch.zeros(50, 1, 2, 2), torch.Generator().manual_seed(0), progress)
+        assert float(value) < 1e-10
+        (low, r), (high, t) = model.met
+        assert bool((r < t).all())
+        assert torch.allclose(low / r.view(-1, 1, 1, 1), high / t.view(-1, 1, 1, 1), atol=1e-5)
+        gaps[progress] = float((1 - r / t).mean())
+    assert gaps[0.9] < gaps[0.0] / 2
+    wrong = tuning_loss(-1.1, 1.5, 0.002, 3.0, 4)
+    assert float(wrong(lambda u, t: u, None, torch.zeros(50, 1, 2, 2), torch.Generator().manual_seed(0), 0.5)) > 0.01
 
 
 def test_tuning_takes_its_stage_from_progress():

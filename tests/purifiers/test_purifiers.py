@@ -123,6 +123,7 @@ def test_every_method_takes_a_level_below_the_networks_lowest(name):
         ("sde", {"steps": -1}),
         ("edm-stochastic", {"churn": -1}),
         ("dpm-solver", {"order": 4}),
+        *[(name, {"t_end": -0.1}) for name in ("pf-ode", "edm-stochastic", "ddpm", "edm-ancestral", "consistency")],
         ("unipc", {"t_end": 0}),
         ("densepure", {"votes": 0}),
     ],

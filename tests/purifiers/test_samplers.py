@@ -1,4 +1,4 @@
-"""The samplers of several steps: as their schedulers, of their order, and never worse than one step by default."""
+"""The samplers of several steps: as their schedulers, of their order, and no worse than one step at a fair end."""
 
 import math
 
@@ -23,16 +23,14 @@ def noisy(count, t, seed=0):
 
 
 def by_scheduler(scheduler, u, t, steps, t_end):
-    """The result of a scheduler of diffusers on the same levels; its images have the scale that it asks for."""
+    """The result of a scheduler of diffusers on the same levels; its images are scaled as on the VP chain."""
     denoise = MixtureDenoiser()
     levels = denoise.levels(t, steps, t_end)
     scheduler.set_timesteps(steps)
     scheduler.sigmas = torch.tensor([*levels, 0.0], dtype=torch.float64)
-    vp = not hasattr(scheduler, "precondition_inputs")
-    x = u / math.sqrt(1 + t**2) if vp else u
+    x = u / math.sqrt(1 + t**2)
     for level, timestep in zip(levels, scheduler.timesteps, strict=True):
-        scale = math.sqrt(1 + level**2) if vp else 1.0
-        u0 = denoise(scale * x, level)
+        u0 = denoise(math.sqrt(1 + level**2) * x, level)
         x = scheduler.step(u0, timestep, x).prev_sample
     return x
 

@@ -68,7 +68,7 @@ def test_a_diverging_loss_is_an_error_that_names_the_remedy(digits):
         fit(small(), lambda m, e, u, g, p: m(u, 1.0).mean() * float("nan"), digits, replace(SCHEDULE, steps=2), 0)
 
 
-def test_oneheun_step_follows_the_known_pf_ode():
+def test_one_heun_step_follows_the_known_pf_ode():
     """For one Gaussian of width 0.5 the ODE scales `u` by `sqrt((s^2 + w^2) / (t^2 + w^2))`."""
     u, t, s = torch.randn(5, 1, 4, 4, dtype=torch.float64), torch.tensor([1.0] * 5), torch.tensor([0.98] * 5)
 

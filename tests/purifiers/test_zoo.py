@@ -13,7 +13,7 @@ DATA_SETS = {"mnist5k": "mnist5k", "cifar10": "cifar10-jpeg"}  # folder -> what 
 ARCHITECTURE = ("channels", "image_size", "widths", "layers", "unshuffle", "groups")
 MEGABYTE = 1e6
 BUNDLED = ("ddpm", "edm", "cm", "cm-ft", "edm-ft")  # stages; `edm-cal` is a recipe without bundled weights so far
-EARLIER = pytest.mark.xfail(strict=True, reason="was trained before this was checked; see docs/findings.md")
+EARLIER = "was trained before this was checked; see docs/findings.md"
 BUDGET = ("steps", "batch", "lr", "optimizer", "ema", "levels")  # of a recipe
 
 
@@ -48,17 +48,16 @@ def test_a_network_that_is_no_better_than_the_one_before_it_says_why_it_is_shipp
             assert made["why_shipped"]
 
 
-@pytest.mark.parametrize("folder", ["mnist5k", pytest.param("cifar10", marks=EARLIER)])
+@pytest.mark.parametrize(
+    "folder", ["mnist5k", pytest.param("cifar10", marks=pytest.mark.xfail(strict=True, reason=EARLIER))]
+)
 def test_fine_tunings_that_are_compared_had_one_budget(folder):
     cards_of = [cards.read_card(path).training for path in (cards.BUNDLED / folder).glob("*-*.safetensors")]
-    names = ("steps", "batch", "lr", "optimizer", "ema", "levels")
-    budgets = {str([made["images_seen"], *(made["recipe"][name] for name in names)]) for made in cards_of}
+    budgets = {str([made["images_seen"], *(made["recipe"][name] for name in BUDGET)]) for made in cards_of}
     assert len(cards_of) >= 2 and len(budgets) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="trained before these ratios were in the cards; see docs/findings.md"
-)
+@pytest.mark.xfail(strict=True, raises=KeyError, reason=EARLIER)
 @pytest.mark.parametrize("folder", DATA_SETS)
 def test_a_bundled_consistency_model_is_one(folder):
     made = cards.read_card(cards.BUNDLED / folder / "cm.safetensors").training
