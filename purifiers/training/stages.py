@@ -38,7 +38,7 @@ STAGES = {
     "cm": _Stage("consistency", "edm", "consistency model"),
     "cm-ft": _Stage("consistency", "cm", "consistency model, fine-tuned with a perceptual loss"),
     "edm-ft": _Stage("edm", "edm", "EDM denoiser, fine-tuned with a perceptual loss (no distillation)"),
-    "edm-cal": _Stage("edm", "edm", "EDM denoiser, calibrated (Jeong and Shin 2023)"),
+    "edm-cal": _Stage("edm", "edm", "EDM denoiser, calibrated (after Jeong and Shin 2023)"),
 }
 
 
