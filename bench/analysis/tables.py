@@ -18,7 +18,7 @@ from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import images_text, listed
-from bench.summary.pairs import certified, certifiers_of, data_sets
+from bench.summary.pairs import certified, certifiers_of, data_sets, part_of
 from bench.summary.rows import named
 from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences, split_half
 
@@ -146,7 +146,7 @@ _ENVELOPES = {
     "envelope": (
         _envelope,
         "Certified accuracy (%) at radius ε, with the best σ of each purifier and radius (in brackets).",
-        "Each σ was chosen on the test set, by the images that it is read on: figures are somewhat too high.",
+        "Each σ was chosen on the {part}, by the images that it is read on: figures are somewhat too high.",
     ),
     "envelope-split-half": (
         _envelope_split_half,
@@ -161,6 +161,7 @@ def _over_sigmas(summary: Summary, rows: pd.DataFrame, name: str) -> PaperTable:
     column_at, caption, note = _ENVELOPES[name]
     columns = [column_at(summary, rows, radius) for radius in summary.radii]
     names = {purifier: (purifier, group["nfe"]) for purifier, group in rows.groupby("series", sort=False)}
+    note = note.format(part=part_of(summary, rows))
     notes = (note, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values())))
     return PaperTable(name, caption, _head(summary), _lines(names, columns), notes)
 

@@ -11,7 +11,7 @@ from bench.analysis.standings import Standing
 from bench.certify import Certifier, FixedN
 from bench.summary import Summary
 from bench.summary.format import listed, number_of, p_text, percent, percent_interval
-from bench.summary.pairs import cells_of, certified, certifiers_of, identities_compare, identity, settings
+from bench.summary.pairs import cells_of, certified, certifiers_of, identities_compare, identity, part_of, settings
 from bench.summary.statistics import FEWEST, split_half
 
 _NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
@@ -144,6 +144,6 @@ def chosen_on_test(summary: Summary, rows: pd.DataFrame, radius: float) -> list[
         return []
     fair, _ = split_half((radii >= radius).astype(float))
     return [
-        f"σ was chosen on the test set, among {len(rows)}; chosen on one half of the images and read on the other, it "
-        f"gives {percent(fair)} (mean of random halves)"
+        f"σ was chosen on the {part_of(summary, rows)}, among {len(rows)}; chosen on one half of the images and read "
+        f"on the other, it gives {percent(fair)} (mean of random halves)"
     ]

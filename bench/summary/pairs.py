@@ -77,6 +77,11 @@ def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def part_of(summary: Summary, rows: pd.DataFrame) -> str:
+    """The part of the data sets that the rows were counted on, in words: `test set`, `val set`."""
+    return f"{' and '.join(sorted({cell.split or 'test' for cell in cells_of(summary, rows)}))} set"
+
+
 def settings(cell: Cell) -> dict[str, str]:
     """The settings that decide the counts of a cell besides its purifier and sigma, by their displayed names."""
     return {

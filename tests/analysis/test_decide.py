@@ -93,6 +93,9 @@ def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
     assert found.share_best == pytest.approx(1.0)
     assert found.clear  # which sigma is not what was asked
     assert any("σ was chosen on the test set, among 2" in note for note in found.notes)
+    tried = [Row("a", half, sigma, cell={"split": "val"}) for half, sigma in zip(halves, (0.5, 1.0), strict=True)]
+    found = recommend(summary_of(*tried, Row("b", hits(100, 0), 0.5, cell={"split": "val"})), 0.25)
+    assert any("σ was chosen on the val set, among 2" in note for note in found.notes)
 
 
 def test_where_there_is_one_purifier_its_sigmas_are_the_rivals():
