@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -78,31 +77,6 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
         with torch.no_grad():
             target = ema(heun_step(teacher, u, t, s), s)
         return (distance(model(u, t), target) / (t - s)).mean()
-
-    return loss
-
-
-def path_loss(teacher: LevelledDenoiser, steps: int, points: int, t_max: float) -> Loss:
-    """Distillation of whole paths: `f` at several points of a path of the teacher's PF-ODE matches its end.
-
-    The end is Heun's, in `steps` steps on the Karras grid from a level between `t_max / 3` and `t_max`, one for the
-    batch; the distance of a point at level `t` is divided by `t`. Unlike `distillation_loss`, where a level learns from
-    the next lower one, errors do not add up over the levels (Luhman and Luhman 2021, extended to all points of a path).
-
-    Parameters:
-        points: of each path, drawn from its upper two thirds, where purification happens.
-    """
-
-    def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
-        share = torch.rand(1, generator=generator, device=u0.device).item()
-        levels = karras_levels(t_max * (1 + 2 * share) / 3, teacher.t_min, steps + 1)
-        u, path = u0 + levels[0] * _noise_like(u0, generator), []
-        with torch.no_grad():
-            for t, s in pairwise(torch.tensor(levels, device=u0.device)[:, None].expand(-1, len(u0))):
-                path.append((u, t))
-                u = heun_step(teacher, u, t, s)
-        upper = torch.randperm(1 + 2 * steps // 3, generator=generator, device=u0.device)[:points].tolist()
-        return torch.stack([(l2(model(*path[k]), u) / path[k][1]).mean() for k in upper]).mean()
 
     return loss
 

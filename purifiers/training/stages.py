@@ -14,8 +14,10 @@ from purifiers.nets.denoisers import LevelledDenoiser, VPDenoiser
 from purifiers.nets.hub.files import Card, build
 from purifiers.training import losses
 from purifiers.training.loop import Keeper, Loss, Schedule, Validate, fit
+from purifiers.training.paths import follow_paths, path_loss
 
 _T_MIN = 0.002
+_DRAWS_OF_A_PATH = 8  # at least, in the training of a consistency model
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def train_stage(
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
         (with_channels_last_norms(model.network) if on_cpu else model.network).compile()
-    loss = _loss_of(name, recipe, model, start, distance[1], method, classify)
+    loss = _loss_of(name, recipe, model, images, start, distance[1], method, classify)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
     seen = earlier.get("images_seen", 0)
@@ -126,6 +128,7 @@ def _loss_of(
     name: str,
     recipe: dict,
     model: LevelledDenoiser,
+    images: Tensor,
     start: LevelledDenoiser | None,
     distance: losses.Distance,
     method: str | None,
@@ -141,7 +144,10 @@ def _loss_of(
         t_max = settings["distil_t_max"]
         return losses.tuning_loss(settings["p_mean"], settings["p_std"], _T_MIN, t_max, settings["doublings"])
     if method == "paths":
-        return losses.path_loss(start, settings["path_steps"], settings["path_points"], settings["distil_t_max"])
+        count = min(settings["paths"], settings["steps"] * settings["batch"] // _DRAWS_OF_A_PATH)  # fewer in a trial
+        return path_loss(
+            follow_paths(start, images, count, settings["path_steps"], settings["distil_t_max"], recipe["seed"])
+        )
     if method == "distillation":
         return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
     if name == "edm-cal":

@@ -13,7 +13,8 @@ from bench.training.checkpoint import Checkpoint
 from bench.training.jobs import Job
 from bench.training.stage import Refused, _refusal_of, train_one
 from purifiers.training.loop import Schedule, fit
-from purifiers.training.losses import calibration_loss, path_loss, tuning_loss
+from purifiers.training.losses import calibration_loss, tuning_loss
+from purifiers.training.paths import follow_paths, path_loss
 from purifiers.training.validation import LEVELS, follow_ode, ode_ratio, self_consistency
 
 WIDTH = 0.5  # standard deviation of a world of one Gaussian, in which everything is known: SIGMA_DATA
@@ -118,12 +119,25 @@ def test_without_a_time_limit_progress_is_the_share_of_the_steps():
 
 
 def test_the_exact_consistency_function_has_no_path_loss_and_the_denoiser_has_one(images):
-    loss = path_loss(Gaussian(), steps=12, points=4, t_max=3.0)
+    loss = path_loss(follow_paths(Gaussian(), images, count=500, steps=12, t_max=3.0, seed=0))
 
     def value(model):
         return float(loss(model, None, 2 * images - 1, torch.Generator().manual_seed(0), 0.0))
 
     assert value(Gaussian(share=1.0)) < 0.01 * value(Gaussian())
+
+
+def test_paths_start_between_a_fifth_of_the_highest_level_and_that_level_and_end_where_the_ode_does(images):
+    paths = follow_paths(Gaussian(), images, count=2000, steps=12, t_max=3.0, seed=1)
+    assert paths.points.shape == (2000, 8, 1, 4, 4) and paths.levels.shape == (2000, 8)
+    tops = paths.levels[:, 0]
+    assert 0.6 <= float(tops.min()) < 1.2 and 2.0 < float(tops.max()) <= 3.0
+    for point in (0, 7):  # of a world of one Gaussian, whose ODE has a known end
+        t = paths.levels[:, point]
+        end = Gaussian(share=1.0)(paths.points[:, point].float(), t)
+        assert float((end - paths.ends.float()).square().mean().sqrt()) < 0.02
+    again = follow_paths(Gaussian(), images, count=2000, steps=12, t_max=3.0, seed=1)
+    assert torch.equal(paths.ends, again.ends)  # an interrupted training follows the same paths
 
 
 def test_tuning_compares_two_levels_of_one_noise_and_closes_the_gap():
