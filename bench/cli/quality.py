@@ -19,7 +19,7 @@ def metrics(
     images: Annotated[int, typer.Option(help="Number of its images, balanced over the classes.", min=2)] = 500,
     draws: Annotated[int, typer.Option(help="Number of estimation draws of each.", min=1)] = 1,
     only: Annotated[
-        str | None, typer.Option(help="Comma-separated: perceptual, l2, transport, frechet, fid (all).")
+        str | None, typer.Option(help="Comma-separated: perceptual, imagenet, l2, transport, frechet, fid (all).")
     ] = None,
     perceptual: Annotated[
         str,

@@ -109,7 +109,8 @@ def train(
     dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
     stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, l1 or l2 (the recipe's).")
+        str | None,
+        typer.Option(help="Distance of fine-tuning: perceptual, lpips, features, imagenet, l1 or l2 (the recipe's)."),
     ] = None,
     scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipes'.")] = None,

@@ -86,7 +86,10 @@ def _cifar10(split: str, root: Path | None, size: int | None) -> Split:
 def _cifar10_jpeg(split: str, root: Path | None, size: int | None) -> Split:
     """CIFAR-10 as JPEG images in a table with the schema of the hub's cifar10; from local files only."""
     if root is None:
-        raise DataError(f"cifar10-jpeg is not on the hub; name a folder with test.parquet by --data or {DATA_FOLDER}")
+        raise DataError(
+            "cifar10-jpeg is not on the hub; `bench rebuild-data` makes its tables from their public source. Or name a "
+            f"folder with test.parquet by --data or {DATA_FOLDER}"
+        )
     images = _cifar10(split, root, size)
     if images.dataset != "cifar10-jpeg":
         raise DataError(f"the images in {root} are not JPEGs; use the data set cifar10")

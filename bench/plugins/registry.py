@@ -22,6 +22,7 @@ from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins.fingerprint import source
 from classifiers.base import Classifier
+from classifiers.local_votes import LOCAL, is_plain, with_local_votes
 from purifiers.base import Purifier
 
 
@@ -140,22 +141,27 @@ def _find(kind: Kind, name: str) -> type:
 
 
 def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
-    """Create a plugin with its parameters, which may be strings.
+    """Create a plugin with its parameters, which may be strings. Every classifier has the options `LOCAL`, too.
 
     Raises:
         PluginError: unknown plugin or parameter, or a value that the plugin refuses.
     """
     plugin = _find(kind, name)
+    if kind is CLASSIFIER and parameters.keys() & set(LOCAL):
+        plugin = with_local_votes(plugin)
     fields = [f.name for f in dataclasses.fields(plugin)]
     if unknown := [parameter for parameter in parameters if parameter not in fields]:
         raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", unknown[0], fields or ["(none)"]))
     try:
-        return TypeAdapter(plugin).validate_python(dict(parameters))
+        created = TypeAdapter(plugin).validate_python(dict(parameters))
     except Exception as error:  # __post_init__ may raise anything
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, ValidationError):
             problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise PluginError(f"{kind.name} {name!r} refuses its parameters: {problem}") from error
+    if kind is CLASSIFIER and parameters.keys() & set(LOCAL) and is_plain(created):  # the same function, one identity
+        return create(kind, name, {key: value for key, value in parameters.items() if key not in LOCAL})
+    return created
 
 
 def parameters(plugin: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bench.store.quality import KINDS, Network
 from classifiers.nets import files as classifier_files
 from classifiers.nets.cnn import CNN
 from purifiers.nets.hub.cards import fingerprint
+from purifiers.training import imagenet
 from purifiers.training.perceptual import TRUNKS, TrunkUnavailable, feature_distance, lpips_distance
 
 _BATCH = 50  # images in one call of a network
@@ -131,6 +132,15 @@ def _by_features(reference: Reference) -> Metric:
     return Metric(Network(title, fingerprint(path)[:16]), _paired(reference, feature_distance(network.features)))
 
 
+def _by_imagenet(reference: Reference) -> Metric:
+    """The distance in the features of a network that has seen neither data set of the project."""
+    try:
+        distance = imagenet.imagenet_distance(reference.device)
+    except imagenet.JudgeUnavailable as error:
+        raise Unavailable(str(error)) from error
+    return Metric(Network(imagenet.JUDGE, imagenet.SHA256), _paired(reference, distance))
+
+
 def _paired(reference: Reference, distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
     """The distance of each purified image to its clean one; `distance` takes images in [-1,1]."""
     pairs = _batched(reference, lambda a, b: distance(2 * a - 1, 2 * b - 1))
@@ -201,6 +211,7 @@ def _frechet(reference: Reference, embed: Callable[[Tensor], Tensor], title: str
 
 _BUILDERS: dict[str, Callable[[Reference], Metric]] = {
     "perceptual": _perceptual,
+    "imagenet": _by_imagenet,
     "l2": _on_pixels(l2),
     "transport": _on_pixels(transport_cost),
     "frechet": _classifier_features,

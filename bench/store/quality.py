@@ -29,6 +29,9 @@ class _Kind(NamedTuple):
 _PIXELS = "pixels in [0, 1]"
 KINDS = {  # lower is better for every metric
     "perceptual": _Kind("perceptual", "perceptual distance", "Perceptual distance of the purified to the clean image"),
+    "imagenet": _Kind(
+        "ImageNet", "ImageNet distance", "Distance of the purified to the clean image in ImageNet features"
+    ),
     "l2": _Kind("L2", "L2 distance", "L2 distance of the purified to the clean image", _PIXELS),
     "transport": _Kind("transport", "transport cost", "Optimal-transport cost, purified to clean set", _PIXELS),
     "frechet": _Kind(

@@ -23,6 +23,7 @@ from classifiers.training import fit as classifier_training
 from purifiers.nets.denoisers import LevelledDenoiser
 from purifiers.nets.hub import files as network_files
 from purifiers.nets.hub.cards import Card, read_card
+from purifiers.training import imagenet
 from purifiers.training.losses import Distance, l2, purified_at
 from purifiers.training.perceptual import choose_distance
 from purifiers.training.stages import STAGES, train_stage
@@ -236,7 +237,8 @@ def _one_method(
         assert start is not None
         for name, (ratio, _) in _RATIOS.items():
             validation[name] = ratio(denoiser, start, images.val[:_RATIO_IMAGES])
-    return denoiser, replace(card, training={**card.training, "validation": validation})
+    judge = {"distance_sha256": imagenet.SHA256} if settings.get("distance") == "imagenet" else {}
+    return denoiser, replace(card, training={**card.training, **judge, "validation": validation})
 
 
 def _initial_weights(job: Job, weights: Path, name: str) -> Path:

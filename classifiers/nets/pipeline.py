@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classifiers.nets.local_votes import mean_confidence
 from classifiers.nets.precision import PRECISIONS
 from classifiers.preprocessing import Preprocessing
 
-_LOCAL_SEED = 42  # of the local noise, from the code of DiffSmooth
 LEVELS = 255  # steps between 0 and 1 in an image file
 
 
@@ -76,9 +76,7 @@ class Pipeline(nn.Module):
         x = _as_stored(x, self.pixels)
         if not self.noise:
             return self.logits(x)
-        generator = torch.Generator().manual_seed(_LOCAL_SEED)  # on the CPU: the same on every device
-        noise = torch.randn(self.votes, *x.shape[1:], generator=generator).to(x) * self.noise
-        return torch.stack([self.logits(x + copy).softmax(1) for copy in noise]).mean(0)
+        return mean_confidence(self.logits, x, self.votes, self.noise)
 
 
 class LogitsOf(nn.Module):

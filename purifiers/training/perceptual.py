@@ -1,4 +1,4 @@
-"""Distances for training: L1, L2, LPIPS, and the formula of LPIPS on the features of a bundled network."""
+"""Distances for training: L1, L2, LPIPS, and the formula of LPIPS on the features of other networks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from purifiers.training.imagenet import JUDGE, imagenet_distance
 from purifiers.training.losses import Distance, l1, l2
 
 _Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> feature maps [B,C',H',W'] each
@@ -63,16 +64,20 @@ def choose_distance(name: str, features: _Features, features_of: str, device: st
     """A distance by name, and the name to record in the card.
 
     `perceptual` is LPIPS if its trunk is available, otherwise the formula of LPIPS on `features`, the feature maps of
-    the network named `features_of`. The other names are `lpips`, `features`, `l1` and `l2`.
+    the network named `features_of`. The other names are `lpips`, `features`, `imagenet` (a network that has seen none
+    of the project's data), `l1` and `l2`.
 
     Raises:
         TrunkUnavailable: the name is `lpips` and its trunk is not available.
+        JudgeUnavailable: the name is `imagenet` and its network is not installed.
         ValueError: unknown name.
     """
     if name in ("l1", "l2"):
         return name.upper(), l1 if name == "l1" else l2
+    if name == "imagenet":
+        return JUDGE, imagenet_distance(device)
     if name not in ("perceptual", "lpips", "features"):
-        raise ValueError(f"unknown distance {name!r}; known: perceptual, lpips, features, l1, l2")
+        raise ValueError(f"unknown distance {name!r}; known: perceptual, lpips, features, imagenet, l1, l2")
     if name != "features":
         try:
             return "LPIPS (VGG)", lpips_distance(device)

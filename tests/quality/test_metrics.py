@@ -17,9 +17,10 @@ from bench.data import load as load_images
 from bench.quality import metrics as quality_metrics
 from bench.quality.distances import frechet_distance, l2, transport_cost
 from bench.quality.metrics import Reference, Unavailable, load_metrics
+from bench.store.quality import Network
 from classifiers.own import OwnCNN
 from purifiers.nets.hub.cards import BUNDLED, read_card
-from purifiers.training import perceptual
+from purifiers.training import imagenet, perceptual
 from purifiers.training.perceptual import TrunkUnavailable
 
 FEW = 6
@@ -204,6 +205,20 @@ def test_the_classifier_that_votes_gives_features_or_logits(setting):
     assert "10 logits" in found["frechet"].network.name
     expected = frechet_distance(*(logits(torch.from_numpy(x)).numpy() for x in (purified, setting.clean)))
     assert found["frechet"].measure(purified) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_imagenet_distance_is_a_metric_of_a_named_and_hashed_network(setting, monkeypatch):
+    monkeypatch.setattr("bench.quality.metrics.imagenet.imagenet_distance", lambda device: perceptual.l1)
+    found, missing = load_metrics(setting, ["imagenet", "l2"])
+    assert set(found) == {"imagenet", "l2"} and not missing
+    assert found["imagenet"].network == Network(imagenet.JUDGE, imagenet.SHA256)
+    assert found["imagenet"].measure(setting.clean / 2) == pytest.approx(setting.clean.mean((1, 2, 3)), rel=1e-5)
+
+
+def test_without_the_extra_the_imagenet_distance_is_missing_and_the_reason_names_it(setting, monkeypatch):
+    monkeypatch.setattr(imagenet, "_PACKAGE", "no-such-package-of-weights")
+    found, missing = load_metrics(setting, ["imagenet", "l2"])
+    assert set(found) == {"l2"} and "purifybench[judge]" in missing["imagenet"] and "/" not in missing["imagenet"]
 
 
 @pytest.mark.parametrize(("wanted", "perceptual"), [(["lpip"], "auto"), (["l2"], "features2")])
