@@ -101,7 +101,8 @@ class Sampler(Purifier):
 
     Parameters:
         steps: evaluations, on the network's own grid of levels.
-        t_end: the level of the last evaluation, which is the result; None: the lowest of the grid.
+        t_end: the level of the last evaluation, which is the result; None: the lowest of the grid. It hardly matters
+            between 0.05 and 0.45 (validation images of both data sets).
     """
 
     steps: int = 5

@@ -23,7 +23,7 @@ class AncestralDDPM(Sampler):
     source = "Ho et al. 2020, eq. 6-7; as a purifier: Nie et al. 2022, DiffPure"
     networks = ("ddpm",)
 
-    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
+    t_end: float | None = field(default=0.1, kw_only=True, metadata=OPTION)
 
     def restore(self, u, t, networks, rng):
         denoise = networks[self.networks[0]]

@@ -17,8 +17,8 @@ class EDMStochastic(Purifier):
         steps: Heun steps; the last one is an Euler step to 0, so `nfe = 2 steps - 1`.
         churn: `S_churn`, the total amount of added noise.
         noise_scale: `S_noise`, the standard deviation of the added noise.
-        t_end: the level of the last evaluation; None: the lowest of the network, with which few steps leave noise in
-            the image.
+        t_end: the level of the last evaluation; None: the lowest of the network. An end at 0.1 to 0.2 was best with 3
+            steps on validation images of CIFAR-10.
     """
 
     name = "edm-stochastic"
@@ -29,7 +29,7 @@ class EDMStochastic(Purifier):
     steps: int = 4
     churn: float = 2.0
     noise_scale: float = 1.003
-    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
+    t_end: float | None = field(default=0.1, kw_only=True, metadata=OPTION)
 
     def __post_init__(self):
         at_least(1, steps=self.steps)

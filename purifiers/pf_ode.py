@@ -15,8 +15,9 @@ class HeunPFODE(Conditioned):
         steps: number of steps, of which the last is an Euler step, so `nfe = 2 steps - 1`. With `conditioning =
             "karras18"` the grid of 18 points decides instead, from its point nearest to `t`: 13, 15, 17 evaluations for
             sigma = 0.25, 0.5, 1.
-        t_end: the level of the last evaluation; None: the lowest of the network, with which few steps leave noise in
-            the image.
+        t_end: the level of the last evaluation; None: 0.4 up to 5 steps, 0.1 beyond. Few steps to a low end leave noise
+            in the image: of validation images of CIFAR-10 at t = 2, 2 steps to 0.002, 0.1, 0.2, 0.3 and 0.45, 15, 32, 38,
+            41 and 42 % are classified correctly (digits: 65, 85, 86, 86 and 86 %).
     """
 
     name = "pf-ode"
@@ -36,7 +37,8 @@ class HeunPFODE(Conditioned):
 
     def restore(self, u, t, networks, rng):
         denoise = networks["edm"]
-        levels = denoise.levels(t, self.steps, self.t_end) if self.conditioning == "exact" else grid_from(t)
+        t_end = self.t_end or (0.4 if self.steps <= 5 else 0.1)
+        levels = denoise.levels(t, self.steps, t_end) if self.conditioning == "exact" else grid_from(t)
         for t, s in pairwise([*levels, 0.0]):
             d = (u - denoise(u, t)) / t
             u_next = u + (s - t) * d
