@@ -15,7 +15,8 @@ class AncestralDDPM(Sampler):
 
     Parameters:
         steps: evaluations; timesteps are evenly spaced on the network's chain.
-        t_end: the level of the last evaluation, which is the result; None: the last timestep above 0.
+        t_end: the level of the last evaluation, which is the result; None: the last timestep above 0, the best
+            end with 5 steps on validation images of CIFAR-10.
     """
 
     name = "ddpm"
@@ -23,7 +24,7 @@ class AncestralDDPM(Sampler):
     source = "Ho et al. 2020, eq. 6-7; as a purifier: Nie et al. 2022, DiffPure"
     networks = ("ddpm",)
 
-    t_end: float | None = field(default=0.1, kw_only=True, metadata=OPTION)
+    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
 
     def restore(self, u, t, networks, rng):
         denoise = networks[self.networks[0]]

@@ -1,8 +1,7 @@
 """Ancestral sampling on the EDM network, so that it can be compared with the ODE of the same network."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from purifiers.base import OPTION
 from purifiers.ddpm import AncestralDDPM
 
 
@@ -16,5 +15,3 @@ class AncestralEDM(AncestralDDPM):
     name = "edm-ancestral"
     source = "Ho et al. 2020, eq. 6-7, on the network of Karras et al. 2022"
     networks = ("edm",)
-
-    t_end: float | None = field(default=None, kw_only=True, metadata=OPTION)
