@@ -90,7 +90,7 @@ def compare(split: Split, pixels: Mapping[str, str], labels: Mapping[str, int]) 
 
 
 def whole_fingerprint(split: Split) -> str:
-    """Sixteen hexadecimal digits of SHA-256 over all images and labels: `Cell.data_hash` in runs of earlier versions."""
+    """Sixteen hexadecimal digits of SHA-256 over images and labels: `Cell.data_hash` in runs of earlier versions."""
     images = np.ascontiguousarray(split.images[list(range(len(split.labels)))], "<f4")
     return hashlib.sha256(images.tobytes() + split.labels.astype("<i8").tobytes()).hexdigest()[:16]
 
