@@ -53,5 +53,5 @@ def with_local_votes(plugin: type[Classifier]) -> type[Classifier]:
     """The classifier with the options `LOCAL`; unchanged if it has options of these names."""
     if {parameter.name for parameter in dataclasses.fields(plugin)} & set(LOCAL):
         return plugin
-    facts = {"__module__": plugin.__module__, "__doc__": plugin.__doc__, "__annotations__": {}}
+    facts: dict[str, Any] = {"__module__": plugin.__module__, "__doc__": plugin.__doc__, "__annotations__": {}}
     return dataclass(frozen=True)(type(plugin.__name__, (LocallySmoothed, plugin), facts))

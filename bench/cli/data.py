@@ -38,11 +38,12 @@ def check_data(
 ) -> None:
     """Say whether local images have the pixels and labels that a run counted, by the hashes in its manifest."""
     from bench.data import load
-    from bench.data.rebuild import compare
+    from bench.data.rebuild import compare, whole_fingerprint
     from bench.errors import InputError
     from bench.store import read_run
 
-    manifest = read_run(run).manifest
+    stored = read_run(run)
+    manifest = stored.manifest
     preset, labels = manifest.get("preset", {}), manifest.get("labels")
     if not labels or "dataset" not in preset:
         raise InputError(f"{run} names no images; give the folder of a run that `bench run` made")
@@ -52,10 +53,11 @@ def check_data(
         first = ", ".join(map(str, different[:5]))
         say(f"{len(different):,} of {len(labels):,} images are not those of {run}; the first: {first}")
         raise typer.Exit(FAILED)
-    if stated < len(labels):
-        say(
-            f"the labels of {len(labels):,} images agree with {run}, which states the pixels of {stated:,} of them, as "
-            "earlier versions did; a new run states all"
-        )
-    else:
+    earlier = {cell.data_hash for cell in stored.cells.values()} - {""}  # of runs that state no pixels
+    if stated == len(labels):
         say(f"{len(labels):,} images of {split.title} have the pixels and labels of {run}")
+    elif earlier == {whole := whole_fingerprint(split)}:
+        say(f"all {len(split.labels):,} images of {split.title} have the fingerprint of {run}, {whole}")
+    else:
+        say(f"the labels agree with {run}, but not the images: their fingerprint is {whole}, not {', '.join(earlier)}")
+        raise typer.Exit(FAILED)

@@ -89,6 +89,12 @@ def compare(split: Split, pixels: Mapping[str, str], labels: Mapping[str, int]) 
     return len(pixels.keys() & labels.keys()), different
 
 
+def whole_fingerprint(split: Split) -> str:
+    """Sixteen hexadecimal digits of SHA-256 over images and labels: `Cell.data_hash` in runs of earlier versions."""
+    images = np.ascontiguousarray(split.images[list(range(len(split.labels)))], "<f4")
+    return hashlib.sha256(images.tobytes() + split.labels.astype("<i8").tobytes()).hexdigest()[:16]
+
+
 def _orders() -> dict[str, Sequence[int]]:
     """Part -> positions of its rows in the sorted list of its files."""
     with np.load(_ORDER, allow_pickle=False) as stored:
@@ -127,12 +133,12 @@ def _opened(source: Path | None) -> Iterator[_Read]:
         yield lambda path: _content(source, lambda: (source / path).read_bytes())
     else:
         try:
-            archive = zipfile.ZipFile(source)
+            opened = zipfile.ZipFile(source)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{source} is neither a folder nor a zip archive ({error}); get {_BY_HAND}") from error
-        with archive:
-            prefix = next(iter(archive.namelist()), "").partition("/")[0]
-            yield lambda path: _content(source, lambda: archive.read(f"{prefix}/{path}"))
+        with opened:
+            prefix = next(iter(opened.namelist()), "").partition("/")[0]
+            yield lambda path: _content(source, lambda: opened.read(f"{prefix}/{path}"))
 
 
 def _content(source: Path, read: Callable[[], bytes]) -> bytes:

@@ -153,7 +153,7 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     if unknown := [parameter for parameter in parameters if parameter not in fields]:
         raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", unknown[0], fields or ["(none)"]))
     try:
-        created = TypeAdapter(plugin).validate_python(dict(parameters))
+        created: Any = TypeAdapter(plugin).validate_python(dict(parameters))
     except Exception as error:  # __post_init__ may raise anything
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, ValidationError):

@@ -10,6 +10,7 @@ import hashlib
 import pickle
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class JudgeUnavailable(WeightsError):
     """The network of the judge is not installed, or its file is not the one that was checked."""
 
 
-def load_judge(device: str = "cpu") -> nn.Module:
+def load_judge(device: str = "cpu") -> _Judge:
     """EfficientNet-Lite0 for inference, frozen: images `[B,3,H,W]` in [0,1] -> logits of the 1,000 ImageNet classes.
 
     Raises:
@@ -58,7 +59,7 @@ def load_judge(device: str = "cpu") -> nn.Module:
         raise JudgeUnavailable(f"timm is not installed ({_EXTRA})") from error
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise JudgeUnavailable(f"{_WEIGHTS} cannot be read ({error}); install {_PACKAGE} again") from error
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(_as_timm(state, [len(stage) for stage in network.blocks]))
     return _Judge(network).to(device).eval().requires_grad_(False)
 
@@ -89,6 +90,8 @@ def imagenet_distance(device: str = "cpu") -> Distance:
 
 class _Judge(nn.Module):
     """The network behind the scaling of its input."""
+
+    network: Any  # timm's module, whose parts have no static types
 
     def __init__(self, network: nn.Module):
         super().__init__()
