@@ -12,7 +12,10 @@ from purifiers.training.stages import STAGES
 DATA_SETS = {"mnist5k": "mnist5k", "cifar10": "cifar10-jpeg"}  # folder -> what its networks have seen
 ARCHITECTURE = ("channels", "image_size", "widths", "layers", "unshuffle", "groups")
 MEGABYTE = 1e6
-BUNDLED = ("ddpm", "edm", "cm", "cm-ft", "edm-ft")  # stages; `edm-cal` is a recipe without bundled weights so far
+BUNDLED = {  # the stages of each folder
+    "mnist5k": ("ddpm", "edm", "cm", "cm-ft", "edm-ft"),
+    "cifar10": ("ddpm", "edm", "cm", "cm-ft", "edm-ft", "edm-cal"),
+}
 EARLIER = "was trained before this was checked; see docs/findings.md"
 BUDGET = ("steps", "batch", "lr", "optimizer", "ema", "levels")  # of a recipe
 
@@ -22,14 +25,14 @@ def megabytes(*folders):
 
 
 def test_all_weights_together_stay_small():
-    assert megabytes(cards.BUNDLED, classifier_files.BUNDLED) < 30
-    assert megabytes(cards.BUNDLED / "cifar10", classifier_files.BUNDLED / "cifar10") < 25
+    assert megabytes(cards.BUNDLED, classifier_files.BUNDLED) < 45
+    assert megabytes(cards.BUNDLED / "cifar10", classifier_files.BUNDLED / "cifar10") < 32
 
 
 @pytest.mark.parametrize("folder", DATA_SETS)
 def test_every_network_has_a_card_that_says_how_it_was_made(folder):
     architectures = []
-    for stage in BUNDLED:
+    for stage in BUNDLED[folder]:
         card = cards.read_card(cards.BUNDLED / folder / f"{stage}.safetensors")
         made = card.training
         assert made["stage"] == stage and made["dataset"] == DATA_SETS[folder]
@@ -42,23 +45,23 @@ def test_every_network_has_a_card_that_says_how_it_was_made(folder):
 
 
 def test_a_network_that_is_no_better_than_the_one_before_it_says_why_it_is_shipped():
-    for stage, what in ((stage, STAGES[stage]) for stage in BUNDLED):
+    for stage, what in ((stage, STAGES[stage]) for stage in BUNDLED["cifar10"]):
         made = cards.read_card(cards.BUNDLED / "cifar10" / f"{stage}.safetensors").training
         if what.start and sum(made["against_start"]["accuracy_of_one_draw"].values()) < 0:
             assert made["why_shipped"]
 
 
-@pytest.mark.parametrize(
-    "folder", ["mnist5k", pytest.param("cifar10", marks=pytest.mark.xfail(strict=True, reason=EARLIER))]
-)
+@pytest.mark.parametrize("folder", DATA_SETS)
 def test_fine_tunings_that_are_compared_had_one_budget(folder):
     cards_of = [cards.read_card(path).training for path in (cards.BUNDLED / folder).glob("*-*.safetensors")]
     budgets = {str([made["images_seen"], *(made["recipe"][name] for name in BUDGET)]) for made in cards_of}
     assert len(cards_of) >= 2 and len(budgets) == 1
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason=EARLIER)
-@pytest.mark.parametrize("folder", DATA_SETS)
+@pytest.mark.parametrize(
+    "folder",
+    ["cifar10", pytest.param("mnist5k", marks=pytest.mark.xfail(strict=True, raises=KeyError, reason=EARLIER))],
+)
 def test_a_bundled_consistency_model_is_one(folder):
     made = cards.read_card(cards.BUNDLED / folder / "cm.safetensors").training
     for figure in ("ode_ratio", "self_consistency"):
