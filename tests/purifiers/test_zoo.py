@@ -13,7 +13,7 @@ DATA_SETS = {"mnist5k": "mnist5k", "cifar10": "cifar10-jpeg"}  # folder -> what 
 ARCHITECTURE = ("channels", "image_size", "widths", "layers", "unshuffle", "groups")
 MEGABYTE = 1e6
 BUNDLED = {  # the stages of each folder
-    "mnist5k": ("ddpm", "edm", "cm", "cm-ft", "edm-ft"),
+    "mnist5k": ("ddpm", "edm", "cm", "cm-ft", "edm-ft", "edm-cal"),
     "cifar10": ("ddpm", "edm", "cm", "cm-ft", "edm-ft", "edm-cal"),
 }
 EARLIER = "was trained before this was checked; see docs/findings.md"
