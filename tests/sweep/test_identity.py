@@ -94,3 +94,10 @@ def test_a_folder_of_exports_with_another_identity_is_never_hidden(cli, tiny_pre
     refused = cli("run", path, "--out", out, "--no-plots", "--seed", "5")
     assert refused.exit_code == 2 and "would hide them" in refused.stderr and "seed" in refused.stderr
     assert not list(out.glob("run.sqlite*"))
+
+
+def test_the_noise_is_part_of_a_key_only_if_it_is_discrete():
+    gaussian, discrete = (plan_of(noise=noise).cells[0] for noise in ("gaussian", "discrete"))
+    facts = {name: value for name, value in asdict(gaussian).items() if name != "noise"}
+    assert key_of(facts) == gaussian.key != discrete.key
+    assert "discrete noise" in discrete.versions and "discrete noise" not in gaussian.versions
