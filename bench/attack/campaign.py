@@ -21,11 +21,11 @@ from bench.engine import Engine, Loader, LoadError, PluginFault
 from bench.engine.devices import device_name, prepare_device
 from bench.errors import RunError
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
-from bench.plugins.fingerprint import plugin_hash
+from bench.plugins.registry import parameters
 from bench.provenance import version_record
 from bench.quality import chosen_images
 from bench.quality.replay import MetricsError, Pair, recount
-from bench.records import Cell
+from bench.records import Cell, label_of, parameters_text
 from bench.store.attacks import AttackedCell, AttackedImage, Attacks
 from bench.sweep import Plan, start
 
@@ -75,7 +75,9 @@ class _Worker:
 _worker: _Worker | None = None  # of a worker process
 
 
-def _begin(weights: Mapping[str, str], plugin_files: Mapping[str, Mapping[str, str]], devices: Any, search: Search) -> None:
+def _begin(
+    weights: Mapping[str, str], plugin_files: Mapping[str, Mapping[str, str]], devices: Any, search: Search
+) -> None:
     global _worker
     ignore_interrupts()
     end_with_parent()
@@ -165,7 +167,8 @@ def attack_run(
     preset = run.manifest.get("preset", {})
     made = {**version_record(("torch",)), "device": device_name(prepare_device(devices[0])), "workers": len(devices)}
     settings = (search.restarts, search.rounds, search.draws, search.level)
-    record = Attacks(_text(search), len(chosen), *settings, float(preset.get("alpha", 0.001)), made)
+    name = label_of(search.attack.name, parameters_text(parameters(search.attack)))
+    record = Attacks(name, len(chosen), *settings, float(preset.get("alpha", 0.001)), made)
     kept = {cell.cell: cell for cell in before.cells} if before and before.same_settings(record) else {}
     kept = {pair.stored.key: kept[pair.stored.key] for pair in _unchanged(pairs, kept)} | {
         key: cell for key, cell in kept.items() if key not in {pair.stored.key for pair in pairs}
@@ -196,15 +199,6 @@ def attack_run(
 def _unchanged(pairs: Sequence[Pair], kept: Mapping[str, AttackedCell]) -> list[Pair]:
     """The cells that were attacked with the code of today."""
     return [pair for pair in pairs if pair.stored.key in kept and kept[pair.stored.key].code == pair.current.key]
-
-
-def _text(search: Search) -> str:
-    """The attack with its parameters and the hash of its code."""
-    from bench.plugins.registry import parameters
-    from bench.records import label_of, parameters_text
-
-    label = label_of(search.attack.name, parameters_text(parameters(search.attack)))
-    return f"{label} [{plugin_hash(type(search.attack))[:8]}]"
 
 
 def _attack_cell(

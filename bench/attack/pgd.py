@@ -16,7 +16,7 @@ _FIRST, _LAST = 0.5, 0.03  # sizes of the first and of the last step, in radii
 
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Steps along the gradient, averaged with momentum and scaled to a length, then projected onto the ball.
+    """Steps along the gradient, scaled to a length and projected onto the ball.
 
     The step size falls as a half cosine. Even attempts lower the margin of the class over the next one, which keeps a
     gradient where the class has probability 1; odd attempts raise the cross-entropy (Salman et al. 2019, eq. 5 with
@@ -25,29 +25,27 @@ class PGD(Attack):
     Parameters:
         steps: of one attempt.
         draws: of noise for each gradient.
-        momentum: share of the earlier directions in each direction (Dong et al. 2018).
     """
 
     name = "pgd"
     source = "Madry et al. 2018; expectation over noise: Athalye et al. 2018, Salman et al. 2019"
 
-    steps: int = 20
+    steps: int = 12
     draws: int = 8
-    momentum: float = 0.75
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.draws < 1 or not 0 <= self.momentum < 1:
-            raise ValueError("steps and draws must be at least 1, and momentum at least 0 and below 1")
+        if self.steps < 1 or self.draws < 1:
+            raise ValueError("steps and draws must be at least 1")
 
     def perturb(self, target: Target, start: Tensor, radii: Tensor, attempt: int) -> Tensor:
         loss = (_margin, _log_probability)[attempt % 2]
-        x, velocity = start, start.new_zeros(start.shape)
+        x = start
         lengths = radii.to(start.dtype).view(-1, 1, 1, 1)
         for step in range(self.steps):
-            velocity = self.momentum * velocity + unit(target.gradient(x, loss, self.draws))
+            direction = unit(target.gradient(x, loss, self.draws))
             done = step / max(1, self.steps - 1)
             rate = _LAST + (_FIRST - _LAST) * (1 + math.cos(math.pi * done)) / 2
-            x = onto_ball(x - rate * lengths * unit(velocity), target.clean, radii.to(start.dtype))
+            x = onto_ball(x - rate * lengths * direction, target.clean, radii.to(start.dtype))
         return x
 
 

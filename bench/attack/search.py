@@ -19,8 +19,8 @@ from bench.records import DISCRETE, Block, Cell, Task
 from bench.store.attacks import AttackedImage
 
 _JUDGING, _ESTIMATING = 1 << 42, 1 << 43  # draws from here: fresh ones of verdicts, and those that guide the search
-_ESTIMATE = 50  # draws that estimate the class's share at an adversarial image
-_SUCCESS = 0.36  # such a share: two standard errors below 1/2, so that fresh draws will probably confirm it
+_ESTIMATE = 100  # draws that estimate the class's share at an adversarial image
+_SUCCESS = 0.4  # such a share: two standard errors below 1/2, so that fresh draws will probably confirm it
 _TRIALS = 3  # successes of an image that fresh draws judge, from the nearest on
 _BATCH = 500  # draws that are counted together
 
@@ -55,7 +55,13 @@ class Search:
 
 
 def attack_images(
-    cell: Cell, loaded: Loaded, engine: Engine, clean: np.ndarray, certified: Sequence[Certified], search: Search, tried: int
+    cell: Cell,
+    loaded: Loaded,
+    engine: Engine,
+    clean: np.ndarray,
+    certified: Sequence[Certified],
+    search: Search,
+    tried: int,
 ) -> tuple[list[AttackedImage], str]:
     """Attack some certificates of a cell together.
 
@@ -102,7 +108,13 @@ def attack_images(
 
 
 def _smallest(
-    cell: Cell, target: SmoothedClassifier, ballots: _Ballots, search: Search, radii: Tensor, x: Tensor, share: np.ndarray
+    cell: Cell,
+    target: SmoothedClassifier,
+    ballots: _Ballots,
+    search: Search,
+    radii: Tensor,
+    x: Tensor,
+    share: np.ndarray,
 ) -> list[float | None]:
     """The distance of the nearest adversarial image of each row that fresh draws confirm; None if there is none.
 
@@ -189,7 +201,9 @@ def feasible(clean: Tensor, x: Tensor, radii: Tensor, discrete: bool) -> Tensor:
         away = distances(clean, result)
         if bool((away <= radii).all()):
             return result
-        shrink = torch.where(away > radii, shrink * (radii / away).clamp(max=1) * (0.99 if discrete else 1 - 1e-6), shrink)
+        shrink = torch.where(
+            away > radii, shrink * (radii / away).clamp(max=1) * (0.99 if discrete else 1 - 1e-6), shrink
+        )
     return torch.where(_by_row(away <= radii, x, torch.bool), result, clean)
 
 

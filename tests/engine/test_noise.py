@@ -130,7 +130,9 @@ class TestDiscrete:
         x = torch.rand(40, 1, 12, 12).mul(255).round().div(255)
         whole = add_discrete_noise(x, 0.5, RowRng(0, SMOOTHING, IMAGES, DRAWS))
         rows = torch.tensor([7, 3, 39])
-        assert torch.equal(add_discrete_noise(x[rows], 0.5, RowRng(0, SMOOTHING, IMAGES[rows], DRAWS[rows])), whole[rows])
+        assert torch.equal(
+            add_discrete_noise(x[rows], 0.5, RowRng(0, SMOOTHING, IMAGES[rows], DRAWS[rows])), whole[rows]
+        )
 
     def test_the_values_are_golden_on_every_device(self):
         x = add_discrete_noise(torch.zeros(1, 1, 1, 6), 0.5, RowRng(7, SMOOTHING, torch.tensor([3]), torch.tensor([5])))
