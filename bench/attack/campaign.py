@@ -169,6 +169,8 @@ def attack_run(
     settings = (search.restarts, search.rounds, search.draws, search.level)
     name = label_of(search.attack.name, parameters_text(parameters(search.attack)))
     record = Attacks(name, len(chosen), *settings, float(preset.get("alpha", 0.001)), made)
+    if before and not before.same_settings(record):
+        notify("the attacks that are stored were made with other settings, and are replaced")
     kept = {cell.cell: cell for cell in before.cells} if before and before.same_settings(record) else {}
     kept = {pair.stored.key: kept[pair.stored.key] for pair in _unchanged(pairs, kept)} | {
         key: cell for key, cell in kept.items() if key not in {pair.stored.key for pair in pairs}

@@ -27,7 +27,7 @@ def attacks_section(table: pd.DataFrame, attacks: Mapping[str, Attacks]) -> dict
     for row in table.to_dict("records"):
         if (row["run"], row["cell"]) in cells:
             cell, of_run = cells[row["run"], row["cell"]]
-            rows.append({"series": row["series"], "family": row["family"], "sigma": row["sigma"], **_row(cell, of_run)})
+            rows.append({"name": row["series"], "family": row["family"], "sigma": row["sigma"], **_row(cell, of_run)})
     settings = dict.fromkeys(map(_settings, attacks.values()))
     missing = [(run, where, why) for run, of_run in attacks.items() for where, why in of_run.missing.items()]
     return {"rows": rows, "settings": "; ".join(settings), "missing": missing, "width": _WIDTH, "height": _HEIGHT}
