@@ -75,7 +75,10 @@ class Cell:
         return key_of(asdict(self))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        facts = asdict(self)
+        if not self.noise:  # cells without the option are stored as before it, so that earlier versions read them
+            del facts["noise"]
+        return json.dumps(facts)
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.engine import versions
-from bench.records import key_of
+from bench.records import Cell, key_of
 from bench.sweep import plan as plans
 from bench.sweep.preset import load_preset
 
@@ -105,4 +105,5 @@ def test_the_noise_is_part_of_a_key_only_if_it_is_discrete(tiny_preset):
     )
     facts = {name: value for name, value in asdict(gaussian).items() if name != "noise"}
     assert key_of(facts) == gaussian.key != discrete.key
+    assert "noise" not in json.loads(gaussian.to_json()) and Cell.from_json(discrete.to_json()) == discrete
     assert "discrete noise" in discrete.versions and "discrete noise" not in gaussian.versions
