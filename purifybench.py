@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench import __version__
 
 if TYPE_CHECKING:
+    from bench.api.attacking import attack
     from bench.api.reading import classifiers, compare, plot, presets, purifiers, recommend, report
     from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
@@ -24,6 +25,7 @@ __all__ = [
     "PurifyBenchError",
     "Run",
     "__version__",
+    "attack",
     "certify",
     "classifiers",
     "compare",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "bench.api.attacking": ("attack",),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
     "bench.api.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from bench.cli import data, tools
-from bench.cli import quality as measuring
-from bench.cli import results as reading
-from bench.cli import run as running
+from bench.cli import attack, data, quality, results, run, tools
 from bench.cli.shell import app
 
-__all__ = ["app", "data", "measuring", "reading", "running", "tools"]
+__all__ = ["app", "attack", "data", "quality", "results", "run", "tools"]
 
 if __name__ == "__main__":
     app()

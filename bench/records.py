@@ -13,8 +13,9 @@ import numpy as np
 from pydantic_core import to_json
 
 Stage = Literal["select", "estimate"]
+DISCRETE = "discrete"  # `Cell.noise` of the exact sampler
 
-_OPTIONAL = ("compute", "split", "versions", "data_hash")
+_OPTIONAL = ("compute", "split", "versions", "data_hash", "noise")
 COUNTED = "counts"  # source of a row's radii: counted draws, or a published log
 IMPORTED = "imported, radii only"
 
@@ -49,6 +50,7 @@ class Cell:
         versions: name -> version number of the parts of the harness that decide counts: `noise`, `engine`, `nets`,
             `classifier nets`. Empty in cells of earlier versions, which hashed source files instead.
         compute: `rows` in one call of a network, and if set `channels_last` and `compile` (a mode of torch.compile).
+        noise: `discrete` for the exact sampler of 8-bit images; empty for Gaussian noise in float32.
     """
 
     purifier: str
@@ -65,6 +67,7 @@ class Cell:
     compute: Mapping[str, object] = field(default_factory=dict)
     split: str = ""
     versions: Mapping[str, int] = field(default_factory=dict)
+    noise: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -72,7 +75,10 @@ class Cell:
         return key_of(asdict(self))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        facts = asdict(self)
+        if not self.noise:  # cells without the option are stored as before it, so that earlier versions read them
+            del facts["noise"]
+        return json.dumps(facts)
 
     @property
     def label(self) -> str:

@@ -126,7 +126,7 @@ def _partners(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[Pair]:
 def _same_noise(summary: Summary, pair: Pair) -> bool | None:
     """See `Comparison.same_noise`; False if the code of the noise is not recorded."""
     cells = cells_of(summary, pd.DataFrame(pair))
-    if not cells or cells[0].seed != cells[1].seed:
+    if not cells or (cells[0].seed, cells[0].noise) != (cells[1].seed, cells[1].noise):
         return False
     if not identities_compare(cells):
         return None

@@ -18,7 +18,7 @@ _NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
 _CHEAPER = 0.9  # of the cost: milliseconds are not precise enough for smaller savings
 _MUST_AGREE = (
     *("classifier", "weights of the classifier", "seed of the noise", "code of the noise", "version of the noise"),
-    "precision",
+    *("noise", "precision"),
 )
 
 

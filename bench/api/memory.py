@@ -22,7 +22,7 @@ from bench.engine.devices import choose_devices, choose_precision, prepare_devic
 from bench.errors import InputError
 from bench.executors import InProcess
 from bench.plugins import registry as plugins
-from bench.records import Cell, Counts, Task
+from bench.records import DISCRETE, Cell, Counts, Task
 from bench.store import MANIFEST, Run, Store, export, read_run
 from bench.store.database import DATABASE
 from bench.sweep import Observer, Plan, Plugin, Preset, explain, manifest, settle_options, sweep
@@ -230,6 +230,7 @@ def _plan_of(preset: Preset, method: Any, split: Split, images: Sequence[int], d
         data_hash="",
         sigma=sigma,
         seed=preset.seed,
+        noise=DISCRETE if preset.noise == DISCRETE else "",
         precision=preset.precision,
         device_type=device_type,
         compute=rows_of(preset, device_type),

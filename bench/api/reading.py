@@ -11,6 +11,7 @@ from bench.api.runs import Run
 if TYPE_CHECKING:
     from bench.analysis import Comparison, Recommendation
     from bench.store import Examples
+    from bench.store.attacks import Attacks
     from bench.store.quality import Metrics
     from bench.summary import Summary
     from bench.sweep import Preset
@@ -52,6 +53,13 @@ def _metrics_of(runs: _Runs) -> dict[str, Metrics]:
     from bench.store import quality
 
     return quality.metrics_of(_folders_of(runs))
+
+
+def _attacks_of(runs: _Runs) -> dict[str, Attacks]:
+    """Attacks on certificates by run, for the runs that have some."""
+    from bench.store import attacks
+
+    return attacks.attacks_of(_folders_of(runs))
 
 
 def recommend(runs: _Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
@@ -127,7 +135,7 @@ def plot(
     if against is not None:
         return plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
     examples = next(iter(_examples_of(runs).values()), None)
-    return plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs))
+    return plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs), _attacks_of(runs))
 
 
 def report(runs: _Runs, path: str | Path) -> Path:
@@ -139,7 +147,9 @@ def report(runs: _Runs, path: str | Path) -> Path:
     from bench.report import write_report
 
     manifests = {name: run.stored.manifest for name, run in _by_name(runs).items()}
-    return write_report(summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs))
+    return write_report(
+        summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs), _attacks_of(runs)
+    )
 
 
 def purifiers() -> dict[str, type[Purifier]]:

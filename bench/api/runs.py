@@ -152,6 +152,7 @@ def certify(
     certifier: str = "cohen",
     radii: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     seed: int = 0,
+    noise: str = "gaussian",
     indices: Sequence[int] | None = None,
     precision: str = "fp32",
     batch: int = 500,
@@ -178,6 +179,7 @@ def certify(
         certifier: a rule, as of `bench run`.
         radii: L2 radii of the table; a sequential rule decides only these.
         seed: of the noise.
+        noise: gaussian, or discrete for images of 8 bits (docs/certifiers.md, "Floating point").
         indices: number of each image, which selects its noise; 0 to N-1 by default.
         precision: of the networks: fp32, tf32, bf16, fp16 or auto.
         batch: draws that go through the networks together; it does not change the counts.
@@ -194,7 +196,7 @@ def certify(
     from bench.api.memory import certify as certify_in_memory
 
     settings = {"n0": n0, "n": n, "alpha": alpha, "certifier": certifier, "radii": list(radii), "seed": seed}
-    settings |= {"precision": precision, "batch": batch, "device": device, "sigmas": [sigma]}
+    settings |= {"noise": noise, "precision": precision, "batch": batch, "device": device, "sigmas": [sigma]}
     folder = Path(out) if out is not None else None
     run = certify_in_memory(classifier, images, labels, purifier, networks or {}, indices, folder, **settings)
     return Run(run, folder)

@@ -16,8 +16,8 @@ from bench.engine.compute import float32_arithmetic
 from bench.engine.devices import device_name, peak_bytes
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
-from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
-from bench.records import Block, Cell, Cost, Counts, Shown, Task
+from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, add_discrete_noise, is_quantised
+from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
@@ -134,13 +134,21 @@ class Engine:
         images, first_draws, clean_rows = facts[block_of_row].T.to(self.device)
         within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
         draws = first_draws + within.to(self.device)
-        x = self._clean[clean_rows]
-        x.add_(RowRng(cell.seed, SMOOTHING, images, draws).normal(x), alpha=cell.sigma)
+        x, smoothing = self._clean[clean_rows], RowRng(cell.seed, SMOOTHING, images, draws)
+        if cell.noise == DISCRETE:
+            x = add_discrete_noise(x, cell.sigma, smoothing)
+        else:
+            x.add_(smoothing.normal(x), alpha=cell.sigma)
         return x, RowRng(cell.seed, PURIFIER, images, draws), block_of_row.to(self.device)
 
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell: loaded on first use and run once, so that no cost includes start-up."""
         if cell.key not in self._loaded:
+            if cell.noise == DISCRETE and not is_quantised(self._clean):
+                raise LoadError(
+                    "noise = discrete is exact for images of 8 bits only, whose pixels are whole numbers of 1/255 in "
+                    "[0,1]; give --noise gaussian"
+                )
             loaded, checks = self._loader.load(cell), Checks()
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             started = time.perf_counter()

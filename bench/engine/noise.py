@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 SMOOTHING = "smoothing"
 PURIFIER = "purifier"
+_TOP = 255  # of the levels of an 8-bit image: its pixels are whole numbers of 1/255
+_TAIL = 8  # standard deviations: noisy pixels are clipped at least this far outside of [0,1]
+_CLOSE = 1e-3  # of a level: pixels in float32 are this near to a level
 
 
 def _splitmix64_(z: Tensor) -> Tensor:
@@ -58,3 +62,74 @@ class RowRng:
         torch.mul(radius, angle.cos(), out=noise[:, :pairs])
         torch.mul(radius, angle.sin_(), out=noise[:, pairs:])
         return noise[:, :size].view_as(like).to(like.dtype)
+
+    def levels(self, like: Tensor, thresholds: Tensor) -> Tensor:
+        """Whole numbers with a given distribution, `[B,...]` int64 of the shape of `like`.
+
+        Parameters:
+            thresholds: `[L]` int64, ascending; the number k is returned with probability
+                `(thresholds[k] - thresholds[k - 1]) / 2^64`, for k from 0 to L. Only integers are compared, so every
+                device returns the same numbers.
+        """
+        size = like[0].numel()
+        steps = torch.arange(self._counter + 1, self._counter + size + 1, device=self._origins.device) * _GOLDEN
+        self._counter += size
+        return torch.searchsorted(thresholds, _splitmix64_(self._origins[:, None] + steps), right=True).view_as(like)
+
+
+def add_discrete_noise(x: Tensor, sigma: float, rng: RowRng) -> Tensor:
+    """Images of 8 bits plus Gaussian noise, rounded to whole levels and clipped: `[B,C,H,W]`, an exact sample.
+
+    The sampler of Voracek and Hein (ICLR 2023, Sound Randomized Smoothing in Floating-Point Arithmetics), on this
+    module's generator. Rounding and clipping count as the first layer of the classifier, so Cohen's theorem holds for
+    its smoothed version in real arithmetic. On an 8-bit image, `round(x + noise) = x + round(noise)`: the rounded noise
+    has finitely many values, whose probabilities are integrals of the normal density. It is drawn by comparing 64
+    random bits with these integrals (`discrete_thresholds`); nothing is rounded to floating point before.
+
+    Parameters:
+        x: pixels that are whole numbers of 1/255 in [0,1] (`is_quantised`).
+        sigma: in [0,1] pixel units.
+    """
+    thresholds = torch.tensor([t - (1 << 63) for t in discrete_thresholds(sigma)], device=x.device)
+    most = _farthest(sigma)
+    noise = rng.levels(x, thresholds) - most
+    levels = (x * _TOP).round().to(torch.int64) + noise
+    return levels.clamp_(_TOP - most, most).to(x.dtype).div_(_TOP)
+
+
+def is_quantised(x: Tensor) -> bool:
+    """Whether all pixels are whole numbers of 1/255 in [0,1], but for the rounding of float32."""
+    levels = x * _TOP
+    far = (levels - levels.round()).abs().max() > _CLOSE
+    return not bool(far | (x.min() < 0) | (x.max() > 1))
+
+
+@lru_cache(maxsize=64)
+def discrete_thresholds(sigma: float) -> tuple[int, ...]:
+    """`floor(2^64 Phi((2 i + 1) / (510 sigma)))` for `i = -m, ..., m - 1`: the noise is at most level `i` below it.
+
+    Signed 64-bit comparison needs 2^63 less. Exact: 200 bits decide every floor. Levels beyond `m` are clipped at any
+    pixel, so they need no probabilities of their own.
+    """
+    import mpmath
+
+    most = _farthest(sigma)
+    with mpmath.workprec(200):
+        step = 510 * mpmath.mpf(sigma)
+        below = [int(mpmath.floor(mpmath.ldexp(mpmath.ncdf(-(2 * i + 1) / step), 64))) for i in range(most)]
+    # By symmetry, 2^64 Phi(z) = 2^64 - 2^64 Phi(-z), whose floor is one less: no value is a whole number.
+    return (*reversed(below), *((1 << 64) - 1 - value for value in below))
+
+
+def mismatch(sigma: float, pixels: int, draws: int) -> float:
+    """Bound on the probability that any of some draws differs from an exact sample of the rounded Gaussian.
+
+    A sample can differ only if its 64 bits equal a threshold's: draws x pixels x thresholds / 2^64. Added to alpha, it
+    makes the certificate exact, given ideal random bits.
+    """
+    return draws * pixels * len(discrete_thresholds(sigma)) / 2**64
+
+
+def _farthest(sigma: float) -> int:
+    """The largest level of the noise, after which the pixel is clipped, whatever its value in [0,1] was."""
+    return _TOP * (math.ceil(_TAIL * sigma) + 1)

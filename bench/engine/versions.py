@@ -5,6 +5,7 @@ fails when counts change and no number does. Moving or rewording code changes no
 """
 
 NOISE_VERSION = 1  # the generator of smoothing and purifier noise
+DISCRETE_NOISE_VERSION = 1  # the sampler of rounded noise, in cells that use it
 ENGINE_VERSION = 1  # from images and noise to votes: conversion, padding to fixed rows, precision, voting
 
 # Rows that networks see at once unless a preset says otherwise: as fast as more on the embedded networks, less padding.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import InputError
+from bench.plots.attack import attack
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.gains import gains
 from bench.plots.grid import image_grid
@@ -13,6 +14,7 @@ from bench.plots.pareto import pareto, pareto_at
 from bench.plots.quality import quality
 from bench.plots.style import METADATA, save
 from bench.store import Examples
+from bench.store.attacks import Attacks
 from bench.store.quality import Metrics
 from bench.summary import Summary
 from bench.summary.rows import drawable
@@ -20,6 +22,7 @@ from bench.summary.rows import drawable
 __all__ = [
     "FORMATS",
     "accuracy_vs_radius",
+    "attack",
     "draw_all",
     "draw_gains",
     "formats_of",
@@ -51,16 +54,18 @@ def draw_all(
     folder: Path,
     formats: Sequence[str] = FORMATS,
     metrics: Mapping[str, Metrics] | None = None,
+    attacks: Mapping[str, Attacks] | None = None,
 ) -> list[Path]:
     """Draw every picture of a summary, and return the files, the most important ones first.
 
     `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
-    and `quality` for the first run with metrics only, because metrics of several runs may not compare.
+    and `quality` and `attack` for the first run with metrics or attacks only, because those of several runs may not
+    compare.
 
     Parameters:
         folder: is made if it does not exist.
         formats: of `FORMATS`, or `pdf`.
-        metrics: by run, of the runs that have some.
+        metrics, attacks: by run, of the runs that have some.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = drawable(summary)
@@ -73,6 +78,8 @@ def draw_all(
             written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
     for run, of_run in list((metrics or {}).items())[:1]:
         written += save(quality(summary, of_run, run), folder, "quality", formats)
+    for run, on_run in list((attacks or {}).items())[:1]:
+        written += save(attack(summary, on_run, run), folder, "attack", formats)
     return written
 
 

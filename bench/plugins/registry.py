@@ -56,7 +56,7 @@ def discover(kind: Kind) -> dict[str, type]:
             with _refusing_import(module.name, "; mend its file or move it away"):
                 imported = importlib.import_module(module.name)
             _add(known, kind, imported)
-    for point in entry_points(group=f"purifybench.{kind.package}"):
+    for point in entry_points(group=f"purifybench.{kind.package.rpartition('.')[2]}"):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         with _refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.report.page import render
 from bench.store import Examples
+from bench.store.attacks import Attacks
 from bench.store.quality import Metrics
 from bench.summary import Summary
 
@@ -20,14 +21,15 @@ def write_report(
     examples: Mapping[str, Examples],
     path: Path,
     metrics: Mapping[str, Metrics] | None = None,
+    attacks: Mapping[str, Attacks] | None = None,
 ) -> Path:
     """Write the report of a summary into one HTML file, atomically.
 
     Parameters:
         manifests: of all runs, by the name of the run in `summary.table`.
-        examples, metrics: of the runs that have some, by the same names.
+        examples, metrics, attacks: of the runs that have some, by the same names.
     """
-    text = render(summary, manifests, examples, metrics or {})
+    text = render(summary, manifests, examples, metrics or {}, attacks or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from bench.analysis import Recommendation
+from bench.report.attack import attacks_section
 from bench.report.data import STAGES, record, times
 from bench.report.decisions import budgets, candidates, decisions
 from bench.report.figures import UNKNOWN, short
@@ -20,6 +21,7 @@ from bench.report.pictures import grids
 from bench.report.quality import quality
 from bench.report.runs import describe
 from bench.store import Examples
+from bench.store.attacks import Attacks
 from bench.store.quality import Metrics
 from bench.summary import Summary
 from bench.summary.format import p_text, percent, percent_interval
@@ -37,6 +39,7 @@ def render(
     manifests: Mapping[str, Mapping[str, Any]],
     examples: Mapping[str, Examples],
     metrics: Mapping[str, Metrics],
+    attacks: Mapping[str, Attacks] | None = None,
 ) -> str:
     """The whole page as HTML; texts from results are escaped. Parameters as `bench.report.write_report` takes them."""
     table, facts = drawable(summary), record(summary)
@@ -68,6 +71,7 @@ def render(
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
+        attacks=attacks_section(table, attacks or {}),
         grids=pictures,
         pictures_shown=pictures_shown,
         stages=STAGES,

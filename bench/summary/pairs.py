@@ -87,6 +87,7 @@ def settings(cell: Cell) -> dict[str, str]:
     return {
         "data set": cell.dataset,
         "seed of the noise": str(cell.seed),
+        **({"noise": cell.noise} if cell.noise else {}),
         "precision": cell.precision,
         **({"computed": parameters_text(cell.compute)} if cell.compute else {}),
         "device type": cell.device_type,

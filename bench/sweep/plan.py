@@ -11,13 +11,13 @@ from typing import Any
 
 from bench import data
 from bench.certify import Certifier, rules
-from bench.engine.versions import DEFAULT_ROWS, ENGINE_VERSION, NOISE_VERSION
+from bench.engine.versions import DEFAULT_ROWS, DISCRETE_NOISE_VERSION, ENGINE_VERSION, NOISE_VERSION
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.provenance import EXTRAS, LIBRARIES, version_record
-from bench.records import Cell, Counts
+from bench.records import DISCRETE, Cell, Counts
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
@@ -96,6 +96,8 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     voter = {"classifier": plugin_hash(type(classifier)), "classifier weights": _classifier_weights(classifier)}
     codes = {purifier.name: plugin_hash(type(purifier)) for purifier in purifiers}
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
+    if discrete := preset.noise == DISCRETE:
+        versions["discrete noise"] = DISCRETE_NOISE_VERSION
     cells = [
         Cell(
             purifier=purifier.name,
@@ -107,6 +109,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             split=preset.split,
             sigma=sigma,
             seed=preset.seed,
+            noise=DISCRETE if discrete else "",
             precision=preset.precision,
             device_type=device_type,
             compute=rows_of(preset, device_type),

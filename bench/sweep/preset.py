@@ -135,6 +135,9 @@ class Preset(BaseModel):
     """Significant digits of radii (rules of fixed N; all by default). Published logs have 3."""
     seed: int = Field(0, ge=0)
     """Seed of the noise."""
+    noise: Literal["gaussian", "discrete"] = "gaussian"
+    """gaussian (in float32) or discrete: rounded to the 256 levels of the images and sampled exactly, so that no
+    certificate depends on floating-point arithmetic (docs/certifiers.md)."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Precision of the purifiers' networks: fp32, tf32 (NVIDIA GPUs), bf16, fp16 or auto."""

@@ -1,15 +1,28 @@
 """Noise that depends on (seed, image, draw) and on nothing else."""
 
+from itertools import pairwise
+
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, _splitmix64_
+from bench.engine.noise import (
+    PURIFIER,
+    SMOOTHING,
+    RowRng,
+    _splitmix64_,
+    add_discrete_noise,
+    discrete_thresholds,
+    is_quantised,
+    mismatch,
+)
 
 LIKE = torch.empty(40, 1, 12, 12)
 IMAGES = torch.arange(40) // 8
 DRAWS = torch.arange(40) % 8
+GOLDEN_LEVELS = [-80, 41, 108, -131, 132, 195]  # of one row, exact on every device
 
 
 def noise(seed=0, stream=SMOOTHING, images=IMAGES, draws=DRAWS):
@@ -66,3 +79,74 @@ def test_draws_and_pixels_are_uncorrelated():
 
 def test_an_odd_number_of_pixels_works():
     assert RowRng(0, SMOOTHING, IMAGES, DRAWS).normal(torch.empty(40, 1, 3, 3)).shape == (40, 1, 3, 3)
+
+
+class TestDiscrete:
+    """Noise rounded to the levels of 8-bit images is an exact sample of the rounded Gaussian."""
+
+    @pytest.mark.parametrize("sigma", [0.12, 0.25, 1.0])
+    def test_probabilities_are_integrals_of_the_normal_density_to_the_last_bit(self, sigma):
+        thresholds = discrete_thresholds(sigma)
+        half = len(thresholds) // 2
+        assert all(a < b for a, b in pairwise(thresholds[half - 100 : half + 100]))
+        with mpmath.workprec(300):
+            for level in (-half, -300, -2, -1, 0, 1, 200, half - 1):
+                integral = mpmath.erfc(-mpmath.mpf(2 * level + 1) / 510 / mpmath.mpf(sigma) / mpmath.sqrt(2)) / 2
+                assert 0 <= integral * 2**64 - thresholds[half + level] < 1, level
+
+    def test_the_sampled_levels_have_these_probabilities(self):
+        thresholds, rows, edges = discrete_thresholds(0.25), torch.arange(3000), torch.zeros(3000, 1, 8, 8)
+        most = len(thresholds) // 2
+        x = add_discrete_noise(edges + 1, 0.25, RowRng(1, SMOOTHING, rows, rows))
+        noise = (x * 255).round().to(torch.int64) - 255
+        cuts = np.array([-most - 1, -150, -90, -40, -10, -1, 0, 1, 20, 80, 140, most])
+        counts, _ = np.histogram(noise.numpy(), bins=cuts + 0.5)
+        exact = np.diff(stats.norm.cdf((2 * cuts + 1) / 510, scale=0.25))
+        assert stats.chisquare(counts, exact / exact.sum() * counts.sum()).pvalue > 1e-3
+
+    def test_rounding_after_the_noise_is_the_same_function_as_rounding_the_noise(self):
+        """The claim behind the sampler: round(x + noise) = x + round(noise) on the levels of the image."""
+        rng = np.random.default_rng(0)
+        levels, noise = rng.integers(0, 256, 100_000), rng.normal(0, 0.5, 100_000) * 255
+        assert np.array_equal(np.round(levels + noise), levels + np.round(noise))
+
+    def test_the_bits_of_a_noisy_pixel_do_not_tell_the_clean_one(self):
+        """In float32, x + noise lies on a grid that depends on x; on levels, the same values are possible for every x.
+
+        Voracek and Hein's attack on floating-point smoothing reads x from the low bits of x + noise.
+        """
+        rows = torch.arange(4000)
+        of = {x: torch.full((4000, 1, 1, 1), x / 255) for x in (40, 41)}
+
+        def supports(add):
+            return [set(add(x, RowRng(0, SMOOTHING, rows + 4000 * i, rows)).flatten().tolist()) for i, x in of.items()]
+
+        inexact = supports(lambda x, rng: x + 0.1 * rng.normal(x))
+        exact = supports(lambda x, rng: add_discrete_noise(x, 0.1, rng))
+        assert len(inexact[0] & inexact[1]) < 0.01 * len(inexact[0])
+        assert len(exact[0] & exact[1]) > 0.8 * len(exact[0])
+
+    def test_a_row_is_the_same_in_any_batch(self):
+        x = torch.rand(40, 1, 12, 12).mul(255).round().div(255)
+        whole = add_discrete_noise(x, 0.5, RowRng(0, SMOOTHING, IMAGES, DRAWS))
+        rows = torch.tensor([7, 3, 39])
+        assert torch.equal(
+            add_discrete_noise(x[rows], 0.5, RowRng(0, SMOOTHING, IMAGES[rows], DRAWS[rows])), whole[rows]
+        )
+
+    def test_the_values_are_golden_on_every_device(self):
+        x = add_discrete_noise(torch.zeros(1, 1, 1, 6), 0.5, RowRng(7, SMOOTHING, torch.tensor([3]), torch.tensor([5])))
+        assert (x * 255).round().int().flatten().tolist() == GOLDEN_LEVELS, "raise DISCRETE_NOISE_VERSION"
+
+    def test_pixels_are_clipped_and_stay_levels(self):
+        rows = torch.arange(500)
+        x = add_discrete_noise(torch.ones(500, 1, 8, 8), 0.12, RowRng(0, SMOOTHING, rows, rows))
+        assert is_quantised(x.clamp(0, 1)) and float(x.min()) >= -1 and float(x.max()) <= 2
+
+    def test_images_of_more_levels_are_told_apart(self):
+        assert is_quantised(torch.arange(256) / 255)
+        assert not is_quantised(torch.tensor([0.5])) and not is_quantised(torch.tensor([256 / 255]))
+
+    def test_the_chance_of_another_value_than_the_exact_one_is_negligible_beside_alpha(self):
+        assert 0 < mismatch(0.5, 28 * 28, 50) < 1e-9
+        assert mismatch(1.0, 3 * 224 * 224, 100_000) < 1e-3 / 100

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.engine import versions
+from bench.records import Cell, key_of
 from bench.sweep import plan as plans
 from bench.sweep.preset import load_preset
 
@@ -94,3 +96,14 @@ def test_a_folder_of_exports_with_another_identity_is_never_hidden(cli, tiny_pre
     refused = cli("run", path, "--out", out, "--no-plots", "--seed", "5")
     assert refused.exit_code == 2 and "would hide them" in refused.stderr and "seed" in refused.stderr
     assert not list(out.glob("run.sqlite*"))
+
+
+def test_the_noise_is_part_of_a_key_only_if_it_is_discrete(tiny_preset):
+    path = str(tiny_preset())
+    gaussian, discrete = (
+        plans.make_plan(load_preset(path, {"noise": noise}), "cpu").cells[0] for noise in ("gaussian", "discrete")
+    )
+    facts = {name: value for name, value in asdict(gaussian).items() if name != "noise"}
+    assert key_of(facts) == gaussian.key != discrete.key
+    assert "noise" not in json.loads(gaussian.to_json()) and Cell.from_json(discrete.to_json()) == discrete
+    assert "discrete noise" in discrete.versions and "discrete noise" not in gaussian.versions

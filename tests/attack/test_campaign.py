@@ -1,0 +1,124 @@
+"""`bench attack` attacks the certificates of a stored run, keeps what it has, and shows it in report and pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import purifybench as pb
+from bench.attack import search as searching
+from bench.attack.base import ATTACK
+from bench.plugins.registry import discover
+from bench.store.attacks import AttackedImage, read_attacks, write_attacks
+
+FAST = ("--images", 4, "--steps", 2, "--rounds", 2, "--draws", 50, "--restarts", 1)
+BATCH_MEAN = """
+from dataclasses import dataclass
+from purifiers.base import Purifier
+
+@dataclass(frozen=True)
+class BatchMean(Purifier):
+    name = "batch-mean"
+    bounded = False
+
+    def purify(self, x, sigma, networks, rng):
+        return {body}
+"""
+
+
+@pytest.fixture
+def run_folder(tiny_preset, tmp_path, cli):
+    folder = tmp_path / "run"
+    path = tiny_preset(images=4, n=20, alpha=0.4, sigmas=[0.5], batch=24)
+    assert cli("run", path, "--out", folder, "--no-plots").exit_code == 0
+    return folder
+
+
+def test_the_results_are_stored_shown_and_continued(run_folder, cli, monkeypatch):
+    done = cli("attack", run_folder, *FAST)
+    assert done.exit_code in (0, 1) and "expected" in done.stdout, done.stdout
+    found = read_attacks(run_folder)
+    assert [cell.label for cell in found.cells] == ["none", "onestep-edm"] and not found.missing
+    certified = pb.load(run_folder).certificates
+    tried = certified[(certified["predicted"] >= 0) & (certified["radius"] > 0)]
+    assert sum(len(cell.images) for cell in found.cells) == len(tried) > 0
+    by_key = tried.set_index(["cell", "image"])["radius"]
+    for cell in found.cells:
+        assert all(image.distance <= image.radius == by_key[cell.cell, image.image] for image in cell.images)
+    page = pb.report(pb.load(run_folder), run_folder / "page.html").read_text()
+    assert 'id="attack"' in page and "broken" in page.lower() and "not attacked" not in page
+    assert any(path.stem == "attack" for path in pb.plot(pb.load(run_folder), run_folder, formats=["svg"]))
+    monkeypatch.setattr(searching, "attack_images", None)  # nothing is attacked a second time
+    monkeypatch.setattr("bench.attack.campaign.attack_images", None)
+    again = pb.attack(pb.load(run_folder), images=4, method="pgd:steps=2", rounds=2, draws=50, restarts=1)
+    assert again.cells == found.cells
+
+
+def test_a_run_without_attacks_says_so(run_folder):
+    assert "bench attack" in pb.report(pb.load(run_folder), run_folder / "page.html").read_text()
+
+
+def test_two_workers_find_what_one_does(run_folder, cli):
+    options = {"images": 4, "method": "pgd:steps=2", "rounds": 1, "draws": 50, "restarts": 1, "only": ["none"]}
+    one = pb.attack(pb.load(run_folder), workers=1, **options)
+    (run_folder / "attack.json").unlink()
+    two = pb.attack(pb.load(run_folder), workers=2, **options)
+    assert [replace(cell, seconds=0) for cell in one.cells] == [replace(cell, seconds=0) for cell in two.cells]
+
+
+def test_a_purifier_that_averages_its_batch_is_broken_and_the_code_must_be_named(tiny_preset, tmp_path, cli):
+    """All its rows are one mean image: it removes the noise of a batch that holds one image only."""
+    file = tmp_path / "batch_mean.py"
+    file.write_text(BATCH_MEAN.format(body="x.mean(0, keepdim=True).expand_as(x)"))
+    folder, path = tmp_path / "run", tiny_preset(purifiers=["none"], images=6, n0=20, n=100, block=100, sigmas=[1.0])
+    options = ("--purifiers", f"none,{file}", "--batch", 100)
+    assert cli("run", path, *options, "--out", folder, "--no-plots").exit_code == 0
+    refused = cli("attack", folder, *FAST)
+    assert refused.exit_code == 2 and "name the file yourself" in refused.stderr
+    cli("attack", folder, "--images", 6, "--steps", 10, "--rounds", 0, "--draws", 100, "--purifiers", file)
+    found = {cell.label: cell for cell in read_attacks(folder).cells}
+    assert found["batch-mean"].broken > 0
+    assert found["none"].broken == 0
+
+
+def test_unknown_names_and_values_are_refused(run_folder, cli):
+    for options, words in (
+        (("--only", "onestep"), "no purifier 'onestep'"),
+        (("--sigma", "2"), "no sigma = 2"),
+        (("--method", "pdg"), "pgd"),
+        (("--method", "pgd:step=3"), "steps"),
+        (("--level", "0"), "level between 0 and 1"),
+    ):
+        refused = cli("attack", run_folder, *options)
+        assert refused.exit_code == 2 and words in refused.stderr, refused.stderr
+
+
+def test_a_run_in_memory_and_a_damaged_file_are_refused(run_folder):
+    run = pb.load(run_folder)
+    with pytest.raises(pb.PurifyBenchError, match="in memory"):
+        pb.attack(pb.Run(run.stored, None))
+    (run_folder / "attack.json").write_text("{")
+    with pytest.raises(ValueError, match="bench attack"):
+        read_attacks(run_folder)
+
+
+def test_attacks_are_plugins():
+    assert set(discover(ATTACK)) == {"pgd"}
+
+
+def test_the_two_curves_of_a_cell_bound_the_accuracy(run_folder, cli):
+    cli("attack", run_folder, *FAST)
+    found = read_attacks(run_folder)
+    images = (
+        AttackedImage(0, 1, 1, 0.3, 0.3, 0.9, 0, 0, False, 0.8),
+        AttackedImage(1, 1, 1, 0.4, 0.4, 0.1, 2, 50, True, 0.2),
+        AttackedImage(2, 1, 3, 0.5, 0.5, 0.9, 0, 0, False, None),
+    )
+    cell = replace(found.cells[0], images=images, chosen=5, zero=1)
+    assert cell.certified_at([0, 0.3, 0.35, 0.45]) == pytest.approx([0.6, 0.4, 0.2, 0])
+    assert cell.attacked_at([0, 0.2, 0.5, 0.8]) == pytest.approx([0.6, 0.4, 0.4, 0.2])
+    write_attacks(run_folder, replace(found, cells=(cell,)))
+    assert read_attacks(run_folder).cells == (cell,)
+    assert json.loads((run_folder / "attack.json").read_text())["format"] == 1
