@@ -60,7 +60,7 @@ class Examination:
     """The result of an examination.
 
     Attributes:
-        rows: of the large batch.
+        rows: in the large batch.
         sizes: of the small batches.
         exact: whether every row was the same bit for bit in both.
         findings: breaches of the contract; empty if the plugin keeps to it.
@@ -97,8 +97,8 @@ def examine(subject: Subject) -> Examination:
             report("rows", f"a batch of {size} rows has another output shape than {len(whole)} rows")
             break
         exact &= torch.equal(part, whole[rows])
-        if (distance := _distance(part, whole[rows])) is not None and "rows" not in found:
-            report("rows", _cause(subject, whole, everything, number, size, distance))
+        if (distance := _distance(part, whole[rows])) is not None and not {"rows", "repetition"} & found.keys():
+            report(*_cause(subject, whole, everything, number, size, distance))
     else:
         if evaluations != parts:
             report("NFE", f"{len(whole)} rows cost {evaluations} network evaluations in one batch, {parts} in several")
@@ -143,15 +143,15 @@ def _distance(a: Tensor, b: Tensor) -> float | None:
     return float((a - b).abs()[apart].max()) if bool(apart.any()) else None
 
 
-def _cause(subject: Subject, whole: Tensor, rows: Tensor, number: int, size: int, distance: float) -> str:
-    """A sentence about a row that differs: whether the same batch in a later call differs from itself, too."""
+def _cause(subject: Subject, whole: Tensor, rows: Tensor, number: int, size: int, distance: float) -> tuple[str, str]:
+    """The check and the problem of a row that differs: does the same batch in a later call differ from itself, too?"""
     later, _ = _observed(subject, rows, 2 * number, lambda *_: None)
     if later.shape != whole.shape or _distance(later, whole) is not None:
-        return (
+        return "repetition", (
             f"it does not repeat itself (values differ by up to {distance:.2g}): the same rows in a later call differ, "
             "so it depends on earlier calls, a clock, or random numbers of its own"
         )
-    return (
+    return "rows", (
         f"a row depends on the rows beside it or on their number (values differ by up to {distance:.2g} between "
         f"{len(whole)} rows and {size} of them in another order)"
     )
@@ -172,21 +172,30 @@ def _surroundings(number: int, namespaces: Sequence[MutableMapping[str, Any]]) -
 
     Yields a list that holds, after the context, the names of what was changed inside.
     """
-    changed: list[str] = []
-    states, settings = _states(), {name: get() for name, (get, _) in _SETTINGS.items()}
+    states = _states()
     _seed(_SEED + number)
     seeded = _states()
     try:
-        with _shifted_clocks(number * _SHIFT, namespaces):
+        with settings_kept() as changed, _shifted_clocks(number * _SHIFT, namespaces):
             yield changed
         now = _states()
         changed += [name for name, state in seeded.items() if not _same(now[name], state)]
-        changed += [name for name, (get, _) in _SETTINGS.items() if get() != settings[name]]
     finally:
         _restore(states)
+
+
+@contextmanager
+def settings_kept() -> Iterator[list[str]]:
+    """Settings of torch are as before afterwards; yields a list of those that were changed, filled at the end."""
+    before = {name: get() for name, (get, _) in _SETTINGS.items()}
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
         for name, (get, put) in _SETTINGS.items():
-            if get() != settings[name]:
-                put(settings[name])
+            if get() != before[name]:
+                changed.append(name)
+                put(before[name])
 
 
 def _cudnn() -> tuple[bool, bool, bool]:

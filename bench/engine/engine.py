@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.engine.checks import Checks, PluginFault, out_of_memory
 from bench.engine.compute import float32_arithmetic
-from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of
+from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
 from bench.engine.devices import device_name, peak_bytes
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
@@ -198,7 +198,8 @@ class Engine:
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             started = time.perf_counter()
             rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
-            with float32_arithmetic(cell.precision, self.device):
+            # A setting that the first call changes must show as changed in `examine`.
+            with settings_kept(), float32_arithmetic(cell.precision, self.device):
                 rng = RowRng(cell.seed, PURIFIER, rows, rows)
                 self._predict(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
             checks.settle()

@@ -76,8 +76,7 @@ def sweep(
 ) -> _Outcome:
     """Count until every image of every cell is decided.
 
-    A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep; stored
-    counts stay.
+    A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep.
 
     Parameters:
         labels: true class of every image that is certified.

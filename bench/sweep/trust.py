@@ -25,7 +25,8 @@ from bench.sweep.plan import Plan
 
 TRUST = "trust"
 _SHARE = 0.02  # of the planned draws that the check may take
-_SIZES = (256, 128, 64, 24, FEWEST_EXAMINED)  # rows of a check that a full batch would make too long
+_SIZES = (256, 128, 64)  # rows of a check that a full batch would make too long
+_FEWEST = 24  # rows of a check, or half a batch: enough for a dependence that begins with more than 16 rows
 
 
 @dataclass
@@ -185,5 +186,6 @@ def _rows(planned: Plan, cells: Sequence[Cell]) -> int:
         if (boundaries := getattr(rule, "boundaries", None)) is not None:  # a sequential rule, up to its first look
             first += int(boundaries.looks[0])
         draws += first * len(planned.images)
-    sizes = (batch, *(size for size in _SIZES if size < batch))
+    fewest = min(_FEWEST, max(FEWEST_EXAMINED, batch // 2))
+    sizes = (batch, *(size for size in _SIZES if size < batch), fewest)
     return next((rows for rows in sizes if _draws(rows, _fixed(cells[0])) <= _SHARE * draws), sizes[-1])
