@@ -145,12 +145,14 @@ class Counts:
 
     Attributes:
         start_s: seconds of loading, compiling and warming up by name, with the first block of a cell on a worker.
+        worker: random name of the engine that counted; it is not stored.
     """
 
     block: Block
     votes: tuple[int, ...]
     cost: Cost
     start_s: Mapping[str, float] = field(default_factory=dict)
+    worker: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from pathlib import Path
 from conftest import ROOT
 
 PATIENCE = 240  # seconds in which anything must have happened, on a machine that is slow and busy
-GATE = """gate = __import__("pathlib").Path({gate!r})
+# The check before a run has few rows and passes, as tests wait for batches.
+GATE = """if len(x) <= 8: return x.clamp(0, 1)
+        gate = __import__("pathlib").Path({gate!r})
         (gate / f"here-{{__import__('os').getpid()}}").touch()
         while not (gate / "open").exists():
             __import__("time").sleep(0.01)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.certify import rules
 from bench.data.split import Split
-from bench.engine import Engine, Loader
+from bench.engine import Engine, Loader, PluginFault
 from bench.engine.devices import choose_devices, choose_precision, prepare_device
 from bench.errors import InputError
 from bench.executors import InProcess
@@ -27,6 +27,7 @@ from bench.store import MANIFEST, Run, Store, export, read_run
 from bench.store.database import DATABASE
 from bench.sweep import Observer, Plan, Plugin, Preset, explain, manifest, settle_options, sweep
 from bench.sweep.plan import rows_of
+from bench.sweep.trust import TRUST, check_plugins, evidence
 from purifiers.base import Purifier
 from purifiers.nets.denoisers import LevelledDenoiser, level_like
 
@@ -137,11 +138,18 @@ def certify(
 def _counted(planned: Plan, executor: _Watched, folder: Path, device: str, exported: bool) -> Run:
     """Count and store the votes of a plan; raises the plugin's error if its only cell fails."""
     with Store(folder) as store:
-        store.begin(planned.cells, manifest(planned, [device]))
+        record = manifest(planned, [device])
+        unfinished = {cell.key for cell in planned.cells}
+        trust = evidence(planned, {}, unfinished, lambda: store.describe(record))
+        record[TRUST] = trust.record
+        store.begin(planned.cells, record)
+        check_plugins(planned, executor, unfinished, trust, lambda message: None)
         facts = planned.certifier, planned.labels, store, executor, int(planned.preset.batch), Observer()
-        outcome = sweep(planned.cells, *facts, check=lambda counts: _refuse_votes(planned, counts))
+        outcome = sweep(planned.cells, *facts, check=lambda counts: _refuse_votes(planned, counts), trust=trust)
         if outcome.errors and executor.error is not None:
             raise executor.error
+        if outcome.errors:
+            raise PluginFault(*outcome.errors.values())
         run = read_run(folder)
     if exported:
         export(run)

@@ -157,6 +157,7 @@ def certify(
     precision: str = "fp32",
     batch: int = 500,
     device: str = "auto",
+    audit: float = 0.01,
     out: str | Path | None = None,
 ) -> Run:
     """Certify images with a classifier and networks that are in memory.
@@ -184,11 +185,14 @@ def certify(
         precision: of the networks: fp32, tf32, bf16, fp16 or auto.
         batch: draws that go through the networks together; it does not change the counts.
         device: auto, cpu, cuda or cuda:N.
+        audit: share of the blocks that are counted again in other batches, at least 20; 0 switches it off, which the
+            table's notes say.
         out: folder to store the run in; nothing is kept by default. It must not hold a run.
 
     Raises:
         ValueError: an argument has the wrong shape, range or name.
-        PluginFault: the classifier or the purifier raised, or returned unusable values; its cause is attached.
+        PluginFault: the classifier or the purifier raised (the cause is attached), returned unusable values, or looks
+            at more than an image and its noise.
 
     Example:
         >>> pb.certify(model, images, labels, sigma=0.5, purifier="onestep-edm", networks={"edm": denoiser}).table
@@ -197,6 +201,7 @@ def certify(
 
     settings = {"n0": n0, "n": n, "alpha": alpha, "certifier": certifier, "radii": list(radii), "seed": seed}
     settings |= {"noise": noise, "precision": precision, "batch": batch, "device": device, "sigmas": [sigma]}
+    settings |= {"audit": audit}
     folder = Path(out) if out is not None else None
     run = certify_in_memory(classifier, images, labels, purifier, networks or {}, indices, folder, **settings)
     return Run(run, folder)

@@ -122,6 +122,7 @@ def summary(
         return
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
+    record["evidence"] = found.evidence
     record["hypervolumes"] = plain(volumes(found))
     if gains is not None:
         record["gains"] = json.loads(gains.to_json(orient="records", double_precision=15))

@@ -74,7 +74,7 @@ def boundaries(
 
 @app.command("list")
 def list_() -> None:
-    """List presets, purifiers, networks, classifiers and data sets."""
+    """List presets, purifiers, networks, classifiers, data sets, and runs with their checks and audits."""
     import dataclasses
 
     from rich.table import Table
@@ -94,6 +94,13 @@ def list_() -> None:
         nfe = "measured" if purifier.nfe() is None else str(purifier.nfe())
         table.add_row(name, purifier.family, ", ".join(purifier.networks), parameters, nfe, purifier.source)
     console.print(table)
+    if stored := _stored_runs():
+        runs = Table(title="Runs", pad_edge=False)
+        for column in ("folder", "cells", "failed", "checks and audit"):
+            runs.add_column(column, overflow="fold")
+        for row in stored:
+            runs.add_row(*map(escape, row))
+        console.print(runs)
     for title, names in (
         ("Networks, bundled", bundled()),
         ("Networks, published (docs/networks.md)", list(NETWORKS)),
@@ -102,6 +109,24 @@ def list_() -> None:
         ("Presets", preset.names()),
     ):
         console.print(f"[bold]{title}:[/] {', '.join(names)}")
+
+
+def _stored_runs() -> list[tuple[str, str, str, str]]:
+    """Folder, cells, failed cells, and the evidence of soundness of every exported run here."""
+    from bench.store import MANIFEST
+    from bench.summary.trust import audit_text
+
+    rows = []
+    for path in sorted({*RUNS.glob(f"*/{MANIFEST}"), *RUNS.parent.glob(f"*/{MANIFEST}")}):
+        try:
+            manifest = json.loads(path.read_text())
+            failed = [cell["key"] for cell in manifest["cells"] if cell["error"]]
+            sound = [cell["key"] for cell in manifest["cells"] if not cell["error"]]
+            text = audit_text(manifest, sound)[0] if sound else ""
+            rows.append((str(path.parent), str(len(sound) + len(failed)), str(len(failed)), text))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            rows.append((str(path.parent), "", "", f"its manifest cannot be read ({type(error).__name__})"))
+    return rows
 
 
 @app.command()

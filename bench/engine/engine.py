@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.engine.checks import Checks, PluginFault, out_of_memory
 from bench.engine.compute import float32_arithmetic
+from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
 from bench.engine.devices import device_name, peak_bytes
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
@@ -21,6 +23,7 @@ from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
+FEWEST_EXAMINED = 8  # rows
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Engine:
     _most: dict[str, int] = field(default_factory=dict)  # purifier -> draws that fit into memory, if not all did
 
     def __post_init__(self) -> None:
+        self.name = secrets.token_hex(4)  # tells the workers of a run apart
         self._rows = {image: row for row, image in enumerate(self.images)}
         self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
         shape = tuple(self._clean.shape[1:])
@@ -104,7 +108,7 @@ class Engine:
         cost = Cost(nfe, classified, **watch.seconds(), peak_bytes=memory, device=device)
         first, *others = share_cost(blocks, counted, cost)
         start_s, loaded.start_s = loaded.start_s, {}
-        return [replace(first, start_s=start_s), *others]
+        return [replace(c, worker=self.name) for c in (replace(first, start_s=start_s), *others)]
 
     @torch.inference_mode()
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
@@ -124,6 +128,55 @@ class Engine:
         checks.settle()
         shown = purified[0] if purified.ndim > x.ndim else purified
         return x.cpu().numpy(), shown.cpu().numpy(), predicted.cpu().numpy()
+
+    def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
+        """Check the contract of a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images.
+
+        Batches that do not fit into memory are tried again with half of the rows.
+
+        Raises:
+            PluginFault, LoadError: as `run`.
+        """
+        try:
+            return self._examine(cell, plugin, rows)
+        except Exception as error:
+            if not out_of_memory(error) or rows < 2 * FEWEST_EXAMINED:
+                raise
+        return self.examine(cell, plugin, rows // 2)
+
+    @torch.inference_mode()
+    def _examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
+        loaded, numbers = self._prepare(cell), list(self.images)
+        blocks = [Block(cell.key, numbers[i % len(numbers)], "estimate", i // len(numbers), 1) for i in range(rows)]
+        networks = [n.evaluations for n in loaded.networks.values()]
+        uncounted = 0
+
+        def purify(x: Tensor, chosen: Tensor) -> tuple[Tensor, int]:
+            nonlocal uncounted
+            _, rng, _ = self._noisy(cell, [blocks[i] for i in chosen.tolist()])
+            checks, before = Checks(), sum(evaluations() for evaluations in networks)
+            purified = self._purify(cell, loaded, x, rng, checks)
+            checks.settle()
+            counted = sum(network.rows for network in loaded.networks.values())
+            uncounted += max(0, sum(evaluations() for evaluations in networks) - before - counted)
+            return (purified.transpose(0, 1) if purified.ndim > x.ndim else purified), counted
+
+        def classify(x: Tensor, _: Tensor) -> tuple[Tensor, int]:
+            checks, before = Checks(), loaded.classifier_network.evaluated
+            logits = self._logits(cell, loaded, x, checks)
+            checks.settle()
+            return logits.float(), loaded.classifier_network.evaluated - before
+
+        parts = (loaded.classifier, loaded.classifier_network.network) if plugin == "classifier" else (loaded.purifier,)
+        modules = [part for part in parts[:1] if isinstance(part, nn.Module)]
+        x = self._noisy(cell, blocks)[0]
+        call = classify if plugin == "classifier" else purify
+        with float32_arithmetic(cell.precision, self.device):
+            result = examine(Subject(call, x, modules=modules, namespaces=namespaces_of(*parts)))
+        if uncounted:
+            hidden = Finding("NFE", f"{uncounted} network evaluations went past the counter")
+            result = replace(result, findings=(*result.findings, hidden))
+        return result
 
     def _noisy(self, cell: Cell, blocks: Sequence[Block]) -> tuple[Tensor, RowRng, Tensor]:
         """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
@@ -153,7 +206,8 @@ class Engine:
             self._loaded[cell.key] = loaded  # cells share their networks and their classifier
             started = time.perf_counter()
             rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
-            with float32_arithmetic(cell.precision, self.device):
+            # A setting that the first call changes must show as changed in `examine`.
+            with settings_kept(), float32_arithmetic(cell.precision, self.device):
                 rng = RowRng(cell.seed, PURIFIER, rows, rows)
                 self._predict(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
             checks.settle()

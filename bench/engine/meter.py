@@ -42,6 +42,10 @@ class CountedNetwork:
         self.total = output.sum(dtype=torch.float32) + self.total.to(output.device)
         return output
 
+    def evaluations(self) -> int:
+        """Rows through the network itself since it was loaded, also of calls that this object did not see."""
+        return getattr(getattr(self._denoiser, "network", None), "evaluated", 0)
+
     def levels(self, t: float, steps: int, t_end: float | None = None) -> list[float]:
         return self._denoiser.levels(t, steps, t_end)
 

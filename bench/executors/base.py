@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.records import Cell, Counts, Shown, Task
+
+if TYPE_CHECKING:
+    from bench.engine import Examination
 
 MAX_DEATHS = 3  # deaths of workers that a job may see before it is given up
 
@@ -43,6 +46,10 @@ class Executor:
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Future[Shown]:
         """One draw of some images, for display; see `Engine.show`."""
         return self._submit(Job(describe_cell(cell), "show", (cell, images, draw)))
+
+    def examine(self, cell: Cell, plugin: str, rows: int) -> Future[Examination]:
+        """Check the contract of a cell's purifier or classifier; see `Engine.examine`."""
+        return self._submit(Job(f"the check of the {plugin} of {describe_cell(cell)}", "examine", (cell, plugin, rows)))
 
     def _submit(self, job: Job) -> Future[Any]:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.engine import Engine, Loader, LoadError
+from bench.engine import Engine, Examination, Loader, LoadError
 from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
 from bench.errors import PurifyBenchError
@@ -82,6 +82,10 @@ class RemoteEngine:
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
         """As `Engine.show`."""
         return self._with_machine_name(lambda: self._engine.show(self._localised(cell), images, draw))
+
+    def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
+        """As `Engine.examine`."""
+        return self._with_machine_name(lambda: self._engine.examine(self._localised(cell), plugin, rows))
 
     def measure(self, request: TuningRequest) -> dict[str, Any]:
         """As `autotune.tune`, with a loader of its own, so that its networks are released afterwards."""

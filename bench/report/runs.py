@@ -13,7 +13,7 @@ from bench.report.figures import interval_text, known
 from bench.summary import Summary
 from bench.summary.pairs import run_volume
 
-_LONG = ("labels", "sweep", "cells")  # lists of a manifest, too long for a reader
+_LONG = ("labels", "sweep", "cells", "trust")  # lists of a manifest, too long for a reader
 _ROWS = ("purifiers", "networks")  # of a preset: the tables show them
 _WORDS = {
     **{"purifybench": "PurifyBench", "git": "code revision", "python": "Python"},
@@ -51,7 +51,9 @@ def _completeness(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _measured(summary: Summary, run: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Certifier, device and hypervolume of a run."""
+    """Evidence of soundness, certifier, device and hypervolume of a run."""
+    if run in summary.evidence:
+        yield "checks and audit", summary.evidence[run]
     for name, column in (("certifier", "rule"), ("device", "device")):
         if len(values := sorted(set(rows[column].dropna()))):
             yield name, "; ".join(values)

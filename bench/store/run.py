@@ -77,7 +77,9 @@ def read_run(folder: Path) -> Run:
             f"{path} holds a cell that this version cannot read ({error}); update purifybench, or run again with "
             "another --out"
         ) from error
-    errors = {key: known[key][2] for key in current if known[key][2]}
+    # The database forgets errors when a run continues; an audit that failed stays in the manifest.
+    audits = manifest.get("trust", {}).get("audits", {})
+    errors = {key: problem for key in current if (problem := known[key][2] or audits.get(key, {}).get("error"))}
     return Run(folder, manifest, cells, errors, blocks, published)
 
 

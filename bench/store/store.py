@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.certify import Tally
-from bench.records import Cell, Counts
+from bench.records import Block, Cell, Cost, Counts
 from bench.store import database
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 from bench.store.run import MANIFEST, read_export
@@ -143,6 +143,20 @@ class Store:
             with suppress(TypeError, ValueError):  # a cell of another version cannot be part of this sweep
                 cells.append(Cell.from_json(text))
         return cells
+
+    def draws(self, cell: str) -> int:
+        """Number of stored draws of a cell."""
+        return int(self.select("SELECT coalesce(sum(draws), 0) FROM blocks WHERE cell = ?", cell)[0][0])
+
+    def blocks(self, cell: str) -> Iterator[Counts]:
+        """The stored counts of a cell. They are read as the iterator advances, so store nothing meanwhile."""
+        path = self.folder / DATABASE
+        with self._transaction() as db:
+            for row in db.execute(f"SELECT {SELECTED} FROM blocks WHERE cell = ?", (cell,)):
+                values = dict(zip(COLUMNS, row, strict=False))
+                block = Block(*(values[name] for name in ("cell", "image", "stage", "first", "draws")))
+                cost = Cost(**{name: values[name] for name in database.COSTS})
+                yield Counts(block, tuple(database.votes_of([row], path)[0]), cost)
 
     def tallies(self, cell: str) -> Mapping[int, Tally]:
         """The counts of each image of a cell, read from the database at each access."""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench.records import IMPORTED
 from bench.store import Run
+from bench.summary.trust import audit_text
 
 _PARTS = 10  # of the upper half of a cell's blocks
 _LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
@@ -32,6 +33,7 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
         lines.append("; ".join(filter(None, (f"incomplete: {fewer}", biased))))
     if table["device"].dropna().nunique() > 1:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
+    lines += [f"{run.folder.name}: {text}" for run in runs for text, sound in [audit_of(run)] if text and not sound]
     for run in runs:
         lines += [*_session_notes(run), *_leak_notes(run)]
         if stale := set(run.blocks["cell"].unique()) - set(run.cells):
@@ -44,6 +46,12 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
+
+
+def audit_of(run: Run) -> tuple[str, bool]:
+    """The sentence of `audit_text` on the cells of a run that did not fail; empty if there are none."""
+    cells = [key for key in run.cells if key not in run.errors]
+    return audit_text(run.manifest, cells) if cells else ("", True)
 
 
 def unfinished(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:

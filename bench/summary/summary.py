@@ -17,7 +17,7 @@ from bench.records import COUNTED, IMPORTED, Cell
 from bench.store import Run
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
-from bench.summary.notes import notes
+from bench.summary.notes import audit_of, notes
 
 _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
@@ -38,6 +38,7 @@ class Summary:
         radii: at which the table reads certified accuracy, L2 in [0,1] pixel units.
         notes: warnings for a reader: failed or incomplete cells, different devices, certifiers that do not compare.
         cells, certifiers: of the rows with counts, by (run, cell).
+        evidence: by run, a sentence on the checks of its plugins and on its audit; if one is missing, a note, too.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Summary:
     notes: tuple[str, ...]
     cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     certifiers: Mapping[tuple[str, str], Certifier] = field(default_factory=dict)
+    evidence: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def certified(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
@@ -98,7 +100,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     titles = [preset.get("title") or run.folder.name for run, preset in zip(runs, presets, strict=True)]
     table = _table_of(rows, chosen, list(cells.values()))
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
-    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules)
+    evidence = {name: text for name, run in zip(run_names(runs), runs, strict=True) if (text := audit_of(run)[0])}
+    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules, evidence)
 
 
 def _image_prints(pixels: Sequence[Mapping[str, str]]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.certify import Certifier, Tally
 from bench.records import Block, Cell, Counts, Task
+from bench.sweep.audit import CellAudit
 
 _AHEAD = 64  # blocks that are tried to fill the rest of a batch
 
@@ -23,6 +24,7 @@ class CellProgress:
         counted: image -> stored tally.
         tallies: of the images that are being worked on.
         awaited: image -> number of requested blocks that are not counted yet.
+        audit: chooses among the counted blocks.
     """
 
     cell: Cell
@@ -36,6 +38,10 @@ class CellProgress:
     draws_ready: int = 0
     in_flight: int = 0
     decided: int = 0
+    audit: CellAudit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.audit = CellAudit(self.cell)
 
     @classmethod
     def resume(
@@ -94,6 +100,7 @@ class CellProgress:
         The certifier decides anew once all requested blocks of an image are counted.
         """
         self.in_flight -= len(counts)
+        self.audit.see(counts)
         for c in counts:
             getattr(self.tallies[c.block.image], c.block.stage)[c.block.first] = c.votes
             self.awaited[c.block.image] -= 1

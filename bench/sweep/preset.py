@@ -161,6 +161,9 @@ class Preset(BaseModel):
     """Draws that go through the networks together, or auto."""
     block: int = Field(100, ge=1)
     """Draws of an image that are stored together."""
+    audit: float = Field(0.01, ge=0, le=1)
+    """Share of the blocks that are counted again in other batches, at least 20 of a cell; a vote that differs fails the
+    cell. A run with 0 is reported as one without audit."""
     timeout: float = Field(1800, gt=0, le=1e6)
     """Seconds after which a batch without a result ends the run."""
 

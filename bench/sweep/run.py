@@ -24,6 +24,7 @@ from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle_options
+from bench.sweep.trust import TRUST, check_plugins, evidence
 
 _SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
@@ -64,16 +65,20 @@ def _count(
     """Count and export a planned sweep, and make its example images; returns and raises as `run_sweep`."""
     _refuse_hidden_cells(planned, folder)
     with Store(folder) as store:
-        refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
+        unfinished = refuse_unreadable(planned.cells, planned.certifier, planned.labels, store)
         _refuse_another_rule(planned, store)
         _refuse_changed_images(planned, store)
         with observe(planned.cells, len(planned.images)) as observer:
-            record = _with_sessions(manifest(planned, devices), store.manifest(), store.size())
+            before = store.manifest()
+            record = _with_sessions(manifest(planned, devices), before, store.size())
+            trust = evidence(planned, before, unfinished, lambda: store.describe(record))
+            record[TRUST] = trust.record
             store.begin(planned.cells, record)
+            check_plugins(planned, executor, unfinished, trust, notify)
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with _stop_requests(notify) as stop:
-                outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes)
+                outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
             if outcome.stopped:
                 raise KeyboardInterrupt
             ended = datetime.now(UTC).isoformat(timespec="seconds")

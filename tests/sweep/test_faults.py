@@ -57,7 +57,7 @@ def test_a_plugin_that_fails_at_one_sigma_is_still_measured_at_the_other(cli, ti
 def test_a_plugin_that_fails_late_keeps_what_was_counted_and_is_not_called_complete(
     cli, tiny_preset, tmp_path, purifier_file
 ):
-    body = "self.calls.append(1); return x.clamp(0, 1) if len(self.calls) < 4 else 1 / 0"
+    body = "self.calls.append(1); return x.clamp(0, 1) if len(self.calls) < 10 else 1 / 0"
     plugin = purifier_file(body, fields="calls = []")
     result = run(cli, tiny_preset(purifiers=[str(plugin)], images=3, batch=24), "--out", tmp_path / "out")
     assert result.exit_code == FAILED
