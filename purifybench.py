@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 from bench import __version__
 
 if TYPE_CHECKING:
-    from bench.api.reading import classifiers, compare, plot, presets, purifiers, recommend, report
+    from bench.api.reading import (
+        bundle,
+        classifiers,
+        compare,
+        plot,
+        presets,
+        purifiers,
+        recommend,
+        report,
+        verify,
+    )
     from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
 
@@ -24,6 +34,7 @@ __all__ = [
     "PurifyBenchError",
     "Run",
     "__version__",
+    "bundle",
     "certify",
     "classifiers",
     "compare",
@@ -34,12 +45,15 @@ __all__ = [
     "recommend",
     "report",
     "run",
+    "verify",
 ]
 
 _MODULES = {
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
-    "bench.api.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
+    "bench.api.reading": (
+        *("bundle", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report", "verify"),
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
