@@ -17,7 +17,17 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
-    from bench.api.reading import classifiers, compare, plot, presets, purifiers, recommend, report
+    from bench.api.reading import (
+        bundle,
+        classifiers,
+        compare,
+        plot,
+        presets,
+        purifiers,
+        recommend,
+        report,
+        verify,
+    )
     from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
 
@@ -26,6 +36,7 @@ __all__ = [
     "Run",
     "__version__",
     "attack",
+    "bundle",
     "certify",
     "classifiers",
     "compare",
@@ -36,13 +47,16 @@ __all__ = [
     "recommend",
     "report",
     "run",
+    "verify",
 ]
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
-    "bench.api.reading": ("classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
+    "bench.api.reading": (
+        *("bundle", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report", "verify"),
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

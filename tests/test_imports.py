@@ -27,11 +27,12 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "training": "data engine executors",
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
+    "audit": "engine executors store summary analysis report sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
-COMMANDS = ("shell", "run", "results", "tools", "quality", "scaffold", "attack")
+COMMANDS = ("shell", "run", "results", "tools", "quality", "attack", "audit", "scaffold")
 LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
 LIGHT += ("bench.doctor", "bench.api.runs", "bench.api.reading", *(f"bench.cli.{name}" for name in COMMANDS))
 LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.api.runs import Run
 
 if TYPE_CHECKING:
     from bench.analysis import Comparison, Recommendation
+    from bench.audit import Verification
     from bench.store import Examples
     from bench.store.attacks import Attacks
     from bench.store.quality import Metrics
@@ -150,6 +151,52 @@ def report(runs: _Runs, path: str | Path) -> Path:
     return write_report(
         summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs), _attacks_of(runs)
     )
+
+
+def verify(
+    run: Run | str | Path, share: float = 0.01, *, seed: int | None = None, counts: bool = True, **options: Any
+) -> Verification:
+    """Check a run without trusting it: its figures against its counts, and a random share of its counts again.
+
+    Parameters:
+        run: a run in a folder, its path, or a bundle; what is checked are the files.
+        share: of the blocks of each cell that are counted again, at least one block of each.
+        seed: chooses the blocks; without one a new random seed is drawn.
+        counts: False checks only that the figures follow from the counts, without torch.
+        options: `device`, `workers`, `data`, `networks` (role -> network), `purifiers` and `classifier` (Python files),
+            where this machine differs from the one of the run.
+
+    Raises:
+        ValueError: the run is in memory only, or the share or the seed is out of range.
+        StoreError, BundleError: the run cannot be read.
+
+    Example:
+        >>> print(pb.verify("results/embedded", share=0.02, seed=7))
+    """
+    from bench import audit
+
+    return audit.verify(_folder_of(run), share, seed, counts, **options)
+
+
+def bundle(run: Run | str | Path, path: str | Path) -> str:
+    """Write a run as one zip that a reviewer can check with `verify`; returns its SHA-256.
+
+    Raises:
+        BundleError: the run has not ended, or its files contradict its counts.
+    """
+    from bench import audit
+
+    return audit.write_bundle(_folder_of(run), Path(path))
+
+
+def _folder_of(run: Run | str | Path) -> Path:
+    """The path of a run's files; raises InputError if it has none."""
+    from bench.errors import InputError
+
+    path = run.folder if isinstance(run, Run) else Path(run)
+    if path is None:
+        raise InputError("the run is in memory only; give `out=` to pb.certify to keep it, and modules that files name")
+    return path
 
 
 def purifiers() -> dict[str, type[Purifier]]:

@@ -37,11 +37,11 @@ def metrics(
     """Measure the distance of purified to clean images, on the draws that a run certified."""
     from bench.cli.tables import metrics_table
     from bench.engine.devices import choose_devices, prepare_device
-    from bench.quality import chosen_images, environment, load_metrics, measure, planned, preset_of, reference_of
+    from bench.quality import chosen_images, environment, load_metrics, measure, reference_of
     from bench.store import MANIFEST, read_run
     from bench.store.quality import KINDS, Metrics, read_metrics, write_metrics
     from bench.summary.names import display_names
-    from bench.sweep import start
+    from bench.sweep import planned, preset_of, start
 
     found, before = read_run(run), read_metrics(run)
     code = {"purifiers": purifiers, "classifier": classifier}

@@ -3,5 +3,3 @@ from .measurement import measure as measure
 from .measurement import reference_of as reference_of
 from .metrics import load_metrics as load_metrics
 from .replay import chosen_images as chosen_images
-from .replay import planned as planned
-from .replay import preset_of as preset_of

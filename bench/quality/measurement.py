@@ -15,12 +15,12 @@ from bench.executors import Executor
 from bench.plugins import registry as plugins
 from bench.provenance import version_record
 from bench.quality.metrics import Metric, Reference
-from bench.quality.replay import Pair, recount
+from bench.quality.replay import recount
 from bench.records import Cell, label_of, parameters_text
 from bench.store import Run
 from bench.store.quality import Measured, Metrics, Value
 from bench.summary.statistics import mean_interval
-from bench.sweep import Plan, PlanError
+from bench.sweep import Pair, Plan, PlanError
 from purifiers.nets.hub.cards import WeightsError, read_card
 from purifiers.nets.hub.sources import find
 

@@ -8,6 +8,10 @@ from .preset import Plugin as Plugin
 from .preset import Preset as Preset
 from .preset import explain as explain
 from .preset import load_preset as load_preset
+from .replay import Pair as Pair
+from .replay import ReplayError as ReplayError
+from .replay import planned as planned
+from .replay import preset_of as preset_of
 from .run import images_of as images_of
 from .run import run_sweep as run_sweep
 from .run import start as start

@@ -17,12 +17,13 @@ from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.executors.local import InProcess
 from bench.quality import measurement as measuring
 from bench.quality.distances import l2
-from bench.quality.replay import MetricsError, Pair, chosen_images, planned, preset_of, recount
+from bench.quality.replay import MetricsError, chosen_images, recount
 from bench.store.quality import Metrics, read_metrics
 from bench.store.run import Run, export, read_run
 from bench.summary.statistics import mean_interval
 from bench.sweep.plan import make_plan
 from bench.sweep.preset import load_preset as load_preset
+from bench.sweep.replay import Pair, ReplayError, planned, preset_of
 from purifiers.onestep_edm import OneStepEDM
 
 
@@ -114,12 +115,12 @@ def test_other_images_than_the_runs_are_refused(run_folder):
     run = read_run(run_folder)
     pixels = dict.fromkeys(run.manifest["pixels"], "other")
     changed = replace(run, manifest={**run.manifest, "pixels": pixels})
-    with pytest.raises(MetricsError, match=r"is not the image that .*--data"):
+    with pytest.raises(ReplayError, match=r"is not the image that .*--data"):
         planned(changed, preset_of(changed), "cpu")
     named = replace(run, cells={key: replace(cell, parameters={"steps": 9}) for key, cell in run.cells.items()})
-    with pytest.raises(MetricsError, match="the parameters of"):
+    with pytest.raises(ReplayError, match="the parameters of"):
         planned(named, preset_of(named), "cpu")
-    with pytest.raises(MetricsError, match="holds no counts of its own"):
+    with pytest.raises(ReplayError, match="holds no counts of its own"):
         preset_of(replace(run, cells={}))
 
 

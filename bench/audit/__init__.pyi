@@ -1,0 +1,9 @@
+from .bundle import BundleError as BundleError
+from .bundle import opened as opened
+from .bundle import write_bundle as write_bundle
+from .verdict import CHECKED as CHECKED
+from .verdict import FAILED as FAILED
+from .verdict import VERIFIED as VERIFIED
+from .verdict import Recount as Recount
+from .verdict import Verification as Verification
+from .verify import verify as verify
