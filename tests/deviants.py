@@ -127,11 +127,11 @@ PURIFIERS = (
     ),
 )
 _BN = "norm = torch.nn.BatchNorm2d(1, affine=False); "
+_NET = "torch.manual_seed(0); return torch.nn.Sequential({0}, torch.nn.Linear(784, 10)).requires_grad_(False)"
 CLASSIFIERS = (
     Deviant(
         "classifier with BatchNorm in training mode",
-        _BN
-        + "torch.manual_seed(0); return torch.nn.Sequential(norm, torch.nn.Flatten(), torch.nn.Linear(784, 10)).requires_grad_(False)",
+        _BN + _NET.format("norm, torch.nn.Flatten()"),
         _ALL,
     ),
     Deviant(
@@ -141,12 +141,13 @@ CLASSIFIERS = (
     ),
     Deviant(
         "classifier with dropout in training mode",
-        "torch.manual_seed(0); return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 10)).requires_grad_(False)",
+        _NET.format("torch.nn.Flatten(), torch.nn.Dropout(0.5)"),
         _ALL,
     ),
     Deviant(
         "logits centred over the batch",
-        "torch.manual_seed(0); w = torch.randn(784, 10)\n        def f(x):\n            y = x.flatten(1) @ w\n            return y - y.mean(0)\n        return f",
+        "torch.manual_seed(0); w = torch.randn(784, 10)\n        def f(x):\n            y = x.flatten(1) @ w\n"
+        "            return y - y.mean(0)\n        return f",
         _ALL,
     ),
     Deviant(
@@ -167,7 +168,8 @@ ESCAPES = (
     ),
     (
         "looks at the date, a file, a server or the process id",
-        "It repeats itself within a run on one worker. Clocks of `time` are shifted; other sources of the date are not. `bench verify` on another day can show it.",
+        "It repeats itself within a run on one worker. "
+        "Clocks of `time` are shifted; other sources of the date are not. `bench verify` on another day can show it.",
     ),
     (
         "begins to deviate after the audit's last recount of a cell",

@@ -1,8 +1,7 @@
 """Checks of the contract of purifiers and classifiers, by calls on chosen rows. The suite and `bench run` share them.
 
-Randomized smoothing certifies a function of the image and of fresh noise. So the result of a row must depend on
-nothing but (image, draw, seed, weights, parameters): not on other rows, earlier calls, clocks or global generators.
-Every function here returns findings; nothing is raised for a plugin that breaks the contract.
+The result of a row must depend on nothing but (image, draw, seed, weights, parameters): not on other rows, earlier
+calls, clocks or global generators. A plugin that breaks the contract raises nothing here; its breaches are returned.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ _CLOSE = 1e-4  # absolute and relative: products of matrices are summed in anoth
 _SHIFT = 47_851.7  # seconds, 13.3 hours, by which the clocks differ from one call to the next
 _SEED = 1_000_003
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time")
+_CUDNN = ("benchmark", "deterministic", "allow_tf32")
 _TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
@@ -61,13 +61,11 @@ class Examination:
 
     Attributes:
         rows: in the large batch.
-        sizes: of the small batches.
-        exact: whether every row was the same bit for bit in both.
+        exact: whether every row was the same bit for bit in the small ones.
         findings: breaches of the contract; empty if the plugin keeps to it.
     """
 
     rows: int
-    sizes: tuple[int, ...]
     exact: bool
     findings: tuple[Finding, ...]
 
@@ -107,7 +105,7 @@ def examine(subject: Subject) -> Examination:
         report("NFE", f"measured {evaluations / len(whole):g} NFE, documented {documented}")
     if not all(map(torch.equal, before, buffers)):
         report("state", "a call changes buffers of its network, such as the statistics of a normalisation")
-    return Examination(len(whole), sizes, exact, tuple(found.values()))
+    return Examination(len(whole), exact, tuple(found.values()))
 
 
 def small_batches(rows: int) -> tuple[int, ...]:
@@ -118,7 +116,6 @@ def small_batches(rows: int) -> tuple[int, ...]:
 
 
 def _acts_in_training(module: nn.Module) -> bool:
-    """Whether a layer computes otherwise than in inference."""
     return module.training and isinstance(module, _TRAINING) and getattr(module, "p", 1) != 0
 
 
@@ -198,14 +195,13 @@ def settings_kept() -> Iterator[list[str]]:
                 put(before[name])
 
 
-def _cudnn() -> tuple[bool, bool, bool]:
-    cudnn = torch.backends.cudnn
-    return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+def _cudnn() -> list[bool]:
+    return [getattr(torch.backends.cudnn, name) for name in _CUDNN]
 
 
-def _set_cudnn(values: tuple[bool, bool, bool]) -> None:
-    cudnn = torch.backends.cudnn
-    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = values
+def _set_cudnn(values: Sequence[bool]) -> None:
+    for name, value in zip(_CUDNN, values, strict=True):
+        setattr(torch.backends.cudnn, name, value)
 
 
 _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
@@ -239,8 +235,8 @@ def _states() -> dict[str, Any]:
 def _restore(states: Mapping[str, Any]) -> None:
     torch_state, *cuda, numpy_state, python_state = states.values()
     torch.set_rng_state(torch_state)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda[0])
+    for states_of_gpus in cuda:
+        torch.cuda.set_rng_state_all(states_of_gpus)
     np.random.set_state(numpy_state)  # noqa: NPY002
     random.setstate(python_state)
 
@@ -261,8 +257,8 @@ def _shifted_clocks(seconds: float, namespaces: Sequence[MutableMapping[str, Any
         shift = type(clock())(seconds * unit)
         return lambda: clock() + (shift if threading.get_ident() == thread else 0)
 
-    names = [(name + end, unit) for name in _CLOCKS for end, unit in (("", 1.0), ("_ns", 1e9))]
-    clocks = {id(clock): shifted(clock, unit) for name, unit in names if (clock := getattr(time, name))}
+    units = [(getattr(time, name + end), unit) for name in _CLOCKS for end, unit in (("", 1.0), ("_ns", 1e9))]
+    clocks = {id(clock): shifted(clock, unit) for clock, unit in units}
     spaces: list[MutableMapping[str, Any]] = [vars(time), *namespaces]
     places = [(space, name, value) for space in spaces for name, value in space.items() if id(value) in clocks]
     for space, name, value in places:

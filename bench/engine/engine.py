@@ -165,7 +165,7 @@ class Engine:
             checks, before = Checks(), loaded.classifier_network.evaluated
             logits = self._logits(cell, loaded, x, checks)
             checks.settle()
-            return logits.float(), loaded.classifier_network.evaluated - before
+            return logits.detach().float(), loaded.classifier_network.evaluated - before
 
         parts = (loaded.classifier, loaded.classifier_network.network) if plugin == "classifier" else (loaded.purifier,)
         modules = [part for part in parts[:1] if isinstance(part, nn.Module)]

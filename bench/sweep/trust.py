@@ -62,8 +62,9 @@ class Trust:
 
     def ended(self, audit: CellAudit) -> None:
         """Keep the result of an audit that is complete or found an error."""
-        if audit.share and (audit.error or audit.done):
-            self.record["audits"][audit.cell.key] = audit.record()
+        record = audit.record()
+        if record["of"] and (audit.error or audit.done):
+            self.record["audits"][audit.cell.key] = record
             self.keep()
 
 
@@ -84,8 +85,8 @@ def evidence(planned: Plan, before: Mapping[str, Any], unfinished: set[str], kee
         record,
         {key: error for key, error in failed.items() if error},
         keep,
-        # A complete run of a version without audits is not counted again; `bench verify` can check it.
-        frozenset(cell.key for cell in planned.cells) if TRUST in before or not before else frozenset(unfinished),
+        # A complete cell of a version without audits is not counted again; `bench verify` can check it.
+        frozenset(unfinished | record["checks"].keys()),
         torches <= {_torch_version()},
     )
 

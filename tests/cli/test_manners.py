@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command import OK, run
+from command import FAILED, OK, run
 
 from bench.store.examples import read_examples
 from bench.store.quality import read_metrics
@@ -36,20 +36,35 @@ def distances(folder):
 
 
 @pytest.mark.parametrize(
+    ("manners", "said"),
+    [
+        ("torch.manual_seed(torch.seed()); torch.rand(3)", "torch's global generator"),
+        ("torch.set_grad_enabled(True)", "the gradient mode"),
+        ("x.mul_(0)", "writes into its input"),
+        ("x.fill_(float('nan'))", "writes into its input"),
+    ],
+)
+def test_a_classifier_that_breaks_the_contract_fails_every_cell(
+    cli, tiny_preset, tmp_path, classifier_file, manners, said
+):
+    named = "--classifier", classifier_file(VOTE.format(manners=manners))
+    result = run(cli, tiny_preset(purifiers=["none", "onestep-edm"]), *named, "--out", tmp_path / "run")
+    assert result.exit_code == FAILED, result.output
+    errors = read_run(tmp_path / "run").errors.values()
+    assert len(errors) == 2 and all(said in error for error in errors) and not votes(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     "manners",
     [
         "print('noise ' * 100)",
-        "torch.manual_seed(torch.seed()); torch.rand(3)",
-        "torch.set_grad_enabled(True)",
         "logits = torch.inference_mode(False)(lambda: logits.clone().requires_grad_())()",
-        "x.mul_(0)",
-        "x.fill_(float('nan'))",
     ],
 )
 def test_a_classifier_with_bad_manners_changes_no_count_and_no_picture(
     cli, tiny_preset, tmp_path, classifier_file, manners
 ):
-    """It prints, plays with the global generator, leaves gradients on, writes into what it is given."""
+    """It prints, or returns logits with gradients."""
     path = tiny_preset(purifiers=["none", "onestep-edm", "ddpm:steps=2"])
     polite, rude = tmp_path / "polite", tmp_path / "rude"
     for folder, does in ((polite, "pass"), (rude, manners)):

@@ -113,24 +113,26 @@ def test_a_plugin_that_needs_too_much_memory_at_once_is_run_in_smaller_batches(
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "said"),
     [
-        "print('noise ' * 100); return x.clamp(0, 1)",
-        "torch.manual_seed(torch.seed()); torch.rand(3); return x.clamp(0, 1)",
-        "torch.set_grad_enabled(True); return x.clamp(0, 1)",
-        "with torch.inference_mode(False): return x.clone().requires_grad_().clamp(0, 1)",
-        "return x.clamp_(0, 1)",
-        "kept = x.clamp(0, 1); x.fill_(float('nan')); return kept",
+        ("print('noise ' * 100); return x.clamp(0, 1)", None),
+        ("torch.manual_seed(torch.seed()); torch.rand(3); return x.clamp(0, 1)", "torch's global generator"),
+        ("torch.set_grad_enabled(True); return x.clamp(0, 1)", "the gradient mode"),
+        ("with torch.inference_mode(False): return x.clone().requires_grad_().clamp(0, 1)", None),
+        ("return x.clamp_(0, 1)", "writes into its input"),
+        ("kept = x.clamp(0, 1); x.fill_(float('nan')); return kept", "writes into its input"),
     ],
 )
-def test_a_plugin_with_bad_manners_changes_no_count_of_its_own_or_of_others(
-    cli, tiny_preset, tmp_path, purifier_file, body
+def test_a_plugin_with_bad_manners_changes_no_count_and_fails_if_it_breaks_the_contract(
+    cli, tiny_preset, tmp_path, purifier_file, body, said
 ):
     """It prints, plays with the global generator, leaves gradients on, writes into what it is given."""
     polite, rude = purifier_file("return x.clamp(0, 1)", name="polite"), purifier_file(body, "rude", "rude.py")
     path = tiny_preset(purifiers=[str(rude), str(polite), "ddpm:steps=2"])
     first = run(cli, path, "--out", tmp_path / "both")
-    assert first.exit_code == OK, first.output
+    assert first.exit_code == (FAILED if said else OK), first.output
+    errors = read_run(tmp_path / "both").errors.values()
+    assert [said in error for error in errors] == ([True] if said else [])
     alone = tiny_preset("alone", purifiers=[str(polite), "ddpm:steps=2"])
     assert run(cli, alone, "--out", tmp_path / "alone").exit_code == OK
 
@@ -142,7 +144,10 @@ def test_a_plugin_with_bad_manners_changes_no_count_of_its_own_or_of_others(
 
     both = votes(tmp_path / "both")
     assert votes(tmp_path / "alone").items() <= both.items()
-    assert all(both[("rude", *rest)] == counted for (name, *rest), counted in both.items() if name == "polite")
+    names = {name for name, *_ in both}
+    assert names == {"polite", "ddpm"} | (set() if said else {"rude"})
+    same = [both.get(("rude", *rest)) == counted for (name, *rest), counted in both.items() if name == "polite"]
+    assert all(same) if not said else not any(same)
 
 
 def test_a_fault_of_the_moment_is_gone_at_the_next_attempt(cli, tiny_preset, tmp_path, purifier_file):
