@@ -91,7 +91,7 @@ def gain_sentences(gains: pd.DataFrame, than: str = OWN_STEP, per: str = "sigma"
         return []
     gains = gains.assign(name=series_of(gains))
     return [
-        f"{verdict[0].upper()}{verdict[1:]} than {than}: {'; '.join(_places(gains, verdict, per)) or 'none'}."
+        f"{verdict[0].upper()}{verdict[1:]} than {than}: {'; '.join(_places(gains, verdict, per)) or 'no purifier'}."
         for verdict in (HIGHER, LOWER)
     ]
 

@@ -107,7 +107,7 @@ def test_gains_and_losses_are_both_said_even_if_there_are_none():
     ]
     one = paired_gains(summary_of(FIELD[1], worse), "one-edm")
     assert gain_sentences(one, "one-edm") == [
-        "Significantly higher than one-edm: none.",
+        "Significantly higher than one-edm: no purifier.",
         "Significantly lower than one-edm: ode 5 (σ = 0.5).",
     ]
     assert gain_sentences(found.iloc[:0]) == []

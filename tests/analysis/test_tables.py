@@ -146,7 +146,7 @@ def test_the_table_of_a_radius_has_interval_split_half_and_gains_the_best_first(
     }
     assert {entry.text for entry in column(table, "over").values()} == {"–", "onestep"}
     assert "Significantly lower than the one step of the same network: worse (r = 0.25)." in table.notes
-    assert "Significantly higher than the one step of the same network: none." in table.notes
+    assert "Significantly higher than the one step of the same network: no purifier." in table.notes
     assert r"\multicolumn" not in text_of(table, "tex") and r"\toprule" in text_of(table, "tex")
 
 
