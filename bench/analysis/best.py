@@ -26,18 +26,17 @@ from bench.summary.statistics import (
 
 MARKS_READING = "↑: significantly higher; ↓: significantly lower (5 %)."
 BEST_READING = (
-    "σ was chosen for each purifier and radius on these images, which favours it. Half: σ chosen on one half of the "
-    "images, accuracy read on the other, both ways.",
+    "σ was chosen for each purifier and radius on these images, which favours it. Split-half: σ chosen on one half "
+    "of the images, accuracy read on the other, both ways.",
     f"Gain: certified accuracy minus that of {READING}; each at its best σ; percentage points, Newcombe's 95 % "
     "interval. p: McNemar's exact test, corrected for the choice of σ (Bonferroni) and for all gains at all r (Holm).",
     "Behind: accuracy of the best minus this one's. p: corrected for the best having been chosen on these images.",
-    MARKS_READING,
 )
 ACR_READING = (
     f"Gain: average certified radius (ACR) minus that of {READING}; 95 % interval. p: paired bootstrap, corrected for "
     "all gains at all σ (Holm).",
-    "ACR with ↓: lower than the highest at this σ, corrected for that one having been chosen on these images.",
-    MARKS_READING,
+    "ACR with ↓: significantly lower than the highest at this σ, corrected for that one having been chosen on these "
+    "images.",
 )
 _FACTS = ("run", "cell", "name", "purifier", "parameters", "radius", "sigma", "sigmas", "images", "nfe", "ms_purify")
 _FIGURES = ("accuracy", "low", "high", "split_half", "behind", "behind_low", "behind_high", "p_behind")

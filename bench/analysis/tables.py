@@ -168,11 +168,15 @@ def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius:
         facts = Entry(name), Entry(_nfe_words([row["nfe"]])), Entry(f"{row['sigma']:g}"), replace(mark, text=accuracy)
         gains = (_gain(row, ""), _p(row), Entry(row["baseline"])) if row["baseline"] else (_NONE,) * 3
         lines.append((*facts, Entry(_half(row) or _NONE.text), *gains))
-    head = ("Purifier", "NFE", "σ", "accuracy [95 %]", "half", "gain [95 %]", "p", "over")
+    head = ("Purifier", "NFE", "σ", "accuracy [95 %]", "split-half", "gain [95 %]", "p", "over")
     caption = f"Certified accuracy (%) at radius {radius:g}, each purifier at its best σ."
     reading = _GAIN.format("certified accuracy", READING, "McNemar's exact test, corrected for the choice of σ")
     notes = (
-        *([f"{_chosen(summary, rows)} Half: means over {SPLITS} random halves."] if best["sigmas"].max() > 1 else []),
+        *(
+            [f"{_chosen(summary, rows)} Split-half: means over {SPLITS} random halves."]
+            if best["sigmas"].max() > 1
+            else []
+        ),
         *_readings(summary, rows),
         *((reading, *gain_sentences(best, per="radius")) if best["baseline"].any() else ()),
     )

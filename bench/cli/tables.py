@@ -33,23 +33,25 @@ _DISTANCES = (
 def summary_parts(summary: Summary) -> Iterator[str | Table]:
     """Each purifier at its best sigma, at every radius; then every row; each with the significant gains and losses."""
     from bench.analysis import best_sigmas, gain_sentences, paired_gains
-    from bench.analysis.best import ACR_READING, BEST_READING, acr_behind, behind_sentences
+    from bench.analysis.best import ACR_READING, BEST_READING, MARKS_READING, acr_behind, behind_sentences
 
     best, gains, behind = best_sigmas(summary), paired_gains(summary), acr_behind(summary)
     for radius in dict.fromkeys(best["radius"]):
         yield _best_table(best[best["radius"] == radius], radius)
     if len(best):
-        yield "\n".join((*BEST_READING, *gain_sentences(best, per="radius"), *behind_sentences(best, "radius"), ""))
+        yield "\n".join(
+            (*BEST_READING, MARKS_READING, *gain_sentences(best, per="radius"), *behind_sentences(best, "radius"), "")
+        )
     yield _results_table(summary, gains, behind)
     if len(gains) or len(behind):
-        yield "\n".join((*ACR_READING, *gain_sentences(gains), *behind_sentences(behind)))
+        yield "\n".join((*ACR_READING, MARKS_READING, *gain_sentences(gains), *behind_sentences(behind)))
 
 
 def _best_table(best: pd.DataFrame, radius: float) -> Table:
     """The purifiers at one radius, each at its best sigma, the best first."""
     from bench.summary.rows import series_of
 
-    columns = ("purifier", "σ", "certified % [95 %]", "half", "gain [95 %]", "p", "behind [95 %]", "p", "NFE")
+    columns = ("purifier", "σ", "certified % [95 %]", "split-half", "gain [95 %]", "p", "behind [95 %]", "p", "NFE")
     title = f"Certified accuracy at radius {radius:g}, each purifier at its best σ"
     table = figure_table(title, columns, no_wrap=True, box=SIMPLE, collapse_padding=True)
     for name, (_, row) in zip(series_of(best), best.iterrows(), strict=True):

@@ -21,8 +21,8 @@ _LEAST = {True: 2.0, False: 0.01}  # extent of an axis to either side, at least:
 _EDGE = 0.05  # share of an axis, added beyond both ends
 _READING = (
     "On the same images and the same noise; bars: 95 % intervals. Filled marks: significantly higher or lower (5 %, "
-    "{test}, with Holm's correction for all comparisons). A number in brackets lies beyond its axis. Plain smoothing is "
-    "not drawn; incomplete rows are left out."
+    "{test}, with Holm's correction for all comparisons). A number in brackets lies beyond its axis. Plain smoothing "
+    "is not drawn; incomplete rows are left out."
 )
 
 

@@ -18,6 +18,7 @@ from bench.report.decisions import budgets, candidates, decisions
 from bench.report.figures import UNKNOWN, short
 from bench.report.pictures import grids
 from bench.report.quality import quality
+from bench.report.reading import reading
 from bench.report.runs import describe
 from bench.store import Examples
 from bench.store.quality import Metrics
@@ -68,6 +69,7 @@ def render(
         certifiers="; ".join(rules),
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
+        reading=reading(summary, table),
         grids=pictures,
         pictures_shown=pictures_shown,
         stages=STAGES,

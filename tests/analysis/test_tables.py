@@ -132,7 +132,7 @@ def test_the_split_half_figures_do_not_profit_from_the_choice():
     rows = [Row("coin", np.where(rng.random(100) < 0.5, 1.0, -1.0), sigma=1 + i / 10) for i in range(10)]
     chosen, _, fair, _ = column(table_of(*rows, name="envelope"), "ε = 0.5")["coin"].text.split()
     assert float(chosen) >= 55 and 44 <= float(fair) <= 54 and float(chosen) - float(fair) > 3
-    assert column(table_of(*rows, name="radius-0.5"), "half")["coin"].text == fair
+    assert column(table_of(*rows, name="radius-0.5"), "split-half")["coin"].text == fair
 
 
 def test_the_table_of_a_radius_has_interval_split_half_and_gains_the_best_first():
