@@ -37,6 +37,7 @@ PURIFIERS = {  # name: family, NFE, milliseconds, share of votes for the true cl
     "consistency": ("consistency", 1, 0.31, 0.95),
     "pf-ode": ("pf-ode", 5, 1.5, 0.96),
 }
+ROLES = {"onestep-edm": "edm", "consistency": "cm", "pf-ode": "edm"}  # of their networks
 
 
 def votes_of(quality: float, images: int, sigma: float, seed: int) -> np.ndarray:
@@ -44,6 +45,11 @@ def votes_of(quality: float, images: int, sigma: float, seed: int) -> np.ndarray
     rng = np.random.default_rng(seed)
     share = np.clip(quality + 0.15 * rng.normal(size=images) - 0.2 * sigma, 0.02, 1.0)
     return rng.binomial(N, share)
+
+
+def _hashes(purifier: str) -> dict[str, str]:
+    networks = {f"network {ROLES[purifier]}": "weights"} if purifier in ROLES else {}
+    return {"purifier": f"code of {purifier}", **networks}
 
 
 def make_run(
@@ -69,9 +75,7 @@ def make_run(
         cell.key: cell
         for sigma in sigmas
         for name in purifiers
-        for cell in (
-            Cell(name, {}, "cnn", {}, "mnist5k", "hash", sigma, 7, "fp32", "cpu", {"purifier": f"code of {name}"}),
-        )
+        for cell in (Cell(name, {}, "cnn", {}, "mnist5k", "hash", sigma, 7, "fp32", "cpu", _hashes(name)),)
     }
     rows = []
     for i, (key, cell) in enumerate(cells.items()):

@@ -16,7 +16,8 @@ _LATEX = {
     **{sign: f"{{{sign}}}" for sign in "[]*`'"},  # or they join a row's \\ before them, or the next sign
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "…": r"\ldots{}", "–": r"\textendash{}"},
-    **{"σ": r"$\sigma$", "ε": r"$\varepsilon$", "≥": r"$\ge$", "·": r"$\cdot$", "†": r"$^\dagger$", "→": r"$\to$"},
+    **{"σ": r"$\sigma$", "ε": r"$\varepsilon$", "≥": r"$\ge$", "·": r"$\cdot$", "→": r"$\to$"},
+    **{"†": r"$^\dagger$", "↓": r"$^\downarrow$"},
 }
 
 
@@ -31,20 +32,20 @@ def _escape_markdown(words: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(words.split()))
 
 
-# Ending of a file -> how it escapes text, the highest entry of a column, and the sign of one close to it.
+# Ending of a file -> how it escapes text, the highest entry, and the signs of one close to it and of a lower one.
 _FORMS = {
-    "md": (_escape_markdown, "**{}**", " †"),
-    "tex": (_escape_latex, r"\textbf{{{}}}", r"\rlap{$^\dagger$}"),
+    "md": (_escape_markdown, "**{}**", " †", " ↓"),
+    "tex": (_escape_latex, r"\textbf{{{}}}", r"\rlap{$^\dagger$}", r"\rlap{$^\downarrow$}"),
 }
 
 
 def text_of(table: PaperTable, ending: str) -> str:
     """A table as GitHub's Markdown (`md`), or as a LaTeX float as wide as the page (`tex`), for `\\input`."""
-    escape, best, close = _FORMS[ending]
+    escape, best, close, lower = _FORMS[ending]
 
     def entry(e: Entry) -> str:
         words = escape(e.text)
-        return best.format(words) if e.best else words + (close if e.close else "")
+        return best.format(words) if e.best else words + (close if e.close else lower if e.lower else "")
 
     loader = jinja2.PackageLoader("bench.analysis")
     # Signs of blocks, variables and comments: LaTeX needs the usual braces.
@@ -57,7 +58,7 @@ def text_of(table: PaperTable, ending: str) -> str:
     radii = [i for i, title in enumerate(table.head, 1) if title.startswith(EPSILON)]
     titles = [title.removeprefix(EPSILON) for title in table.head]
     template = environment.get_template(f"table.{ending}")
-    return template.render(table=table, titles=titles, first=radii[0], last=radii[-1])
+    return template.render(table=table, titles=titles, first=min(radii, default=0), last=max(radii, default=0))
 
 
 def write(tables: list[PaperTable], folder: Path) -> list[Path]:

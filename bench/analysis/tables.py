@@ -1,7 +1,8 @@
-"""Summaries -> tables for a paper: rows purifiers, columns radii, the best marked, and those close to it. Pure.
+"""Summaries -> tables for a paper: the best marked, those close to it, and those significantly lower. Pure.
 
 Significance is judged on the images that the complete rows share: McNemar's exact test against the best of the column,
-paired bootstrap for the ACR, both corrected for the best having been chosen on these images.
+paired bootstrap for the ACR, both corrected for the best having been chosen on these images. Gains over the one step of
+the same network are those of `bench.analysis.best` and `bench.analysis.gains`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.best import best_sigmas
+from bench.analysis.gains import gain_sentences, paired_gains
+from bench.analysis.references import READING
 from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
-from bench.summary.format import images_text, listed
+from bench.summary.format import change_text, images_text, listed, p_text, percent_interval
 from bench.summary.pairs import certified, certifiers_of, data_sets, part_of
-from bench.summary.rows import named
-from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences, split_half
+from bench.summary.rows import named, series_of
+from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences
 
 _PERCENT = "{:.1f}"
 EPSILON = "ε = "
@@ -34,11 +38,13 @@ class Entry:
         text: not yet escaped.
         best: the highest of its column.
         close: not the highest, but not significantly lower.
+        lower: significantly lower than the highest.
     """
 
     text: str
     best: bool = False
     close: bool = False
+    lower: bool = False
 
 
 _NONE = Entry("–")
@@ -64,10 +70,10 @@ class PaperTable:
 
 
 def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[PaperTable]:
-    """A table for each sigma, and for several sigmas two of the envelope over them.
+    """Each purifier at its best sigma, in an `envelope` of all radii and a table for each; then a table for each sigma.
 
-    `envelope` reads the best sigma of each purifier and radius, chosen on the test set; `envelope-split-half` chooses
-    it on one half of the images and reads it on the other.
+    Each sigma was chosen on the test set; figures with sigma chosen on one half of the images and read on the other
+    stand beside. There is no envelope of one sigma.
 
     Parameters:
         sigmas: those to take, instead of all.
@@ -83,12 +89,18 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
             raise InputError(f"there is no sigma {sigma:g} in these runs; there are: {has}")
     chosen = [k for k in known if sigmas is None or any(math.isclose(k, s) for s in sigmas)]
     rows = table[table["sigma"].isin(chosen)]
-    several = [_over_sigmas(summary, rows, name) for name in _ENVELOPES] if len(chosen) > 1 else []
-    return [_of_sigma(summary, rows[rows["sigma"] == sigma], sigma) for sigma in chosen] + several
+    best = best_sigmas(summary, chosen)
+    best = best.assign(series=series_of(best))
+    gains = paired_gains(summary)
+    return [
+        *([_envelope(summary, rows, best)] if len(chosen) > 1 else []),
+        *(_of_radius(summary, rows, part, radius) for radius, part in best.groupby("radius")),
+        *(_of_sigma(summary, rows[rows["sigma"] == s], gains[gains["sigma"] == s], s) for s in chosen),
+    ]
 
 
-def _of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
-    """The rows of one sigma: NFE, certified accuracy at every radius, ACR."""
+def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: float) -> PaperTable:
+    """The rows of one sigma: NFE, certified accuracy at every radius, ACR and its gain over the own one step."""
     whole = rows[rows["complete"] & (rows["source"] == COUNTED)]
     shared, radii = certified(summary, whole)
     samples = dict(zip(whole.index, radii.T, strict=True)) if len(shared) else {}
@@ -99,10 +111,18 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, sigma: float) -> PaperTable:
     values = dict(rows["acr"].dropna())
     alike = rows["rule"].nunique() == 1
     columns.append(_marked(values, {k: np.maximum(r, 0.0) for k, r in samples.items()} if alike else {}, "{:.3f}"))
+    of_cell = {(row["run"], row["cell"]): row for _, row in gains.iterrows()}
+    gained = {key: of_cell.get((row["run"], row["cell"])) for key, row in rows.iterrows()}
+    columns += [{key: entry(row) for key, row in gained.items() if row is not None} for entry in (_gain, _p)]
     names = {key: (row["name"], [row["nfe"]]) for key, row in rows.iterrows()}
-    notes = (*_readings(summary, rows), *(() if alike else ("ACRs of different certifiers do not compare.",)))
+    notes = (
+        *_readings(summary, rows),
+        *(() if alike else ("ACRs of different certifiers do not compare.",)),
+        *((_GAIN.format("ACR", READING, "paired bootstrap"), *gain_sentences(gains)) if len(gains) else ()),
+    )
     caption = f"Certified accuracy (%) at radius ε, σ = {sigma:g}."
-    return PaperTable(f"sigma-{sigma:g}", caption, (*_head(summary), "ACR"), _lines(names, columns), notes)
+    head = *_head(summary), "ACR", *(("gain", "p") if len(gains) else ())
+    return PaperTable(f"sigma-{sigma:g}", caption, head, _lines(names, columns[: len(head) - 2]), notes)
 
 
 def _head(summary: Summary) -> tuple[str, ...]:
@@ -119,61 +139,86 @@ def _lines(
     )
 
 
-def _envelope(summary: Summary, rows: pd.DataFrame, radius: float) -> dict[str, Entry]:
-    """A column: the best sigma of each purifier, chosen on the test set, as papers report it."""
-    best = {
-        name: max((row for _, row in group.iterrows()), key=lambda row: (_share(row, radius), -row["sigma"]))
-        for name, group in _candidates(rows, radius)
-    }
-    shared, radii = certified(summary, pd.DataFrame(list(best.values()), columns=rows.columns))
-    samples = dict(zip(best, (radii >= radius).T, strict=True)) if len(shared) else {}
-    entries = _marked({name: _share(row, radius) for name, row in best.items()}, samples)
-    return {name: replace(e, text=f"{e.text} ({best[name]['sigma']:g})") for name, e in entries.items()}
+def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> PaperTable:
+    """A row for each purifier, whatever the sigma: accuracy and split-half figure at each radius.
 
-
-def _envelope_split_half(summary: Summary, rows: pd.DataFrame, radius: float) -> dict[str, Entry]:
-    """The envelope, read on images that had no part in choosing the sigma."""
-    columns = {name: certified(summary, group)[1] >= radius for name, group in _candidates(rows, radius)}
-    return {
-        name: Entry(_PERCENT.format(100 * split_half(hits.astype(float))[0]))
-        for name, hits in columns.items()
-        if len(hits) > 1
-    }
-
-
-# Name -> entries of the column of a radius, caption, note.
-_ENVELOPES = {
-    "envelope": (
-        _envelope,
-        "Certified accuracy (%) at radius ε, with the best σ of each purifier and radius (in brackets).",
-        "Each σ was chosen on the {part}, by the images that it is read on: figures are somewhat too high.",
-    ),
-    "envelope-split-half": (
-        _envelope_split_half,
-        "Certified accuracy (%) at radius ε, with the σ that is best on other images than it is read on.",
-        f"One half of the images chooses σ, the other half reads it, both ways; means over {SPLITS} random halves.",
-    ),
-}
-
-
-def _over_sigmas(summary: Summary, rows: pd.DataFrame, name: str) -> PaperTable:
-    """A table with a row for each purifier, whatever the sigma."""
-    column_at, caption, note = _ENVELOPES[name]
-    columns = [column_at(summary, rows, radius) for radius in summary.radii]
+    Parameters:
+        best: of `best_sigmas`, with the column series.
+    """
+    columns = []
+    for radius in summary.radii:
+        part = best[best["radius"] == radius]
+        marks = _standing(part)
+        texts = [f"{100 * row['accuracy']:.1f}{_half(row, ' / ')} ({row['sigma']:g})" for _, row in part.iterrows()]
+        columns.append({name: replace(e, text=t) for (name, e), t in zip(marks.items(), texts, strict=True)})
     names = {purifier: (purifier, group["nfe"]) for purifier, group in rows.groupby("series", sort=False)}
-    note = note.format(part=part_of(summary, rows))
-    notes = (note, *_readings(summary, rows, marks=any(e.best for column in columns for e in column.values())))
-    return PaperTable(name, caption, _head(summary), _lines(names, columns), notes)
+    caption = (
+        "Certified accuracy (%) at radius ε, each purifier at its best σ (in brackets) / with σ chosen on one half of "
+        "the images and accuracy read on the other."
+    )
+    notes = (_chosen(summary, rows), *_readings(summary, rows))
+    return PaperTable("envelope", caption, _head(summary), _lines(names, columns), notes)
 
 
-def _candidates(rows: pd.DataFrame, radius: float) -> Iterable[tuple[str, pd.DataFrame]]:
-    """By purifier, the complete rows with counts whose draws can certify the radius."""
-    reach = rows["complete"] & (rows["source"] == COUNTED) & rows[accuracy_columns(radius)[0]].notna()
-    return rows[reach].groupby("series", sort=False)
+def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius: float) -> PaperTable:
+    """The purifiers at one radius, each at its best sigma, the best first, with their gains and losses."""
+    lines = []
+    for (name, mark), (_, row) in zip(_standing(best).items(), best.iterrows(), strict=True):
+        accuracy = f"{100 * row['accuracy']:.1f} {percent_interval(row['low'], row['high'])}"
+        facts = Entry(name), Entry(_nfe_words([row["nfe"]])), Entry(f"{row['sigma']:g}"), replace(mark, text=accuracy)
+        gains = (_gain(row, ""), _p(row), Entry(row["baseline"])) if row["baseline"] else (_NONE,) * 3
+        lines.append((*facts, Entry(_half(row) or _NONE.text), *gains))
+    head = ("Purifier", "NFE", "σ", "accuracy [95 %]", "split-half", "gain [95 %]", "p", "over")
+    caption = f"Certified accuracy (%) at radius {radius:g}, each purifier at its best σ."
+    reading = _GAIN.format("certified accuracy", READING, "McNemar's exact test, corrected for the choice of σ")
+    notes = (
+        *(
+            [f"{_chosen(summary, rows)} Split-half: means over {SPLITS} random halves."]
+            if best["sigmas"].max() > 1
+            else []
+        ),
+        *_readings(summary, rows),
+        *((reading, *gain_sentences(best, per="radius")) if best["baseline"].any() else ()),
+    )
+    return PaperTable(f"radius-{radius:g}", caption, head, tuple(lines), notes)
 
 
-def _share(row: pd.Series, radius: float) -> float:
-    return float(row[accuracy_columns(radius)[0]])
+_GAIN = (
+    "Gain: {} minus that of {}; 95 % interval. p: {}, corrected for all gains of the runs (Holm). Higher, lower: "
+    "significantly (5 %)."
+)
+
+
+def _chosen(summary: Summary, rows: pd.DataFrame) -> str:
+    return (
+        f"Each σ was chosen on the {part_of(summary, rows)}, by the images that it is read on: figures are somewhat "
+        "too high, except those with σ chosen on one half of the images and read on the other half, both ways."
+    )
+
+
+def _standing(best: pd.DataFrame) -> dict[str, Entry]:
+    """By purifier, its mark at one radius, without a text."""
+    if len(best) < 2 or not best["accuracy"].max() > 0:
+        return {name: Entry("") for name in best["series"]}
+    return {
+        row["series"]: Entry(
+            "", row["behind"] == 0, row["behind"] > 0 and row["p_behind"] > LEVEL, row["p_behind"] <= LEVEL
+        )
+        for _, row in best.iterrows()
+    }
+
+
+def _half(row: pd.Series, before: str = "") -> str:
+    """The split-half figure of a row; empty if there is none."""
+    return "" if math.isnan(row["split_half"]) else before + _PERCENT.format(100 * row["split_half"])
+
+
+def _gain(row: pd.Series, form: str = "+.3f") -> Entry:
+    return Entry(change_text(row["gain"], row["gain_low"], row["gain_high"], form))
+
+
+def _p(row: pd.Series) -> Entry:
+    return Entry(f"{p_text(row['p_holm'])} {row['verdict'].removeprefix('significantly ')}".strip())
 
 
 def _marked(
@@ -199,7 +244,10 @@ def _marked(
     else:
         tests = [accuracy_difference(columns[:, first], column) for column in columns.T]
     p = dict(zip(means, against_best(columns, first, [test.p for test in tests]), strict=True))
-    return {k: Entry(text, k in best, k not in best and p.get(k, 0.0) > LEVEL) for k, text in texts.items()}
+    return {
+        k: Entry(text, k in best, k not in best and p[k] > LEVEL, p[k] <= LEVEL) if k in p else Entry(text)
+        for k, text in texts.items()
+    }
 
 
 def _nfe_words(values: Iterable[float]) -> str:
@@ -208,16 +256,16 @@ def _nfe_words(values: Iterable[float]) -> str:
     return words[0] if len(words) == 1 else f"{words[0]}–{words[-1]}" if words else ""
 
 
-def _readings(summary: Summary, rows: pd.DataFrame, marks: bool = True) -> tuple[str, ...]:
+def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     """Notes below a table: how the figures were measured and marked, and what is missing."""
     span = images_text(int(images) for images in rows["images"] if images)
     facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
     how = (
-        "Bold: the highest of its column. †: not significantly lower on the same images (McNemar's exact test, paired "
-        "bootstrap for the ACR; corrected for the best having been chosen on these images, 5 %)."
+        "Bold: the highest. †: not significantly lower than that; ↓: significantly lower (5 %; on the same images, "
+        "McNemar's exact test, for the ACR paired bootstrap, corrected for the best having been chosen on them)."
     )
     return (
         f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",
-        *([how] if marks else []),
+        how,
         *(f"Note: {note}." for note in summary.notes),
     )

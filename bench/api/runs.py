@@ -56,6 +56,29 @@ class Run:
         return self.summary.table
 
     @property
+    def best(self) -> pd.DataFrame:
+        """A row for each radius and purifier, at the sigma that certifies the most there, the best first.
+
+        Certified accuracy with its interval and its split-half figure, the distance to the best, and the gain over the
+        one step of the same network; see `bench.analysis.best.best_sigmas` for the columns.
+        """
+        from bench.analysis import best_sigmas
+
+        return best_sigmas(self.summary)
+
+    def gains(self, against: str | None = None, radius: float | None = None) -> pd.DataFrame:
+        """The gain of each row over a purifier at its sigma, image by image; without one, over its network's one step.
+
+        Of average certified radius, or of certified accuracy at an L2 radius; see `bench.analysis.gains.paired_gains`.
+
+        Raises:
+            ValueError: no purifier, or several, have the name `against`.
+        """
+        from bench.analysis import paired_gains
+
+        return paired_gains(self.summary, against, radius)
+
+    @property
     def certificates(self) -> pd.DataFrame:
         """A row for each image of each row of the table: label (true class), predicted (-1: abstained), radius, ..."""
         return self.summary.certificates

@@ -100,10 +100,11 @@ def summary(
     radius: Annotated[float | None, typer.Option(help="Of that comparison: accuracy there, instead of ACR.")] = None,
     alpha: _Alpha = None,
 ) -> None:
-    """Print the figures of runs: certified accuracy, ACR, abstention, NFE, milliseconds."""
+    """Print the figures of runs: each purifier at its best σ and at each σ, its gains and losses, its cost."""
     _check_radius(radius, against)
-    from bench.analysis import paired_gains
-    from bench.cli.tables import gains_table, results_table
+    from bench.analysis import best_sigmas, gain_sentences, paired_gains
+    from bench.api.answers import show
+    from bench.cli.tables import gains_table, summary_parts
     from bench.records import plain
     from bench.summary import summarise
     from bench.summary.pairs import volumes
@@ -114,18 +115,19 @@ def summary(
     found = summarise([run.stored for run in _loaded(runs, alpha)], at)
     gains = paired_gains(found, against, radius) if against else None
     if not as_json:
-        console.print(results_table(found))
+        show(summary_parts(found), console)
         for run, v in volumes(found).items():
             say(f"hypervolume of {run}: {v.value:.3f} [{v.low:.3f}, {v.high:.3f}] (ACR that a budget buys; {v.scale})")
         if gains is not None:
             console.print(gains_table(gains, against, radius))
+            show(iter(gain_sentences(gains, str(against))), console)
         return
-    rows = json.loads(found.table.to_json(orient="records", double_precision=15))
-    record = {"title": found.title, "radii": found.radii, "notes": found.notes, "rows": rows}
+    record: dict[str, Any] = {"title": found.title, "radii": found.radii, "notes": found.notes}
     record["evidence"] = found.evidence
+    frames = {"best": best_sigmas(found), "rows": found.table, "own_gains": paired_gains(found)}
+    frames |= {} if gains is None else {"gains": gains}
+    record |= {name: json.loads(f.to_json(orient="records", double_precision=15)) for name, f in frames.items()}
     record["hypervolumes"] = plain(volumes(found))
-    if gains is not None:
-        record["gains"] = json.loads(gains.to_json(orient="records", double_precision=15))
     sys.stdout.write(json.dumps(record, indent=1) + "\n")
 
 

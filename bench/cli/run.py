@@ -73,15 +73,16 @@ def run(
         for line in describe_dry_run(chosen, folder):
             say(line)
         return
+    from bench.api.answers import show
     from bench.cli.progress import ProgressDisplay
-    from bench.cli.tables import results_table
+    from bench.cli.tables import summary_parts
 
     try:
         finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say)
     except KeyboardInterrupt:
         say(f"interrupted: the finished counts are stored in {folder}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
-    console.print(results_table(finished.summary))
+    show(summary_parts(finished.summary), console)
     if plots:
         from bench.cli.results import draw
 

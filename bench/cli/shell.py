@@ -42,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 120)  # 80 columns would cut the lines of a log
+console = Console(width=None if sys.stdout.isatty() else 124)  # 80 columns would cut the lines of a log
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.analysis import paired_gains
+from bench.analysis import gain_sentences, paired_gains
 from bench.plots.style import HEADING, INK, LABEL, SOFT, Page, annotate, mark, nothing, remarks, styled
 from bench.summary import Summary
 from bench.summary.names import rows_called
@@ -20,9 +20,9 @@ NAMES, BETWEEN, RIGHT, NUMBERS, HEADING_ROOM, ROW, AXIS = 1.72, 0.2, 0.16, 0.46,
 _LEAST = {True: 2.0, False: 0.01}  # extent of an axis to either side, at least: percentage points, or radius
 _EDGE = 0.05  # share of an axis, added beyond both ends
 _READING = (
-    "On the same images and the same noise; bars: 95 % intervals. Filled marks: the gain differs from zero (95 %, "
+    "On the same images and the same noise; bars: 95 % intervals. Filled marks: significantly higher or lower (5 %, "
     "{test}, with Holm's correction for all comparisons). A number in brackets lies beyond its axis. Plain smoothing "
-    "and incomplete rows are left out."
+    "is not drawn; incomplete rows are left out."
 )
 
 
@@ -53,7 +53,10 @@ def gains(summary: Summary, baseline: str, radius: float | None = None) -> Figur
     page = Page(
         f"{metric}: gain over {baseline}",
         summary.title,
-        [conditions(rows[rows["run"] == run]) + "." for run in runs] + [_READING.format(test=test), *remarks(summary)],
+        [
+            *(conditions(rows[rows["run"] == run]) + "." for run in runs),
+            *(_READING.format(test=test), *gain_sentences(paired, baseline), *remarks(summary)),
+        ],
         sum(heights.values()) + len(runs) * (HEADING_ROOM + AXIS),
         head=0.66,
     )

@@ -80,7 +80,9 @@ class Page:
         self.head = head
         columns = int((self.WIDTH - 2 * self.MARGIN) * 72 / (SMALL * 0.545))  # 0.545: mean width of a letter, in sizes
         lines = [
-            (line, INK if part.startswith("Note") else SOFT) for part in footer for line in textwrap.wrap(part, columns)
+            (line, INK if part.startswith(("Note", "Significantly")) else SOFT)
+            for part in footer
+            for line in textwrap.wrap(part, columns)
         ]
         foot = 0.2 + len(lines) * self.LINE
         self.height = self.head + body + foot

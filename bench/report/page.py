@@ -19,6 +19,7 @@ from bench.report.decisions import budgets, candidates, decisions
 from bench.report.figures import UNKNOWN, short
 from bench.report.pictures import grids
 from bench.report.quality import quality
+from bench.report.reading import reading
 from bench.report.runs import describe
 from bench.store import Examples
 from bench.store.attacks import Attacks
@@ -72,6 +73,7 @@ def render(
         several_certifiers=len(rules) > 1,
         several_runs=len(manifests) > 1,
         attacks=attacks_section(table, attacks or {}),
+        reading=reading(summary, table),
         grids=pictures,
         pictures_shown=pictures_shown,
         stages=STAGES,

@@ -15,6 +15,12 @@ def percent_interval(low: float, high: float) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def change_text(change: float, low: float, high: float, form: str = "") -> str:
+    """A difference with its interval; without a format in percent points: `-2.4 [-4.1, -0.8]`."""
+    scale, form = (1, form) if form else (100, "+.1f")
+    return f"{scale * change:{form}} [{scale * low:{form}}, {scale * high:{form}}]"
+
+
 def p_text(p: float) -> str:
     """A p-value: three decimals below 0.1, two above, `<0.001` below that."""
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"

@@ -26,11 +26,16 @@ def named(summary: Summary) -> pd.DataFrame:
     sigma. In the column name, an incomplete row has its number of images added, and a failed one says so.
     """
     table = summary.table
-    runs = table.groupby("name")["run"].transform("nunique")
-    series = table["name"].where(runs <= 1, table["name"] + " · " + table["run"])
+    series = series_of(table)
     remark = (" (" + table["images"].astype(str) + " images)").where(~table["complete"], "")
     remark = remark.where(table["error"].isna(), " (failed)")
     return table.assign(imported=table["source"] == IMPORTED, series=series, name=series + remark)
+
+
+def series_of(table: pd.DataFrame) -> pd.Series:
+    """The column `name` of a table, with its run if several runs have that name."""
+    runs = table.groupby("name")["run"].transform("nunique")
+    return table["name"].where(runs <= 1, table["name"] + " · " + table["run"])
 
 
 def drawable(summary: Summary) -> pd.DataFrame:

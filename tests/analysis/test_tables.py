@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from summaries import Row, hits, summary_of
+from summaries import CELL, Row, hits, summary_of
 
 from bench.analysis.markup import _escape_latex, _escape_markdown, text_of, write
 from bench.analysis.tables import Entry, PaperTable, tables
@@ -31,12 +31,12 @@ def column(table: PaperTable, head: str) -> dict[str, Entry]:
 def test_the_best_is_bold_and_what_may_be_as_good_is_marked():
     table = table_of(FAR, BEST, NEAR)
     assert column(table, "ε = 0.25") == {
-        "far": Entry("45.0"),
+        "far": Entry("45.0", lower=True),
         "best": Entry("90.0", best=True),
         "near": Entry("89.0", close=True),
     }
     assert column(table, "ACR")["best"] == Entry("0.900", best=True)
-    assert column(table, "ACR")["near"].close and not column(table, "ACR")["far"].close
+    assert column(table, "ACR")["near"].close and column(table, "ACR")["far"].lower
     assert {name: entry.text for name, entry in column(table, "NFE").items()} == {"far": "3", "best": "1", "near": "2"}
 
 
@@ -52,7 +52,7 @@ def test_those_that_tie_are_all_the_best_and_nothing_is_where_nothing_is_certifi
 def test_every_figure_of_a_table_is_the_summarys():
     rng = np.random.default_rng(0)
     summary = summary_of(*(Row(f"p{i}", np.where(rng.random(60) < 0.6, rng.random(60), -1)) for i in range(50)))
-    (table,) = tables(summary)
+    table = next(table for table in tables(summary) if table.name == "sigma-0.5")
     assert len(table.rows) == 50
     for row, (_, figures) in zip(table.rows, summary.table.iterrows(), strict=True):
         shown = [entry.text for entry in row[2:]]
@@ -95,6 +95,12 @@ def test_two_devices_are_said():
     assert any("different devices: CPU; GPU" in note for note in table_of(BEST, replace(FAR, device="GPU")).notes)
 
 
+EDM = {"hashes": {**CELL["hashes"], "network edm": "e" * 16}}
+OF_ONE_NETWORK = (
+    Row("onestep", hits(200, range(150)), cell=EDM),
+    Row("better", hits(200, range(1, 150)), nfe=3.0, cell=EDM),
+    Row("worse", hits(200, range(105)), nfe=5.0, cell=EDM),
+)
 SIGMAS = (
     *(replace(BEST, sigma=0.25, largest=0.3), replace(BEST, sigma=1.0, radii=hits(200, range(100)))),
     *(replace(FAR, sigma=0.25, largest=0.3), replace(FAR, sigma=1.0, radii=hits(200, range(85)), nfe=4.0)),
@@ -103,24 +109,58 @@ SIGMAS = (
 
 def test_the_envelope_takes_the_best_sigma_that_reaches_the_radius_and_says_so():
     table = table_of(*SIGMAS, name="envelope")
-    assert column(table, "ε = 0.25") == {"best": Entry("90.0 (0.25)", best=True), "far": Entry("45.0 (0.25)")}
-    assert column(table, "ε = 0.5") == {"best": Entry("50.0 (1)", best=True), "far": Entry("42.5 (1)")}
+    assert column(table, "ε = 0.25") == {
+        "best": Entry("90.0 / 90.0 (0.25)", best=True),
+        "far": Entry("45.0 / 45.0 (0.25)", lower=True),
+    }
+    assert column(table, "ε = 0.5") == {
+        "best": Entry("50.0 / 50.0 (1)", best=True),
+        "far": Entry("42.5 / 42.5 (1)", lower=True),
+    }
     assert column(table, "NFE")["far"].text == "3–4"
     assert "chosen on the test set" in table.notes[0]
-    assert [t.name for t in tables(summary_of(*SIGMAS))] == ["sigma-0.25", "sigma-1", "envelope", "envelope-split-half"]
 
 
-def test_the_split_half_table_does_not_profit_from_the_choice():
+def test_the_tables_of_the_best_sigma_come_first():
+    names = [table.name for table in tables(summary_of(*SIGMAS))]
+    assert names == ["envelope", "radius-0", "radius-0.25", "radius-0.5", "sigma-0.25", "sigma-1"]
+
+
+def test_the_split_half_figures_do_not_profit_from_the_choice():
     """Ten sigmas of coin flips: the envelope is too high by what the choice brings, the split halves are not."""
     rng = np.random.default_rng(0)
     rows = [Row("coin", np.where(rng.random(100) < 0.5, 1.0, -1.0), sigma=1 + i / 10) for i in range(10)]
-    chosen = float(column(table_of(*rows, name="envelope"), "ε = 0.5")["coin"].text.split()[0])
-    fair = float(column(table_of(*rows, name="envelope-split-half"), "ε = 0.5")["coin"].text)
-    assert chosen >= 55 and 44 <= fair <= 54 and chosen - fair > 3
+    chosen, _, fair, _ = column(table_of(*rows, name="envelope"), "ε = 0.5")["coin"].text.split()
+    assert float(chosen) >= 55 and 44 <= float(fair) <= 54 and float(chosen) - float(fair) > 3
+    assert column(table_of(*rows, name="radius-0.5"), "split-half")["coin"].text == fair
+
+
+def test_the_table_of_a_radius_has_interval_split_half_and_gains_the_best_first():
+    table = table_of(*OF_ONE_NETWORK, name="radius-0.25")
+    assert [row[0].text for row in table.rows] == ["onestep", "better", "worse"]
+    assert column(table, "accuracy [95 %]")["onestep"] == Entry("75.0 [68.6, 80.5]", best=True)
+    assert {name: entry.text for name, entry in column(table, "p").items()} == {
+        "onestep": "–",
+        "better": "1.00",
+        "worse": "<0.001 lower",
+    }
+    assert {entry.text for entry in column(table, "over").values()} == {"–", "onestep"}
+    assert "Significantly lower than the one step of the same network: worse (r = 0.25)." in table.notes
+    assert "Significantly higher than the one step of the same network: no purifier." in table.notes
+    assert r"\multicolumn" not in text_of(table, "tex") and r"\toprule" in text_of(table, "tex")
+
+
+def test_the_table_of_a_sigma_has_the_gain_of_each_row_with_losses():
+    table = table_of(*OF_ONE_NETWORK)
+    assert column(table, "gain")["worse"].text.startswith("-0.225 [-0.")
+    assert column(table, "p")["worse"].text.endswith(" lower") and column(table, "p")["onestep"].text == "–"
+    assert "Significantly lower than the one step of the same network: worse (σ = 0.5)." in table.notes
+    assert "gain" not in table_of(BEST, FAR).head  # no network is known
 
 
 def test_the_sigmas_that_are_asked_for_are_taken_and_others_refused():
-    assert [table.name for table in tables(summary_of(*SIGMAS), [1.0])] == ["sigma-1"]
+    names = [table.name for table in tables(summary_of(*SIGMAS), [1.0])]
+    assert names == ["radius-0", "radius-0.25", "radius-0.5", "sigma-1"]
     with pytest.raises(ValueError, match=r"no sigma 0.3 in these runs; there are: 0.25 and 1"):
         tables(summary_of(*SIGMAS), [1.0, 0.3])
 
@@ -167,9 +207,10 @@ def test_markdown_has_as_many_places_in_every_row():
 
 
 def test_tables_are_written_as_both(tmp_path):
-    written = write(tables(summary_of(BEST, FAR)), tmp_path / "new")
-    assert [path.name for path in written] == ["table-sigma-0.5.md", "table-sigma-0.5.tex"]
-    assert "ε" in written[0].read_text(encoding="utf-8")
+    written = write(tables(summary_of(BEST, FAR, radii=[0.25])), tmp_path / "new")
+    stems = ("table-radius-0.25", "table-sigma-0.5")
+    assert [path.name for path in written] == [f"{stem}.{ending}" for stem in stems for ending in ("md", "tex")]
+    assert "σ" in written[0].read_text(encoding="utf-8")
 
 
 def test_the_command_line_writes_tables_beside_the_run(cli, tiny_preset, tmp_path):
@@ -179,11 +220,13 @@ def test_the_command_line_writes_tables_beside_the_run(cli, tiny_preset, tmp_pat
     names = {path.name for path in (out / "tables").iterdir()}
     assert names == {
         f"table-{name}.{ending}"
-        for name in ("sigma-0.25", "sigma-0.5", "envelope", "envelope-split-half")
+        for name in ("sigma-0.25", "sigma-0.5", "envelope", "radius-0", "radius-0.25")
         for ending in ("md", "tex")
     }
     assert cli("tables", out, "--out", tmp_path / "one", "--sigma", "0.5").exit_code == 0
-    assert len(list((tmp_path / "one").iterdir())) == 2
+    assert {path.stem for path in (tmp_path / "one").iterdir()} == {
+        *("table-sigma-0.5", "table-radius-0", "table-radius-0.25"),
+    }
     for wrong in ((out, "--sigma", "7"), (out, "--sigma", "x"), (tmp_path / "absent",)):
         refused = cli("tables", *wrong)
         assert refused.exit_code == 2 and "Traceback" not in refused.output

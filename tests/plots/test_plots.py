@@ -22,7 +22,7 @@ from drawn import (
 )
 from PIL import Image
 
-from bench.analysis.gains import paired_gains
+from bench.analysis.gains import gain_sentences, paired_gains
 from bench.plots import accuracy_vs_radius, draw_all, draw_gains, gains, image_grid, pareto
 from bench.plots.gains import _span
 from bench.plots.style import save
@@ -143,6 +143,13 @@ def test_gains_are_drawn_where_they_are_and_filled_where_they_are_sure(full, rad
     assert drawn <= wanted and len(drawn) > 0.8 * len(wanted)
     sure = found[(found["p_holm"] < 0.05) & (found["name"] != "none")]
     assert 0 < solid <= len(sure)
+
+
+def test_the_picture_of_gains_says_every_significant_gain_and_loss(full):
+    words = " ".join(words_of(gains(full, "onestep-edm")))
+    for sentence in gain_sentences(paired_gains(full, "onestep-edm"), "onestep-edm"):
+        assert sentence in words
+    assert "lower than onestep-edm: none (σ = " in words  # plain smoothing loses, although it is not drawn
 
 
 def test_gains_over_a_purifier_that_is_not_there_are_refused_and_nothing_is_drawn(full, tmp_path):

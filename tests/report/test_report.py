@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from report_runs import Page, make_examples, make_run, record_of, report_of
 
+from bench.analysis.gains import paired_gains
 from bench.analysis.recommendation import recommend
 from bench.report import data
 from bench.report.decisions import budgets
@@ -61,12 +62,19 @@ def test_the_table_on_the_page_holds_the_summarys_figures(small):
     lines = re.findall(r"<tr data-sigma=.*?</tr>", table, re.DOTALL)
     assert len(lines) == 8
     known = {(row["purifier"], row["sigma"]): row for row in summary.table.to_dict("records")}
+    gains = paired_gains(summary).set_index(["name", "sigma"])
+    assert set(gains.index) == {("pf-ode", 0.25), ("pf-ode", 0.5)}
     for line in lines:
         name, *values = re.findall(r'data-value="([^"]*)"', line)
         own = known[name, float(values[0])]
         wanted = [own["sigma"], *(own[f"acc@{r:g}"] if r <= own["largest"] else None for r in summary.radii)]
-        wanted += [own[c] for c in ("acr", "abstained", "nfe", "ms_purify", "images")]
+        wanted += [
+            own["acr"],
+            *(gains.loc[(name, own["sigma"]), ["gain", "p_holm"]] if name == "pf-ode" else [None] * 2),
+        ]
+        wanted += [own[c] for c in ("abstained", "nfe", "ms_purify", "images")]
         assert [float(v) if v else None for v in values] == wanted
+        assert ("over onestep-edm" in line) == (name == "pf-ode")
 
 
 def test_the_curves_pass_through_the_accuracies_of_the_summary(small):

@@ -44,6 +44,8 @@ def test_a_choice_of_radius_and_budget_gives_the_answer_of_recommend(visit, smal
         assert found.verdict in page.locator("#answer").inner_text()
         assert found.chosen.name in page.locator("#answer .winner").inner_text()
         assert page.locator("#front-radius").input_value() == radius
+        shown = page.locator("#best [data-radius]:visible")
+        assert {shown.nth(i).get_attribute("data-radius") for i in range(shown.count())} == {radius}
         assert page.locator("#front-sigma").input_value() == f"{found.chosen.sigma:g}"
     assert "Ring: the decision above" in page.locator("#front-words").inner_text()
 

@@ -11,6 +11,10 @@ function decide() {
   if (!record.rows.length) return;
   $("front-metric").value = "accuracy";
   $("front-radius").selectedIndex = $("decision-radius").selectedIndex;
+  if ($("best-radius")) {
+    $("best-radius").value = $("front-radius").value;
+    filter($("best-radius"));
+  }
   const use = record.rows[record.uses[asked()]];
   if (use) $("front-sigma").value = use.sigma.words;
   showFront();
@@ -128,9 +132,11 @@ function sortBy(header) {
   body.append(...known, ...unknown); // unknown values stay at the end
 }
 
+/** Shows the parts of a section that have the value of a select: a sigma, or what `data-by` names. */
 function filter(select) {
-  for (const part of select.closest("section").querySelectorAll("[data-sigma]"))
-    part.hidden = select.value !== "" && part.dataset.sigma !== select.value;
+  const by = select.dataset.by ?? "sigma";
+  for (const part of select.closest("section").querySelectorAll(`[data-${by}]`))
+    part.hidden = select.value !== "" && part.dataset[by] !== select.value;
 }
 
 // Wiring.
