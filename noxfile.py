@@ -20,7 +20,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 NEEDS = ("-e", ".[hub,transformers,timm,tests,browser,types]")
 
 
-def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None, success: tuple = (0,)) -> None:
     """Run Python in the shared environment, made first where it is missing or out of date."""
     stamp, wanted = ENVIRONMENT / "made-from.toml", f"# {NEEDS}\n" + Path("pyproject.toml").read_text()
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -33,7 +33,7 @@ def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = N
                 session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
             session.run(str(PYTHON), "-m", "pip", "install", *NEEDS, external=True)
         stamp.write_text(wanted)
-    session.run(str(PYTHON), *arguments, env=env, external=True)
+    session.run(str(PYTHON), *arguments, env=env, external=True, success_codes=success)
 
 
 @nox.session(venv_backend="none")
@@ -54,6 +54,12 @@ def plots(session: nox.Session) -> None:
 def train(session: nox.Session) -> None:
     """Train the embedded networks again."""
     python(session, "-m", "bench", "train", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Long work on a borrowed GPU, in commands of minutes: `-- zoo --minutes M`, `-- sweep PRESET --minutes M`."""
+    python(session, "-m", "bench", "gpu", *session.posargs, success=(0, 75))  # 75: the same command continues
 
 
 @nox.session(venv_backend="none")

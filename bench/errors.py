@@ -15,5 +15,9 @@ class InputError(PurifyBenchError, ValueError):
     """A value that the user gave cannot be used; the message names it and the values that can."""
 
 
+class TimeOver(PurifyBenchError):
+    """A time limit ended a command before its work was done. All of it is stored, and the same command continues."""
+
+
 class RunError(PurifyBenchError, RuntimeError):
     """A run cannot start or go on here; counts that are stored are kept."""

@@ -25,6 +25,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "plots": "store summary analysis",
     "report": "store summary analysis",
     "training": "data engine executors",
+    "gpu": "training",
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
     "audit": "engine executors store summary analysis report sweep",
@@ -32,7 +33,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
-COMMANDS = ("shell", "run", "results", "tools", "quality", "attack", "audit", "scaffold")
+COMMANDS = ("shell", "run", "results", "tools", "quality", "attack", "audit", "scaffold", "gpu")
 LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
 LIGHT += ("bench.doctor", "bench.api.runs", "bench.api.reading", *(f"bench.cli.{name}" for name in COMMANDS))
 LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")

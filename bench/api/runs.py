@@ -150,11 +150,12 @@ def run_into(
     preset: Preset,
     observe: Callable[[Sequence[Cell], int], AbstractContextManager[Observer]] | None = None,
     notify: Callable[[str], object] = lambda message: None,
+    minutes: float | None = None,
 ) -> Run:
-    """Run a preset into a folder and write its `summary.csv`; parameters as `bench.sweep.run.run`."""
+    """Run a preset into a folder and write its `summary.csv`; parameters and errors as `bench.sweep.run.run_sweep`."""
     from bench.sweep import Observer, run_sweep, writing_into
 
-    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify)
+    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify, minutes)
     finished = load(folder)
     with writing_into(folder):
         finished.table.to_csv(folder / "summary.csv", index=False)

@@ -25,9 +25,9 @@ from bench.summary import run_names, summarise
 _STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
 _ATTACKS = ("attack*.json", "attack*.csv", "attack*.parquet")  # results of `bench attack`, if there are any
 _FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, _STATEMENT, _SUMS)
+_KNOWN = "|".join(map(re.escape, _FILES))
 _NAME = re.compile(  # no path leads out of a folder, because names hold no other separator and begin with no dot
-    rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{'|'.join(map(re.escape, _FILES))}|attack[\w.-]{{0,99}}\.(json|csv|parquet))",
-    re.ASCII,
+    rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{_KNOWN}|attack[\w.-]{{0,99}}\.(json|csv|parquet))", re.ASCII
 )
 _MOST_FILES, _MOST_BYTES = 32, 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
 _MOST_ROWS, _MOST_VALUES = 50_000_000, 4 << 30  # of counts.parquet: blocks, and bytes before compression

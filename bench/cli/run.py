@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from bench.cli.shell import FAILED, INTERRUPTED, announce, app, console, say
 from bench.sweep import Preset
 
 
-def _with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_preset_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `f(..., **fields)` one option for each field of `Preset`, by the field's name and description.
 
     Values stay text, which `Preset` parses and checks; a field that the user does not give is None.
@@ -43,7 +43,7 @@ def _parameter_of(name: str) -> inspect.Parameter:
 
 
 @app.command()
-@_with_preset_options
+@with_preset_options
 def run(
     preset: Annotated[
         str, typer.Argument(help="A preset from `bench list`, or the path of a .toml file.")
@@ -53,11 +53,26 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, draws, bytes and hours of the run, and count nothing.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Finish the running batches after this time, and export the counts.")
+    ] = None,
     **fields: Any,
 ) -> None:
     """Certify every purifier of a preset and draw the results. The same command continues an interrupted run.
 
-    Every field of the preset has an option, which replaces its value.
+    Every field of the preset has an option, which replaces its value. The exit status is 75 if --minutes ended the run.
+    """
+    certify_preset(preset, out, plots, dry_run, minutes, fields)
+
+
+def certify_preset(
+    preset: str, folder: Path | None, plots: bool, dry_run: bool, minutes: float | None, fields: Mapping[str, Any]
+) -> None:
+    """Run a preset with its options into a folder, as `bench run` does.
+
+    Raises:
+        typer.Exit: a cell failed, or Ctrl-C or SIGTERM ended the run.
+        TimeOver: the time limit ended the run.
     """
     from bench.sweep import load_preset, resolve
 
@@ -66,7 +81,7 @@ def run(
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None} - {"networks"})
     purifiers, *_ = resolve(chosen)
     families = {purifier.name: purifier.family for purifier in purifiers}
-    folder = out or api.RUNS / chosen.name
+    folder = folder or api.RUNS / chosen.name
     if dry_run:
         from bench.doctor import describe_dry_run
 
@@ -78,7 +93,7 @@ def run(
     from bench.cli.tables import summary_parts
 
     try:
-        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say)
+        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say, minutes)
     except KeyboardInterrupt:
         say(f"interrupted: the finished counts are stored in {folder}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None

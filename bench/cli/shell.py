@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from bench.errors import InputError, PurifyBenchError
+from bench.errors import InputError, PurifyBenchError, TimeOver
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 
@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from bench.sweep import Preset
 
 REFERENCE = Path("results") / "embedded"
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FAILED, REFUSED, TIME_OVER, INTERRUPTED = 1, 2, 75, 130  # 75 is EX_TEMPFAIL: try again later
 _EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
 
 
 class _Commands(TyperGroup):
-    """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback."""
+    """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback.
+
+    A time limit is no error: its message goes to stdout, and the exit status is 75.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except TimeOver as over:
+            say(over)
+            raise typer.Exit(TIME_OVER) from over
         except _EXPECTED as error:
             raise refuse(error) from error
 

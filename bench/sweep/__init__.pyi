@@ -19,3 +19,4 @@ from .run import writing_into as writing_into
 from .scheduler import Observer as Observer
 from .scheduler import sweep as sweep
 from .settle import settle_options as settle_options
+from .stop import stop_requests as stop_requests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import numpy as np
 
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
-from bench.errors import InputError
+from bench.errors import InputError, TimeOver
 from bench.executors import Executor, InProcess, Processes
 from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
@@ -24,6 +25,7 @@ from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
 from bench.sweep.settle import settle_options
+from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, check_plugins, evidence
 
 _SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
@@ -33,25 +35,31 @@ _Notify = Callable[[str], object]
 _Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
 
 
-def run_sweep(preset: Preset, folder: Path, observe: _Observing, notify: _Notify) -> dict[str, str]:
+def run_sweep(
+    preset: Preset, folder: Path, observe: _Observing, notify: _Notify, minutes: float | None = None
+) -> dict[str, str]:
     """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
-    Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them.
+    Ctrl-C and SIGTERM finish the running batches; a second one does not wait for them. A time limit finishes them, too,
+    and then exports what is counted.
 
     Parameters:
         observe: makes the observer of a sweep of these cells and so many images.
         notify: called with messages.
+        minutes: time limit, with loading and tuning; None: none.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; all counts are stored.
+        TimeOver: the time limit ended the run; all counts are stored and exported.
         PurifyBenchError, ValueError, RuntimeError: the sweep cannot run, or workers died; the message says which.
     """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         planned, devices, executor = _prepare(preset, notify)
         with closing(executor):
             try:
-                return _count(planned, devices, executor, folder, observe, notify)
+                return _count(planned, devices, executor, folder, observe, notify, deadline)
             except BaseException:
                 executor.abandon()  # nobody would store its results
                 raise
@@ -60,7 +68,13 @@ def run_sweep(preset: Preset, folder: Path, observe: _Observing, notify: _Notify
 
 
 def _count(
-    planned: Plan, devices: list[str], executor: Executor, folder: Path, observe: _Observing, notify: _Notify
+    planned: Plan,
+    devices: list[str],
+    executor: Executor,
+    folder: Path,
+    observe: _Observing,
+    notify: _Notify,
+    deadline: float | None,
 ) -> dict[str, str]:
     """Count and export a planned sweep, and make its example images; returns and raises as `run_sweep`."""
     _refuse_hidden_cells(planned, folder)
@@ -77,10 +91,14 @@ def _count(
             check_plugins(planned, executor, unfinished, trust, notify)
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
-            with _stop_requests(notify) as stop:
+            with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
-            if outcome.stopped:
+            if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt
+            if outcome.stopped:
+                with writing_into(folder):
+                    export(read_run(folder))
+                raise TimeOver(f"the time is over: the counts are stored in {folder}; the same command continues")
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             record = record if outcome.draws else _without_latest(record)
             costs = {"occupancy": outcome.occupancy, **energy()}
@@ -223,22 +241,3 @@ def start(planned: Plan, devices: list[str], notify: _Notify = lambda message: N
         return Processes(images, planned.weights, devices, planned.plugin_files, notify)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
     return InProcess(engine, planned.preset.timeout)
-
-
-@contextmanager
-def _stop_requests(notify: _Notify) -> Iterator[Callable[[], bool]]:
-    """A function that returns True after Ctrl-C or SIGTERM; a second signal interrupts at once."""
-    received: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        notify("stopping: running batches are finished and stored; press again to stop at once")
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -31,6 +31,7 @@ class Checkpoint:
         minutes: time limit, after which the training stops at its next step; None: none.
         on_save: called with the state at every save.
         every: seconds between two saves.
+        stop: the training pauses at its next step once this returns True; None: never.
     """
 
     path: Path
@@ -38,8 +39,9 @@ class Checkpoint:
     minutes: float | None = None
     on_save: Callable[[Mapping[str, Any]], None] | None = None
     every: float = 120.0
-    _started: float = field(default_factory=time.monotonic)
-    _written: float = field(default_factory=time.monotonic)
+    stop: Callable[[], bool] | None = None
+    _started: float = field(default_factory=lambda: time.monotonic())
+    _written: float = field(default_factory=lambda: time.monotonic())
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None:
         """The saved state, or None if there is no file.
@@ -71,14 +73,16 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.every
 
     def left(self) -> float:
-        """Seconds until the time limit; infinite without a limit."""
+        """Seconds until the time limit; infinite without a limit, 0 for a training that pauses."""
+        if self.stop and self.stop():
+            return 0.0
         return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self._started)
 
     def spent(self) -> float:
         """Share of the time limit that has passed, 0 to 1; 0 without a limit."""
         if not self.minutes:
             return 0.0 if self.minutes is None else 1.0
-        return min(1.0, 1 - self.left() / (60 * self.minutes))
+        return min(1.0, (time.monotonic() - self._started) / (60 * self.minutes))
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state atomically: a crash leaves the previous file intact."""

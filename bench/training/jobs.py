@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +26,7 @@ NEEDS = {  # stage -> stages whose weights it reads
     "edm-cal": ("classifier", "features", "edm"),
 }
 _WORK = Path("results/training")
+_LONG = 1000  # factor on the steps of a training that its time limit ends
 
 
 def read_recipe(package: str, dataset: str) -> dict[str, Any]:
@@ -54,6 +57,9 @@ class Job:
         compiled: run the networks through `torch.compile`.
         onward: a stage without a checkpoint starts from the weights in its own file.
         unchecked: keep a consistency model that is not one, and say so in its card; for trials.
+        batch: images of a step, instead of the recipe's; the same images in all, see `for_job`.
+        timed: only the time limit ends a training.
+        stop: pauses a training, which the same job continues, once it returns True; None: never.
     """
 
     dataset: str
@@ -69,6 +75,9 @@ class Job:
     compiled: bool = False
     onward: bool = False
     unchecked: bool = False
+    batch: int | None = None
+    timed: bool = False
+    stop: Callable[[], bool] | None = None
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""
@@ -85,3 +94,27 @@ class Job:
     def work(self) -> Path:
         """Folder of the checkpoints and curves."""
         return (Path(self.out) / "training" if self.out else _WORK) / self.dataset
+
+
+def for_job(recipe: dict[str, Any], job: Job, stage: str) -> dict[str, Any]:
+    """The recipe of a data set with the length, seed, distance and batch of a job for one of its stages.
+
+    Another batch keeps what a schedule means in images: steps, warm-up and plateau shrink as the batch grows by a
+    factor k, the average forgets as many images (`ema^k`), and the rate grows with `sqrt(k)` (Malladi et al. 2022).
+    """
+    recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
+    settings = recipe[stage]
+    k = job.batch / settings["batch"] if job.batch else 1.0
+    steps = max(1, round(settings["steps"] * job.scale / k))
+    if k != 1:
+        settings["batch"], settings["ema"] = job.batch, settings["ema"] ** k
+        settings["lr"] *= math.sqrt(k)
+        for length in {"warmup", "plateau"} & set(settings):
+            settings[length] = max(1, round(settings[length] / k))
+    settings["warmup"] = min(settings["warmup"], steps // 10) if job.scale < 1 else settings["warmup"]
+    settings["steps"] = steps * _LONG if job.timed else steps
+    if job.timed and "paths" in settings:  # of which a trial has fewer, and steps no longer tell that it is one
+        settings["paths"] = max(1, round(settings["paths"] * min(1.0, job.scale)))
+    if job.loss and stage.endswith("-ft"):
+        settings["distance"] = job.loss
+    return recipe

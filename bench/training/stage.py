@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.errors import PurifyBenchError
+from bench.errors import PurifyBenchError, TimeOver
 from bench.training.checkpoint import Checkpoint
-from bench.training.curves import BEFORE, write_curve
-from bench.training.jobs import CLASSIFIERS, Job, read_recipe
+from bench.training.curves import write_curve
+from bench.training.initial import initial_weights
+from bench.training.jobs import CLASSIFIERS, Job, for_job, read_recipe
 from classifiers.nets import files as classifier_files
 from classifiers.nets.cnn import CNN
 from classifiers.training import fit as classifier_training
@@ -73,7 +73,12 @@ def _read_images(job: Job) -> _Images:
 
 
 def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
-    """Train one stage; returns the weight file and a summary line."""
+    """Train one stage; returns the weight file and a summary line.
+
+    Raises:
+        TimeOver: the job's `stop` paused the training; its checkpoint is saved.
+        Refused: a consistency model is none; it is kept aside.
+    """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     images = _read_images(job)
@@ -87,7 +92,14 @@ def _checkpoint_of(job: Job, name: str, recipe: Mapping[str, Any], batch: int) -
     path = job.work() / f"{name}.pt"
     if job.fresh:
         path.unlink(missing_ok=True)
-    return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(path.with_suffix(".csv"), state, batch))
+    curve = path.with_suffix(".csv")
+    return Checkpoint(path, recipe, job.minutes, lambda state: write_curve(curve, state, batch), stop=job.stop)
+
+
+def _refuse_paused(job: Job, name: str) -> None:
+    """Raise TimeOver if the training that has just returned may have been paused before its end."""
+    if job.stop and job.stop():
+        raise TimeOver(f"{name} is paused, and continues from its checkpoint")
 
 
 def _printed(name: str) -> Callable[[str], None]:
@@ -106,7 +118,7 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
         recipe["architecture"] = before[1]["architecture"]
         identity |= {"starts_from": before[1]["sha256"], "purified by": read_card(job.source("edm")).sha256}
     if job.onward:
-        before = classifier_files.read_cnn(_initial_weights(job, job.path(name), name))
+        before = classifier_files.read_cnn(initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
 
     def validate(model: CNN) -> dict[str, float]:
@@ -124,6 +136,7 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
         before,
         purified_at(denoiser, recipe["levels"]) if denoiser else None,
     )
+    _refuse_paused(job, name)
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
     if denoiser:
         record["starts_from"] = "classifier"
@@ -138,7 +151,7 @@ def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, s
     Raises:
         Refused: what was trained is not a consistency model; it is kept aside.
     """
-    recipe = _scaled_recipe(job, stage)
+    recipe = for_job(read_recipe("purifiers", job.dataset), job, stage)
     trained = {
         method: _one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
     }
@@ -175,18 +188,6 @@ def _refusal_of(validation: Mapping[str, Mapping[str, float]]) -> str:
     return ""
 
 
-def _scaled_recipe(job: Job, stage: str) -> dict:
-    """The recipe of a data set, with the length, seed and distance of the job."""
-    recipe = read_recipe("purifiers", job.dataset)
-    recipe["seed"] = recipe["seed"] if job.seed is None else job.seed
-    settings = recipe[stage]
-    settings["steps"] = max(1, round(settings["steps"] * job.scale))
-    settings["warmup"] = min(settings["warmup"], settings["steps"] // 10) if job.scale < 1 else settings["warmup"]
-    if job.loss and stage.endswith("-ft"):
-        settings["distance"] = job.loss
-    return recipe
-
-
 def _one_method(
     job: Job, stage: str, recipe: dict, images: _Images, method: str | None
 ) -> tuple[LevelledDenoiser, Card]:
@@ -207,7 +208,7 @@ def _one_method(
     identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
     before = None
     if job.onward:
-        initial = _initial_weights(job, job.path(stage), name)
+        initial = initial_weights(job, job.path(stage), name)
         before = network_files.load(initial, job.device), read_card(initial)
         identity["continues"] = before[1].sha256
     if start_name:
@@ -227,6 +228,7 @@ def _one_method(
         _checkpoint_of(job, name, identity, settings["batch"]),
         before,
     )
+    _refuse_paused(job, name)
     draws = math.ceil(_LEAST_ROWS / len(images.val))
     with torch.autocast(images.val.device.type, torch.bfloat16, enabled=job.autocast):
         validation = {
@@ -239,19 +241,6 @@ def _one_method(
             validation[name] = ratio(denoiser, start, images.val[:_RATIO_IMAGES])
     judge = {"distance_sha256": imagenet.SHA256} if settings.get("distance") == "imagenet" else {}
     return denoiser, replace(card, training={**card.training, **judge, "validation": validation})
-
-
-def _initial_weights(job: Job, weights: Path, name: str) -> Path:
-    """Copies of a training's initial weights and of their curve, because the training overwrites its own files."""
-    copy = job.work() / f"{name}{BEFORE}.safetensors"
-    if job.fresh or not copy.is_file():
-        if not weights.is_file():
-            raise FileNotFoundError(f"there are no weights in {weights} to start from; leave out --from-weights")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        for file in (weights.with_suffix(".json"), weights, job.work() / f"{name}.csv"):
-            if file.is_file():
-                shutil.copyfile(file, copy.with_suffix(file.suffix))
-    return copy
 
 
 def _distance_of(job: Job, settings: Mapping[str, Any]) -> tuple[str, Distance]:

@@ -125,7 +125,8 @@ def _jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:
 
     angle = uniform(math.radians(recipe["rotation"]))
     scale = 1 + uniform(recipe["scale"])
-    mirror = torch.where(torch.rand(n, generator=generator, device=device) < 0.5 * recipe["flip"], -1.0, 1.0)
+    mirrored = torch.rand(n, generator=generator, device=device) < 0.5 * recipe["flip"]
+    mirror = 1 - 2 * mirrored.float()  # torch.where would copy its two numbers to a GPU, and wait
     cos, sin = angle.cos() * scale, angle.sin() * scale
     shift_x, shift_y = uniform(2 * recipe["shift"] / x.shape[3]), uniform(2 * recipe["shift"] / x.shape[2])
     rows = [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)]

@@ -20,6 +20,7 @@ Validate = Callable[[Any], Mapping[str, float]]  # the averaged network -> figur
 _REPORTS = 100  # points of a loss curve
 _VALIDATIONS = 20  # points of a validation curve
 _SPARSE = 20  # least number of steps between them: short trials would mostly validate otherwise
+_FUSED = ("Adam", "AdamW")  # optimisers that update all parameters by one kernel of a GPU
 
 
 class Keeper(Protocol):
@@ -74,6 +75,27 @@ class _Trained(Generic[Model]):
     validations: list[tuple[int, dict[str, float]]]
 
 
+class _Points:
+    """The steps at which a curve gets a point: about `count` of them, by steps or by a time limit that ends earlier.
+
+    Parameters:
+        steps: of the whole training.
+        sparse: least number of steps between two points.
+    """
+
+    def __init__(self, count: int, steps: int, sparse: int = 1):
+        self.count, self.every, self.sparse = count, max(sparse, steps // count), sparse
+        self.step, self.spent = 0, 0.0  # at the latest point
+
+    def due(self, step: int, spent: float) -> bool:
+        """Whether a step gets a point, `spent` being the share of the time limit that has passed."""
+        late = spent - self.spent >= 1 / self.count and step - self.step >= self.sparse
+        if not late and step % self.every:
+            return False
+        self.step, self.spent = step, spent
+        return True
+
+
 def fit(
     model: Model,
     loss: Loss,
@@ -93,6 +115,9 @@ def fit(
     the completed share of the steps, or of the time where the limit ends the training first: stages of a loss and a
     cosine learning rate reach their end in both cases.
 
+    Between two points of a curve nothing is read from the device and nothing is copied to it, so a GPU never waits for
+    the host.
+
     Parameters:
         autocast: run the forward pass in bfloat16.
         report: called with a line of progress for every point of the loss curve.
@@ -106,7 +131,7 @@ def fit(
     """
     device = images.device
     generator = Generator(device).manual_seed(seed)
-    optimizer = getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr)
+    optimizer = _optimizer(model, schedule, device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     state: dict[str, Any] = {"step": 0, "progress": 0.0, "seconds": 0.0, "recent": 0.0, "losses": [], "validations": []}
     parts: dict[str, Any] = {"model": model, "ema": ema, "optimizer": optimizer}
@@ -118,7 +143,7 @@ def fit(
     recent = torch.tensor(state["recent"], device=device)
     losses, validations = state["losses"], state["validations"]
     first, begun, before = state["step"], state["progress"], state["seconds"]
-    every, validated_every = max(1, schedule.steps // _REPORTS), max(_SPARSE, schedule.steps // _VALIDATIONS)
+    reports, checks = _Points(_REPORTS, schedule.steps), _Points(_VALIDATIONS, schedule.steps, _SPARSE)
     started = time.perf_counter()
 
     def seconds() -> float:
@@ -140,10 +165,7 @@ def fit(
         progress = share()
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * _learning_rate_factor(step, schedule, progress, earlier)
-        u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=device)] - 1
-        if schedule.flip:
-            mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=device) < 0.5
-            u0 = torch.where(mirrored, u0.flip(-1), u0)
+        u0 = _batch(images, schedule, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             value = loss(model, ema, u0, generator, done + (1 - done) * progress)
         optimizer.zero_grad()
@@ -153,7 +175,8 @@ def fit(
         _update_average(ema, model, min(schedule.ema, (1 + step) / (10 + step)))
         recent += value.detach()
         step += 1
-        if step % every == 0 or step == schedule.steps:
+        spent = keeper.spent() if keeper else 0.0
+        if reports.due(step, spent) or step == schedule.steps:
             mean = float(recent) / (step - (losses[-1][0] if losses else 0))
             if not math.isfinite(mean):
                 raise FloatingPointError(f"the loss became {mean} by step {step}; lower the learning rate")
@@ -164,13 +187,28 @@ def fit(
                 left = max(0.0, min((schedule.steps - step) / pace, keeper.left() if keeper else math.inf)) / 60
                 speed = f"{pace * schedule.batch:.0f} images/s, {left:.0f} min left"
                 report(f"step {step:,}/{schedule.steps:,}, loss {mean:.5f}, {speed}")
-        if validate and step % validated_every == 0 and step < schedule.steps:
+        if validate and checks.due(step, spent) and step < schedule.steps:
             validations.append((step, dict(validate(ema))))
         if keeper and keeper.due():
             keep()
     if step > first:
         keep()
     return _Trained(ema, step, share() if step > first else begun, seconds(), losses, validations)
+
+
+def _optimizer(model: nn.Module, schedule: Schedule, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser of a schedule; on a GPU Adam's update of all parameters is one kernel."""
+    fused = {"fused": True} if device.type == "cuda" and schedule.optimizer in _FUSED else {}
+    return getattr(torch.optim, schedule.optimizer)(model.parameters(), lr=schedule.lr, **fused)
+
+
+def _batch(images: Tensor, schedule: Schedule, generator: Generator) -> Tensor:
+    """Images drawn with replacement, `[B,C,H,W]` in [-1,1], half of them mirrored if the schedule says so."""
+    u0 = 2 * images[torch.randint(len(images), (schedule.batch,), generator=generator, device=images.device)] - 1
+    if not schedule.flip:
+        return u0
+    mirrored = torch.rand(len(u0), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, u0.flip(-1), u0)
 
 
 def _learning_rate_factor(step: int, schedule: Schedule, progress: float, earlier: int = 0) -> float:
@@ -183,6 +221,5 @@ def _learning_rate_factor(step: int, schedule: Schedule, progress: float, earlie
 
 @torch.no_grad()
 def _update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """`ema <- decay ema + (1 - decay) model`, in place."""
-    for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
-        average.lerp_(parameter, 1 - decay)
+    """`ema <- decay ema + (1 - decay) model`, in place; one kernel of a GPU for all parameters."""
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,16 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 
 def _noise_like(u: Tensor, generator: Generator) -> Tensor:
     return torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
+
+
+def _on_device(values: list[float]) -> Callable[[torch.device], Tensor]:
+    """`values` on any device, `[len(values)]`. They are copied once: each copy from the host would wait for the GPU."""
+
+    @cache
+    def on_device(device: torch.device) -> Tensor:
+        return torch.tensor(values, device=device)
+
+    return on_device
 
 
 def _edm_weight(t: Tensor) -> Tensor:
@@ -67,11 +78,11 @@ def distillation_loss(teacher: LevelledDenoiser, scales: int, t_max: float, dist
     `u_hat` is one Heun step of the teacher's PF-ODE from `t` to the next lower level `s`. The distance is divided by
     `t - s`: without this weight the network drifts at small levels.
     """
-    grid = torch.tensor(karras_levels(t_max, teacher.t_min, scales))
+    grid = _on_device(karras_levels(t_max, teacher.t_min, scales))
 
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
         index = torch.randint(scales - 1, (len(u0),), generator=generator, device=u0.device)
-        levels = grid.to(u0.device)
+        levels = grid(u0.device)
         t, s = levels[index], levels[index + 1]
         u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         with torch.no_grad():
@@ -110,17 +121,18 @@ def heun_step(denoise: Network, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return u + (wide_s - wide_t) * (d + d_next) / 2
 
 
-def _one_of(levels: list[float], count: int, generator: Generator, device: torch.device) -> Tensor:
+def _one_of(levels: Tensor, count: int, generator: Generator) -> Tensor:
     """`count` levels, each drawn uniformly from the given ones, `[count]`."""
-    return torch.tensor(levels, device=device)[torch.randint(len(levels), (count,), generator=generator, device=device)]
+    return levels[torch.randint(len(levels), (count,), generator=generator, device=levels.device)]
 
 
 def purified_at(denoiser: LevelledDenoiser, levels: list[float]) -> Callable[[Tensor, Generator], Tensor]:
     """One step of a denoiser on `x [B,C,H,W]` in [0,1] with noise: training images for a classifier behind it."""
+    levels_on = _on_device(levels)
 
     @torch.no_grad()
     def purify(x: Tensor, generator: Generator) -> Tensor:
-        t = _one_of(levels, len(x), generator, x.device)
+        t = _one_of(levels_on(x.device), len(x), generator)
         u = 2 * x - 1 + t.view(-1, 1, 1, 1) * _noise_like(x, generator)
         return ((denoiser(u, t) + 1) / 2).clamp(0, 1)
 
@@ -129,9 +141,10 @@ def purified_at(denoiser: LevelledDenoiser, levels: list[float]) -> Callable[[Te
 
 def finetuning_loss(levels: list[float], distance: Distance) -> Loss:
     """`E d(f(u0 + t z, t), u0)`, `t` uniform on the levels of smoothing (Li et al. 2024, eq. 8)."""
+    levels_on = _on_device(levels)
 
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
-        t = _one_of(levels, len(u0), generator, u0.device)
+        t = _one_of(levels_on(u0.device), len(u0), generator)
         u = u0 + t.view(-1, 1, 1, 1) * _noise_like(u0, generator)
         return distance(model(u, t), u0).mean()
 
@@ -151,9 +164,10 @@ def calibration_loss(levels: list[float], classify: Logits, strength: float, div
         levels: of smoothing; `t` is uniform on them.
         classify: logits `[B,K]` of images `[B,C,H,W]` in [0,1].
     """
+    levels_on = _on_device(levels)
 
     def loss(model: nn.Module, ema: nn.Module, u0: Tensor, generator: Generator, progress: float) -> Tensor:
-        t = _one_of(levels, len(u0), generator, u0.device)
+        t = _one_of(levels_on(u0.device), len(u0), generator)
         wide = t.view(-1, 1, 1, 1)
         first = model(u0 + wide * _noise_like(u0, generator), t)
         with torch.no_grad():
