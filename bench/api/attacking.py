@@ -62,9 +62,8 @@ def attack(
     from bench.engine.devices import choose_devices
     from bench.errors import InputError
     from bench.plugins.registry import create
-    from bench.quality import planned, preset_of
     from bench.store.attacks import read_attacks, write_attacks
-    from bench.sweep import Plugin
+    from bench.sweep import Plugin, planned, preset_of
 
     if run.folder is None:
         raise InputError("a run in memory holds no networks to attack; certify with out=FOLDER or `bench run`")
