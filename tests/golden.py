@@ -1,6 +1,6 @@
 """Golden votes: what every purifier and every certifier gives today, so that a change of counts is noticed.
 
-`python tests/golden.py` writes golden.json anew. Do that only together with a new version number in
+`python -P tests/golden.py` writes golden.json anew. Do that only together with a new version number in
 bench/engine/versions.py or in `purifiers.nets` or `classifiers.nets`, or with a change of a plugin's own file.
 """
 

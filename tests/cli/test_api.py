@@ -190,8 +190,8 @@ def test_counts_are_read_at_another_alpha_and_nothing_is_drawn(embedded):
 
 
 def test_answers_print_as_the_commands_do(cli, embedded):
-    printed = str(pb.recommend(embedded, radius=0.5, max_nfe=2))
-    told = cli("recommend", EMBEDDED, "--radius", 0.5, "--max-nfe", 2).stdout
+    printed = str(pb.recommend(embedded, radius=0.5, max_nfe=1))
+    told = cli("recommend", EMBEDDED, "--radius", 0.5, "--max-nfe", 1).stdout
     assert printed.splitlines()[0] == told.splitlines()[0]
     assert "".join(printed.split()) == "".join(told.split())
     compared = str(pb.compare(embedded, embedded))

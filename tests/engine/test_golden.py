@@ -6,7 +6,7 @@ import golden
 import pytest
 
 STORED = json.loads(golden.FILE.read_text())
-REMEDY = "raise the version number of what changed and run `python tests/golden.py`"
+REMEDY = "raise the version number of what changed and run `python -P tests/golden.py`"
 
 
 def test_the_golden_values_are_of_these_version_numbers():

@@ -66,7 +66,7 @@ def test_the_logs_of_cohen_give_the_published_figures(cli, cohen, tmp_path, sigm
     assert (row["images"], row["source"]) == (500, IMPORTED)
 
     shown = cli("summary", tmp_path / "out").stdout
-    for figure in (f"{acr:.3f}", f"{100 * abstained:.1f} %", *(f"{100 * a:.1f}" for a in accuracies if a)):
+    for figure in (f"{acr:.3f}", f"{100 * abstained:.1f}", *(f"{100 * a:.1f}" for a in accuracies if a)):
         assert figure in shown
     assert "radii only" in shown
 

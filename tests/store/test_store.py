@@ -200,6 +200,7 @@ def test_everything_that_decides_the_counts_is_in_the_key_and_the_order_of_param
         "compute": {"channels_last": True},
         "versions": {"engine": 2},
         "split": "val",
+        "noise": "discrete",
     }
     assert set(changes) == {f.name for f in dataclasses.fields(Cell)}
     keys = {dataclasses.replace(cell, **{name: value}).key for name, value in changes.items()}
