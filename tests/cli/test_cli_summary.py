@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from command import OK, refused, run, summary_of
 from conftest import ROOT
+from rich.console import Console
+from summaries import CELL, Row, hits
+from summaries import summary_of as made
 
+from bench.api.answers import show
+from bench.cli.tables import summary_parts
 from bench.store.database import DATABASE
+
+EDM = {"hashes": {**CELL["hashes"], "network edm": "weights"}}
 
 
 def test_the_summary_as_json_has_every_figure_of_every_cell(cli, tiny_preset, tmp_path):
@@ -32,6 +41,38 @@ def test_the_summary_as_json_has_every_figure_of_every_cell(cli, tiny_preset, tm
         assert row["counted_draws"] == 3 * 24
         assert min(row["ms_noise"], row["ms_purify"], row["ms_classify"]) > 0
         assert row["source"] == "counts" and row["error"] is None
+
+
+def test_the_summary_as_json_has_the_best_sigmas_and_the_gains_over_the_own_one_step(cli, tiny_preset, tmp_path):
+    out = tmp_path / "out"
+    purifiers = ["none", "onestep-edm", {"name": "ddim", "steps": 2}]
+    run(cli, tiny_preset(sigmas=[0.25, 0.5], radii=[0.0, 0.25], alpha=0.3, purifiers=purifiers), "--out", out)
+    found = summary_of(cli, out, "--against", "none")
+    names = {"none", "onestep-edm", "ddim 2"}
+    assert [row["radius"] for row in found["best"]] == [0] * 3 + [0.25] * 3
+    assert {row["name"] for row in found["best"]} == names
+    assert {row["name"]: row["baseline"] for row in found["best"]}["ddim 2"] == "onestep-edm"
+    assert {(row["name"], row["baseline"]) for row in found["own_gains"]} == {("ddim 2", "onestep-edm")}
+    assert {row["name"] for row in found["gains"]} == names - {"none"}
+    printed = cli("summary", out, "--against", "none").stdout
+    assert printed.count("than the one step of the same network") == 4 and printed.count("than none:") == 2
+
+
+def test_the_best_sigmas_are_printed_before_each_sigma_and_losses_beside_gains():
+    lost, won = (
+        Row(f"{name}(steps=5)", hits(200, range(n)), nfe=5, cell=EDM) for name, n in (("ode", 40), ("sde", 160))
+    )
+    parts = list(summary_parts(made(Row("one", hits(200, range(100)), cell=EDM), lost, won)))
+    out = io.StringIO()
+    show(iter(parts), Console(file=out, width=124))
+    lines = out.getvalue().splitlines()
+    titles = [i for i, line in enumerate(lines) if "at its best σ" in line and "Certified" in line]
+    per_sigma = next(i for i, line in enumerate(lines) if "at each σ" in line)
+    assert len(titles) == 3 and max(titles) < per_sigma
+    for words, mark in (("lower than the one step of the same network: ode 5", "↓"), ("higher", "↑")):
+        assert sum(f"Significantly {words}" in line for line in lines) == 2
+        assert any(mark in line and line.split()[0] == ("ode" if mark == "↓" else "sde") for line in lines)
+    assert any(line.split()[:4] == ["sde", "5", "0.5", "80.0"] for line in lines)
 
 
 def test_the_summary_reads_the_radii_that_are_asked_for(cli, tiny_preset, tmp_path):
