@@ -26,7 +26,8 @@ _STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
 _ATTACKS = ("attack*.json", "attack*.csv", "attack*.parquet")  # results of `bench attack`, if there are any
 _FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, _STATEMENT, _SUMS)
 _NAME = re.compile(  # no path leads out of a folder, because names hold no other separator and begin with no dot
-    rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{'|'.join(map(re.escape, _FILES))}|attack[\w.-]{{0,99}}\.(json|csv|parquet))",
+    rf"(?P<run>\w[\w.() -]{{0,99}})/"
+    rf"(?P<file>{'|'.join(map(re.escape, _FILES))}|attack[\w.-]{{0,99}}\.(json|csv|parquet))",
     re.ASCII,
 )
 _MOST_FILES, _MOST_BYTES = 32, 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
@@ -115,9 +116,9 @@ def _collect(run: Run, made: Path, file: str) -> None:
         if not _NAME.fullmatch(f"{made.name}/{name}"):
             raise BundleError(f"{run.folder / name} has a name that no bundle may hold; rename or move it")
         shutil.copyfile(run.folder / name, made / name)
-    here = replace(run, folder=made)
     if run.cells and MANIFEST not in copied:
-        export(here)
+        export(replace(run, folder=made))
+    here = read_run(made)  # as the reviewer reads it: exports round the seconds
     summary = summarise([here])
     if SUMMARY not in copied:
         summary.table.to_csv(made / SUMMARY, index=False)
@@ -134,7 +135,7 @@ def _collect(run: Run, made: Path, file: str) -> None:
     }
     present = {name: words for name, words in contents.items() if (made / name).is_file() or name == _SUMS}
     text = _TEXT.format(
-        claim=claim_of(run, summary),
+        claim=claim_of(run),
         version=__version__,
         git=run.manifest.get("git"),
         file=file,
