@@ -115,9 +115,9 @@ def _collect(run: Run, made: Path, file: str) -> None:
         if not _NAME.fullmatch(f"{made.name}/{name}"):
             raise BundleError(f"{run.folder / name} has a name that no bundle may hold; rename or move it")
         shutil.copyfile(run.folder / name, made / name)
-    here = replace(run, folder=made)
     if run.cells and MANIFEST not in copied:
-        export(here)
+        export(replace(run, folder=made))
+    here = read_run(made)  # as the reviewer reads it: exports round the seconds
     summary = summarise([here])
     if SUMMARY not in copied:
         summary.table.to_csv(made / SUMMARY, index=False)
@@ -134,7 +134,7 @@ def _collect(run: Run, made: Path, file: str) -> None:
     }
     present = {name: words for name, words in contents.items() if (made / name).is_file() or name == _SUMS}
     text = _TEXT.format(
-        claim=claim_of(run, summary),
+        claim=claim_of(run),
         version=__version__,
         git=run.manifest.get("git"),
         file=file,

@@ -30,7 +30,7 @@ def contradictions(run: Run, summary: Summary) -> Iterator[str]:
         return
     yield from _preset_against_cells(run, preset)
     yield from _images(run, preset)
-    yield from _blocks(run)
+    yield from blocks_without_sense(run)
     yield from _decisions(run, summary)
     if (run.folder / DATABASE).is_file() and (run.folder / MANIFEST).is_file():
         yield from _database_against_exports(run)
@@ -96,7 +96,7 @@ def _images(run: Run, preset: Preset) -> Iterator[str]:
         yield f"the manifest has no pixel hash of image {min(missing, key=int)}"
 
 
-def _blocks(run: Run) -> Iterator[str]:
+def blocks_without_sense(run: Run) -> Iterator[str]:
     """Votes that are no votes, and draws that are counted twice."""
     b = run.blocks[run.blocks["cell"].isin(run.cells)]
     if b.empty:
@@ -148,10 +148,9 @@ def _database_against_exports(run: Run) -> Iterator[str]:
     """Differences between the database, which every command reads, and the exports beside it."""
     if "ended" not in run.manifest:
         return  # the run goes on, and its exports are those of an earlier end
-    manifest, registered, blocks = read_export(run.folder)
     cells = [(key, cell.to_json(), run.errors.get(key)) for key, cell in run.cells.items()]
-    stated = {name: value for name, value in manifest.items() if name != "cells"}
-    for name in sorted(stated.keys() | run.manifest.keys()):
+    stated, registered, blocks = read_export(run.folder)
+    for name in sorted((stated.keys() | run.manifest.keys()) - {"cells"}):  # compared below; not in every database
         if stated.get(name) != run.manifest.get(name):
             yield f"{MANIFEST} and {DATABASE} differ in {name!r}"
     if registered != cells:

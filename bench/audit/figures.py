@@ -14,10 +14,12 @@ import pandas as pd
 
 from bench.analysis import markup
 from bench.analysis import tables as paper
-from bench.audit.facts import contradictions
+from bench.audit.facts import blocks_without_sense, contradictions
+from bench.certify import of_sweep
+from bench.errors import InputError
 from bench.report import render
 from bench.store import Run, quality, read_examples
-from bench.summary import COUNTED, Summary, summarise
+from bench.summary import Summary, summarise
 from bench.summary.cells import accuracy_columns
 
 SUMMARY, REPORT, TABLES = "summary.csv", "report.html", "tables"
@@ -29,12 +31,17 @@ _DATA = ('<script type="application/json" id="record">', "</script>")
 
 @dataclass
 class Findings:
-    """The result of a check; fields as in `Verification`."""
+    """The result of a check; fields as in `Verification`.
+
+    Attributes:
+        readable: whether the run's rule can read its counts.
+    """
 
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    readable: bool = True
 
     def add(self, file: str, problems: list[str], count: str) -> None:
         """Note the differences of a file, or that it follows from the counts."""
@@ -47,7 +54,13 @@ class Findings:
 
 def check_figures(run: Run) -> Findings:
     """Check manifest, cells and blocks for contradictions, and every figure of the folder against the counts."""
-    found, summary = Findings(), summarise([run])
+    found = Findings()
+    try:
+        summary = summarise([run])
+    except InputError as error:
+        found.problems += [*blocks_without_sense(run), f"no certificate follows from the counts: {error}"]
+        found.readable = False
+        return found
     if run.manifest:  # a folder of imported logs has none
         found.add("manifest and counts", list(contradictions(run, summary)), f"{len(run.blocks):,} blocks")
     if run.manifest and "ended" not in run.manifest:
@@ -200,21 +213,14 @@ def _alike(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def claim_of(run: Run, summary: Summary | None = None) -> str:
+def claim_of(run: Run) -> str:
     """The facts under which a run's figures hold, in a sentence, so that a reader compares them with a paper's."""
-    manifest = run.manifest
-    rows = (summary or summarise([run])).table
-    rows = rows[rows["source"] == COUNTED]
-    sigmas = ", ".join(f"{sigma:g}" for sigma in sorted(rows["sigma"].unique()))
-    preset = manifest.get("preset", {})
-    part = preset.get("split", "test")
-    rules = "; ".join(sorted({_shortened(rule) for rule in rows["rule"]}))
+    preset = run.manifest.get("preset", {})
+    sigmas = sorted({cell.sigma for cell in run.cells.values()})
+    rules = dict.fromkeys(of_sweep(preset, sigma).rule for sigma in sigmas)
     return (
-        f"{len(manifest.get('labels', ()))} {part} images of {manifest.get('data') or preset.get('dataset')}, "
-        f"{len(run.cells)} cells, sigma {sigmas}, {rules}, seed {preset.get('seed', 0)}, "
+        f"{len(run.manifest.get('labels', ()))} {preset.get('split', 'test')} images of "
+        f"{run.manifest.get('data') or preset.get('dataset')}, {len(run.cells)} cells, "
+        f"sigma {', '.join(f'{sigma:g}' for sigma in sigmas)}, {'; '.join(rules)}, seed {preset.get('seed', 0)}, "
         f"{preset.get('precision', 'fp32')}, L2"
     )
-
-
-def _shortened(rule: str) -> str:
-    return rule if len(rule) < 200 else rule[:200] + " ..."

@@ -80,7 +80,14 @@ def recount(run: Run, share: float, seed: int, found: Findings, options: Mapping
             f"{len(run.errors)} cells failed in the run; they have no figures, and are not counted again"
         )
     changed = [pair for pair in ready.values() if code_differences(pair)]
-    known = run.blocks[run.blocks["cell"].isin(ready)].reset_index(drop=True)
+    known = run.blocks[run.blocks["cell"].isin(ready)]
+    inside = known["image"].isin(plan.images)
+    if not inside.all():
+        found.missing.append(
+            f"{int((~inside).sum()):,} blocks are of images that the preset does not certify; they enter the costs of "
+            "the run. Certify all of its images in one folder, or these in another"
+        )
+    known = known[inside].reset_index(drop=True)
     positions, sizes = choose(known, share, seed)
     try:
         with closing(start(plan, devices)) as executor:

@@ -98,4 +98,5 @@ def _recount_lines(r: Recount) -> Iterator[str]:
         yield (
             f"smallest edit that this share finds with 95 %: {r.smallest:,} of {r.of_blocks:,} blocks "
             f"({r.smallest / r.of_blocks:.2%}), wherever they are; --share 1 finds every edit"
+            + ("" if r.exact else " of more votes than may differ")
         )

@@ -37,7 +37,7 @@ def verify(
         found = check_figures(run)
         found.problems[:0] = problems
         result = None
-        if counts:
+        if counts and found.readable:
             from bench.audit.recount import recount
 
             result = recount(run, share, secrets.randbits(32) if seed is None else seed, found, options)
