@@ -24,6 +24,7 @@ from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
 FEWEST_EXAMINED = 8  # rows
+_FEWEST_THAT_FIT = 4  # rows of a check, where memory holds no more
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Engine:
     def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
         """Check the contract of a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images.
 
-        Batches that do not fit into memory are tried again with half of the rows.
+        A batch that does not fit into memory is tried again with half of the rows, down to a few.
 
         Raises:
             PluginFault, LoadError: as `run`.
@@ -140,7 +141,7 @@ class Engine:
         try:
             return self._examine(cell, plugin, rows)
         except Exception as error:
-            if not out_of_memory(error) or rows < 2 * FEWEST_EXAMINED:
+            if not out_of_memory(error) or rows < _FEWEST_THAT_FIT:
                 raise
         return self.examine(cell, plugin, rows // 2)
 
