@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROLES = {"ddpm": "vp", "edm": "edm", "edm-ft": "edm", "edm-cal": "edm", "cm": "consistency", "cm-ft": "consistency"}
+ROLES = {"ddpm": "vp", "edm": "edm", "edm-ft": "edm", "cm": "consistency", "cm-ft": "consistency"}
 UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
 CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
 

@@ -68,12 +68,15 @@ def test_two_workers_find_what_one_does(run_folder, cli):
     assert [replace(cell, seconds=0) for cell in one.cells] == [replace(cell, seconds=0) for cell in two.cells]
 
 
-def test_a_purifier_that_averages_its_batch_is_broken_and_the_code_must_be_named(tiny_preset, tmp_path, cli):
+def test_a_purifier_that_averages_its_batch_is_broken_and_the_code_must_be_named(
+    tiny_preset, tmp_path, cli, monkeypatch
+):
     """All its rows are one mean image: it removes the noise of a batch that holds one image only."""
     file = tmp_path / "batch_mean.py"
     file.write_text(BATCH_MEAN.format(body="x.mean(0, keepdim=True).expand_as(x)"))
     folder, path = tmp_path / "run", tiny_preset(purifiers=["none"], images=6, n0=20, n=100, block=100, sigmas=[1.0])
-    options = ("--purifiers", f"none,{file}", "--batch", 100)
+    options = ("--purifiers", f"none,{file}", "--batch", 100, "--audit", 0)
+    monkeypatch.setattr("bench.sweep.run.check_plugins", lambda *arguments: None)  # refuses such a purifier
     assert cli("run", path, *options, "--out", folder, "--no-plots").exit_code == 0
     refused = cli("attack", folder, *FAST)
     assert refused.exit_code == 2 and "name the file yourself" in refused.stderr
