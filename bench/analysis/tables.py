@@ -118,7 +118,7 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
     notes = (
         *_readings(summary, rows),
         *(() if alike else ("ACRs of different certifiers do not compare.",)),
-        *((_GAIN.format("ACR", READING, "paired bootstrap"), *gain_sentences(gains)) if len(gains) else ()),
+        *((_GAIN.format("ACR", READING, "paired bootstrap", ""), *gain_sentences(gains)) if len(gains) else ()),
     )
     caption = f"Certified accuracy (%) at radius ε, σ = {sigma:g}."
     head = *_head(summary), "ACR", *(("gain", "p") if len(gains) else ())
@@ -170,7 +170,7 @@ def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius:
         lines.append((*facts, Entry(_half(row) or _NONE.text), *gains))
     head = ("Purifier", "NFE", "σ", "accuracy [95 %]", "split-half", "gain [95 %]", "p", "over")
     caption = f"Certified accuracy (%) at radius {radius:g}, each purifier at its best σ."
-    reading = _GAIN.format("certified accuracy", READING, "McNemar's exact test, corrected for the choice of σ")
+    reading = _GAIN.format("certified accuracy", READING, "McNemar's exact test", "the choice of σ and ")
     notes = (
         *(
             [f"{_chosen(summary, rows)} Split-half: means over {SPLITS} random halves."]
@@ -184,7 +184,7 @@ def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius:
 
 
 _GAIN = (
-    "Gain: {} minus that of {}; 95 % interval. p: {}, corrected for all gains of the runs (Holm). Higher, lower: "
+    "Gain: {} minus that of {}; 95 % interval. p: {}, corrected for {}all gains of the runs (Holm). Higher, lower: "
     "significantly (5 %)."
 )
 
