@@ -32,7 +32,7 @@ def results_table(summary: Summary) -> Table:
 
     rows = named(summary)
     columns = ("σ", "purifier", *(f"≥{radius:g}" for radius in summary.radii), "ACR", "abst.", "NFE", "ms", "images")
-    sound = [text for run, text in summary.evidence.items() if f"{run}: {text}" not in summary.notes]
+    sound = [text for text in summary.evidence.values() if not any(note.endswith(text) for note in summary.notes)]
     caption = "\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *sound, *summary.notes])
     table = figure_table(f"{summary.title}: certified accuracy (%) at L2 radii", columns, caption)
     for sigma, group in rows.groupby("sigma", sort=True):

@@ -74,10 +74,10 @@ def _count(
             trust = evidence(planned, before, unfinished, lambda: store.describe(record))
             record[TRUST] = trust.record
             store.begin(planned.cells, record)
-            check_plugins(planned, executor, unfinished, trust, notify)
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with _stop_requests(notify) as stop:
+                check_plugins(planned, executor, unfinished, trust, notify, stop)
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
             if outcome.stopped:
                 raise KeyboardInterrupt
