@@ -143,7 +143,7 @@ def _counted(planned: Plan, executor: _Watched, folder: Path, device: str, expor
         trust = evidence(planned, {}, unfinished, lambda: store.describe(record))
         record[TRUST] = trust.record
         store.begin(planned.cells, record)
-        check_plugins(planned, executor, unfinished, trust, lambda message: None)
+        check_plugins(planned, executor, unfinished, trust)
         facts = planned.certifier, planned.labels, store, executor, int(planned.preset.batch), Observer()
         outcome = sweep(planned.cells, *facts, check=lambda counts: _refuse_votes(planned, counts), trust=trust)
         if outcome.errors and executor.error is not None:

@@ -89,7 +89,7 @@ def _results_table(summary: Summary, gains: pd.DataFrame, behind: pd.DataFrame) 
     radii = (f"≥{radius:g}" for radius in summary.radii)
     alike = rows["complete"].all() and rows["images"].nunique() == 1  # then their number stands in the title, for room
     columns = ("σ", "purifier", *radii, "ACR", "gain", "p", "abst.", "NFE", "ms", *([] if alike else ["images"]))
-    sound = [text for run, text in summary.evidence.items() if f"{run}: {text}" not in summary.notes]
+    sound = [text for text in summary.evidence.values() if not any(note.endswith(text) for note in summary.notes)]
     caption = "\n".join([*(f"by {rule}" for rule in rows["rule"].drop_duplicates()), *sound, *summary.notes])
     span = f", {images_text(rows['images'])}" if alike else ""
     title = f"{summary.title}: certified accuracy at L2 radii, abstention (%), at each σ{span}"

@@ -24,7 +24,6 @@ from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
 FEWEST_EXAMINED = 8  # rows
-_FEWEST_THAT_FIT = 4  # rows of a check, where memory holds no more
 
 
 @dataclass
@@ -131,9 +130,7 @@ class Engine:
         return x.cpu().numpy(), shown.cpu().numpy(), predicted.cpu().numpy()
 
     def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
-        """Check the contract of a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images.
-
-        A batch that does not fit into memory is tried again with half of the rows, down to a few.
+        """Check a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images, or fewer if memory is short.
 
         Raises:
             PluginFault, LoadError: as `run`.
@@ -141,8 +138,10 @@ class Engine:
         try:
             return self._examine(cell, plugin, rows)
         except Exception as error:
-            if not out_of_memory(error) or rows < _FEWEST_THAT_FIT:
+            if not out_of_memory(error):
                 raise
+            if rows < FEWEST_EXAMINED:
+                raise LoadError(f"{cell.label}: {rows} rows do not fit into memory; give fewer --workers") from error
         return self.examine(cell, plugin, rows // 2)
 
     @torch.inference_mode()
@@ -168,10 +167,10 @@ class Engine:
             checks.settle()
             return logits.detach().float(), loaded.classifier_network.evaluated - before
 
-        parts = (loaded.classifier, loaded.classifier_network.network) if plugin == "classifier" else (loaded.purifier,)
+        votes = plugin == "classifier"
+        parts = (loaded.classifier, loaded.classifier_network.network) if votes else (loaded.purifier,)
         modules = [part for part in parts[:1] if isinstance(part, nn.Module)]
-        x = self._noisy(cell, blocks)[0]
-        call = classify if plugin == "classifier" else purify
+        call, x = classify if votes else purify, self._noisy(cell, blocks)[0]
         with float32_arithmetic(cell.precision, self.device):
             result = examine(Subject(call, x, modules=modules, namespaces=namespaces_of(*parts)))
         if uncounted:

@@ -88,10 +88,10 @@ def _count(
             trust = evidence(planned, before, unfinished, lambda: store.describe(record))
             record[TRUST] = trust.record
             store.begin(planned.cells, record)
-            check_plugins(planned, executor, unfinished, trust, notify)
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
+                check_plugins(planned, executor, unfinished, trust, notify, stop)
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt

@@ -98,11 +98,19 @@ def _torch_version() -> str:
 
 
 def check_plugins(
-    planned: Plan, executor: Executor, unfinished: set[str], trust: Trust, notify: Callable[[str], object]
+    planned: Plan,
+    executor: Executor,
+    unfinished: set[str],
+    trust: Trust,
+    notify: Callable[[str], object] = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Check the classifier and every purifier that will be counted; cells of a plugin that fails are refused.
 
     A purifier is checked at its highest sigma, with at most 2 % of its planned draws, but a few rows at least.
+
+    Parameters:
+        stop: called between checks; once it returns True, KeyboardInterrupt is raised.
 
     Raises:
         RunError: no result within the preset's `timeout`.
@@ -120,11 +128,13 @@ def check_plugins(
     cells.sort(key=lambda cell: -cell.sigma)
     groups = [[cell for cell in cells if cell.label == label] for label in dict.fromkeys(cell.label for cell in cells)]
     jobs = [("classifier", cells, _rows(planned, planned.cells)), *(("purifier", g, _rows(planned, g)) for g in groups)]
-    # All at once, so that every worker is busy.
-    futures = [executor.examine(group[0], plugin, rows) for plugin, group, rows in jobs]
-    draws = 0
+    draws, futures = 0, []
+    for plugin, group, rows in jobs:  # all at once, so that every worker is busy
+        futures.append(executor.examine(group[0], plugin, rows))
+        _refuse_stopped(stop)
     for (plugin, group, rows), future in zip(jobs, futures, strict=True):
         cell, result = _result(executor, plugin, group, rows, future, planned.preset.timeout)
+        _refuse_stopped(stop)
         if result is None:
             continue  # it raises at every sigma, which the sweep reports
         draws += _draws(result.rows, _fixed(cell))
@@ -142,6 +152,11 @@ def check_plugins(
     )
 
 
+def _refuse_stopped(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise KeyboardInterrupt
+
+
 def _result(
     executor: Executor, plugin: str, group: Sequence[Cell], rows: int, future: Future[Examination], timeout: float
 ) -> tuple[Cell, Examination | None]:
@@ -152,7 +167,7 @@ def _result(
         except PluginFault:
             continue
         except TimeoutError as error:
-            raise RunError(timeout_message(timeout, f"the check of {describe_cell(cell)}")) from error
+            raise RunError(timeout_message(timeout, describe_cell(cell))) from error
     return group[0], None
 
 
