@@ -225,5 +225,4 @@ def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_pre
     columns = ["cell", "image", "stage", "first", "draws", "nfe", "classifier_rows"]
     assert plenty[columns].equals(scarce[columns])
     assert plenty["votes"].tolist() == scarce["votes"].tolist()
-    assert failures[:6] == 3 * [20, 10], "three checks learn what fits"
-    assert len(failures[6:]) == 2 * 3, "each purifier learns once what fits: 40, 20, 10 do not"
+    assert len(failures) == 2 * 3, "each purifier learns once what fits: 40, 20, 10 do not"
