@@ -129,6 +129,10 @@ def sigma_of_the_preset(f: Forged) -> None:
     f.manifest["preset"]["sigmas"] = [0.25]
 
 
+def noise_of_the_preset(f: Forged) -> None:
+    f.manifest["preset"]["noise"] = "discrete"
+
+
 def sigma_everywhere(f: Forged) -> None:
     f.manifest["preset"]["sigmas"] = [1.0]
     f.rekey(lambda cell: replace(cell, sigma=1.0))
@@ -221,6 +225,7 @@ CONSISTENT: dict[Callable[[Forged], object], tuple[str, str]] = {
     pixels_changed: ("cannot be checked", "image 1 of"),
     classes_renamed: ("not reproduced", "names of the classes"),
     sigma_of_the_preset: ("not reproduced", "the preset says sigma = 0.25"),
+    noise_of_the_preset: ("not reproduced", "the preset says noise = discrete"),
     sigma_everywhere: ("not reproduced", "votes differ"),
     seed_everywhere: ("not reproduced", "votes differ"),
     purifier_renamed: ("cannot be checked", "network cm has the hash"),

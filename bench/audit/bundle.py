@@ -18,18 +18,15 @@ from bench import __version__
 from bench.audit.figures import REPORT, SUMMARY, check_figures, claim_of
 from bench.errors import PurifyBenchError
 from bench.report import write_report
-from bench.store import MANIFEST, Run, export, read_run
+from bench.store import MANIFEST, Run, attacks, export, read_run
 from bench.store.run import PARQUET, PUBLISHED
-from bench.summary import run_names, summarise
+from bench.summary import summarise
 
 _STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
-_ATTACKS = ("attack*.json", "attack*.csv", "attack*.parquet")  # results of `bench attack`, if there are any
-_FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, _STATEMENT, _SUMS)
-_KNOWN = "|".join(map(re.escape, _FILES))
-_NAME = re.compile(  # no path leads out of a folder, because names hold no other separator and begin with no dot
-    rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{_KNOWN}|attack[\w.-]{{0,99}}\.(json|csv|parquet))", re.ASCII
-)
-_MOST_FILES, _MOST_BYTES = 32, 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
+_FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMENT, _SUMS)
+# No path leads out of a folder, because names hold no other separator and begin with no dot.
+_NAME = re.compile(rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{'|'.join(map(re.escape, _FILES))})", re.ASCII)
+_MOST_BYTES = 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
 _MOST_ROWS, _MOST_VALUES = 50_000_000, 4 << 30  # of counts.parquet: blocks, and bytes before compression
 _CHUNK = 1 << 20
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every file: the bundle of a run is the same whenever it is written
@@ -109,11 +106,8 @@ def write_bundle(folder: Path, path: Path) -> str:
 def _collect(run: Run, made: Path, file: str) -> None:
     """Copy or write every file of a bundle into a folder."""
     copied = [MANIFEST, PARQUET] if all((run.folder / name).is_file() for name in (MANIFEST, PARQUET)) else []
-    copied += [name for name in (SUMMARY, PUBLISHED) if (run.folder / name).is_file()]
-    copied += [found.name for pattern in _ATTACKS for found in sorted(run.folder.glob(pattern))]
+    copied += [name for name in (SUMMARY, PUBLISHED, attacks.FILE) if (run.folder / name).is_file()]
     for name in copied:
-        if not _NAME.fullmatch(f"{made.name}/{name}"):
-            raise BundleError(f"{run.folder / name} has a name that no bundle may hold; rename or move it")
         shutil.copyfile(run.folder / name, made / name)
     if run.cells and MANIFEST not in copied:
         export(replace(run, folder=made))
@@ -121,15 +115,16 @@ def _collect(run: Run, made: Path, file: str) -> None:
     summary = summarise([here])
     if SUMMARY not in copied:
         summary.table.to_csv(made / SUMMARY, index=False)
-    # Without example pictures and metrics: then the whole page follows from the counts and can be checked.
-    write_report(summary, {run_names([here])[0]: run.manifest}, {}, made / REPORT)
+    # Without example pictures and metrics: then the whole page follows from files of the bundle and can be checked.
+    attacked = attacks.attacks_of({made.name: made})
+    write_report(summary, {made.name: here.manifest}, {}, made / REPORT, attacks=attacked)
     contents = {
         MANIFEST: "preset, cells with hashes of code and networks, labels, hashes of the images, versions",
         PARQUET: "the counts: votes per class of every block of draws",
         SUMMARY: "the figures of each purifier and sigma",
         PUBLISHED: "imported logs, which hold no counts",
         REPORT: "the same figures as one page for a browser",
-        **{name: "result of an attack on the certificates" for name in copied if name.startswith("attack")},
+        attacks.FILE: "result of an attack on the certificates",
         _SUMS: "SHA-256 of every other file",
     }
     present = {name: words for name, words in contents.items() if (made / name).is_file() or name == _SUMS}
@@ -190,7 +185,7 @@ def _unpack(archive: zipfile.ZipFile, into: Path, path: Path) -> Path:
     if strange := [entry.filename for entry, name in zip(entries, names, strict=True) if name is None]:
         raise BundleError(f"{path} holds {strange[0][:200]!r}, which no bundle has; ask for one made by `bench bundle`")
     found = [name for name in names if name is not None]
-    if len(found) > _MOST_FILES or len({n.string for n in found}) < len(found) or len({n["run"] for n in found}) != 1:
+    if len({n.string for n in found}) < len(found) or len({n["run"] for n in found}) != 1:
         raise BundleError(f"{path} holds the files of no run, or of several; ask for one made by `bench bundle`")
     folder, left = into / found[0]["run"], _MOST_BYTES
     folder.mkdir()

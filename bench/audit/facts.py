@@ -51,6 +51,7 @@ def _preset_against_cells(run: Run, preset: Preset) -> Iterator[str]:
         facts: Mapping[str, tuple[Any, Any]] = {
             "sigma": (sigma, cell.sigma),
             "seed": (preset.seed, cell.seed),
+            "noise": (preset.noise, cell.noise or "gaussian"),
             "precision": (preset.precision, cell.precision),
             "dataset": (preset.dataset, cell.dataset),
             "split": (preset.split, cell.split or preset.split),

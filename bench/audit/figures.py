@@ -18,7 +18,7 @@ from bench.audit.facts import blocks_without_sense, contradictions
 from bench.certify import of_sweep
 from bench.errors import InputError
 from bench.report import render
-from bench.store import Run, quality, read_examples
+from bench.store import Run, attacks, quality, read_examples
 from bench.summary import Summary, summarise
 from bench.summary.cells import accuracy_columns
 
@@ -87,9 +87,9 @@ def _not_covered(folder: Path) -> Iterator[str]:
     drawn = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".png", ".svg", ".pdf", ".npz")]
     if drawn:
         yield f"pictures are not checked ({len(drawn)} files); `bench plot` draws them again from the counts"
-    for pattern, again in (("metrics.json", "bench metrics"), ("attack*", "bench attack")):
-        if any(folder.glob(pattern)):
-            yield f"{pattern} is not checked; `{again}` measures it again"
+    for name, again in (("metrics.json", "bench metrics"), (attacks.FILE, "bench attack")):
+        if (folder / name).is_file():
+            yield f"{name} is not checked; `{again}` measures it again"
     yield "times, memory and the devices' names are as the run states them; nobody can count them again"
 
 
@@ -172,10 +172,11 @@ def _check_report(path: Path, run: Run, summary: Summary, found: Findings) -> No
     if stated is not None and {row.get("run") for row in stated.get("rows", ())} - set(summary.table["run"]):
         found.notes.append(f"{REPORT} is about other runs, too, and is not checked")
         return
-    metrics = quality.metrics_of({run.folder.name: run.folder})
+    folders = {run.folder.name: run.folder}
     examples = read_examples(run.folder)
     shown = {run.folder.name: examples} if examples else {}
-    expected = render(summary, {run.folder.name: run.manifest}, shown, metrics)
+    measured = quality.metrics_of(folders), attacks.attacks_of(folders)
+    expected = render(summary, {run.folder.name: run.manifest}, shown, *measured)
     if text == expected:
         found.checked.append(f"{REPORT} (the whole page)")
         return
