@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from bench.errors import InputError
+from bench.store.record import read_record, write_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,32 +158,13 @@ class Attacks:
 
 
 def write_attacks(folder: Path, attacks: Attacks) -> Path:
-    """Write `attack.json` under another name first, so that no reader sees half a file."""
-    path, draft = folder / FILE, folder / f".{FILE}.partial"
-    draft.write_text(json.dumps({"format": _FORMAT, **asdict(attacks)}, ensure_ascii=False) + "\n", "utf-8")
-    return draft.replace(path)
+    """Write `attack.json`; returns its path."""
+    return write_record(folder / FILE, attacks, _FORMAT)
 
 
 def read_attacks(folder: Path) -> Attacks | None:
-    """Read `attack.json` of a folder; None if there is none.
-
-    Raises:
-        ValueError: the file is damaged or of a later format; the message names it.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if (version := record.pop("format")) != _FORMAT:
-            raise InputError(f"its format is {version}, this version reads {_FORMAT}")
-        return TypeAdapter(Attacks).validate_python(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason: object = error
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `bench attack` makes it again") from error
+    """Read `attack.json` of a folder; None if there is none. Raises ValueError as `read_record`."""
+    return read_record(folder / FILE, Attacks, _FORMAT, "bench attack")
 
 
 def attacks_of(folders: Mapping[str, Path]) -> dict[str, Attacks]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bench.errors import InputError
+from bench.store.record import read_record, write_record
 
 _FILE = "metrics.json"
 _FORMAT = 1
@@ -113,36 +111,19 @@ class Metrics:
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> Path:
-    """Write `metrics.json` under another name first, so that no reader sees half a file."""
-    path, draft = folder / _FILE, folder / f".{_FILE}.partial"
-    draft.write_text(json.dumps({"format": _FORMAT, **asdict(metrics)}, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return draft.replace(path)
+    """Write `metrics.json`; returns its path."""
+    return write_record(folder / _FILE, metrics, _FORMAT, indent=1)
 
 
 def read_metrics(folder: Path) -> Metrics | None:
-    """Read `metrics.json` of a folder; None if there is none.
+    """Read `metrics.json` of a folder; None if there is none. Raises ValueError as `read_record`."""
+    return read_record(folder / _FILE, Metrics, _FORMAT, "bench metrics", _refuse_unknown)
 
-    Raises:
-        ValueError: the file is damaged or of a later format; the message names it.
-    """
-    path = folder / _FILE
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if (version := record.pop("format")) != _FORMAT:
-            raise InputError(f"its format is {version}, this version reads {_FORMAT}")
-        metrics = TypeAdapter(Metrics).validate_python(record)
-        measured = {*metrics.networks, *(name for cell in metrics.cells for name in cell.values)}
-        if unknown := measured - set(KINDS):
-            raise InputError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
-        return metrics
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason: object = error
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `bench metrics` makes it again") from error
+
+def _refuse_unknown(metrics: Metrics) -> None:
+    measured = {*metrics.networks, *(name for cell in metrics.cells for name in cell.values)}
+    if unknown := measured - set(KINDS):
+        raise InputError(f"it holds unknown metrics: {', '.join(sorted(unknown))}")
 
 
 def metrics_of(folders: Mapping[str, Path]) -> dict[str, Metrics]:

@@ -1,0 +1,53 @@
+"""A record of a run's folder as one JSON file: written whole, and read with every type checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import InputError
+
+Record = TypeVar("Record")
+
+
+def write_record(path: Path, record: Any, version: int, indent: int | None = None) -> Path:
+    """Write a dataclass under another name first, so that no reader sees half a file."""
+    draft = path.with_name(f".{path.name}.partial")
+    text = json.dumps({"format": version, **asdict(record)}, indent=indent, ensure_ascii=False)
+    draft.write_text(text + "\n", "utf-8")
+    return draft.replace(path)
+
+
+def read_record(
+    path: Path, kind: type[Record], version: int, command: str, check: Callable[[Record], None] = lambda record: None
+) -> Record | None:
+    """Read a record; None if there is no file.
+
+    Parameters:
+        kind: its class, a pydantic dataclass.
+        command: makes the file again.
+        check: raises ValueError if the record cannot be used.
+
+    Raises:
+        ValueError: the file is damaged or of a later format; the message names it.
+    """
+    if not path.is_file():
+        return None
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        if (found := stored.pop("format")) != version:
+            raise InputError(f"its format is {found}, this version reads {version}")
+        record = TypeAdapter(kind).validate_python(stored)
+        check(record)
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason: object = error
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `{command}` makes it again") from error
