@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.cli import attack, audit, data, gpu, quality, results, run, tools
+from bench.cli import data, gpu, quality, results, run, tools, trust
 from bench.cli.shell import app
 
-__all__ = ["app", "attack", "audit", "data", "gpu", "quality", "results", "run", "tools"]
+__all__ = ["app", "data", "gpu", "quality", "results", "run", "tools", "trust"]
 
 if __name__ == "__main__":
     app()

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.shell import INTERRUPTED, announce, app, console, say
+from bench.cli.shell import (
+    INTERRUPTED,
+    ClassifierOption,
+    DataOption,
+    DeviceOption,
+    PurifiersOption,
+    WorkersOption,
+    announce,
+    app,
+    console,
+    say,
+)
 from bench.errors import RunError
 
 
@@ -25,14 +36,11 @@ def metrics(
         str,
         typer.Option(help="lpips-alex, lpips-vgg, features (of a second classifier); auto: the first at hand."),
     ] = "auto",
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the run's).")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU (the run's).")] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
-    purifiers: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated Python files of the run's purifiers: results run no code by themselves."),
-    ] = None,
-    classifier: Annotated[str | None, typer.Option(help="The Python file of its classifier.")] = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    data: DataOption = None,
+    purifiers: PurifiersOption = None,
+    classifier: ClassifierOption = None,
 ) -> None:
     """Measure the distance of purified to clean images, on the draws that a run certified."""
     from bench.cli.tables import metrics_table

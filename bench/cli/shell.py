@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 REFERENCE = Path("results") / "embedded"
 FAILED, REFUSED, TIME_OVER, INTERRUPTED = 1, 2, 75, 130  # 75 is EX_TEMPFAIL: try again later
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the run's).")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes; 0 is one per core, or per GPU (the run's).")]
+DataOption = Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")]
+PurifiersOption = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated Python files of the run's purifiers: results run no code by themselves."),
+]
+ClassifierOption = Annotated[str | None, typer.Option(help="The Python file of its classifier.")]
+
 _EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
 
 
