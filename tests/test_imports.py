@@ -28,7 +28,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "gpu": "training",
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
-    "audit": "certify engine executors store summary analysis report sweep",
+    "verify": "certify engine executors store summary analysis report sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin

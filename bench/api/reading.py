@@ -10,12 +10,12 @@ from bench.api.runs import Run
 
 if TYPE_CHECKING:
     from bench.analysis import Comparison, Recommendation
-    from bench.audit import Verification
     from bench.store import Examples
     from bench.store.attacks import Attacks
     from bench.store.quality import Metrics
     from bench.summary import Summary
     from bench.sweep import Preset
+    from bench.verify import Verification
     from classifiers.base import Classifier
     from purifiers.base import Purifier
 
@@ -173,9 +173,9 @@ def verify(
     Example:
         >>> print(pb.verify("results/embedded", share=0.02, seed=7))
     """
-    from bench import audit
+    from bench.verify import verify as verify_files
 
-    return audit.verify(_folder_of(run), share, seed, counts, **options)
+    return verify_files(_folder_of(run), share, seed, counts, **options)
 
 
 def bundle(run: Run | str | Path, path: str | Path) -> str:
@@ -184,9 +184,9 @@ def bundle(run: Run | str | Path, path: str | Path) -> str:
     Raises:
         BundleError: the run has not ended, or its files contradict its counts.
     """
-    from bench import audit
+    from bench.verify import write_bundle
 
-    return audit.write_bundle(_folder_of(run), Path(path))
+    return write_bundle(_folder_of(run), Path(path))
 
 
 def _folder_of(run: Run | str | Path) -> Path:

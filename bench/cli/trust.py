@@ -113,9 +113,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer, as JSON.")] = False,
 ) -> None:
     """Verify a run without trusting it. Exit status 0: verified, 1: not reproduced, 3: a part cannot be checked."""
-    from bench.audit import FAILED as NOT_REPRODUCED
-    from bench.audit import VERIFIED
     from bench.records import as_json as to_json
+    from bench.verify import FAILED as NOT_REPRODUCED
+    from bench.verify import VERIFIED
 
     roles = dict(text.split("=", 1) for text in networks or () if "=" in text)
     if len(roles) < len(networks or ()):

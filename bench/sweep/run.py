@@ -91,7 +91,7 @@ def _count(
             energy = energy_since(devices)
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
-                check_plugins(planned, executor, unfinished, trust, notify, lambda: stop() and not stop.timely)
+                check_plugins(planned, executor, unfinished, trust, notify, lambda: stop.received)
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt

@@ -15,9 +15,9 @@ from forging import loaded
 from forging import write as write_run
 
 import purifybench as pb
-from bench.audit import BundleError, bundle
-from bench.audit import write_bundle as write
 from bench.store.attacks import Attacks, write_attacks
+from bench.verify import BundleError, bundle
+from bench.verify import write_bundle as write
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.audit.sample import choose, smallest_edit
-from bench.audit.tolerance import RATE, Tolerance, Vote, excesses, tolerance_of
+from bench.verify.sample import choose, smallest_edit
+from bench.verify.tolerance import RATE, Tolerance, Vote, excesses, tolerance_of
 
 
 def _table(cells: dict[str, int]) -> pd.DataFrame:

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import __version__
-from bench.audit.figures import REPORT, SUMMARY, check_figures, claim_of
 from bench.errors import PurifyBenchError
 from bench.report import write_report
 from bench.store import MANIFEST, Run, attacks, export, read_run
 from bench.store.run import PARQUET, PUBLISHED
 from bench.summary import summarise
+from bench.verify.figures import REPORT, SUMMARY, check_figures, claim_of
 
 _STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
 _FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMENT, _SUMS)

@@ -14,13 +14,13 @@ import pandas as pd
 
 from bench.analysis import markup
 from bench.analysis import tables as paper
-from bench.audit.facts import blocks_without_sense, contradictions
 from bench.certify import of_sweep
 from bench.errors import InputError
 from bench.report import render
 from bench.store import Run, attacks, quality, read_examples
 from bench.summary import Summary, summarise
 from bench.summary.cells import accuracy_columns
+from bench.verify.facts import blocks_without_sense, contradictions
 
 SUMMARY, REPORT, TABLES = "summary.csv", "report.html", "tables"
 _ROW = ["cell", "purifier", "sigma"]

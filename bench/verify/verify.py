@@ -6,11 +6,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from bench.audit.bundle import opened
-from bench.audit.figures import check_figures, claim_of
-from bench.audit.verdict import CHECKED, FAILED, VERIFIED, Verification
 from bench.errors import InputError
 from bench.store import read_run
+from bench.verify.bundle import opened
+from bench.verify.figures import check_figures, claim_of
+from bench.verify.verdict import CHECKED, FAILED, VERIFIED, Verification
 
 
 def verify(
@@ -22,7 +22,7 @@ def verify(
         share: of the blocks of each cell that are counted again, at least one block of each.
         seed: chooses the blocks; without one a new random seed is drawn. Who made the run must not know it beforehand.
         counts: False checks only that the figures follow from the counts, without torch.
-        options: as `bench.audit.recount.recount` takes them.
+        options: as `bench.verify.recount.recount` takes them.
 
     Raises:
         ValueError: the share or the seed is out of range.
@@ -38,7 +38,7 @@ def verify(
         found.problems[:0] = problems
         result = None
         if counts and found.readable:
-            from bench.audit.recount import recount
+            from bench.verify.recount import recount
 
             result = recount(run, share, secrets.randbits(32) if seed is None else seed, found, options)
         status = FAILED if found.problems else CHECKED if found.missing else VERIFIED

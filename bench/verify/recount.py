@@ -14,11 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.audit.figures import Findings
-from bench.audit.replan import code_differences, data_differences, lacking, of_other_code, plan_again
-from bench.audit.sample import choose, smallest_edit
-from bench.audit.tolerance import Vote, excesses, tolerance_of
-from bench.audit.verdict import Recount
 from bench.engine import LoadError, PluginFault
 from bench.errors import PurifyBenchError
 from bench.executors import Executor, describe_cell
@@ -27,6 +22,11 @@ from bench.records import Block, Cell, Counts, Task
 from bench.store import Run
 from bench.summary import summarise
 from bench.sweep import Pair, start
+from bench.verify.figures import Findings
+from bench.verify.replan import code_differences, data_differences, lacking, of_other_code, plan_again
+from bench.verify.sample import choose, smallest_edit
+from bench.verify.tolerance import Vote, excesses, tolerance_of
+from bench.verify.verdict import Recount
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 
