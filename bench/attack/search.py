@@ -98,8 +98,7 @@ def attack_images(
     hits = dict(zip(promising.tolist(), ballots.judge(best, promising), strict=True))
     attacked = _smallest(cell, target, ballots, search, radii, best, share)
     results = []
-    for row, one in enumerate(certified):
-        distance = float(distances(x0, best)[row])
+    for row, (one, distance) in enumerate(zip(certified, distances(x0, best).tolist(), strict=True)):
         won = hits.get(row)
         broken = won is not None and distance <= one.radius and _below_half(won, search.draws, search.level / tried)
         judged = (int(won), search.draws) if won is not None else (0, 0)
