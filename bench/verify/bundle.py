@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import stat
@@ -21,6 +20,7 @@ from bench.store import MANIFEST, Run, attacks, export, read_run
 from bench.store.run import PARQUET, PUBLISHED
 from bench.summary import summarise
 from bench.verify.figures import REPORT, SUMMARY, check_figures, claim_of
+from purifiers.nets.hub.cards import fingerprint
 
 _STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
 _FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMENT, _SUMS)
@@ -98,7 +98,7 @@ def write_bundle(folder: Path, path: Path) -> str:
                 entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
                 with file.open("rb") as source, archive.open(entry, "w", force_zip64=False) as target:
                     shutil.copyfileobj(source, target, _CHUNK)
-    digest = _sha256(part)
+    digest = fingerprint(part)
     part.replace(path)
     return digest
 
@@ -136,13 +136,8 @@ def _collect(run: Run, made: Path, file: str) -> None:
         files="\n".join(f"| `{name}` | {words} |" for name, words in present.items()),
     )
     (made / _STATEMENT).write_text(text, encoding="utf-8")
-    sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(made.iterdir()))
+    sums = "".join(f"{fingerprint(path)}  {path.name}\n" for path in sorted(made.iterdir()))
     (made / _SUMS).write_text(sums)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -227,7 +222,7 @@ def _sum_differences(folder: Path) -> list[str]:
         return [f"the bundle has no {_SUMS}"]
     pairs = (line.split("  ", 1) for line in sums.read_text("utf-8", "replace").splitlines() if "  " in line)
     stated = {name: digest for digest, name in pairs}
-    actual = {file.name: _sha256(file) for file in folder.iterdir() if file.name != _SUMS}
+    actual = {file.name: fingerprint(file) for file in folder.iterdir() if file.name != _SUMS}
     return [
         f"{name} is not the file of {_SUMS}"
         for name in sorted(stated.keys() | actual.keys())

