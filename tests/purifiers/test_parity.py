@@ -68,7 +68,7 @@ def test_heuns_method_follows_the_trajectory_of_nvidias_sampler(parity, name):
             asked.append((u, t, network.denoise(u, t)))
             return asked[-1][-1]
 
-    final = HeunPFODE(steps=8).restore(arrays["traj_x_init"], 1.0, {"edm": Recorded()}, None)
+    final = HeunPFODE(steps=8, t_end=network.t_min).restore(arrays["traj_x_init"], 1.0, {"edm": Recorded()}, None)
     states, predictors = asked[::2], asked[1::2]
     assert (len(states), len(predictors)) == (8, 7)
     assert [t for _, t, _ in states] == pytest.approx(arrays["traj_sigmas"][:-1].tolist(), rel=1e-5)
