@@ -20,7 +20,7 @@ from bench.summary.rows import NamedPanel, conditions, drawable, named_panels
 
 _MOST_COLUMNS = 14  # with more, the grid continues below, and repeats the clean and the noisy images
 LARGEST, GUTTER, LINE, ROW_NAMES = 1.05, 0.07, 0.13, 0.72  # inches
-_BOLD = 0.7  # mean width of a bold letter, in sizes
+_BOLD, _PLAIN = 0.7, 0.6  # mean width of a letter, in sizes
 
 
 class _Column(NamedTuple):
@@ -78,7 +78,8 @@ def image_grid(summary: Summary, examples: Examples, sigma: float) -> Figure:
             axes.text(Page.MARGIN, y + 0.07, f"image {examples.images[i]}", size=SMALL, color=SOFT, va="center")
         for j, (column, heading) in enumerate(zip(columns, words, strict=True)):
             x = left + j * (side + GUTTER)
-            look: dict[str, Any] = {"size": SMALL, "color": column.ink, "linespacing": 1.15}
+            size = min(SMALL, (side + GUTTER) * 72 / (_PLAIN * max(map(len, heading.split("\n")), default=1)))
+            look: dict[str, Any] = {"size": size, "color": column.ink, "linespacing": 1.15}
             axes.text(x + side / 2, height - 0.06, heading, ha="center", va="bottom", **look)
             for i in range(count):
                 _show(axes, column, i, examples, (x, height + i * row, side))
@@ -101,9 +102,9 @@ def _columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[_
 
 
 def _wrap_headings(columns: Sequence[_Column], side: float) -> list[str]:
-    """The headings, broken into lines of a picture's width."""
-    letters = max(5, int((side + GUTTER) * 72 / (SMALL * 0.6)))
-    return ["\n".join(textwrap.wrap(column.heading, letters)) for column in columns]
+    """The headings, broken between words into lines of a picture's width; a longer word is written smaller."""
+    letters = max(5, int((side + GUTTER) * 72 / (SMALL * _PLAIN)))
+    return ["\n".join(textwrap.wrap(column.heading, letters, break_long_words=False)) for column in columns]
 
 
 def _show(axes: Axes, column: _Column, i: int, examples: Examples, box: tuple[float, float, float]) -> None:
