@@ -17,7 +17,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 ENVIRONMENT = Path(".nox") / "purifybench"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-NEEDS = ("-e", ".[hub,transformers,timm,tests,browser,types]")
+NEEDS = ("-e", ".[hub,transformers,timm,judge,tests,browser,types]")
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None, success: tuple = (0,)) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from purifiers.nets.hub.cards import WeightsError
 from purifiers.training.imagenet import JUDGE, imagenet_distance
 from purifiers.training.losses import Distance, l1, l2
 
@@ -16,7 +17,7 @@ _Features = Callable[[Tensor], list[Tensor]]  # images [B,C,H,W] in [0,1] -> fea
 TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}  # names of torchvision's files
 
 
-class TrunkUnavailable(Exception):
+class TrunkUnavailable(WeightsError):
     """The trunk network of LPIPS is not in torchvision's cache and cannot be downloaded."""
 
 
@@ -50,7 +51,7 @@ def lpips_distance(device: str = "cpu", net: str = "vgg") -> Distance:
     except OSError as error:  # includes URLError
         raise TrunkUnavailable(
             f"torchvision could not fetch LPIPS' trunk ({error}); put {TRUNKS[net]} into "
-            f"{torch.hub.get_dir()}/checkpoints, or ask for the distance on `features`"
+            f"{torch.hub.get_dir()}/checkpoints, or choose another distance (`--loss features`)"
         ) from error
 
     def distance(a: Tensor, b: Tensor) -> Tensor:

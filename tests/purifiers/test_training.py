@@ -12,7 +12,7 @@ from bench.training import stage as stage_module
 from bench.training.jobs import NEEDS, Job, read_recipe
 from bench.training.stage import train_one
 from purifiers.nets.architectures.group_norm import _ChannelsLastGroupNorm
-from purifiers.nets.hub.cards import Card, read_card
+from purifiers.nets.hub.cards import Card, WeightsError, read_card
 from purifiers.nets.hub.files import build, load
 from purifiers.training.loop import Schedule, _learning_rate_factor, _update_average, fit
 from purifiers.training.losses import distillation_loss, edm_loss, finetuning_loss, heun_step, l1, l2
@@ -111,6 +111,7 @@ def test_where_the_trunk_of_lpips_cannot_be_had_the_record_says_what_was_used(mo
     monkeypatch.setattr("purifiers.training.perceptual.lpips_distance", unreachable)
     name, _ = choose_distance("perceptual", lambda x: [x], "another classifier")
     assert name == "LPIPS' arithmetic on the features of another classifier"
+    assert issubclass(TrunkUnavailable, WeightsError)  # which the commands print without a traceback
     with pytest.raises(TrunkUnavailable):
         choose_distance("lpips", lambda x: [x], "another classifier")
     with pytest.raises(ValueError, match="known: perceptual"):

@@ -175,12 +175,14 @@ def test_cifar10_from_jpegs_is_judged_by_the_second_classifier_of_cifar10(settin
     assert judge in str(read_card(BUNDLED / "cifar10" / "edm-ft.safetensors").training["distance"])
 
 
-def test_what_cannot_judge_is_missing_with_the_reason_and_no_folder(setting, offline):
+def test_what_cannot_judge_is_missing_with_the_reason_and_no_folder(setting, offline, monkeypatch):
+    monkeypatch.setattr(imagenet, "_PACKAGE", "purifybench-absent")
     asked = replace(setting, perceptual="auto", dataset="cifar100")
     found, missing = load_metrics(asked)
     assert set(found) == {"l2", "transport", "frechet"}
     for name in ("alexnet-owt", "vgg16", "no second classifier of cifar100"):
         assert name in missing["perceptual"]
+    assert "purifybench-absent is not installed" in missing["imagenet"]
     assert "/" not in missing["perceptual"] and "/" not in missing["fid"]
 
 
