@@ -107,13 +107,14 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
     with database.reading(path) as db:
         manifest = database.stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        stored = db.execute(f"SELECT {SELECTED} FROM blocks")
+        stored, last = db.execute(f"SELECT {SELECTED} FROM blocks"), ()
         collecting = gc.isenabled()
         gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
         try:
             while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
                 columns["votes"] = database.votes_of(part, path)
+                last = database.last_key(part, last)
                 parts.append(pd.DataFrame(columns))
         finally:
             if collecting:
