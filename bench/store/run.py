@@ -83,6 +83,19 @@ def read_run(folder: Path) -> Run:
     return Run(folder, manifest, cells, errors, blocks, published)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run, from its database or else from its exports; empty if there is no run. Reads no blocks.
+
+    Raises:
+        StoreError: as `read_run`.
+    """
+    if (path := folder / DATABASE).is_file() and path.stat().st_size:
+        with database.reading(path) as db:
+            if manifest := database.stored_manifest(db, path):
+                return manifest
+    return _read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+
+
 def read_published(folder: Path) -> pd.DataFrame:
     """The imported logs of a folder, columns `_PUBLISHED_COLUMNS`; empty if there are none."""
     import pandas as pd
@@ -133,19 +146,35 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         if (folder / PUBLISHED).is_file():
             return {}, [], pd.DataFrame(columns=COLUMNS)
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
+    manifest = _read_manifest(folder)
+    path = folder / PARQUET
+    try:
+        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
+        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
+    except (*_UNREADABLE, pyarrow.ArrowException) as error:
+        raise _damaged_export(path, error) from error
+    return manifest, registered, blocks
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The exported manifest, with its cells; raises StoreError if it is damaged or of a later format."""
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text())
         _check(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
             raise database.later_format(path, version, _FORMAT)
-        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
-        path = folder / PARQUET
-        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
-        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
-    except (*_UNREADABLE, pyarrow.ArrowException) as error:
-        raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
-    return manifest, registered, blocks
+        if not all({"key", "cell", "error"} <= cell.keys() for cell in manifest["cells"]):
+            raise ValueError("a cell lacks a field")
+    except _UNREADABLE as error:
+        raise _damaged_export(path, error) from error
+    return dict(manifest)
+
+
+def _damaged_export(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}")
 
 
 def _check(manifest: dict[str, Any]) -> None:

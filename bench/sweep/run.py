@@ -20,11 +20,12 @@ from bench.executors import Executor, InProcess, Processes
 from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
+from bench.store.run import read_manifest
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
-from bench.sweep.settle import settle_options
+from bench.sweep.settle import device_of, settle_options
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, check_plugins, evidence
 
@@ -56,7 +57,7 @@ def run_sweep(
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        planned, devices, executor = _prepare(preset, notify)
+        planned, devices, executor = _prepare(preset, read_manifest(folder), notify)
         with closing(executor):
             try:
                 return _count(planned, devices, executor, folder, observe, notify, deadline)
@@ -206,11 +207,17 @@ def _differences(old: Cell, new: Cell) -> str:
     return ", ".join(plain + inner)
 
 
-def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor]:
-    """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
+def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[Plan, list[str], Executor]:
+    """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor.
+
+    Parameters:
+        before: manifest of the folder that is continued; empty for a new one.
+    """
     if preset.executor == "local":
-        devices = choose_devices(preset.device, preset.workers)
-        planned = settle_options(make_plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
+        kind = device_of(preset.device, before, lambda kind: choose_devices(kind, 1))
+        devices = choose_devices(kind, preset.workers)
+        planned = make_plan(preset, devices[0].split(":")[0])
+        planned = settle_options(planned, devices[0], notify=notify, before=before)
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -221,7 +228,7 @@ def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor
         planned = make_plan(preset, cluster.devices[0])
         facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
-        planned = settle_options(planned, cluster.devices[0], executor.measure)
+        planned = settle_options(planned, cluster.devices[0], executor.measure, notify, before)
         executor.start()
         return planned, cluster.devices, executor
     except BaseException:

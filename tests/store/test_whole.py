@@ -1,4 +1,4 @@
-"""A database that lacks blocks, or holds one twice, is refused, and so are torn copies of one that was being written."""
+"""A database that lacks blocks, or holds one twice, is refused, and so are torn copies of one in the making."""
 
 from __future__ import annotations
 
