@@ -29,6 +29,7 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if table["device"].dropna().nunique() > 1:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     lines += [f"{run.folder.name}: {text}" for run in runs for text, sound in [audit_of(run)] if text and not sound]
+    lines += file_notes(runs)
     for run in runs:
         lines += [*_session_notes(run), *_leak_notes(run)]
         if stale := set(run.blocks["cell"].unique()) - set(run.cells):
@@ -41,6 +42,11 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
+
+
+def file_notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader should know about the files of some runs: no checksum vouches for some, or one is missing."""
+    return [f"{run.folder.name}: {remark}" for run in runs for remark in run.remarks]
 
 
 def audit_of(run: Run) -> tuple[str, bool]:

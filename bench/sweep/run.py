@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import decoder_versions
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.errors import InputError, TimeOver
@@ -168,12 +169,15 @@ def _refuse_changed_images(planned: Plan, store: Store) -> None:
     """Raise ValueError if the folder counted other pixels, or another label, for an image of the plan."""
     manifest = store.manifest()
     pixels, labels = manifest.get("pixels", {}), manifest.get("labels", {})
+    then = manifest.get("libraries") or {}
+    decoders = {name: (then[name], now) for name, now in decoder_versions().items() if then.get(name, now) != now}
+    hint = "".join(f" (decoded with {name} {now}, and with {old} then)" for name, (old, now) in decoders.items())
     for image in planned.images:
         number, label = str(image), int(planned.split.labels[image])
         if pixels.get(number, now := planned.split.pixel_hash(image)) != now or labels.get(number, label) != label:
             raise InputError(
                 f"image {image} of {planned.split.title} is not the image that {store.folder} counted: its pixels or "
-                "its label changed. Restore the data set, or give another --out"
+                f"its label changed{hint}. Restore the data set, or give another --out"
             )
 
 
