@@ -84,7 +84,8 @@ def evidence(planned: Plan, before: Mapping[str, Any], unfinished: set[str], kee
         unfinished: keys of the cells with missing draws.
     """
     earlier = before.get(TRUST, {})
-    record = {"checks": {}, "audits": {}} | {part: dict(earlier[part]) for part in _PARTS if part in earlier}
+    record: dict[str, dict[str, Any]] = {"checks": {}, "audits": {}}
+    record |= {part: dict(earlier[part]) for part in _PARTS if part in earlier}
     failed = {cell.key: record["audits"].get(cell.key, {}).get("error") for cell in planned.cells}
     sessions = before.get("sessions") or ([before] if before else [])
     torches = {str((session.get("libraries") or {}).get("torch")) for session in sessions}
