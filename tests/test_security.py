@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 from bench.records import Block, Cell, Cost, Counts
+from bench.store.checksums import list_files
 from bench.store.database import DATABASE, StoreError
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
@@ -125,6 +126,7 @@ def test_a_pickle_inside_of_a_table_stays_bytes(exported):
 
     table = pd.read_parquet(exported / PARQUET)
     table.assign(device=HARMFUL).to_parquet(exported / PARQUET)
+    list_files(exported)
     assert read_run(exported).blocks["device"].tolist() == [HARMFUL]
 
 

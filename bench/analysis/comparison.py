@@ -103,7 +103,7 @@ def compare(summary: Summary, first: str, second: str, radius: float | None = No
         only_first=_alone(runs[0], [a for a, _ in pairs]),
         only_second=_alone(runs[1], [b for _, b in pairs]),
         volume=volume_change(summary, [pair for pair in compared if all(row["complete"] for row in pair)]),
-        notes=tuple(_remarks(pairs)),
+        notes=(*_remarks(pairs), *summary.remarks),
     )
 
 

@@ -89,6 +89,7 @@ def _named(standing: Standing, top: Standing) -> str:
 def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool) -> list[str]:
     """Caveats of the comparison of the candidates."""
     lines = [note for note in summary.notes if any(map(note.endswith, summary.evidence.values()))]
+    lines += summary.remarks
     keys = list(zip(rows["run"], rows["cell"], strict=True))
     for up in sorted({up for key in keys if (up := _read_at(summary.certifiers.get(key), radius)) is not None}):
         lines.append(f"a sequential rule certifies the radii of its grid only: radius {radius:g} is read at {up:g}")

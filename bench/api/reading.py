@@ -131,12 +131,16 @@ def plot(
         >>> pb.plot(run, "out")
     """
     from bench import plots
+    from bench.store.checksums import list_written
 
     kinds, folder = plots.formats_of(",".join(formats)), Path(out)
     if against is not None:
-        return plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
-    examples = next(iter(_examples_of(runs).values()), None)
-    return plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs), _attacks_of(runs))
+        written = plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
+    else:
+        examples = next(iter(_examples_of(runs).values()), None)
+        written = plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs), _attacks_of(runs))
+    list_written(written)
+    return written
 
 
 def report(runs: _Runs, path: str | Path) -> Path:
@@ -146,11 +150,14 @@ def report(runs: _Runs, path: str | Path) -> Path:
         >>> pb.report([run], "report.html")
     """
     from bench.report import write_report
+    from bench.store.checksums import list_written
 
     manifests = {name: run.stored.manifest for name, run in _by_name(runs).items()}
-    return write_report(
+    page = write_report(
         summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs), _attacks_of(runs)
     )
+    list_written([page])
+    return page
 
 
 def verify(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -104,8 +103,6 @@ def sweep(
     """
     folder = out or RUNS / Path(preset).stem
     _device(fields["device"] or "auto")
-    # A continued run must compute as it began, on a machine that has measured nothing yet.
-    os.environ.setdefault("PURIFYBENCH_SPEED", str(folder.absolute() / "tuning"))
     with _returned(folder, archive, "sweep"):
         try:
             certify_preset(preset, folder, False, False, minutes, fields)

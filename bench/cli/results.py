@@ -197,6 +197,7 @@ def tables(
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
     from bench.analysis import markup
     from bench.analysis import tables as paper
+    from bench.store.checksums import list_written
 
     folders = runs or _default_folders()
     folder = out or folders[0] / "tables"
@@ -204,6 +205,7 @@ def tables(
     made = paper.tables(reading.summary_of(_loaded(folders, alpha)), sigmas)
     with _writing("the tables"):
         written = markup.write(made, folder)
+        list_written(written)
     if not written:
         raise InputError(f"nothing is certified yet in {', '.join(map(str, folders))}; the same `bench run` continues")
     say(f"tables in {folder}: " + ", ".join(path.name for path in written))

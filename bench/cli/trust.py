@@ -147,6 +147,24 @@ def bundle(
     say(f"check it with `python -m bench verify {path.name}`; publish the hash to fix what was claimed")
 
 
+@app.command()
+def checksums(runs: Annotated[list[Path], typer.Argument(help="Results folders.")]) -> None:
+    """List the files of runs with their SHA-256 as they are, for runs of earlier versions and files changed by hand.
+
+    Commands that write into a run's folder list what they write. A checksum is no signature: see `bench verify`.
+    """
+    from bench.store import read_run
+    from bench.store.checksums import SUMS, list_files, unchecked
+
+    for run in runs:
+        with unchecked():
+            read_run(run)  # refuses a folder that holds no run, or a damaged one
+        try:
+            say(f"{run / SUMS} lists {list_files(run)} files")
+        except OSError as error:
+            raise InputError(f"{run / SUMS} cannot be written ({error}); allow writing, or list a copy") from error
+
+
 def _table(attacks: Attacks) -> Table:
     """A row for each attacked cell."""
     from bench.api.grid import figure_table

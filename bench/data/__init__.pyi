@@ -2,6 +2,7 @@ from .hub import EXTRA as EXTRA
 from .hub import REPOSITORIES as REPOSITORIES
 from .hub import cached as cached
 from .hub import installed as installed
+from .pixels import decoder_versions as decoder_versions
 from .sets import DATASETS as DATASETS
 from .sets import load as load
 from .sets import where as where

@@ -41,6 +41,15 @@ def _square(data: bytes, size: int | None) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32) / 255
 
 
+def decoder_versions() -> dict[str, str]:
+    """The versions of the libraries that decode images: Pillow, and its JPEG library, whose pixels differ."""
+    import PIL
+    from PIL import features
+
+    jpeg = features.version("libjpeg_turbo") or features.version("jpg")
+    return {"pillow": PIL.__version__} | ({"libjpeg": str(jpeg)} if jpeg else {})
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Images that are decoded on access, because a sweep uses few images of a large data set.

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,14 @@ _JOURNALED = 2  # read and write version in the header of a database with a writ
 COSTS = ("nfe", "classifier_rows", "noise_s", "purify_s", "classify_s", "peak_bytes", "device")
 COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 _VOTES = COLUMNS.index("votes")
+_KEY = 4  # leading columns that identify a block
 SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
 _INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
 _TYPES = tuple(float if name in SECONDS else int if name in _INTEGERS else str for name in COLUMNS)
 SCHEMA = Path(__file__).with_name("schema.sql").read_text() + f"PRAGMA user_version = {_FORMAT};"
+_TRIGGER = next(line for line in SCHEMA.splitlines() if "TRIGGER" in line).replace("IF NOT EXISTS ", "").rstrip(";")
 SELECTED = ", ".join((*COLUMNS, "crc"))
+KEYS = f"SELECT {', '.join(COLUMNS[:_KEY])} FROM blocks"
 _TABLES = {"manifest": "json, crc", "cells": "key, cell, error", "blocks": SELECTED}
 INSERT = f"INSERT OR IGNORE INTO blocks VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # a damaged schema may hold names that are not UTF-8
@@ -62,6 +65,7 @@ def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's: its schema must call no functions
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        triggers = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'")]
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if _FORMAT < version <= _FORMAT + _LATER:
             raise later_format(path, version, _FORMAT)
@@ -72,10 +76,49 @@ def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
                 raise sqlite3.DatabaseError(f"its format is {version}, this version reads {_FORMAT}")
             for table, columns in _TABLES.items():
                 db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+            if triggers != ([_TRIGGER] if "totals" in names else []):
+                raise sqlite3.DatabaseError("it has another trigger than the one that counts blocks")
+            if triggers:
+                _refuse_lost_blocks(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _refuse_lost_blocks(db: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError unless there are as many blocks as a trigger has counted since the first one.
+
+    A copy of a database that was being written mixes pages of several transactions. SQLite may find its structure
+    sound, although blocks are missing. Databases of earlier versions have no such number.
+    """
+    ((stored, counted),) = db.execute("SELECT (SELECT count(*) FROM blocks), (SELECT sum(blocks) FROM totals)")
+    if stored != counted:
+        raise sqlite3.DatabaseError(f"it has {stored} blocks and says {counted}: a copy made during a run, or damage")
+
+
+def last_key(rows: Iterable[tuple[Any, ...]], before: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+    """The key of the last of some rows of blocks, which the table returns in the order of their keys.
+
+    In a damaged index SQLite may not find a stored block, and a continued run then stores it twice.
+
+    Parameters:
+        rows: they begin with the key: cell, image, stage, first draw.
+        before: the key of the row before them.
+
+    Raises:
+        sqlite3.DatabaseError: a key is not above the one before it.
+    """
+    for row in rows:
+        key = row[:_KEY]
+        try:
+            above = before < key
+        except TypeError:  # a number became a text, or the reverse
+            above = False
+        if not above:
+            raise sqlite3.DatabaseError(f"block {key} follows block {before}")
+        before = key
+    return before
 
 
 def _refuse_header(path: Path) -> None:

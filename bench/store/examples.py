@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import InputError
+from bench.store.checksums import refuse_changed, relisted
 
 EXAMPLES_FILE = "examples.npz"
 _FORMAT = 1
@@ -96,9 +97,10 @@ def write_examples(folder: Path, examples: Examples) -> Path:
     for i, panel in enumerate(examples.panels):
         arrays |= {f"{name}_{i}": getattr(panel, name) for name in _ARRAYS}
     path, draft = folder / EXAMPLES_FILE, folder / f".{EXAMPLES_FILE}.partial"
-    with draft.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    return draft.replace(path)
+    with relisted(folder, EXAMPLES_FILE):
+        with draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        return draft.replace(path)
 
 
 def read_examples(folder: Path) -> Examples | None:
@@ -106,10 +108,12 @@ def read_examples(folder: Path) -> Examples | None:
 
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
+        StoreError: it is not the one that the list of checksums names.
     """
     path = folder / EXAMPLES_FILE
     if not path.exists():
         return None
+    refuse_changed(folder, EXAMPLES_FILE)
     try:
         with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
             if int(file["format"]) != _FORMAT:

@@ -15,6 +15,7 @@ import numpy as np
 from bench.certify import largest_radius
 from bench.errors import PurifyBenchError
 from bench.names import nearest
+from bench.store.checksums import relisted
 from bench.store.database import StoreError
 from bench.store.run import PUBLISHED, read_published
 
@@ -145,8 +146,9 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
             raise PublishedError(f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out")
         rows = rows if others.empty else pd.concat([others, rows], ignore_index=True)
         temporary = target.with_suffix(".part")
-        rows.to_csv(temporary, index=False)
-        temporary.replace(target)
+        with relisted(folder, PUBLISHED, begin=True):
+            rows.to_csv(temporary, index=False)
+            temporary.replace(target)
     except StoreError as error:
         raise PublishedError(f"{error}, or give another --out") from error
     except OSError as error:

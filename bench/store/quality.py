@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from bench.errors import InputError
 from bench.store.record import read_record, write_record
 
-_FILE = "metrics.json"
+FILE = "metrics.json"
 _FORMAT = 1
 
 
@@ -112,12 +112,12 @@ class Metrics:
 
 def write_metrics(folder: Path, metrics: Metrics) -> Path:
     """Write `metrics.json`; returns its path."""
-    return write_record(folder / _FILE, metrics, _FORMAT, indent=1)
+    return write_record(folder / FILE, metrics, _FORMAT, indent=1)
 
 
 def read_metrics(folder: Path) -> Metrics | None:
     """Read `metrics.json` of a folder; None if there is none. Raises ValueError as `read_record`."""
-    return read_record(folder / _FILE, Metrics, _FORMAT, "bench metrics", _refuse_unknown)
+    return read_record(folder / FILE, Metrics, _FORMAT, "bench metrics", _refuse_unknown)
 
 
 def _refuse_unknown(metrics: Metrics) -> None:

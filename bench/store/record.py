@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import InputError
+from bench.store.checksums import refuse_changed, relisted
 
 Record = TypeVar("Record")
 
@@ -19,8 +20,9 @@ def write_record(path: Path, record: Any, version: int, indent: int | None = Non
     """Write a dataclass under another name first, so that no reader sees half a file."""
     draft = path.with_name(f".{path.name}.partial")
     text = json.dumps({"format": version, **asdict(record)}, indent=indent, ensure_ascii=False)
-    draft.write_text(text + "\n", "utf-8")
-    return draft.replace(path)
+    with relisted(path.parent, path.name):
+        draft.write_text(text + "\n", "utf-8")
+        return draft.replace(path)
 
 
 def read_record(
@@ -35,9 +37,11 @@ def read_record(
 
     Raises:
         ValueError: the file is damaged or of a later format; the message names it.
+        StoreError: it is not the one that the list of checksums names.
     """
     if not path.is_file():
         return None
+    refuse_changed(path.parent, path.name)
     try:
         stored = json.loads(path.read_text("utf-8"))
         if (found := stored.pop("format")) != version:

@@ -69,6 +69,7 @@ def _whole_database(path: Path) -> _Repaired | None:
     result = _Repaired()
     try:
         with closing(database.connect(path)) as db:
+            database.last_key(db.execute(database.KEYS))
             manifest, cells = _manifest_and_cells(db, path)
             (registered,) = db.execute("SELECT count(*) FROM cells").fetchone()
             result.kept = sum(1 for _ in _whole_blocks(db, path, result))

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Cell
-from bench.store import database
+from bench.store import checksums, database
+from bench.store.attacks import FILE as ATTACKS_FILE
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
+from bench.store.examples import EXAMPLES_FILE
+from bench.store.quality import FILE as METRICS_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +45,7 @@ class Run:
         errors: key -> message, for the cells that failed.
         blocks: one row per block, columns `COLUMNS`, votes as lists; blocks of earlier sweeps included.
         published: one row per certificate imported from a published log, columns `_PUBLISHED_COLUMNS`.
+        remarks: what a reader should know about the files, such as that no checksum vouches for some.
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class Run:
     errors: dict[str, str]
     blocks: pd.DataFrame
     published: pd.DataFrame = field(default=None)  # type: ignore[assignment]
+    remarks: tuple[str, ...] = ()
 
 
 def read_run(folder: Path) -> Run:
@@ -65,11 +70,15 @@ def read_run(folder: Path) -> Run:
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
     path = folder / (DATABASE if from_database else MANIFEST)
-    known = {row[0]: row for row in registered}
-    current = [key for key in manifest.get("sweep", ()) if key in known]
+    known, current = {row[0]: row for row in registered}, list(manifest.get("sweep", ()))
     if not all(map(database.is_cell, registered)):
         remedy = f"`bench doctor --repair {folder}` keeps the others" if from_database else f"export it from {DATABASE}"
         raise StoreError(f"{path}: a cell is damaged; {remedy}")
+    if lost := len(set(current) - known.keys()):
+        raise StoreError(
+            f"{path} lacks {lost} of the {len(current)} cells of its sweep: restore it. With {DATABASE}, the run's own "
+            "command registers them again, with the counts that are stored"
+        )
     try:
         cells = {key: Cell.from_json(known[key][1]) for key in current}
     except (TypeError, ValueError) as error:
@@ -80,7 +89,22 @@ def read_run(folder: Path) -> Run:
     # The database forgets errors when a run continues; an audit that failed stays in the manifest.
     audits = manifest.get("trust", {}).get("audits", {})
     errors = {key: problem for key in current if (problem := known[key][2] or audits.get(key, {}).get("error"))}
-    return Run(folder, manifest, cells, errors, blocks, published)
+    needed = (PUBLISHED,) if from_database else (MANIFEST, PARQUET, PUBLISHED)
+    remarks = checksums.remarks(folder, needed, (EXAMPLES_FILE, METRICS_FILE, ATTACKS_FILE))
+    return Run(folder, manifest, cells, errors, blocks, published, tuple(remarks))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run, from its database or else from its exports; empty if there is no run. Reads no blocks.
+
+    Raises:
+        StoreError: as `read_run`.
+    """
+    if (path := folder / DATABASE).is_file() and path.stat().st_size:
+        with database.reading(path) as db:
+            if manifest := database.stored_manifest(db, path):
+                return manifest
+    return _read_manifest(folder) if (folder / MANIFEST).is_file() else {}
 
 
 def read_published(folder: Path) -> pd.DataFrame:
@@ -88,6 +112,7 @@ def read_published(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     path = folder / PUBLISHED
+    checksums.refuse_changed(folder, PUBLISHED)
     if not path.is_file():
         return pd.DataFrame(columns=_PUBLISHED_COLUMNS)
     try:
@@ -107,13 +132,14 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
     with database.reading(path) as db:
         manifest = database.stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
-        stored = db.execute(f"SELECT {SELECTED} FROM blocks")
+        stored, last = db.execute(f"SELECT {SELECTED} FROM blocks"), ()
         collecting = gc.isenabled()
         gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
         try:
             while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
                 columns["votes"] = database.votes_of(part, path)
+                last = database.last_key(part, last)
                 parts.append(pd.DataFrame(columns))
         finally:
             if collecting:
@@ -132,19 +158,41 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         if (folder / PUBLISHED).is_file():
             return {}, [], pd.DataFrame(columns=COLUMNS)
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
+    manifest = _read_manifest(folder)
+    path = folder / PARQUET
+    checksums.refuse_changed(folder, PARQUET)
+    try:
+        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
+        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
+        if sorted(manifest["sweep"]) != sorted(key for key, *_ in registered):
+            raise ValueError("its cells are not those of its sweep")
+        if unknown := set(blocks["cell"].unique()) - set(manifest["sweep"]):
+            raise ValueError(f"blocks of {len(unknown)} unknown cells")
+    except (*_UNREADABLE, pyarrow.ArrowException) as error:
+        raise _damaged_export(path, error) from error
+    return manifest, registered, blocks
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The exported manifest, with its cells; raises StoreError if it is damaged or of a later format."""
+    path = folder / MANIFEST
+    checksums.refuse_changed(folder, MANIFEST)
     try:
         manifest = json.loads(path.read_text())
         _check(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
             raise database.later_format(path, version, _FORMAT)
-        registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
-        path = folder / PARQUET
-        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
-        blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
-    except (*_UNREADABLE, pyarrow.ArrowException) as error:
-        raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
-    return manifest, registered, blocks
+        if not all({"key", "cell", "error"} <= cell.keys() for cell in manifest["cells"]):
+            raise ValueError("a cell lacks a field")
+    except _UNREADABLE as error:
+        raise _damaged_export(path, error) from error
+    return dict(manifest)
+
+
+def _damaged_export(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}")
 
 
 def _check(manifest: dict[str, Any]) -> None:
@@ -164,18 +212,19 @@ def _checksum(manifest: dict[str, Any]) -> int:
 
 
 def export(run: Run) -> list[Path]:
-    """Write `manifest.json` and `counts.parquet` of the current sweep beside the database; returns their paths."""
+    """Write `manifest.json` and `counts.parquet` of the current sweep, and list them; returns their paths."""
     import numpy as np
 
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
     part = run.folder / "export.part"  # renamed when complete, so that no reader sees half a file
     record = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as a reader gets it: every key is text
-    part.write_text(json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
-    part.replace(manifest)
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, np.float32))
-    blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
-    part.replace(parquet)
+    with checksums.relisted(run.folder, MANIFEST, PARQUET, begin=True):
+        part.write_text(json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
+        part.replace(manifest)
+        blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
+        part.replace(parquet)
     return [manifest, parquet]

@@ -6,3 +6,6 @@ CREATE TABLE IF NOT EXISTS blocks (
     noise_s REAL NOT NULL, purify_s REAL NOT NULL, classify_s REAL NOT NULL, peak_bytes INTEGER NOT NULL,
     device TEXT NOT NULL, crc INTEGER, PRIMARY KEY (cell, image, stage, first)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (blocks INTEGER NOT NULL);
+INSERT INTO totals SELECT (SELECT count(*) FROM blocks) WHERE NOT EXISTS (SELECT * FROM totals);
+CREATE TRIGGER IF NOT EXISTS counted AFTER INSERT ON blocks BEGIN UPDATE totals SET blocks = blocks + 1; END;

@@ -50,6 +50,8 @@ class Store:
             raise StoreError(f"{folder} cannot be written ({error}); give another --out") from error
         try:
             self._db = database.connect(path)
+            if path.stat().st_size:
+                database.last_key(self._db.execute(database.KEYS))
             self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
             self._db.executescript(f"BEGIN; {database.SCHEMA} COMMIT;")
             if (folder / MANIFEST).is_file() and not self.manifest():

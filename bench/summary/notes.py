@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bench.records import IMPORTED
 from bench.store import Run
 from bench.summary.trust import audit_text
-
-_PARTS = 10  # of the upper half of a cell's blocks
-_LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
-_FEWEST_BLOCKS = 4 * _PARTS
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
@@ -34,6 +29,7 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if table["device"].dropna().nunique() > 1:
         lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
     lines += [f"{run.folder.name}: {text}" for run in runs for text, sound in [audit_of(run)] if text and not sound]
+    lines += file_notes(runs)
     for run in runs:
         lines += [*_session_notes(run), *_leak_notes(run)]
         if stale := set(run.blocks["cell"].unique()) - set(run.cells):
@@ -46,6 +42,11 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
+
+
+def file_notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader should know about the files of some runs: no checksum vouches for some, or one is missing."""
+    return [f"{run.folder.name}: {remark}" for run in runs for remark in run.remarks]
 
 
 def audit_of(run: Run) -> tuple[str, bool]:
@@ -119,32 +120,11 @@ def _acr_notes(table: pd.DataFrame) -> list[str]:
 
 
 def _leak_notes(run: Run) -> Iterator[str]:
-    """The purifiers whose memory kept growing, each with its growth."""
-    if run.blocks.empty:
-        return
-    for key, peaks in run.blocks.groupby("cell", sort=False)["peak_bytes"]:
-        if key in run.cells and (rise := _memory_growth(peaks)):
-            cell = run.cells[str(key)]
-            low, high = (peak / 2**30 for peak in rise)
+    """The purifiers whose memory kept growing within one process, each with its growth."""
+    for key, (low, high) in (run.manifest.get("trust") or {}).get("memory", {}).items():
+        if (cell := run.cells.get(key)) is not None:
             yield (
                 f"{run.folder.name}: memory kept growing while {cell.label} at sigma = {cell.sigma:g} was counted, "
-                f"from {low:.1f} to {high:.1f} GiB: it may leak, and end a long run; the same command continues it"
+                f"from {low / 2**30:.1f} to {high / 2**30:.1f} GiB: it may leak, and end a long run; the same command "
+                "continues it"
             )
-
-
-def _memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
-    """The lowest and the highest peak of memory of a cell, if memory kept growing over its later blocks; else None.
-
-    Without a leak, each process reaches its peak within a few batches, so that whole parts of the upper half of the
-    sorted blocks have one peak. With a leak, each batch has a higher one.
-
-    Parameters:
-        peaks: of every block, in any order, bytes.
-    """
-    ascending = np.sort(np.asarray(peaks, float))
-    if len(ascending) < _FEWEST_BLOCKS:
-        return None
-    low, high = float(ascending[0]), float(ascending[-1])
-    parts = np.array_split(ascending[len(ascending) // 2 :], _PARTS)
-    rising = all(part[0] < part[-1] for part in parts)
-    return (low, high) if rising and high - low >= max(_LEAK, low / 4) else None

@@ -17,7 +17,7 @@ from bench.records import COUNTED, IMPORTED, Cell
 from bench.store import Run
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
-from bench.summary.notes import audit_of, notes
+from bench.summary.notes import audit_of, file_notes, notes
 
 _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
@@ -39,6 +39,7 @@ class Summary:
         notes: warnings for a reader: failed or incomplete cells, different devices, certifiers that do not compare.
         cells, certifiers: of the rows with counts, by (run, cell).
         evidence: by run, a sentence on the checks of its plugins and on its audit; if one is missing, a note, too.
+        remarks: the notes on the files of the runs, which every answer shows.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Summary:
     cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     certifiers: Mapping[tuple[str, str], Certifier] = field(default_factory=dict)
     evidence: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def certified(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
@@ -101,7 +103,17 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     table = _table_of(rows, chosen, list(cells.values()))
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
     evidence = {name: text for name, run in zip(run_names(runs), runs, strict=True) if (text := audit_of(run)[0])}
-    return Summary(" + ".join(titles), table, everything, chosen, tuple(notes(runs, table)), cells, rules, evidence)
+    return Summary(
+        " + ".join(titles),
+        table,
+        everything,
+        chosen,
+        tuple(notes(runs, table)),
+        cells,
+        rules,
+        evidence,
+        tuple(file_notes(runs)),
+    )
 
 
 def _image_prints(pixels: Sequence[Mapping[str, str]]) -> list[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from bench.certify import Certifier, Tally
 from bench.records import Block, Cell, Counts, Task
 from bench.sweep.audit import CellAudit
 
 _AHEAD = 64  # blocks that are tried to fill the rest of a batch
+_PARTS = 10  # of the later half of the blocks that one process counted of a cell
+_LEAK = 256 * 2**20  # bytes: a smaller growth, or one below a quarter of the first peak, is not reported
+_FEWEST_BLOCKS = 4 * _PARTS
 
 
 @dataclass
@@ -25,6 +30,7 @@ class CellProgress:
         tallies: of the images that are being worked on.
         awaited: image -> number of requested blocks that are not counted yet.
         audit: chooses among the counted blocks.
+        peaks: engine -> its highest memory so far at each block, bytes. An engine lives as long as its process.
     """
 
     cell: Cell
@@ -39,6 +45,7 @@ class CellProgress:
     in_flight: int = 0
     decided: int = 0
     audit: CellAudit = field(init=False)
+    peaks: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.audit = CellAudit(self.cell)
@@ -102,9 +109,15 @@ class CellProgress:
         self.in_flight -= len(counts)
         self.audit.see(counts)
         for c in counts:
+            self.peaks.setdefault(c.worker, []).append(c.cost.peak_bytes)
             getattr(self.tallies[c.block.image], c.block.stage)[c.block.first] = c.votes
             self.awaited[c.block.image] -= 1
         return sum(self.request(image) for image in {c.block.image for c in counts} if not self.awaited[image])
+
+    def memory_growth(self) -> tuple[float, float] | None:
+        """The largest of the engines' growths of memory; None if that of none kept growing."""
+        rises = filter(None, map(memory_growth, self.peaks.values()))
+        return max(rises, key=lambda rise: rise[1] - rise[0], default=None)
 
     @property
     def done(self) -> bool:
@@ -114,3 +127,21 @@ class CellProgress:
 def tally_of(image: int, label: int, counted: Mapping[int, Tally]) -> Tally:
     """The stored tally of an image, with its label; an empty one if nothing is stored."""
     return replace(counted.get(image) or Tally({}, {}), image=image, label=label)
+
+
+def memory_growth(peaks: Iterable[float]) -> tuple[float, float] | None:
+    """The first and the last peak of memory of a process, if memory kept growing over its later blocks; else None.
+
+    Without a leak, a process reaches its peak within a few batches, so that whole parts of the later half of its blocks
+    have one peak. With a leak, each batch has a higher one.
+
+    Parameters:
+        peaks: highest memory so far at each block of a cell that the process counted, bytes.
+    """
+    ascending = np.sort(np.asarray(list(peaks), float))  # batches come back in any order
+    if len(ascending) < _FEWEST_BLOCKS:
+        return None
+    low, high = float(ascending[0]), float(ascending[-1])
+    parts = np.array_split(ascending[len(ascending) // 2 :], _PARTS)
+    rising = all(part[0] < part[-1] for part in parts)
+    return (low, high) if rising and high - low >= max(_LEAK, low / 4) else None

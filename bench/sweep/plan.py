@@ -218,9 +218,11 @@ def without_rule(cell: Cell) -> Cell:
 
 def manifest(plan: Plan, devices: Sequence[str]) -> dict[str, Any]:
     """The record of a run: versions, machine, preset, labels and pixel hashes; nothing that names a user."""
+    versions = version_record((*LIBRARIES, *EXTRAS))
+    versions["libraries"] |= data.decoder_versions()  # JPEG decoders differ in the last bits; the pixels are hashed
     return {
         "format": 1,
-        **version_record((*LIBRARIES, *EXTRAS)),
+        **versions,
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": list(devices),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

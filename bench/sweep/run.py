@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import decoder_versions
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.errors import InputError, TimeOver
@@ -20,11 +21,12 @@ from bench.executors import Executor, InProcess, Processes
 from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
+from bench.store.run import read_manifest
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
-from bench.sweep.settle import settle_options
+from bench.sweep.settle import device_of, settle_options
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, check_plugins, evidence
 
@@ -56,7 +58,7 @@ def run_sweep(
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        planned, devices, executor = _prepare(preset, notify)
+        planned, devices, executor = _prepare(preset, read_manifest(folder), notify)
         with closing(executor):
             try:
                 return _count(planned, devices, executor, folder, observe, notify, deadline)
@@ -167,12 +169,15 @@ def _refuse_changed_images(planned: Plan, store: Store) -> None:
     """Raise ValueError if the folder counted other pixels, or another label, for an image of the plan."""
     manifest = store.manifest()
     pixels, labels = manifest.get("pixels", {}), manifest.get("labels", {})
+    then = manifest.get("libraries") or {}
+    decoders = {name: (then[name], now) for name, now in decoder_versions().items() if then.get(name, now) != now}
+    hint = "".join(f" (decoded with {name} {now}, and with {old} then)" for name, (old, now) in decoders.items())
     for image in planned.images:
         number, label = str(image), int(planned.split.labels[image])
         if pixels.get(number, now := planned.split.pixel_hash(image)) != now or labels.get(number, label) != label:
             raise InputError(
                 f"image {image} of {planned.split.title} is not the image that {store.folder} counted: its pixels or "
-                "its label changed. Restore the data set, or give another --out"
+                f"its label changed{hint}. Restore the data set, or give another --out"
             )
 
 
@@ -206,11 +211,17 @@ def _differences(old: Cell, new: Cell) -> str:
     return ", ".join(plain + inner)
 
 
-def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor]:
-    """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
+def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[Plan, list[str], Executor]:
+    """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor.
+
+    Parameters:
+        before: manifest of the folder that is continued; empty for a new one.
+    """
     if preset.executor == "local":
-        devices = choose_devices(preset.device, preset.workers)
-        planned = settle_options(make_plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
+        kind = device_of(preset.device, before, lambda kind: choose_devices(kind, 1))
+        devices = choose_devices(kind, preset.workers)
+        planned = make_plan(preset, devices[0].split(":")[0])
+        planned = settle_options(planned, devices[0], notify=notify, before=before)
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -221,7 +232,7 @@ def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor
         planned = make_plan(preset, cluster.devices[0])
         facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
-        planned = settle_options(planned, cluster.devices[0], executor.measure)
+        planned = settle_options(planned, cluster.devices[0], executor.measure, notify, before)
         executor.start()
         return planned, cluster.devices, executor
     except BaseException:

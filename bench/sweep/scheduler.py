@@ -104,6 +104,7 @@ def sweep(
     def end(progress: CellProgress, error: str | None = None) -> None:
         open_cells.remove(progress)
         trust.ended(progress.audit)
+        trust.grown(progress.cell, progress.memory_growth())
         if error:
             outcome.errors[progress.cell.key] = error
             store.fail(progress.cell.key, error)
@@ -150,6 +151,8 @@ def sweep(
             raise failure
         for progress in [p for p in open_cells if p.done and p.audit.done]:
             end(progress)
+    for progress in open_cells:  # of a sweep that was stopped
+        trust.grown(progress.cell, progress.memory_growth())
     return outcome
 
 

@@ -1,7 +1,8 @@
 """Evidence that certificates are sound: the check of plugins before a run, and the audit of its cells, in the manifest.
 
-`manifest["trust"]` holds `checks` and `audits`, each by the key of a cell. Both outlive a session, and an audit that
-failed fails its cell in every later session.
+`manifest["trust"]` holds `checks` and `audits`, each by the key of a cell, and `memory`: bytes from and to
+which the memory of a process kept growing in a cell. They outlive a session, and an audit that failed fails its cell in
+every later session.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench.sweep.audit import CellAudit
 from bench.sweep.plan import Plan
 
 TRUST = "trust"
+_PARTS = ("checks", "audits", "memory")
 _SHARE = 0.02  # of the planned draws that the check may take
 _SIZES = (256, 128, 64)  # rows of a check that a full batch would make too long
 _FEWEST = 24  # rows of a check, or half a batch: enough for a dependence that begins with more than 16 rows
@@ -67,6 +69,12 @@ class Trust:
             self.record["audits"][audit.cell.key] = record
             self.keep()
 
+    def grown(self, cell: Cell, growth: tuple[float, float] | None) -> None:
+        """Keep that memory kept growing while a cell was counted."""
+        if growth is not None:
+            self.record.setdefault("memory", {})[cell.key] = growth
+            self.keep()
+
 
 def evidence(planned: Plan, before: Mapping[str, Any], unfinished: set[str], keep: Callable[[], object]) -> Trust:
     """The evidence of a session, with that of earlier ones.
@@ -75,7 +83,9 @@ def evidence(planned: Plan, before: Mapping[str, Any], unfinished: set[str], kee
         before: manifest of the earlier sessions; empty for a new run.
         unfinished: keys of the cells with missing draws.
     """
-    record = {part: dict(before.get(TRUST, {}).get(part, {})) for part in ("checks", "audits")}
+    earlier = before.get(TRUST, {})
+    record: dict[str, dict[str, Any]] = {"checks": {}, "audits": {}}
+    record |= {part: dict(earlier[part]) for part in _PARTS if part in earlier}
     failed = {cell.key: record["audits"].get(cell.key, {}).get("error") for cell in planned.cells}
     sessions = before.get("sessions") or ([before] if before else [])
     torches = {str((session.get("libraries") or {}).get("torch")) for session in sessions}

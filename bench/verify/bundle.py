@@ -17,13 +17,14 @@ from bench import __version__
 from bench.errors import PurifyBenchError
 from bench.report import write_report
 from bench.store import MANIFEST, Run, attacks, export, read_run
+from bench.store.checksums import SUMS, list_files
 from bench.store.run import PARQUET, PUBLISHED
 from bench.summary import summarise
 from bench.verify.figures import REPORT, SUMMARY, check_figures, claim_of
 from purifiers.nets.hub.cards import fingerprint
 
-_STATEMENT, _SUMS = "EVIDENCE.md", "SHA256SUMS"
-_FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMENT, _SUMS)
+_STATEMENT = "EVIDENCE.md"
+_FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMENT, SUMS)
 # No path leads out of a folder, because names hold no other separator and begin with no dot.
 _NAME = re.compile(rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{'|'.join(map(re.escape, _FILES))})", re.ASCII)
 _MOST_BYTES = 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
@@ -111,6 +112,7 @@ def _collect(run: Run, made: Path, file: str) -> None:
         shutil.copyfile(run.folder / name, made / name)
     if run.cells and MANIFEST not in copied:
         export(replace(run, folder=made))
+    list_files(made)
     here = read_run(made)  # as the reviewer reads it: exports round the seconds
     summary = summarise([here])
     if SUMMARY not in copied:
@@ -125,9 +127,9 @@ def _collect(run: Run, made: Path, file: str) -> None:
         PUBLISHED: "imported logs, which hold no counts",
         REPORT: "the same figures as one page for a browser",
         attacks.FILE: "result of an attack on the certificates",
-        _SUMS: "SHA-256 of every other file",
+        SUMS: "SHA-256 of every other file",
     }
-    present = {name: words for name, words in contents.items() if (made / name).is_file() or name == _SUMS}
+    present = {name: words for name, words in contents.items() if (made / name).is_file() or name == SUMS}
     text = _TEXT.format(
         claim=claim_of(run),
         version=__version__,
@@ -136,13 +138,12 @@ def _collect(run: Run, made: Path, file: str) -> None:
         files="\n".join(f"| `{name}` | {words} |" for name, words in present.items()),
     )
     (made / _STATEMENT).write_text(text, encoding="utf-8")
-    sums = "".join(f"{fingerprint(path)}  {path.name}\n" for path in sorted(made.iterdir()))
-    (made / _SUMS).write_text(sums)
+    list_files(made)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A results folder, or the unpacked content of a bundle, with the contradictions between the files and its sums.
+    """A results folder, or the unpacked content of a bundle, and in words whether that lacks its list of checksums.
 
     Raises:
         BundleError: the file is no bundle, is damaged, or holds more than a bundle may.
@@ -167,7 +168,7 @@ def opened(path: Path) -> Iterator[tuple[Path, list[str]]]:
                 f"{path} is no bundle that can be read ({error}); make it again with `bench bundle`"
             ) from error
         _refuse_huge_counts(folder / PARQUET, path)
-        yield folder, _sum_differences(folder)
+        yield folder, [] if (folder / SUMS).is_file() else [f"the bundle has no {SUMS}"]
 
 
 def _unpack(archive: zipfile.ZipFile, into: Path, path: Path) -> Path:
@@ -213,18 +214,3 @@ def _refuse_huge_counts(counts: Path, path: Path) -> None:
         raise BundleError(f"{path}: {PARQUET} is damaged ({error}); make it again with `bench bundle`") from error
     if facts.num_rows > _MOST_ROWS or max(size, 4 * values) > _MOST_VALUES:
         raise BundleError(f"{path}: {PARQUET} is larger than the counts of any run; ask for one made by `bench bundle`")
-
-
-def _sum_differences(folder: Path) -> list[str]:
-    """Files whose content is not that of `SHA256SUMS`."""
-    sums = folder / _SUMS
-    if not sums.is_file():
-        return [f"the bundle has no {_SUMS}"]
-    pairs = (line.split("  ", 1) for line in sums.read_text("utf-8", "replace").splitlines() if "  " in line)
-    stated = {name: digest for digest, name in pairs}
-    actual = {file.name: fingerprint(file) for file in folder.iterdir() if file.name != _SUMS}
-    return [
-        f"{name} is not the file of {_SUMS}"
-        for name in sorted(stated.keys() | actual.keys())
-        if stated.get(name) != actual.get(name)
-    ]

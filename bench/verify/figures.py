@@ -17,7 +17,8 @@ from bench.analysis import tables as paper
 from bench.certify import of_sweep
 from bench.errors import InputError
 from bench.report import render
-from bench.store import Run, attacks, quality, read_examples
+from bench.store import Run, attacks, checksums, quality, read_examples
+from bench.store.database import StoreError
 from bench.summary import Summary, summarise
 from bench.summary.cells import accuracy_columns
 from bench.verify.facts import blocks_without_sense, contradictions
@@ -55,6 +56,7 @@ class Findings:
 def check_figures(run: Run) -> Findings:
     """Check manifest, cells and blocks for contradictions, and every figure of the folder against the counts."""
     found = Findings()
+    _check_list(run.folder, found)
     try:
         summary = summarise([run])
     except InputError as error:
@@ -81,6 +83,23 @@ def check_figures(run: Run) -> Findings:
         found.notes.append("imported logs (published.csv) hold no counts; nothing about them can be checked")
     found.notes += _not_covered(folder)
     return found
+
+
+def _check_list(folder: Path, found: Findings) -> None:
+    """Compare every file with the list of the folder."""
+    if not (folder / checksums.SUMS).is_file():
+        found.notes.append(f"there is no {checksums.SUMS}; `bench checksums` lists the files as they are")
+        return
+    try:
+        problems, unlisted = checksums.differences(folder)
+    except StoreError as error:
+        found.problems.append(str(error))
+        return
+    found.problems += problems
+    if not problems:
+        found.notes.append(f"every file of {checksums.SUMS} is as it was listed; a checksum is no signature")
+    if unlisted:
+        found.notes.append(f"{len(unlisted)} files are not in {checksums.SUMS}: {', '.join(unlisted[:_MOST_NAMED])}")
 
 
 def _not_covered(folder: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from bench.attack import search as searching
 from bench.attack.base import ATTACK
 from bench.plugins.registry import discover
 from bench.store.attacks import AttackedImage, read_attacks, write_attacks
+from bench.store.checksums import list_files
 
 FAST = ("--images", 4, "--steps", 2, "--rounds", 2, "--draws", 50, "--restarts", 1)
 BATCH_MEAN = """
@@ -103,6 +104,7 @@ def test_a_run_in_memory_and_a_damaged_file_are_refused(run_folder):
     with pytest.raises(pb.PurifyBenchError, match="in memory"):
         pb.attack(pb.Run(run.stored, None))
     (run_folder / "attack.json").write_text("{")
+    list_files(run_folder)
     with pytest.raises(ValueError, match="bench attack"):
         read_attacks(run_folder)
 

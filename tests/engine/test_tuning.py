@@ -13,9 +13,11 @@ from bench.engine.autotune import _TOLERANCE
 from bench.engine.loader import LoadError
 from bench.engine.trials import ComputeConfig, Trials, _knee_of, fastest
 from bench.engine.versions import DEFAULT_ROWS
+from bench.errors import InputError
+from bench.store import read_run
 from bench.sweep import preset
 from bench.sweep.plan import make_plan, manifest
-from bench.sweep.settle import _loader_of, _request_of, settle_options
+from bench.sweep.settle import _loader_of, _request_of, _settled, device_of, settle_options
 
 PLAIN, OTHER, THIRD = ComputeConfig(), ComputeConfig(precision="bf16"), ComputeConfig(channels_last=True)
 
@@ -92,6 +94,57 @@ def test_the_fastest_precision_among_faithful_ones_is_chosen(tiny_preset, cache,
     told = manifest(settled, ["cpu"])["tuning"]
     assert told["chosen"]["precision"] == chosen and told["asked"]["precision"] == "auto"
     assert {d["precision"]: d["distance"] for d in told["distances"]} == distances
+
+
+def test_a_folder_keeps_its_own_choice_whatever_another_machine_would_choose(
+    tiny_preset, cache, scripted, cli, tmp_path
+):
+    faithful = {"fp32": 0.0, "bf16": 0.0}
+    path, out = tiny_preset(precision="auto", batch="auto", images=2), tmp_path / "out"
+    scripted({"fp32": 1.0, "bf16": 3.0}, faithful)
+    assert cli("run", path, "--out", out, "--no-plots").exit_code == 0
+    before = read_run(out)
+    assert {cell.precision for cell in before.cells.values()} == {"fp32"}
+    for file in cache.iterdir():
+        file.unlink()
+    scripted({"fp32": 3.0, "bf16": 1.0}, faithful)
+    assert {cell.precision for cell in settle_options(planned_of(path), "cpu").cells} == {"bf16"}
+    again = cli("run", path, "--out", out, "--no-plots")
+    assert again.exit_code == 0 and "were counted with precision fp32" in " ".join(again.output.split())
+    after = read_run(out)
+    assert list(after.cells) == list(before.cells) and len(after.blocks) == len(before.blocks)
+    assert after.manifest["tuning"] == before.manifest["tuning"]
+    assert after.manifest["preset"]["batch"] == before.manifest["preset"]["batch"]
+    for file in out.glob("run.sqlite*"):
+        file.unlink()
+    assert cli("run", path, "--out", out, "--no-plots").exit_code == 0  # exports, too, tell what was chosen
+    named = cli("run", path, "--out", out, "--no-plots", "--precision", "bf16")
+    assert named.exit_code == 0 and set(read_run(out).cells).isdisjoint(before.cells)
+
+
+def test_another_kind_of_device_has_no_choice_to_keep(tiny_preset, cache, scripted):
+    scripted({"fp32": 2.0, "bf16": 1.0}, {"fp32": 0.0, "bf16": 0.0})
+    planned = planned_of(tiny_preset(precision="auto"))
+    before = {"devices": ["cuda:0"], "preset": {"precision": "fp32"}}
+    assert _settled(before, "cpu") == {} and _settled({}, "cpu") == {}
+    kept = {"precision": "fp32", "classifier": "bf16"}
+    assert (
+        _settled({"devices": ["cpu"], "preset": {"precision": "fp32", "classifier": {"precision": "bf16"}}}, "cpu")
+        == kept
+    )
+    assert {cell.precision for cell in settle_options(planned, "cpu", before=before).cells} == {"bf16"}
+
+
+def test_a_folder_that_a_gpu_counted_is_continued_on_one_or_refused():
+    def none(kind):
+        raise ValueError(f"no {kind}")
+
+    before = {"devices": ["cuda:1"]}
+    assert device_of("auto", before, lambda kind: None) == "cuda"
+    assert device_of("auto", {"devices": ["cpu"]}, lambda kind: None) == "cpu"
+    assert device_of("auto", {}, none) == "auto" and device_of("cpu", before, none) == "cpu"
+    with pytest.raises(InputError, match=r"counted on cuda, which is not here .*--device"):
+        device_of("auto", before, none)
 
 
 def test_a_compiled_network_on_a_cpu_has_its_channels_innermost_if_left_open(tiny_preset, cache, monkeypatch):

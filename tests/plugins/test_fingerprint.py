@@ -54,12 +54,14 @@ def fingerprint(tmp_path):
         ("import halve_helper; GAIN = halve_helper.GAIN", "pass", "halve_helper"),
         ("from halve_lib import helper; GAIN = helper.GAIN", "pass", "halve_lib__helper"),
         ("", "from halve_lib.deep import GAIN", "halve_lib__helper"),
+        ("from halve_lib.near import GAIN", "pass", "halve_lib__helper"),
     ],
 )
 def test_a_changed_helper_changes_the_fingerprint(fingerprint, imports, inside, helper):
     plugin = PLUGIN.format(imports=imports, inside=inside)
     deep = "from halve_lib.helper import GAIN\n"
-    first = fingerprint(halve=plugin, halve_lib__deep=deep, **{helper: "GAIN = 0.5\n"})
+    near = "from . import helper\nGAIN = helper.GAIN\n"
+    first = fingerprint(halve=plugin, halve_lib__deep=deep, halve_lib__near=near, **{helper: "GAIN = 0.5\n"})
     assert fingerprint(**{helper: "GAIN = 0.5  # a comment\n"}) == first
     assert fingerprint(**{helper: "GAIN = 0.25\n"}) != first
 

@@ -18,6 +18,7 @@ from bench.executors.local import InProcess
 from bench.quality import measurement as measuring
 from bench.quality.distances import l2
 from bench.quality.replay import MetricsError, chosen_images, recount
+from bench.store.checksums import list_files
 from bench.store.quality import Metrics, read_metrics
 from bench.store.run import Run, export, read_run
 from bench.summary.statistics import mean_interval
@@ -107,6 +108,7 @@ def test_a_run_without_counts_and_unknown_metrics_are_refused(run_folder, tmp_pa
     refused = cli("metrics", run_folder, "--only", "lpip")
     assert refused.exit_code == 2 and "unknown metric 'lpip'" in refused.stderr and "perceptual" in refused.stderr
     (run_folder / "metrics.json").write_text("{")
+    list_files(run_folder)
     refused = cli("metrics", run_folder)
     assert refused.exit_code == 2 and "Delete it" in refused.stderr
 

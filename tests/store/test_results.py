@@ -10,9 +10,17 @@ import sqlite3
 import pytest
 from stored import make_cell, make_counts, make_manifest
 
+from bench.store.checksums import SUMS
 from bench.store.database import COSTS, DATABASE, StoreError
 from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_run
 from bench.store.store import Store
+
+
+@pytest.fixture
+def run_folder(run_folder):
+    """Without a list of checksums, as earlier versions wrote it: damage is found by what is inside of the files."""
+    (run_folder / SUMS).unlink()
+    return run_folder
 
 
 def without_checksum(folder):
@@ -98,6 +106,43 @@ def test_cells_come_back_in_the_order_of_the_sweep(tmp_path):
 def test_a_cell_comes_back_with_the_key_it_was_stored_under(run_folder):
     for key, cell in read_run(run_folder).cells.items():
         assert cell.key == key
+
+
+def other_key(manifest):
+    manifest["sweep"][1] = "0" * 16
+
+
+def other_name(manifest):
+    manifest["sweeq"] = manifest.pop("sweep")
+    manifest["cells"] = manifest.pop("cells")
+
+
+def no_cell(manifest):
+    del manifest["cells"][1]
+
+
+def neither(manifest):
+    del manifest["cells"][1], manifest["sweep"][1]
+
+
+@pytest.mark.parametrize("change", [other_key, other_name, no_cell, neither])
+def test_every_cell_of_an_exported_sweep_is_there_and_every_block_belongs_to_one(run_folder, change):
+    """In exports of earlier versions, which have no checksum."""
+    (run_folder / DATABASE).unlink()
+    manifest = without_checksum(run_folder)
+    change(manifest)
+    (run_folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="is damaged or missing"):
+        read_run(run_folder)
+
+
+def test_a_database_that_lacks_a_cell_of_its_sweep_is_refused(run_folder):
+    db = sqlite3.connect(run_folder / DATABASE)
+    db.execute("DELETE FROM cells WHERE key = ?", (make_cell("none").key,))
+    db.commit()
+    db.close()
+    with pytest.raises(StoreError, match=r"lacks 1 of the 2 cells of its sweep.*the run's own command"):
+        read_run(run_folder)
 
 
 def test_an_export_of_a_later_format_is_refused(run_folder):

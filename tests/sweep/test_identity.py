@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
+from bench.data import Split
+from bench.data.pixels import Encoded
 from bench.engine import versions
 from bench.records import Cell, key_of
 from bench.sweep import plan as plans
@@ -71,7 +75,9 @@ class Ten(Classifier):
 """
 
 
-def test_a_run_with_changed_pixels_is_refused_before_anything_is_counted(cli, tiny_preset, folder, tmp_path):
+def test_a_run_with_changed_pixels_is_refused_before_anything_is_counted(
+    cli, tiny_preset, folder, tmp_path, monkeypatch
+):
     (tmp_path / "ten.py").write_text(TEN)
     fields = {"purifiers": ["none"], "sigmas": [0.5], "classifier": {"name": str(tmp_path / "ten.py")}}
     path = tiny_preset(dataset="folder", data=str(folder), images=4, **fields)
@@ -81,8 +87,27 @@ def test_a_run_with_changed_pixels_is_refused_before_anything_is_counted(cli, ti
     assert len(manifest["pixels"]) == 4 and all(len(digest) == 16 for digest in manifest["pixels"].values())
     assert cli(*command, "--images", "6").exit_code == 0
     Image.fromarray(np.full((28, 28), 9, np.uint8)).save(folder / "0" / "0.bmp")
+    monkeypatch.setattr(PIL, "__version__", "0.1")
     refused = cli(*command)
     assert refused.exit_code == 2 and "is not the image that" in refused.stderr and "--out" in refused.stderr
+    assert f"decoded with pillow 0.1, and with {manifest['libraries']['pillow']} then" in " ".join(
+        refused.stderr.split()
+    )
+
+
+def test_images_of_the_hub_are_told_by_their_pixels():
+    """Two data sets of equal names and labels, read one by one as those of the hub are."""
+    first, other = (
+        Split("imagenet64", Encoded.of_bytes([encoded], None), np.zeros(1, np.int64), ("a",))
+        for encoded in (bmp(0), bmp(9))
+    )
+    assert first.pixel_hash(0) != other.pixel_hash(0)
+
+
+def bmp(grey):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), grey, np.uint8)).save(buffer, "BMP")
+    return buffer.getvalue()
 
 
 def test_a_folder_of_exports_with_another_identity_is_never_hidden(cli, tiny_preset, tmp_path):
