@@ -145,13 +145,13 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
             shares[f"{goal.title}: {row['figure']:.3g}"] = ratio if goal.bound == _AT_LEAST else 1 / max(ratio, 0.1)
     figure = Figure(figsize=(9, 1.4 + 0.42 * max(1, len(shares))), layout="constrained")
     axes = figure.subplots()
-    colours = ["#2a7f62" if share >= 1 else "#c8553d" for share in shares.values()]
+    colours = ["grey" if record["small"] else "#2a7f62" if share >= 1 else "#c8553d" for share in shares.values()]
     axes.barh(list(shares), list(shares.values()), color=colours, height=0.6)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
-    axes.set(xlabel="reached, as a share of the goal (right of the line: reached)", xlim=(0, 2.5))
+    axes.set(xlabel="measured, as a share of the goal (right of the line: reached)", xlim=(0, 2.5))
     axes.spines[["top", "right"]].set_visible(False)
     facts = record["steps"].get("versions", {}).get("result", {})
-    form = "reduced form, " if record["small"] else ""
+    form = "reduced form, no goal applies: " if record["small"] else ""
     axes.set_title(f"{form}{facts.get('device', 'unknown device')}, torch {facts.get('torch', '?')}", fontsize=10)
     figure.savefig(path, dpi=110)
