@@ -25,7 +25,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "plots": "store summary analysis",
     "report": "store summary analysis",
     "training": "data engine executors",
-    "gpu": "training",
+    "gpu": "training engine executors store sweep",
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
     "verify": "certify engine executors store summary analysis report sweep",

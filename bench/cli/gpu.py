@@ -13,7 +13,7 @@ import typer
 
 from bench.api.runs import RUNS
 from bench.cli.run import certify_preset, with_preset_options
-from bench.cli.shell import FAILED, INTERRUPTED, app, notice, refuse, say
+from bench.cli.shell import FAILED, INTERRUPTED, app, console, notice, refuse, say
 from bench.errors import InputError, PurifyBenchError, TimeOver
 
 _commands = typer.Typer(no_args_is_help=True, help="Long work on a borrowed GPU, in commands of minutes.")
@@ -111,6 +111,47 @@ def sweep(
         except BaseException:  # the others leave counts that are not exported
             _export(folder)
             raise
+
+
+@_commands.command()
+def check(
+    out: Annotated[Path, typer.Option(help="Folder for check.json and check.png.")] = RUNS / "gpu-check",
+    only: Annotated[str | None, typer.Option(help="Comma-separated steps (all that docs/gpu.md lists).")] = None,
+    small: Annotated[
+        bool | None, typer.Option("--small/--full", help="The reduced form, in seconds (without a GPU).")
+    ] = None,
+) -> None:
+    """Measure this machine's GPU: noise, votes, batches, resuming, and races, each beside its goal.
+
+    The exit status is 1 if a step failed; a goal that is not reached is no failure.
+    """
+    from rich.table import Table
+
+    from bench.api.answers import show
+    from bench.gpu.check import check as run_steps
+
+    reduced = _device("auto") == "cpu" if small is None else small
+    steps = [name.strip() for name in only.split(",")] if only else []
+    record = run_steps(out, steps, reduced, say)
+    table = Table("figure", "measured", "goal", "reached", title="reduced form: no goal applies" if reduced else None)
+    for row in record["goals"]:
+        measured = "" if row["figure"] is None else f"{row['figure']:.3g}"
+        table.add_row(row["title"], measured, row["goal"], {None: "", True: "yes", False: "no"}[row["reached"]])
+    show([table, f"written: {out / 'check.json'} and {out / 'check.png'}"], console)
+    if not reduced:
+        say("please send check.json with an issue of the project: it holds figures and versions, no names or paths")
+    if any("error" in step for step in record["steps"].values()):
+        raise typer.Exit(FAILED)
+
+
+@_commands.command(hidden=True)
+def step(name: str, out: Path, small: bool = False) -> None:
+    """One step of `check`, into a JSON file."""
+    import json
+
+    from bench.gpu import steps
+
+    out.write_text(json.dumps(getattr(steps, name)(small)))
 
 
 @_commands.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.engine.devices import to_host
 from bench.engine.loader import Loaded
 from bench.errors import PurifyBenchError
 
@@ -46,6 +48,7 @@ class Checks:
 
     def __init__(self) -> None:
         self._open: list[tuple[str, Tensor, bool]] = []
+        self._read: Callable[[], Tensor] | None = None
 
     def add(self, subject: str, values: Tensor, bounded: bool = False) -> None:
         """Register a check that all values are finite, and in [0,1] but for rounding if they are `bounded`.
@@ -58,17 +61,26 @@ class Checks:
     def add_networks(self, plugin: str, loaded: Loaded) -> None:
         """Register a check that every output of the networks was finite."""
         for role, network in loaded.networks.items():
-            self.add(f"{plugin}: its network {role!r} gave", network.total)
+            if network.total is not None:
+                self.add(f"{plugin}: its network {role!r} gave", network.total)
+
+    def fetch(self) -> None:
+        """Send the registered values to the host, without waiting; nothing can be registered afterwards."""
+        if self._open:
+            self._read = to_host(torch.stack([extremes.float() for _, extremes, _ in self._open]))
 
     def settle(self) -> None:
         """Make the registered checks, in their order; raises PluginFault for the first that fails."""
-        for subject, extremes, bounded in self._open:
-            low, high = extremes.tolist()
+        if self._read is None:
+            self.fetch()
+        values = self._read().tolist() if self._read else []
+        for (subject, _, bounded), (low, high) in zip(self._open, values, strict=True):
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise PluginFault(f"{subject} values that are not finite")
             if bounded and not (low >= -_SLACK and high <= 1 + _SLACK):
                 raise PluginFault(f"{subject} values from {low:.3g} to {high:.3g}, images must lie in [0,1]")
         self._open.clear()
+        self._read = None
 
 
 def out_of_memory(error: Exception) -> bool:

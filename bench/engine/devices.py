@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench.errors import InputError
 
@@ -64,6 +65,26 @@ def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done its work; a CPU's is done when a call returns."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; a GPU's queue is not waited for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def to_host(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy a tensor to the host; the returned function waits for the copy and returns it."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(tensor.device))
+
+    def read() -> Tensor:
+        arrived.synchronize()
+        return copy
+
+    return read
 
 
 def choose_devices(device: str, workers: int) -> list[str]:

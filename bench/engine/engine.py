@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from bench.engine.checks import Checks, PluginFault, out_of_memory
 from bench.engine.compute import float32_arithmetic
 from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
-from bench.engine.devices import device_name, peak_bytes
+from bench.engine.devices import device_name, peak_bytes, to_device, to_host
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, add_discrete_noise, is_quantised
+from bench.engine.versions import NOISE_KERNEL
 from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
@@ -54,20 +55,28 @@ class Engine:
         self._loader = self.loader or Loader(self.weights, self.device, shape, self.plugin_files)
 
     def run(self, task: Task) -> list[Counts]:
-        """Counts of every block of a task, with the task's cost shared by draws.
+        """Counts of every block of a task, with the task's cost shared by draws; raises as `begin`."""
+        return self.begin(task)()
+
+    def begin(self, task: Task) -> Callable[[], list[Counts]]:
+        """Start a task; the returned function waits for its counts, with the task's cost shared by draws.
+
+        A GPU computes while the host goes on: if the next task begins before the counts of this one are read, the
+        device never waits. On a CPU the task is done when this returns.
 
         A task that does not fit into memory is run in halves, and so are later tasks of its purifier. The rows in one
         call of a network never shrink: they are part of the cell's identity.
 
         Raises:
-            PluginFault: the purifier or the classifier raised or returned a wrong value; the message names it.
+            PluginFault: the purifier or the classifier raised or returned a wrong value; the message names it. The
+                returned function raises it, too.
             LoadError: a plugin or network cannot be loaded, or one block alone does not fit into memory.
         """
         draws, label = sum(block.draws for block in task.blocks), task.cell.label
         if len(task.blocks) > 1 and draws > self._most.get(label, draws):
             return self._halves(task)
         try:
-            return self._run(task)
+            return self._begin(task)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -82,13 +91,14 @@ class Engine:
         self._most[label] = min(draws - 1, self._most.get(label, draws))
         return self._halves(task)
 
-    def _halves(self, task: Task) -> list[Counts]:
+    def _halves(self, task: Task) -> Callable[[], list[Counts]]:
         half = len(task.blocks) // 2
         halves = task.blocks[:half], task.blocks[half:]
-        return [counts for blocks in halves for counts in self.run(Task(task.cell, blocks))]
+        counted = [counts for blocks in halves for counts in self.run(Task(task.cell, blocks))]
+        return lambda: counted
 
     @torch.inference_mode()
-    def _run(self, task: Task) -> list[Counts]:
+    def _begin(self, task: Task) -> Callable[[], list[Counts]]:
         cell, blocks = task.cell, task.blocks
         loaded = self._prepare(cell)
         watch, checks = Stopwatch(self.device), Checks()
@@ -100,15 +110,21 @@ class Engine:
                 purified = self._purify(cell, loaded, x, rng, checks)
             with watch.stage("classify_s"):
                 votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
-        counted = votes.cpu().numpy()  # the host first waits for the device here
-        checks.settle()
         nfe = sum(network.rows for network in loaded.networks.values())
         classified = loaded.classifier_network.evaluated - before  # some classifiers vote over copies of an image
-        memory, device = peak_bytes(self.device), device_name(self.device)
-        cost = Cost(nfe, classified, **watch.seconds(), peak_bytes=memory, device=device)
-        first, *others = share_cost(blocks, counted, cost)
         start_s, loaded.start_s = loaded.start_s, {}
-        return [replace(c, worker=self.name) for c in (replace(first, start_s=start_s), *others)]
+        read = to_host(votes)
+        checks.fetch()
+
+        def finish() -> list[Counts]:
+            counted = read().numpy()
+            checks.settle()
+            memory, device = peak_bytes(self.device), device_name(self.device)
+            cost = Cost(nfe, classified, **watch.seconds(), peak_bytes=memory, device=device)
+            first, *others = share_cost(blocks, counted, cost)
+            return [replace(c, worker=self.name) for c in (replace(first, start_s=start_s), *others)]
+
+        return finish
 
     @torch.inference_mode()
     def show(self, cell: Cell, images: Sequence[int], draw: int = 0) -> Shown:
@@ -180,19 +196,22 @@ class Engine:
 
     def _noisy(self, cell: Cell, blocks: Sequence[Block]) -> tuple[Tensor, RowRng, Tensor]:
         """Noisy images `[B,C,H,W]`, the purifier's noise, and the block index of every row, `[B]` int64."""
-        sizes = torch.tensor([b.draws for b in blocks])
-        block_of_row = torch.repeat_interleave(torch.arange(len(blocks)), sizes)
+        sizes = np.array([b.draws for b in blocks])
         starts = [b.first + _SELECTION * (b.stage == "select") for b in blocks]
-        facts = torch.tensor([(b.image, start, self._rows[b.image]) for b, start in zip(blocks, starts, strict=True)])
-        images, first_draws, clean_rows = facts[block_of_row].T.to(self.device)
-        within = torch.arange(len(block_of_row)) - (sizes.cumsum(0) - sizes)[block_of_row]
-        draws = first_draws + within.to(self.device)
-        x, smoothing = self._clean[clean_rows], RowRng(cell.seed, SMOOTHING, images, draws)
+        clean = [self._rows[b.image] for b in blocks]
+        facts = np.array([[b.image for b in blocks], starts, clean, range(len(blocks))], np.int64)
+        by_row = np.repeat(facts, sizes, axis=1)
+        by_row[1] += np.arange(by_row.shape[1]) - np.repeat(sizes.cumsum() - sizes, sizes)
+        images, draws, clean_rows, block_of_row = to_device(torch.from_numpy(by_row), self.device)
+        x, smoothing = self._clean[clean_rows], self._rng(cell, SMOOTHING, images, draws)
         if cell.noise == DISCRETE:
             x = add_discrete_noise(x, cell.sigma, smoothing)
         else:
-            x.add_(smoothing.normal(x), alpha=cell.sigma)
-        return x, RowRng(cell.seed, PURIFIER, images, draws), block_of_row.to(self.device)
+            smoothing.add_normal_(x, cell.sigma)
+        return x, self._rng(cell, PURIFIER, images, draws), block_of_row
+
+    def _rng(self, cell: Cell, stream: str, images: Tensor, draws: Tensor) -> RowRng:
+        return RowRng(cell.seed, stream, images, draws, kernel=NOISE_KERNEL in cell.versions)
 
     def _prepare(self, cell: Cell) -> Loaded:
         """The plugins and networks of a cell: loaded on first use and run once, so that no cost includes start-up."""
@@ -208,7 +227,7 @@ class Engine:
             rows = torch.zeros(_WARM_UP_ROWS, dtype=torch.int64, device=self.device)
             # A setting that the first call changes must show as changed in `examine`.
             with settings_kept(), float32_arithmetic(cell.precision, self.device):
-                rng = RowRng(cell.seed, PURIFIER, rows, rows)
+                rng = self._rng(cell, PURIFIER, rows, rows)
                 self._predict(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
             checks.settle()
             loaded.start_s["warm_up_s"] = time.perf_counter() - started

@@ -23,8 +23,8 @@ class CountedNetwork:
 
     Attributes:
         rows: evaluated since `begin`.
-        total: sum of all outputs since `begin`, on the device; finite only if they all are. Purifiers clip outputs of
-            networks, so an overflow would not show in the purified images.
+        total: sum of all outputs since `begin`, on the device (None: of none); finite only if they all are. Purifiers
+            clip outputs of networks, so an overflow would not show in the purified images.
     """
 
     def __init__(self, denoiser):
@@ -34,12 +34,14 @@ class CountedNetwork:
 
     def begin(self) -> None:
         """Reset the counters."""
-        self.rows, self.total = 0, torch.zeros(())
+        self.rows = 0
+        self.total: Tensor | None = None
 
     def __call__(self, u: Tensor, t: float | Tensor) -> Tensor:
         self.rows += len(u)
         output = self._denoiser(u, t)
-        self.total = output.sum(dtype=torch.float32) + self.total.to(output.device)
+        sum_ = output.sum(dtype=torch.float32)
+        self.total = sum_ if self.total is None else self.total + sum_
         return output
 
     def evaluations(self) -> int:

@@ -39,15 +39,29 @@ class RowRng:
     Parameters:
         stream: the use of the noise, SMOOTHING or PURIFIER, so that no two uses share a number.
         images, draws: of the rows, `[B]` int64.
+        kernel: on a GPU, make the noise by one Triton kernel, whose values differ in the last bits; see `noise_kernel`.
     """
 
-    def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor):
+    def __init__(self, seed: int, stream: str, images: Tensor, draws: Tensor, kernel: bool = False):
         name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little", signed=True)
         self._origins = _splitmix64_(_splitmix64_(images * _GOLDEN + name) + draws * _MIX_1)
         self._counter = 0  # pairs of numbers that each stream has generated
+        self._kernel = kernel and images.device.type == "cuda"
+
+    def add_normal_(self, x: Tensor, scale: float) -> Tensor:
+        """Add `scale` times standard normal noise to `x [B,...]`, float32 and contiguous, in place; returns `x`."""
+        if not self._kernel:
+            return x.add_(self.normal(x), alpha=scale)
+        from bench.engine.noise_kernel import add_normal_
+
+        add_normal_(x, self._origins, self._counter, scale)
+        self._counter += (x[0].numel() + 1) // 2
+        return x
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal noise of the shape, dtype and device of `like [B,...]`."""
+        if self._kernel:
+            return self.add_normal_(torch.zeros(like.shape, device=like.device), 1.0).to(like.dtype)
         size = like[0].numel()
         pairs = (size + 1) // 2
         steps = torch.arange(self._counter + 1, self._counter + pairs + 1, device=self._origins.device) * _GOLDEN

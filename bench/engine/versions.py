@@ -5,6 +5,7 @@ fails when counts change and no number does. Moving or rewording code changes no
 """
 
 NOISE_VERSION = 1  # the generator of smoothing and purifier noise
+NOISE_KERNEL, NOISE_KERNEL_VERSION = "noise kernel", 1  # the same as one kernel, in cells of GPUs with Triton
 DISCRETE_NOISE_VERSION = 1  # the sampler of rounded noise, in cells that use it
 ENGINE_VERSION = 1  # from images and noise to votes: conversion, padding to fixed rows, precision, voting
 

@@ -3,4 +3,5 @@ from .base import describe_cell as describe_cell
 from .base import timeout_message as timeout_message
 from .base import workers_died_message as workers_died_message
 from .local import InProcess as InProcess
+from .local import Pipelined as Pipelined
 from .local import Processes as Processes

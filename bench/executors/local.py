@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,68 @@ class InProcess(Executor):
     def _submit(self, job: Job) -> Future[Any]:
         """A completed future."""
         with _time_limit(self.timeout, job.subject):
-            try:
-                job.future.set_result(getattr(self.engine, job.method)(*job.arguments))
-            except Exception as error:
-                job.future.set_exception(error)
+            _resolve(job, lambda: getattr(self.engine, job.method)(*job.arguments))
         return job.future
+
+
+class Pipelined(Executor):
+    """Runs tasks in a thread of this process, two at a time: a GPU computes one while the host begins the next.
+
+    The other threads pack tasks, certify and store meanwhile.
+    """
+
+    workers, slots = 1, 3  # one whose counts are read, one that computes, one queued
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _submit(self, job: Job) -> Future[Any]:
+        self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        self._jobs.put(None)
+
+    abandon = close  # the thread is a daemon: a hanging task ends with the process
+
+    def _work(self) -> None:
+        begun: tuple[Job, Callable[[], Any]] | None = None
+        while True:
+            try:
+                job = self._jobs.get(block=begun is None)
+            except Empty:
+                assert begun is not None
+                begun = _resolve(*begun)
+                continue
+            if job is None:
+                break
+            earlier, begun = begun, None
+            if job.method == "run":
+                with _failing(job):
+                    begun = job, self.engine.begin(*job.arguments)
+            if earlier is not None:
+                _resolve(*earlier)
+            if job.method != "run":
+                _resolve(job, partial(getattr(self.engine, job.method), *job.arguments))
+        if begun is not None:
+            _resolve(*begun)
+
+
+@contextmanager
+def _failing(job: Job) -> Iterator[None]:
+    """Make an exception inside the context that of the job."""
+    try:
+        yield
+    except Exception as error:
+        job.future.set_exception(error)
+
+
+def _resolve(job: Job, call: Callable[[], Any]) -> None:
+    """Make the result of a call, or its exception, that of a job."""
+    with _failing(job):
+        job.future.set_result(call())
 
 
 @contextmanager

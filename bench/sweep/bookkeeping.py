@@ -49,15 +49,16 @@ class CellProgress:
 
     def __post_init__(self) -> None:
         self.audit = CellAudit(self.cell)
+        self._stored = set(self.counted)  # one query, instead of one for each image without counts
 
     @classmethod
     def resume(
         cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
         """Continue from stored counts; raises ValueError if the certifier cannot read them."""
-        progress, started = cls(cell, certifier, labels, counted), set(counted)
+        progress = cls(cell, certifier, labels, counted)
         for image, label in labels.items():
-            if image in started and not certifier.missing(tally_of(image, label, counted)):
+            if image in progress._stored and not certifier.missing(tally_of(image, label, counted)):
                 progress.decided += 1
             else:
                 progress.waiting.append(image)
@@ -72,7 +73,8 @@ class CellProgress:
     def request(self, image: int) -> bool:
         """Queue the blocks that the certifier needs of an image; returns True if the image is decided."""
         if image not in self.tallies:
-            self.tallies[image] = tally_of(image, self.labels[image], self.counted)
+            stored = self.counted if image in self._stored else {}
+            self.tallies[image] = tally_of(image, self.labels[image], stored)
         requests = self.certifier.missing(self.tallies[image])
         for missing in requests:
             block = Block(self.cell.key, image, missing.stage, missing.first, missing.draws)

@@ -6,12 +6,20 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench import data
 from bench.certify import Certifier, rules
-from bench.engine.versions import DEFAULT_ROWS, DISCRETE_NOISE_VERSION, ENGINE_VERSION, NOISE_VERSION
+from bench.engine.versions import (
+    DEFAULT_ROWS,
+    DISCRETE_NOISE_VERSION,
+    ENGINE_VERSION,
+    NOISE_KERNEL,
+    NOISE_KERNEL_VERSION,
+    NOISE_VERSION,
+)
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
 from bench.plugins import plugin_hash
@@ -98,6 +106,8 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     if discrete := preset.noise == DISCRETE:
         versions["discrete noise"] = DISCRETE_NOISE_VERSION
+    if device_type == "cuda" and find_spec("triton"):
+        versions[NOISE_KERNEL] = NOISE_KERNEL_VERSION
     cells = [
         Cell(
             purifier=purifier.name,

@@ -17,7 +17,7 @@ from bench.data import decoder_versions
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.errors import InputError, TimeOver
-from bench.executors import Executor, InProcess, Processes
+from bench.executors import Executor, InProcess, Pipelined, Processes
 from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
@@ -251,4 +251,4 @@ def start(planned: Plan, devices: list[str], notify: _Notify = lambda message: N
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files, notify)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
-    return InProcess(engine, planned.preset.timeout)
+    return Pipelined(engine) if engine.device.type == "cuda" else InProcess(engine, planned.preset.timeout)

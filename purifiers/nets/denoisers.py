@@ -24,8 +24,8 @@ def karras_levels(t: float, t_min: float, steps: int) -> list[float]:
 
 
 def level_like(t: float | Tensor, u: Tensor) -> Tensor:
-    """A noise level, a float or `[B]`, as `[B]` of `u`'s device and dtype."""
-    return torch.as_tensor(t, dtype=u.dtype, device=u.device).expand(len(u))
+    """A noise level, a float or `[B]`, as `[B]` of `u`'s device and dtype; the host does not wait for the device."""
+    return t.to(u).expand(len(u)) if isinstance(t, Tensor) else u.new_full((len(u),), t)
 
 
 class LevelledDenoiser(nn.Module):
@@ -156,6 +156,14 @@ class ConsistencyFunction(EDMDenoiser):
         return self.consistency(u, t, labels)
 
 
+def _timestep(log_t: Tensor, t: Tensor) -> Tensor:
+    """The fractional timestep of levels `t [B]` on the grid `log_t`, float64, by linear interpolation."""
+    wanted = t.to(torch.float64).log()
+    above = torch.searchsorted(log_t, wanted).clamp(1, len(log_t) - 1)
+    low, high = log_t[above - 1], log_t[above]
+    return (above - 1 + (wanted - low) / (high - low)).clamp(min=0)
+
+
 def _cosine_alphas_cumprod(timesteps: int) -> Tensor:
     """`abar_t` of the cosine schedule `[timesteps]`, float64, betas clipped at 0.999 (Nichol and Dhariwal, eq. 17)."""
     grid = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
@@ -214,14 +222,12 @@ class VPDenoiser(LevelledDenoiser):
         log_t = log_t[log_t.isfinite()]  # the level is infinite at a last timestep without signal
         super().__init__(network, float(log_t[0].exp()), float(log_t[-1].exp()) if t_max is None else t_max)
         self.register_buffer("log_t", log_t, persistent=False)
+        self._grid = (log_t.clone(),)  # stays on the host, for `levels`; a tuple, so that it is no buffer
         self.time_scale, self.prediction = time_scale, prediction
 
     def timestep(self, t: Tensor) -> Tensor:
         """The fractional timestep whose `(1 - abar)/abar = t^2`, for levels `t [B]`."""
-        log_t = t.to(torch.float64).log()
-        above = torch.searchsorted(self.log_t, log_t).clamp(1, len(self.log_t) - 1)
-        low, high = self.log_t[above - 1], self.log_t[above]
-        return (above - 1 + (log_t - low) / (high - low)).clamp(min=0)
+        return _timestep(self.log_t, t)
 
     def eps(self, u: Tensor, t: Tensor, labels: int | Tensor | None = None) -> Tensor:
         """The network's prediction (by default, of the noise) for `u [B,C,H,W]` at levels `t [B,1,1,1]`."""
@@ -240,9 +246,8 @@ class VPDenoiser(LevelledDenoiser):
         """`steps` levels, evenly spaced in the chain's timestep, from `t` down to `t_end`, or to above 0."""
         if t_end is not None and t <= t_end:
             return [t]
-        ends = torch.tensor([t, t_end or self.t_min], dtype=torch.float64, device=self.log_t.device)
-        start, end = self.timestep(ends).tolist()
-        log_t = self.log_t.cpu()
+        (log_t,) = self._grid
+        start, end = _timestep(log_t, torch.tensor([t, t_end or self.t_min], dtype=torch.float64)).tolist()
         size = start / steps if t_end is None else (start - end) / max(1, steps - 1)
         fractions = [start - i * size for i in range(1, steps)]
         at = [(min(int(k), len(log_t) - 2), k) for k in fractions]

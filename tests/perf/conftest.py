@@ -33,7 +33,7 @@ def quick(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def perf_record(request: pytest.FixtureRequest, quick: bool) -> Iterator[dict[str, Any]]:
     """What perf.json will hold; tests add to it, and it is written when the last one ends."""
-    from contenders import machine
+    from bench.gpu.race import machine
 
     record: dict[str, Any] = {**machine(), "quick": quick, "pairs": {}}
     yield record

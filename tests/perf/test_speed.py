@@ -6,13 +6,12 @@ the machine; the least disturbed round of each counts. docs/speed.md says what w
 
 from __future__ import annotations
 
-import time
 import timeit
 
 import pytest
-from contenders import Race, full_size, named
 
 from bench.engine.meter import Stopwatch
+from bench.gpu.race import Race, full_size
 
 QUICK = ["onestep-edm", "pf-ode:steps=3"]
 MORE = ["none", "onestep-ddpm", "consistency", "consistency-ft", "sde:steps=5"]
@@ -46,38 +45,16 @@ def full(quick, tmp_path_factory):
 
 def measure(benchmark, record, pair, race, label, quick):
     """Race, add the row to perf.json, and print it."""
-    contenders = race.contenders(label)
-    if quick and pair != "embedded":
-        del contenders["cohen_loop_per_core"]  # minutes of a large network
-    best = dict.fromkeys(contenders, float("inf"))
-    deadline, rounds = 0.0, 0
-    while rounds <= ROUNDS[quick] and (rounds < 2 or time.monotonic() < deadline):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            if rounds:  # the first one loads, compiles and warms up
-                best[name] = min(best[name], time.perf_counter() - started)
-        deadline = deadline or time.monotonic() + SECONDS[quick]
-        rounds += 1
-    rates = {name: race.samples_of(name) / seconds for name, seconds in best.items()}
-    share = race.flops(label) * rates["engine"] / race.matmul_peak(label)
-    row = {
-        **rates,
-        "matmul_share": share,
-        **{f"engine_to_{name}": rates["engine"] / rate for name, rate in rates.items() if name != "engine"},
-        "computes": named(race.cells[label][0]),
-        "draws_per_batch_of_the_loop": race.draws,
-        "rounds": rounds - 1,
-    }
-    benchmark.extra_info.update(row)
-    record["pairs"].setdefault(pair, {})[label] = {**row, "profile": race.profile(label)}
-    benchmark.pedantic(contenders["engine"], rounds=1)
-    print(f"\n{pair} {label} ({row['computes']}): {share:.0%} of the matmul peak")
+    slow = ["cohen_loop_per_core"] if quick and pair != "embedded" else []  # minutes of a large network
+    rates, rounds = race.rates(label, SECONDS[quick], ROUNDS[quick], slow)
+    row = {**race.row(label, rates), "rounds": rounds}
+    benchmark.extra_info.update({name: value for name, value in row.items() if name != "profile"})
+    record["pairs"].setdefault(pair, {})[label] = row
+    benchmark.pedantic(race.contenders(label)["engine"], rounds=1)
+    print(f"\n{pair} {label} ({row['computes']}): {row['matmul_share']:.0%} of the matmul peak")
     for name, rate in rates.items():
-        print(
-            f"  {name:20} {rate:9,.1f}/s"
-            + ("" if name == "engine" else f"   engine/{name} {rates['engine'] / rate:.2f}")
-        )
+        ratio = "" if name == "engine" else f"   engine/{name} {rates['engine'] / rate:.2f}"
+        print(f"  {name:20} {rate:9,.1f}/s{ratio}")
     assert all(rate > 0 for rate in rates.values())
 
 

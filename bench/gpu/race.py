@@ -1,13 +1,14 @@
-"""What is raced: this engine, a plain Cohen loop, the networks alone. Worker processes import this module, too."""
+"""Races of this engine, a plain Cohen loop and the networks alone."""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ from bench.engine.devices import choose_devices, cores, processor_name
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, RowRng
 from bench.executors import local
+from bench.gpu.contenders import cohen_loop, cohen_loop_here, matmul_rate, networks_alone
 from bench.provenance import git_revision
-from bench.records import Block, Cell, Task
+from bench.records import Block, Cell, Counts, Task
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
+from bench.sweep.run import start
 from bench.sweep.settle import settle_options
 
 SIGMA = 0.5
 SONG = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2]}  # 55.7 M parameters: EDM's CIFAR-10
 EDM = {"t_min": 0.002, "t_max": 80.0, "time_scale": 0.25}
+_SMALL_SONG = {"model_channels": 32}
+_SMALL_VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
 CLASSES = 10
-MATMUL = 2048  # side of the matrices whose product is the device's peak
 
 
 def machine() -> dict[str, Any]:
@@ -44,8 +48,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def full_size(folder: Path) -> Path:
-    """A preset of full-size networks with random weights: EDM's UNet for CIFAR-10, and ViT-B/16 at 224 pixels."""
+def full_size(folder: Path, small: bool = False) -> Path:
+    """Write a preset of full-size networks with random weights: EDM's UNet for CIFAR-10, and ViT-B/16 at 224 pixels.
+
+    `small` makes networks of the same kinds that a CPU runs in milliseconds, to try the race itself.
+    """
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -53,9 +60,10 @@ def full_size(folder: Path) -> Path:
     from purifiers.nets.hub.files import build, save
 
     torch.manual_seed(0)
-    card = Card("edm", SONG, EDM, network="SongUNet")
+    card = Card("edm", SONG | _SMALL_SONG if small else SONG, EDM, network="SongUNet")
     unet = save(folder / "unet.safetensors", build(card).network, card)
-    ViTForImageClassification(ViTConfig(num_labels=CLASSES)).save_pretrained(folder / "vit")
+    vit = ViTConfig(num_labels=CLASSES, **(_SMALL_VIT if small else {}))
+    ViTForImageClassification(vit).save_pretrained(folder / "vit")
     ViTImageProcessor().save_pretrained(folder / "vit")
     rng = np.random.default_rng(0)
     for k in range(CLASSES):
@@ -103,7 +111,9 @@ class Race:
         self.cells = {cell.label: (cell, other) for cell, other in zip(self.tuned.cells, plain.cells, strict=True)}
         self.draws, self.batch = draws, int(self.tuned.preset.batch)
         self.images = {i: self.tuned.split.images[i] for i in self.tuned.images}
-        self.workers = local.Processes(self.images, self.tuned.weights, self.devices, self.tuned.plugin_files)
+        self.executor = start(self.tuned, self.devices)
+        if not isinstance(self.executor, local.Processes):
+            local._engine = self.executor.engine  # type: ignore[attr-defined]  # this process is the worker
         self.here = Engine(self.images, plain.weights, torch.device(self.devices[0]), plain.plugin_files)
         if kind == "cpu":
             torch.set_num_threads(cores())
@@ -123,9 +133,20 @@ class Race:
         return [Task(cell, tuple(blocks[k : k + each])) for k in range(0, len(blocks), each)]
 
     def on_workers(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-        """What a function gives in the workers, for each of some arguments."""
-        flights = [self.workers._pool.submit(function, *given) for given in zip(*arguments, strict=True)]
-        return [flight.result() for flight in flights]
+        """The results of a function in the workers, for each of some arguments."""
+        calls = list(zip(*arguments, strict=True))
+        if not isinstance(self.executor, local.Processes):
+            return [function(*call) for call in calls]
+        return [future.result() for future in [self.executor._pool.submit(function, *call) for call in calls]]
+
+    def count(self, tasks: Sequence[Task]) -> list[list[Counts]]:
+        """The counts of tasks, through the executor of a sweep, which is kept as full as a sweep keeps it."""
+        waiting, running, counts = deque(tasks), deque[Future[list[Counts]]](), []
+        while waiting or running:
+            while waiting and len(running) < self.executor.slots:
+                running.append(self.executor.submit(waiting.popleft()))
+            counts.append(running.popleft().result())
+        return counts
 
     def contenders(self, label: str) -> dict[str, Callable[[], Any]]:
         cell, plain = self.cells[label]
@@ -133,7 +154,7 @@ class Race:
         sizes = [sum(b.draws for b in task.blocks) for task in tasks]
         images = list(self.images.values())[: self.looped]
         return {
-            "engine": lambda: self.on_workers(partial(local._call_engine, "run"), tasks),
+            "engine": lambda: self.count(tasks),
             "cohen_loop": lambda: [cohen_loop(self.here, plain, image, self.draws) for image in images],
             "networks": lambda: self.on_workers(networks_alone, [cell] * len(sizes), sizes),
             "cohen_loop_per_core": lambda: self.on_workers(
@@ -143,21 +164,24 @@ class Race:
 
     def flops(self, label: str) -> float:
         """Floating-point operations of one sample's networks."""
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            loaded = self.here._prepare(self.cells[label][1])
-            x, rows = self.here._clean[:1], torch.zeros(1, dtype=torch.int64, device=self.here.device)
-            counter.flop_counts.clear()
-            loaded.classifier(loaded.purifier.purify(x, SIGMA, loaded.networks, RowRng(0, PURIFIER, rows, rows)))
-        return float(counter.get_total_flops())
+        plain = self.cells[label][1]
+        padded = int(str(plain.compute["rows"]))  # every call of a network has so many rows
+        with torch.inference_mode():
+            loaded = self.here._prepare(plain)
+            rows = torch.arange(padded, device=self.here.device)
+            x = self.here._clean[rows % len(self.here._clean)]
+            with FlopCounterMode(display=False) as counter:
+                loaded.classifier(loaded.purifier.purify(x, SIGMA, loaded.networks, RowRng(0, PURIFIER, rows, rows)))
+        return float(counter.get_total_flops()) / padded
 
     def matmul_peak(self, label: str) -> float:
-        """Operations a second of matrix products in the networks' precision, on all workers at once."""
+        """Operations per second of matrix products in the networks' precision, on all workers at once."""
         return sum(self.on_workers(matmul_rate, [self.cells[label][0].precision] * len(self.devices)))
 
     def profile(self, label: str) -> dict[str, float]:
         """Shares of the workers' time by stage, from the engine's own records; `rest` is what they did besides."""
         started = time.perf_counter()
-        done = self.on_workers(partial(local._call_engine, "run"), self.tasks(self.cells[label][0]))
+        done = self.count(self.tasks(self.cells[label][0]))
         wall = (time.perf_counter() - started) * len(self.devices)
         costs = [counts.cost for task in done for counts in task]
         parts = {
@@ -167,66 +191,41 @@ class Race:
         }
         return {**parts, "rest": max(0.0, 1 - sum(parts.values()))}
 
+    def rates(
+        self, label: str, seconds: float, rounds: int, without: Sequence[str] = ()
+    ) -> tuple[dict[str, float], int]:
+        """Samples per second of each contender, the least disturbed of some rounds, and the number of rounds.
+
+        The contenders take turns for `seconds`, but for two rounds at least, of which the first one loads and compiles.
+        """
+        contenders = {name: run for name, run in self.contenders(label).items() if name not in without}
+        best, deadline, done = dict.fromkeys(contenders, float("inf")), 0.0, 0
+        while done <= rounds and (done < 2 or time.monotonic() < deadline):
+            for name, run in contenders.items():
+                started = time.perf_counter()
+                run()
+                if done:
+                    best[name] = min(best[name], time.perf_counter() - started)
+            deadline = deadline or time.monotonic() + seconds
+            done += 1
+        return {name: self.samples_of(name) / taken for name, taken in best.items()}, done - 1
+
+    def row(self, label: str, rates: Mapping[str, float]) -> dict[str, Any]:
+        """The figures of a race: rates, ratios, share of the device's matrix products, shares of the stages."""
+        return {
+            **rates,
+            "matmul_share": self.flops(label) * rates["engine"] / self.matmul_peak(label),
+            **{f"engine_to_{name}": rates["engine"] / rate for name, rate in rates.items() if name != "engine"},
+            "computes": describe(self.cells[label][0]),
+            "draws_per_batch_of_the_loop": self.draws,
+            "profile": self.profile(label),
+        }
+
     def close(self) -> None:
-        self.workers.close()
+        self.executor.close()
 
 
-@torch.inference_mode()
-def cohen_loop(engine: Engine, cell: Cell, image: np.ndarray, draws: int) -> np.ndarray:
-    """What published code does with an image: fresh noise, a batch, argmax to the host, counted there; fp32, eager."""
-    loaded, device = engine._prepare(cell), engine.device
-    batch = torch.from_numpy(image).to(device).repeat(draws, 1, 1, 1)
-    x = batch + torch.randn_like(batch) * SIGMA
-    rows = torch.arange(draws, device=device)
-    purified = loaded.purifier.purify(x, SIGMA, loaded.networks, RowRng(0, PURIFIER, rows, rows))
-    counts = np.zeros(CLASSES, dtype=int)
-    for label in loaded.classifier(purified).argmax(1).cpu().numpy():
-        counts[label] += 1
-    return counts
-
-
-def cohen_loop_here(cell: Cell, image: np.ndarray, draws: int) -> np.ndarray:
-    assert local._engine is not None
-    return cohen_loop(local._engine, cell, image, draws)
-
-
-def networks_alone(cell: Cell, rows: int) -> None:
-    """The ceiling, in a worker: raw networks and classifier on ready-made input, as often as a purifier calls them."""
-    engine = local._engine
-    assert engine is not None
-    with torch.inference_mode():
-        loaded = engine._prepare(cell)
-        x = torch.rand(rows, *engine._clean.shape[1:], device=engine.device)
-        time_input = torch.full((rows,), 0.1, device=engine.device)
-        calls = loaded.purifier.nfe() or 0
-        for k in range(calls):
-            denoiser: Any = list(loaded.networks.values())[k % len(loaded.networks)]._denoiser
-            denoiser.network(x.to(denoiser.precision), time_input)
-        loaded.classifier(x).argmax(1)
-        if engine.device.type == "cuda":
-            torch.cuda.synchronize(engine.device)
-
-
-def matmul_rate(precision: str) -> float:
-    """Operations a second of products of square matrices, the best of some, in a worker."""
-    from bench.engine.compute import PRECISIONS, float32_arithmetic
-
-    engine = local._engine
-    assert engine is not None
-    device, best = engine.device, 0.0
-    with torch.inference_mode(), float32_arithmetic(precision, device):
-        side = MATMUL * (4 if device.type == "cuda" else 1)
-        a, b = (torch.randn(side, side, device=device).to(PRECISIONS[precision]) for _ in range(2))
-        for _ in range(4):
-            started = time.perf_counter()
-            a @ b
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = max(best, 2 * side**3 / (time.perf_counter() - started))
-    return best
-
-
-def named(how: Cell) -> str:
+def describe(cell: Cell) -> str:
     """How a cell computes, for people."""
-    parts = [how.precision, *(f"{k}={v}" for k, v in how.compute.items())]
-    return ", ".join([*parts, f"classifier {how.classifier_parameters.get('precision', 'fp32')}"])
+    parts = [cell.precision, *(f"{k}={v}" for k, v in cell.compute.items())]
+    return ", ".join([*parts, f"classifier {cell.classifier_parameters.get('precision', 'fp32')}"])
