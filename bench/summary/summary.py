@@ -79,9 +79,9 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw), ms_joint
     (purifier and classifier), ms_rows (number of rows of the run that do the same work, whose milliseconds are the mean
     over the draws of all of them; 1: its own), gflops_purify (10^9 floating-point operations per purified image: nfe
-    times those of one evaluation), gflops (per vote: with those of the classifier), network_parameters (of the purifier's
-    networks), classifier_parameters, counted_draws, device, peak_bytes. A failed row has no figures but `largest`;
-    FLOPs and parameters are NaN in runs of versions that did not count them.
+    times those of one evaluation), gflops (per vote: with those of the classifier), network_parameters (of the
+    purifier's networks), classifier_parameters, counted_draws, device, peak_bytes. A failed row has no figures but
+    `largest`; FLOPs and parameters are NaN in runs of versions that did not count them.
 
     Parameters:
         radii: L2, in [0,1] pixel units; without any, those of the presets.
