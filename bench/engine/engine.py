@@ -131,7 +131,7 @@ class Engine:
 
     def weigh(self, cells: Sequence[Cell]) -> list[StaticCost | str]:
         """The static cost of each cell, or why it is not known. The networks are loaded apart, uncompiled, for it."""
-        return weigh(cells, self._loader.unloaded(), self._clean[0])
+        return weigh(cells, self._loader.unloaded().load, self._clean[0])
 
     def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
         """Check a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images, or fewer if memory is short.

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.records import Block, Cell, Cost, Counts, StaticCost
-
-if TYPE_CHECKING:
-    from bench.engine.loader import Loader
 
 _STAGES = ("noise_s", "purify_s", "classify_s")  # fields of a cost
 
@@ -168,25 +165,25 @@ class _CountedNoise:
 
 
 @torch.inference_mode()
-def weigh(cells: Sequence[Cell], loader: Loader, image: Tensor) -> list[StaticCost | str]:
+def weigh(cells: Sequence[Cell], load: Callable[[Cell], Any], image: Tensor) -> list[StaticCost | str]:
     """The static cost of each cell, or an error: one row passes each network, uncompiled, and each cell's purifier.
 
     Parameters:
-        loader: of nothing yet; it keeps every network of the cells.
+        load: as `Loader.load`. The loader may not be the one of a run, because its networks are loaded uncompiled.
         image: clean, `[C,H,W]` in [0,1].
     """
     known: dict[Any, _Evaluation] = {}  # by network: cells share them
     results: list[StaticCost | str] = []
     for cell in cells:
         try:
-            results.append(_weigh(cell, loader, image[None], known))
+            results.append(_weigh(cell, load, image[None], known))
         except Exception as error:  # a cost that is not known stops no run; a plugin's fault is found when it counts
             results.append(f"{cell.label}: {type(error).__name__}: {error}".partition("\n")[0])
     return results
 
 
-def _weigh(cell: Cell, loader: Loader, x: Tensor, known: dict[Any, _Evaluation]) -> StaticCost:
-    loaded, trace = loader.load(replace(cell, compute={"rows": 1})), _Trace()
+def _weigh(cell: Cell, load: Callable[[Cell], Any], x: Tensor, known: dict[Any, _Evaluation]) -> StaticCost:
+    loaded, trace = load(replace(cell, compute={"rows": 1})), _Trace()
     noise = _CountedNoise(trace)
     x = x + cell.sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
     networks = {}
