@@ -8,7 +8,7 @@ the same network are those of `bench.analysis.best` and `bench.analysis.gains`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.best import best_sigmas
+from bench.analysis.costs import COST_READING, cost_words, table_costs
 from bench.analysis.gains import gain_sentences, paired_gains
 from bench.analysis.references import READING
 from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import change_text, images_text, listed, p_text, percent_interval
-from bench.summary.headline import COSTS, CostAxis
 from bench.summary.notes import shared_times
 from bench.summary.pairs import certified, certifiers_of, data_sets, part_of
 from bench.summary.rows import named, series_of
@@ -116,8 +116,8 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
     of_cell = {(row["run"], row["cell"]): row for _, row in gains.iterrows()}
     gained = {key: of_cell.get((row["run"], row["cell"])) for key, row in rows.iterrows()}
     columns += [{key: entry(row) for key, row in gained.items() if row is not None} for entry in (_gain, _p)]
-    costs = _costs(summary)
-    names = {key: (Entry(rows["name"][key]), *_cost_entries(rows.loc[[key]], costs)) for key in rows.index}
+    costs = table_costs(summary)
+    names = {key: (Entry(rows["name"][key]), *map(Entry, cost_words(rows.loc[[key]], costs))) for key in rows.index}
     notes = (
         *_readings(summary, rows),
         *(() if alike else ("ACRs of different certifiers do not compare.",)),
@@ -129,23 +129,11 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
 
 
 def _head(summary: Summary) -> tuple[str, ...]:
-    costs = (_COST_HEADS.get(axis.column, axis.head) for axis in _costs(summary))
-    return "Purifier", *costs, *(f"{EPSILON}{radius:g}" for radius in summary.radii)
-
-
-_COST_HEADS = {"ms_joint": "ms"}
-_COST_READING = "GFLOPs and ms: per vote, of purifier and classifier."
-
-
-def _costs(summary: Summary) -> list[CostAxis]:
-    """The costs in a table: evaluations of the purifier; FLOPs and milliseconds of both, if FLOPs were counted."""
-    known = summary.table["gflops"].notna().any()
-    return [COSTS[column] for column in (("nfe", "gflops", "ms_joint") if known else ("nfe",))]
-
-
-def _cost_entries(rows: pd.DataFrame, costs: Sequence[CostAxis]) -> tuple[Entry, ...]:
-    """The costs of a purifier at some sigmas: one number, or their range."""
-    return tuple(Entry(_range_words(rows[axis.column], axis.form)) for axis in costs)
+    return (
+        "Purifier",
+        *(axis.head.removeprefix("joint ") for axis in table_costs(summary)),
+        *(f"{EPSILON}{radius:g}" for radius in summary.radii),
+    )
 
 
 def _lines(
@@ -167,9 +155,9 @@ def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> Paper
         marks = _standing(part)
         texts = [f"{100 * row['accuracy']:.1f}{_half(row, ' / ')} ({row['sigma']:g})" for _, row in part.iterrows()]
         columns.append({name: replace(e, text=t) for (name, e), t in zip(marks.items(), texts, strict=True)})
-    costs = _costs(summary)
+    costs = table_costs(summary)
     groups = rows.groupby("series", sort=False)
-    names = {purifier: (Entry(purifier), *_cost_entries(group, costs)) for purifier, group in groups}
+    names = {purifier: (Entry(purifier), *map(Entry, cost_words(group, costs))) for purifier, group in groups}
     caption = (
         "Certified accuracy (%) at radius ε, each purifier at its best σ (in brackets) / with σ chosen on one half of "
         "the images and accuracy read on the other."
@@ -180,10 +168,11 @@ def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> Paper
 
 def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius: float) -> PaperTable:
     """The purifiers at one radius, each at its best sigma, the best first, with their gains and losses."""
-    lines, costs = [], _costs(summary)
+    lines, costs = [], table_costs(summary)
     for (name, mark), (_, row) in zip(_standing(best).items(), best.iterrows(), strict=True):
         accuracy = f"{100 * row['accuracy']:.1f} {percent_interval(row['low'], row['high'])}"
-        priced = _cost_entries(rows[(rows["run"] == row["run"]) & (rows["cell"] == row["cell"])], costs)
+        own = rows[(rows["run"] == row["run"]) & (rows["cell"] == row["cell"])]
+        priced = map(Entry, cost_words(own, costs))
         facts = Entry(name), *priced, Entry(f"{row['sigma']:g}"), replace(mark, text=accuracy)
         gains = (_gain(row, ""), _p(row), Entry(row["baseline"])) if row["baseline"] else (_NONE,) * 3
         lines.append((*facts, Entry(_half(row) or _NONE.text), *gains))
@@ -269,12 +258,6 @@ def _marked(
     }
 
 
-def _range_words(values: Iterable[float], form: str) -> str:
-    """One number, or the range over several sigmas."""
-    words = list(dict.fromkeys(f"{value:{form}}" for value in sorted(values) if not math.isnan(value)))
-    return words[0] if len(words) == 1 else f"{words[0]}–{words[-1]}" if words else ""
-
-
 def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     """Notes below a table: how the figures were measured and marked, and what is missing."""
     span = images_text(int(images) for images in rows["images"] if images)
@@ -286,6 +269,6 @@ def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     return (
         f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",
         how,
-        *((_COST_READING, *filter(None, [shared_times(rows)])) if len(_costs(summary)) > 1 else ()),
+        *((COST_READING, *filter(None, [shared_times(rows)])) if len(table_costs(summary)) > 1 else ()),
         *(f"Note: {note}." for note in summary.notes),
     )
