@@ -129,11 +129,8 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
 
 
 def _head(summary: Summary) -> tuple[str, ...]:
-    return (
-        "Purifier",
-        *(axis.head.removeprefix("joint ") for axis in table_costs(summary)),
-        *(f"{EPSILON}{radius:g}" for radius in summary.radii),
-    )
+    costs = (axis.head.removeprefix("joint ") for axis in table_costs(summary))
+    return "Purifier", *costs, *(f"{EPSILON}{radius:g}" for radius in summary.radii)
 
 
 def _lines(

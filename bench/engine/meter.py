@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,11 +192,11 @@ def _weigh(cell: Cell, load: Callable[[Cell], Any], x: Tensor, known: dict[Any, 
         denoiser = counted._denoiser
         if denoiser not in known:
             level = min(2 * cell.sigma, denoiser.t_max)
-            known[denoiser] = _evaluation(lambda d=denoiser, t=level: d(2 * x - 1, t), denoiser.network)
+            known[denoiser] = _evaluation(partial(denoiser, 2 * x - 1, level), denoiser.network)
         networks[role] = _TracedNetwork(denoiser, known[denoiser], trace)
     fixed = loaded.classifier_network
     if fixed not in known:
-        known[fixed] = _evaluation(lambda: loaded.classifier(x), fixed)
+        known[fixed] = _evaluation(partial(loaded.classifier, x), fixed)
     with trace:
         loaded.purifier.purify(x.clone(), cell.sigma, networks, noise)
     evaluations = sum(network.rows for network in networks.values())

@@ -1,4 +1,4 @@
-"""Static costs in the manifest of a run: counted once, also for a run of an earlier version, and never a reason to fail."""
+"""Static costs in the manifest of a run: counted once, also for an earlier version's, and never a reason to fail."""
 
 from __future__ import annotations
 
