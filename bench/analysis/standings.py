@@ -84,10 +84,10 @@ def _option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
     """A row of `bench.summary.rows.named` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
-    costs = (float(row[column]) for column in ("nfe", "ms_purify", "gflops", "ms_joint"))
+    nfe, ms, gflops, joint = (float(row[column]) for column in ("nfe", "ms_purify", "gflops", "ms_joint"))
     low, high = wilson_interval(hits, images)
     names = row["series"], row["purifier"], row["parameters"]
-    return Option(*names, float(row["sigma"]), hits / images, low, high, *costs, images)
+    return Option(*names, float(row["sigma"]), hits / images, low, high, nfe, ms, gflops, joint, images)
 
 
 def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tuple[Standing, ...]:

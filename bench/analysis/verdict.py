@@ -105,8 +105,8 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
     devices = sorted(set(rows["device"].dropna()))
     if by_time and len(devices) > 1:
         lines.append(f"milliseconds were measured on different devices: {'; '.join(devices)}")
-    if by_time and (shared := shared_times(rows)):
-        lines.append(shared[0].lower() + shared[1:-1])
+    if by_time and (sharing := shared_times(rows)):
+        lines.append(sharing[0].lower() + sharing[1:-1])
     cells = cells_of(summary, rows)
     facts = [settings(cell) | (identity(cell) if identities_compare(cells) else {}) for cell in cells]
     for fact in _MUST_AGREE:
