@@ -140,6 +140,30 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class StaticCost:
+    """The cost of one image by counting instead of timing: it does not depend on the device.
+
+    Attributes:
+        evaluations: of networks, by the purifier for one image. Adaptive solvers need others for other images.
+        evaluation_flops: floating-point operations of one evaluation, the mean if the purifier has several networks. A
+            multiplication and an addition are two. Matrix products, convolutions and attention count, nothing else.
+        noise_numbers: normal numbers that the purifier draws for one image.
+        parameters: of the purifier's networks.
+        classifier_flops, classifier_parameters: of one row through the classifier's network.
+        operations: fingerprint of the purifier's tensor operations and their shapes. Purifiers with equal ones do the
+            same work, on networks of one architecture.
+    """
+
+    evaluations: int
+    evaluation_flops: float
+    noise_numbers: int
+    parameters: int
+    classifier_flops: float
+    classifier_parameters: int
+    operations: str
+
+
+@dataclass(frozen=True)
 class Counts:
     """Votes per class of one block (`len == K`, summing to its draws), and their cost.
 

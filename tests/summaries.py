@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ class Row:
         rule: with constants; `sequential NAME` is a sequential rule.
         cell: fields of its cell that are not as in `CELL`.
         first: number of the first image.
+        gflops, joint: GFLOPs and milliseconds per vote.
         wanted: images that were asked for; None: as many as there are.
     """
 
@@ -55,6 +57,8 @@ class Row:
     error: str | None = None
     wanted: int | None = None
     first: int = 0
+    gflops: float = math.nan
+    joint: float = math.nan
     device: str = "CPU"
     certifier: Certifier | None = None
     cell: dict[str, Any] = field(default_factory=dict)
@@ -121,6 +125,8 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
                 "images": 0,
                 "nfe": row.nfe,
                 "ms_purify": row.ms,
+                "gflops": row.gflops,
+                "ms_joint": row.joint,
                 "device": row.device,
                 **(_describe_row(images, radii, row.largest) if len(images) else {}),
             }

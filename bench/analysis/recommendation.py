@@ -16,6 +16,7 @@ from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_
 from bench.errors import InputError
 from bench.summary import Summary
 from bench.summary.format import number_of
+from bench.summary.headline import COSTS
 from bench.summary.rows import named
 from bench.summary.statistics import LEVEL, images_needed
 
@@ -40,6 +41,7 @@ class Recommendation:
         verdict: one or two sentences.
         notes: further warnings for a reader.
         standings: all candidates, the best first.
+        cost: the column of the summary by which candidates are cheaper: that of the budget, or nfe.
     """
 
     radius: float
@@ -52,10 +54,16 @@ class Recommendation:
     verdict: str
     notes: tuple[str, ...] = ()
     standings: tuple[Standing, ...] = ()
+    cost: str = "nfe"
 
 
 def recommend(
-    summary: Summary, radius: float, max_nfe: float | None = None, max_ms: float | None = None
+    summary: Summary,
+    radius: float,
+    max_nfe: float | None = None,
+    max_ms: float | None = None,
+    max_gflops: float | None = None,
+    max_joint_ms: float | None = None,
 ) -> Recommendation:
     """The purifier to use at a radius and for a budget.
 
@@ -65,26 +73,28 @@ def recommend(
     Parameters:
         radius: L2, in [0,1] pixel units.
         max_nfe, max_ms: network evaluations and milliseconds per purified image, that is per draw of noise.
+        max_gflops, max_joint_ms: 10^9 floating-point operations and milliseconds per vote, of purifier and classifier.
 
     Raises:
         ValueError: the radius or a budget is negative or not finite.
     """
-    for name, value in (("radius", radius), ("NFE budget", max_nfe), ("budget of milliseconds", max_ms)):
-        if value is not None and not 0 <= value < math.inf:
+    limits = {"nfe": max_nfe, "gflops": max_gflops, "ms_purify": max_ms, "ms_joint": max_joint_ms}
+    budgets = {column: most for column, most in limits.items() if most is not None}
+    for name, value in (("radius", radius), *((f"budget of {COSTS[c].unit}", most) for c, most in budgets.items())):
+        if not 0 <= value < math.inf:
             raise InputError(f"the {name} must be a number of at least 0, got {value:g}")
-    budgets = {"nfe": max_nfe, "ms_purify": max_ms}
-    budget, cost = budget_words(max_nfe, max_ms), "nfe" if max_ms is None else "ms_purify"
+    budget, cost = budget_words(budgets), ["nfe", *budgets][-1]
     table = named(summary)
-    rows, why = shortlist(summary, table, radius, {name: most for name, most in budgets.items() if most is not None})
-    notes = left_out(table, radius, several=bool(why))
+    rows, why = shortlist(summary, table, radius, budgets)
+    notes = left_out(table, radius, budgets, several=bool(why))
     if why:
-        return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes))
+        return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), cost=cost)
     standings = rank(summary, rows, radius, cost)
     top, others = standings[0], standings[1:]
-    notes = [*cautions(summary, rows, radius, max_ms is not None), *notes]
+    notes = [*cautions(summary, rows, radius, any(column.startswith("ms_") for column in budgets)), *notes]
     if not top.option.accuracy:
         why = f"Not a single image is certified at radius {radius:g} (by {number_of(len(rows), 'candidate')})."
-        return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), standings)
+        return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), standings, cost)
     at_sigmas = rows[rows["series"] == top.name]
     chosen = at_sigmas[at_sigmas["sigma"] == top.option.sigma].iloc[0]
     notes = [*chosen_on_test(summary, at_sigmas, radius), *near_the_end(summary, chosen, radius), *notes]
@@ -104,6 +114,7 @@ def recommend(
         verdict=verdict(radius, top, rivals, alike, cost, more),
         notes=tuple(notes),
         standings=standings,
+        cost=cost,
     )
 
 

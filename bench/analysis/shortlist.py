@@ -12,11 +12,11 @@ import pandas as pd
 from bench.certify import FixedN
 from bench.summary import COUNTED, Summary
 from bench.summary.format import listed, number_of
+from bench.summary.headline import COSTS
 from bench.summary.notes import unfinished
 from bench.summary.pairs import data_sets
 
 _MOST_DRAWS = 10**9
-_UNITS = {"nfe": "network evaluations", "ms_purify": "ms per purification"}
 
 _Stage = tuple[Callable[[pd.DataFrame], pd.Series], Callable[[pd.DataFrame], str]]
 
@@ -85,19 +85,22 @@ def _within(column: str, most: float, radius: float) -> _Stage:
     """The stage that keeps rows with a cost of at most `most`."""
 
     def why(rows: pd.DataFrame) -> str:
+        if rows[column].isna().all():
+            return f"The {COSTS[column].unit} of these runs are not known: the same `bench run` command adds them."
         cheapest = rows.sort_values(column).iloc[0]
         return (
             f"Nothing that reaches radius {radius:g} is within the budget: the cheapest is {cheapest['series']} at "
-            f"σ = {cheapest['sigma']:g}, for {cheapest[column]:.3g} {_UNITS[column]}."
+            f"σ = {cheapest['sigma']:g}, for {cheapest[column]:.3g} {COSTS[column].unit}."
         )
 
     return (lambda rows: rows[column] <= most * (1 + 1e-9)), why
 
 
-def left_out(table: pd.DataFrame, radius: float, several: bool) -> list[str]:
+def left_out(table: pd.DataFrame, radius: float, budgets: Mapping[str, float], several: bool) -> list[str]:
     """Rows that are no candidates although a reader may look for them, as at most one note.
 
     Parameters:
+        budgets: as `shortlist` takes them.
         several: give a note only if there are several causes; the verdict names a single one.
     """
     if table.empty:
@@ -105,10 +108,13 @@ def left_out(table: pd.DataFrame, radius: float, several: bool) -> list[str]:
     counted = table[table["source"] == COUNTED]
     failed, partial, biased = unfinished(counted)
     short = counted[counted["complete"] & (counted["largest"] < radius)]
+    reaching = counted[counted["complete"] & (counted["largest"] >= radius)]
+    unpriced = {column: int(reaching[column].isna().sum()) for column in budgets}
     causes = (
         (len(failed), f"failed ({listed(failed['series'].unique())})"),
         (len(partial), f"incomplete ({listed(partial['series'].unique())}){biased and f' [{biased}]'}"),
         (len(short), f"with draws that cannot certify radius {radius:g}"),
+        *((count, f"whose {COSTS[column].unit} are not known") for column, count in unpriced.items()),
         (len(table) - len(counted), "imported, without measured cost"),
     )
     parts = [f"{count} {cause}" for count, cause in causes if count]

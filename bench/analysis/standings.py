@@ -19,6 +19,8 @@ from bench.summary.statistics import (
     wilson_interval,
 )
 
+_FIELDS = {"ms_purify": "ms"}  # column of a summary's table -> attribute
+
 
 @dataclass(frozen=True)
 class Option:
@@ -31,6 +33,8 @@ class Option:
         accuracy, low, high: certified accuracy over all of its images, and its 95 % interval (Wilson).
         nfe: network evaluations per purified image.
         ms: milliseconds per purified image.
+        gflops: 10^9 floating-point operations per vote, of purifier and classifier; NaN if they were not counted.
+        ms_joint: milliseconds per vote, of both.
         images: their number.
     """
 
@@ -43,7 +47,13 @@ class Option:
     high: float
     nfe: float
     ms: float
+    gflops: float
+    ms_joint: float
     images: int
+
+    def cost(self, column: str) -> float:
+        """The cost in a column of the summary's table."""
+        return float(getattr(self, _FIELDS.get(column, column)))
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,10 @@ def _option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
     """A row of `bench.summary.rows.named` as an option, over all of its own images."""
     _, radii = summary.certified[row["run"], row["cell"]]
     hits, images = int((radii >= radius).sum()), len(radii)
-    costs = float(row["nfe"]), float(row["ms_purify"])
+    nfe, ms, gflops, joint = (float(row[column]) for column in ("nfe", "ms_purify", "gflops", "ms_joint"))
     low, high = wilson_interval(hits, images)
     names = row["series"], row["purifier"], row["parameters"]
-    return Option(*names, float(row["sigma"]), hits / images, low, high, *costs, images)
+    return Option(*names, float(row["sigma"]), hits / images, low, high, nfe, ms, gflops, joint, images)
 
 
 def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tuple[Standing, ...]:

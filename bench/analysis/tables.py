@@ -8,7 +8,7 @@ the same network are those of `bench.analysis.best` and `bench.analysis.gains`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.best import best_sigmas
+from bench.analysis.costs import COST_READING, cost_words, table_costs
 from bench.analysis.gains import gain_sentences, paired_gains
 from bench.analysis.references import READING
 from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import change_text, images_text, listed, p_text, percent_interval
+from bench.summary.notes import shared_times
 from bench.summary.pairs import certified, certifiers_of, data_sets, part_of
 from bench.summary.rows import named, series_of
 from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences
@@ -114,7 +116,8 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
     of_cell = {(row["run"], row["cell"]): row for _, row in gains.iterrows()}
     gained = {key: of_cell.get((row["run"], row["cell"])) for key, row in rows.iterrows()}
     columns += [{key: entry(row) for key, row in gained.items() if row is not None} for entry in (_gain, _p)]
-    names = {key: (row["name"], [row["nfe"]]) for key, row in rows.iterrows()}
+    costs = table_costs(summary)
+    names = {key: (Entry(rows["name"][key]), *map(Entry, cost_words(rows.loc[[key]], costs))) for key in rows.index}
     notes = (
         *_readings(summary, rows),
         *(() if alike else ("ACRs of different certifiers do not compare.",)),
@@ -122,21 +125,19 @@ def _of_sigma(summary: Summary, rows: pd.DataFrame, gains: pd.DataFrame, sigma: 
     )
     caption = f"Certified accuracy (%) at radius ε, σ = {sigma:g}."
     head = *_head(summary), "ACR", *(("gain", "p") if len(gains) else ())
-    return PaperTable(f"sigma-{sigma:g}", caption, head, _lines(names, columns[: len(head) - 2]), notes)
+    return PaperTable(f"sigma-{sigma:g}", caption, head, _lines(names, columns[: len(head) - 1 - len(costs)]), notes)
 
 
 def _head(summary: Summary) -> tuple[str, ...]:
-    return "Purifier", "NFE", *(f"{EPSILON}{radius:g}" for radius in summary.radii)
+    costs = (axis.head.removeprefix("joint ") for axis in table_costs(summary))
+    return "Purifier", *costs, *(f"{EPSILON}{radius:g}" for radius in summary.radii)
 
 
 def _lines(
-    names: Mapping[Any, tuple[str, Iterable[float]]], columns: Sequence[Mapping[Any, Entry]]
+    names: Mapping[Any, tuple[Entry, ...]], columns: Sequence[Mapping[Any, Entry]]
 ) -> tuple[tuple[Entry, ...], ...]:
-    """The rows of a table from their names and NFEs, and the entries of each column, by row."""
-    return tuple(
-        (Entry(name), Entry(_nfe_words(nfe)), *(column.get(key, _NONE) for column in columns))
-        for key, (name, nfe) in names.items()
-    )
+    """The rows of a table from their names and costs, and the entries of each column, by row."""
+    return tuple((*facts, *(column.get(key, _NONE) for column in columns)) for key, facts in names.items())
 
 
 def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> PaperTable:
@@ -151,7 +152,9 @@ def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> Paper
         marks = _standing(part)
         texts = [f"{100 * row['accuracy']:.1f}{_half(row, ' / ')} ({row['sigma']:g})" for _, row in part.iterrows()]
         columns.append({name: replace(e, text=t) for (name, e), t in zip(marks.items(), texts, strict=True)})
-    names = {purifier: (purifier, group["nfe"]) for purifier, group in rows.groupby("series", sort=False)}
+    costs = table_costs(summary)
+    groups = rows.groupby("series", sort=False)
+    names = {purifier: (Entry(purifier), *map(Entry, cost_words(group, costs))) for purifier, group in groups}
     caption = (
         "Certified accuracy (%) at radius ε, each purifier at its best σ (in brackets) / with σ chosen on one half of "
         "the images and accuracy read on the other."
@@ -162,13 +165,15 @@ def _envelope(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame) -> Paper
 
 def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius: float) -> PaperTable:
     """The purifiers at one radius, each at its best sigma, the best first, with their gains and losses."""
-    lines = []
+    lines, costs = [], table_costs(summary)
     for (name, mark), (_, row) in zip(_standing(best).items(), best.iterrows(), strict=True):
         accuracy = f"{100 * row['accuracy']:.1f} {percent_interval(row['low'], row['high'])}"
-        facts = Entry(name), Entry(_nfe_words([row["nfe"]])), Entry(f"{row['sigma']:g}"), replace(mark, text=accuracy)
+        own = rows[(rows["run"] == row["run"]) & (rows["cell"] == row["cell"])]
+        priced = map(Entry, cost_words(own, costs))
+        facts = Entry(name), *priced, Entry(f"{row['sigma']:g}"), replace(mark, text=accuracy)
         gains = (_gain(row, ""), _p(row), Entry(row["baseline"])) if row["baseline"] else (_NONE,) * 3
         lines.append((*facts, Entry(_half(row) or _NONE.text), *gains))
-    head = ("Purifier", "NFE", "σ", "accuracy [95 %]", "split-half", "gain [95 %]", "p", "over")
+    head = (*_head(summary)[: 1 + len(costs)], "σ", "accuracy [95 %]", "split-half", "gain [95 %]", "p", "over")
     caption = f"Certified accuracy (%) at radius {radius:g}, each purifier at its best σ."
     reading = _GAIN.format("certified accuracy", READING, "McNemar's exact test", "the choice of σ and ")
     notes = (
@@ -250,12 +255,6 @@ def _marked(
     }
 
 
-def _nfe_words(values: Iterable[float]) -> str:
-    """One number, or the range of an adaptive solver over several sigmas."""
-    words = list(dict.fromkeys(f"{value:.3g}" for value in sorted(values) if not math.isnan(value)))
-    return words[0] if len(words) == 1 else f"{words[0]}–{words[-1]}" if words else ""
-
-
 def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     """Notes below a table: how the figures were measured and marked, and what is missing."""
     span = images_text(int(images) for images in rows["images"] if images)
@@ -267,5 +266,6 @@ def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     return (
         f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",
         how,
+        *((COST_READING, *filter(None, [shared_times(rows)])) if len(table_costs(summary)) > 1 else ()),
         *(f"Note: {note}." for note in summary.notes),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,6 +11,8 @@ from bench.analysis.standings import Standing
 from bench.certify import Certifier, FixedN
 from bench.summary import Summary
 from bench.summary.format import listed, number_of, p_text, percent, percent_interval
+from bench.summary.headline import COSTS
+from bench.summary.notes import shared_times
 from bench.summary.pairs import cells_of, certified, certifiers_of, identities_compare, identity, part_of, settings
 from bench.summary.statistics import FEWEST, split_half
 
@@ -22,10 +24,16 @@ _MUST_AGREE = (
 )
 
 
-def budget_words(max_nfe: float | None, max_ms: float | None) -> str:
-    """`at most 2 network evaluations`, `at most 0.5 ms per purification`, both, or `any cost`."""
-    parts = [] if max_nfe is None else [f"{max_nfe:g} network evaluation{'' if max_nfe == 1 else 's'}"]
-    parts += [] if max_ms is None else [f"{max_ms:g} ms per purification"]
+def budget_words(budgets: Mapping[str, float]) -> str:
+    """`at most 2 network evaluations and 0.5 ms per purification`; `any cost` without a budget.
+
+    Parameters:
+        budgets: the highest cost, by column of a summary's table.
+    """
+    parts = []
+    for column, most in budgets.items():
+        unit = COSTS[column].unit
+        parts.append(f"{most:g} {unit.removesuffix('s') if column == 'nfe' and most == 1 else unit}")
     return f"at most {' and '.join(parts)}" if parts else "any cost"
 
 
@@ -61,8 +69,8 @@ def verdict(
 
 def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:
     """The cheapest candidate that may be as good, and the number of images that would separate them."""
-    price = {s: s.option.nfe if cost == "nfe" else s.option.ms for s in (top, *alike)}
-    unit = "NFE" if cost == "nfe" else "ms"
+    price = {s: s.option.cost(cost) for s in (top, *alike)}
+    unit = COSTS[cost].head
     parts = []
     others = [s for s in alike if s.name != top.name]  # at another sigma a purifier costs the same
     if cheaper := [s for s in others if price[s] < _CHEAPER * price[top]]:
@@ -98,6 +106,8 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
     devices = sorted(set(rows["device"].dropna()))
     if by_time and len(devices) > 1:
         lines.append(f"milliseconds were measured on different devices: {'; '.join(devices)}")
+    if by_time and (sharing := shared_times(rows)):
+        lines.append(sharing[0].lower() + sharing[1:-1])
     cells = cells_of(summary, rows)
     facts = [settings(cell) | (identity(cell) if identities_compare(cells) else {}) for cell in cells]
     for fact in _MUST_AGREE:

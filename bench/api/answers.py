@@ -14,6 +14,7 @@ from rich.table import Table
 from bench.analysis import Change, Comparison, Recommendation, Standing
 from bench.api.grid import figure_table
 from bench.summary.format import images_text, listed, number_of, p_text, percent_interval
+from bench.summary.headline import COSTS
 from bench.summary.statistics import LEVEL, Difference
 
 _WIDTH = 120
@@ -102,8 +103,9 @@ def _candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
     span = images_text(standing.option.images for standing in found.standings)
     title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
-    columns = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "best in", "front in", "NFE", "ms"
-    table = figure_table(title, columns, _READING)
+    costs = [COSTS[column] for column in dict.fromkeys(("nfe", "ms_purify", found.cost))]
+    facts = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "best in", "front in"
+    table = figure_table(title, (*facts, *(axis.head for axis in costs)), _READING)
     first: dict[str, Standing] = {}
     for standing in found.standings:
         first.setdefault(standing.name, standing)
@@ -120,8 +122,7 @@ def _candidates_table(found: Recommendation) -> Table:
             "" if standing.p is None else p_text(standing.p),
             number(sum(best) if best else None, ".2f"),
             number(standing.on_front, ".2f"),
-            number(o.nfe, ".3g"),
-            number(o.ms, ".2f"),
+            *(number(o.cost(axis.column), axis.form) for axis in costs),
             style="bold" if standing is found.standings[0] else None,
         )
     return table

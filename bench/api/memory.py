@@ -26,6 +26,7 @@ from bench.records import DISCRETE, Cell, Counts, Task
 from bench.store import MANIFEST, Run, Store, export, read_run
 from bench.store.database import DATABASE
 from bench.sweep import Observer, Plan, Plugin, Preset, explain, manifest, settle_options, sweep
+from bench.sweep.costs import COSTS, weigh_cells
 from bench.sweep.plan import rows_of
 from bench.sweep.trust import TRUST, check_plugins, evidence
 from purifiers.base import Purifier
@@ -144,6 +145,8 @@ def _counted(planned: Plan, executor: _Watched, folder: Path, device: str, expor
         record[TRUST] = trust.record
         store.begin(planned.cells, record)
         check_plugins(planned, executor, unfinished, trust)
+        record[COSTS] = weigh_cells(planned, executor, {}, lambda message: None)()
+        trust.keep()
         facts = planned.certifier, planned.labels, store, executor, int(planned.preset.batch), Observer()
         outcome = sweep(planned.cells, *facts, check=lambda counts: _refuse_votes(planned, counts), trust=trust)
         if outcome.errors and executor.error is not None:

@@ -63,12 +63,21 @@ def _attacks_of(runs: _Runs) -> dict[str, Attacks]:
     return attacks.attacks_of(_folders_of(runs))
 
 
-def recommend(runs: _Runs, radius: float, max_nfe: float | None = None, max_ms: float | None = None) -> Recommendation:
+def recommend(
+    runs: _Runs,
+    radius: float,
+    max_nfe: float | None = None,
+    max_ms: float | None = None,
+    max_gflops: float | None = None,
+    max_joint_ms: float | None = None,
+) -> Recommendation:
     """The purifier to use at a radius and within a budget, and how sure that is. It prints as the command does.
 
     Parameters:
         radius: L2, in [0,1] pixel units.
         max_nfe, max_ms: most network evaluations and most milliseconds per purified image.
+        max_gflops, max_joint_ms: most 10^9 floating-point operations and most milliseconds per vote, of purifier and
+            classifier together.
 
     Raises:
         ValueError: the radius or a budget is negative or not finite.
@@ -79,7 +88,7 @@ def recommend(runs: _Runs, radius: float, max_nfe: float | None = None, max_ms: 
     from bench.analysis import recommendation
     from bench.api.answers import PrintedRecommendation
 
-    found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms)
+    found = recommendation.recommend(summary_of(runs), radius, max_nfe, max_ms, max_gflops, max_joint_ms)
     return PrintedRecommendation(**vars(found))
 
 

@@ -51,7 +51,8 @@ class Run:
 
         Columns: `acc@R` (share of images certified at the L2 radius R, in [0,1] pixel units) with its 95 % interval
         `acc_low@R` to `acc_high@R`, `acr` (average certified radius), `abstained` (share), `nfe` (network evaluations
-        per purified image), `ms_purify` (milliseconds per purified image) and the facts of the row.
+        per purified image), `ms_purify` (milliseconds per purified image), `gflops` and `ms_joint` (per vote, with the
+        classifier) and the facts of the row.
         """
         return self.summary.table
 

@@ -161,13 +161,16 @@ def recommend(
     runs: _RunsArgument = None,
     max_nfe: Annotated[float | None, typer.Option(help="Most network evaluations per purified image.")] = None,
     max_ms: Annotated[float | None, typer.Option(help="Most milliseconds per purified image.")] = None,
+    max_gflops: Annotated[float | None, typer.Option(help="Most GFLOPs per vote, of purifier and classifier.")] = None,
+    max_joint_ms: Annotated[float | None, typer.Option(help="Most milliseconds per vote, of both.")] = None,
     alpha: _Alpha = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
     """Recommend a purifier for a radius and a budget, and tell how sure that is."""
     from bench.api.answers import recommendation_parts
 
-    found = reading.recommend(_loaded(runs or _default_folders(), alpha), radius, max_nfe, max_ms)
+    budgets = max_nfe, max_ms, max_gflops, max_joint_ms
+    found = reading.recommend(_loaded(runs or _default_folders(), alpha), radius, *budgets)
     _show(recommendation_parts(found), found, as_json)
 
 

@@ -17,6 +17,7 @@ from bench.api.grid import figure_table
 from bench.records import COUNTED
 from bench.store.quality import KINDS, Metrics, Value
 from bench.summary.format import change_text, images_text, p_text, percent_interval
+from bench.summary.notes import shared_times
 from bench.summary.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _DISTANCES = (
 
 
 def summary_parts(summary: Summary) -> Iterator[str | Table]:
-    """Each purifier at its best sigma, at every radius; then every row; each with the significant gains and losses."""
+    """Each purifier at its best sigma, at every radius; every row; significant gains and losses; costs."""
     from bench.analysis import best_sigmas, gain_sentences, paired_gains
     from bench.analysis.best import ACR_READING, BEST_READING, MARKS_READING, acr_behind, behind_sentences
 
@@ -44,7 +45,8 @@ def summary_parts(summary: Summary) -> Iterator[str | Table]:
         )
     yield _results_table(summary, gains, behind)
     if len(gains) or len(behind):
-        yield "\n".join((*ACR_READING, MARKS_READING, *gain_sentences(gains), *behind_sentences(behind)))
+        yield "\n".join((*ACR_READING, MARKS_READING, *gain_sentences(gains), *behind_sentences(behind), ""))
+    yield _costs_table(summary)
 
 
 def _best_table(best: pd.DataFrame, radius: float) -> Table:
@@ -119,6 +121,38 @@ def _figures(row: pd.Series, radii: Sequence[float], mark: str, gain: pd.Series 
         gained = [escape(words), _p_marked(gain["p_holm"], gain["verdict"])]
     abstained = number(100 * row["abstained"], ".1f")
     return [*accuracies, acr, *gained, abstained, number(row["nfe"], ".3g"), ms, f"{row['images']:.0f}"]
+
+
+_COST_COLUMNS = {  # head: column of the summary, factor, format
+    "NFE": ("nfe", 1, ".3g"),
+    "GFLOPs": ("gflops_purify", 1, ".3g"),
+    "ms": ("ms_purify", 1, ".2f"),
+    "GFLOPs per vote": ("gflops", 1, ".3g"),
+    "ms per vote": ("ms_joint", 1, ".2f"),
+    "parameters, 10⁶": ("network_parameters", 1e-6, ".3g"),
+    "peak GiB": ("peak_bytes", 2**-30, ".2f"),
+}
+
+
+def _costs_table(summary: Summary) -> Table:
+    """What one purified image and one vote cost; of equal figures at several sigma, one line."""
+    from bench.summary.rows import named
+
+    rows = named(summary)
+    rows = rows[rows["nfe"].notna()]
+    reading = "Per purified image; per vote: with the classifier. Peak: of a process (CPU) or the device (GPU), so far."
+    classifier = {f"{number(n, ',.0f')} parameters" for n in rows["classifier_parameters"].dropna()}
+    named_classifier = f"Classifier: {' or '.join(sorted(classifier))}." if classifier else ""
+    caption = "\n".join(filter(None, (reading, named_classifier, shared_times(rows))))
+    shown = {head: column for head, column in _COST_COLUMNS.items() if rows[column[0]].notna().any()}
+    table = figure_table("Cost", ("purifier", "σ", *shown), caption, box=SIMPLE, collapse_padding=True)
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for _, row in rows.iterrows():
+        figures = (number(scale * row[name], form) for name, scale, form in shown.values())
+        lines.setdefault((row["series"], *figures), []).append(f"{row['sigma']:g}")
+    for (name, *texts), sigmas in lines.items():
+        table.add_row(escape(name), ", ".join(sigmas), *texts)
+    return table
 
 
 def gains_table(gains: pd.DataFrame, baseline: str | None, radius: float | None = None) -> Table:

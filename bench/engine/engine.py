@@ -17,10 +17,10 @@ from bench.engine.compute import float32_arithmetic
 from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
 from bench.engine.devices import device_name, peak_bytes, to_device, to_host
 from bench.engine.loader import Loaded, Loader, LoadError
-from bench.engine.meter import Stopwatch, share_cost
+from bench.engine.meter import Stopwatch, share_cost, weigh
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, add_discrete_noise, is_quantised
 from bench.engine.versions import NOISE_KERNEL
-from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, Task
+from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, StaticCost, Task
 
 _SELECTION = 1 << 40  # selection draws are numbered from here, so they share no noise with estimation draws
 _WARM_UP_ROWS = 8
@@ -144,6 +144,10 @@ class Engine:
         checks.settle()
         shown = purified[0] if purified.ndim > x.ndim else purified
         return x.cpu().numpy(), shown.cpu().numpy(), predicted.cpu().numpy()
+
+    def weigh(self, cells: Sequence[Cell]) -> list[StaticCost | str]:
+        """The static cost of each cell, or why it is not known. The networks are loaded apart, uncompiled, for it."""
+        return weigh(cells, self._loader.unloaded().load, self._clean[0])
 
     def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
         """Check a cell's `purifier` or `classifier` (`plugin`) on `rows` noisy images, or fewer if memory is short.

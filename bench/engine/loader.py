@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import warnings
@@ -75,6 +76,12 @@ class Loader:
             classifier, counted = self.classifier(cell)
         self._start_s["load_s"] -= self._start_s.get("compile_s", 0.0)
         return Loaded(purifier, networks, classifier, counted, dict(self._start_s))
+
+    def unloaded(self) -> Loader:
+        """A loader of the same plugins and networks that has loaded nothing yet."""
+        other = copy.copy(self)
+        other._denoisers, other._classifiers, other._start_s = {}, {}, defaultdict(float)
+        return other
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.records import Cell, Counts, Shown, Task
+from bench.records import Cell, Counts, Shown, StaticCost, Task
 
 if TYPE_CHECKING:
     from bench.engine import Examination
@@ -50,6 +50,10 @@ class Executor:
     def examine(self, cell: Cell, plugin: str, rows: int) -> Future[Examination]:
         """Check the contract of a cell's purifier or classifier; see `Engine.examine`."""
         return self._submit(Job(f"the check of the {plugin} of {describe_cell(cell)}", "examine", (cell, plugin, rows)))
+
+    def weigh(self, cells: Sequence[Cell]) -> Future[list[StaticCost | str]]:
+        """The static cost of each cell, or why it is not known; see `Engine.weigh`."""
+        return self._submit(Job(f"the FLOPs of {len(cells)} cells", "weigh", (cells,)))
 
     def _submit(self, job: Job) -> Future[Any]:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from bench.engine.devices import device_name, prepare_device
 from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
 from bench.provenance import code_digest, library_versions
-from bench.records import Cell, Counts, Shown, Task
+from bench.records import Cell, Counts, Shown, StaticCost, Task
 
 Result = TypeVar("Result")
 # Their versions may change counts, so workers must have the driver's.
@@ -86,6 +86,10 @@ class RemoteEngine:
     def examine(self, cell: Cell, plugin: str, rows: int) -> Examination:
         """As `Engine.examine`."""
         return self._with_machine_name(lambda: self._engine.examine(self._localised(cell), plugin, rows))
+
+    def weigh(self, cells: Sequence[Cell]) -> list[StaticCost | str]:
+        """As `Engine.weigh`."""
+        return self._engine.weigh([self._localised(cell) for cell in cells])
 
     def measure(self, request: TuningRequest) -> dict[str, Any]:
         """As `autotune.tune`, with a loader of its own, so that its networks are released afterwards."""

@@ -10,7 +10,7 @@ from bench.plots.attack import attack
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.gains import gains
 from bench.plots.grid import image_grid
-from bench.plots.pareto import pareto, pareto_at
+from bench.plots.pareto import VOTE, pareto, pareto_at
 from bench.plots.quality import quality
 from bench.plots.style import METADATA, save
 from bench.store import Examples
@@ -58,7 +58,8 @@ def draw_all(
 ) -> list[Path]:
     """Draw every picture of a summary, and return the files, the most important ones first.
 
-    `pareto`, `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
+    `pareto`, `pareto-vote` (against FLOPs and time of purifier and classifier, if the FLOPs are known),
+    `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
     and `quality` and `attack` for the first run with metrics or attacks only, because those of several runs may not
     compare.
 
@@ -70,6 +71,8 @@ def draw_all(
     folder.mkdir(parents=True, exist_ok=True)
     rows = drawable(summary)
     written = save(pareto(summary), folder, "pareto", formats)
+    if len(rows) and rows["gflops"].notna().any():
+        written += save(pareto(summary, VOTE), folder, "pareto-vote", formats)
     for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
         written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)
     written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius", formats)

@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 from bench.plots.labels import Floats, Name, place_names
 from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, annotate, bar, mark, percent_tick
 from bench.summary.fronts import front
-from bench.summary.headline import Metric
+from bench.summary.headline import COSTS, Metric
 from bench.summary.palette import FAMILIES
 
 _FADED = 0.45  # opacity of purifiers below the front
@@ -23,8 +23,6 @@ _APART = 7.5  # points between marks that would cover each other
 _WIDEST = 62.0  # points over which the marks of one cost may spread
 _FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
 _STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
-COSTS = {"nfe": "Network evaluations per image (NFE)", "ms_purify": "Purification, ms per image"}
-
 
 _Box = tuple[float, float, float, float]
 
@@ -62,7 +60,7 @@ def draw_panel(page: Page, box: _Box, rows: pd.DataFrame, metric: Metric, cost: 
         main.yaxis.set_major_formatter(percent_tick)
     main.tick_params(labelleft=leftmost, labelbottom=not far)
     if lowest:
-        base.set_xlabel(COSTS[cost])
+        base.set_xlabel(COSTS[cost].axis)
     taken = [_draw_floor(base, row, metric, k) for k, (_, row) in enumerate(floor.iterrows())]
     if points.empty:
         words = "not measured" if len(rows) > len(floor) else "nothing reaches this radius"

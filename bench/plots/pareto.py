@@ -12,13 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.plots.panel import COSTS, draw_panel
+from bench.plots.panel import draw_panel
 from bench.plots.style import INK, SMALL, Page, family_handles, nothing, remarks, styled
 from bench.summary import Summary
 from bench.summary.headline import Metric, at_best_sigma, decisive_radii, headline, metrics
+from bench.summary.notes import shared_times
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 
+PURIFICATION, VOTE = ("nfe", "ms_purify"), ("gflops", "ms_joint")  # costs of one picture
 _MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
 _READING = (
@@ -34,10 +36,13 @@ _CHOSEN = (
 
 
 @styled
-def pareto(summary: Summary) -> Figure:
+def pareto(summary: Summary, costs: tuple[str, str] = PURIFICATION) -> Figure:
     """The main picture: accuracy against cost at two radii, each purifier at its best sigma for the radius.
 
     Of one sigma: accuracy and ACR at the radius that separates the purifiers best.
+
+    Parameters:
+        costs: columns of the summary's table: of purification, or of a whole vote (`VOTE`).
     """
     rows = drawable(summary)
     if rows.empty:
@@ -46,8 +51,8 @@ def pareto(summary: Summary) -> Figure:
     if rows["sigma"].nunique() == 1 or not shown:
         sigma, one = headline(rows, summary.radii)
         here = rows[rows["sigma"] == sigma]
-        return _draw(summary, f"σ = {sigma:g}", [(metric, here) for metric in one], 2.7)
-    return _draw(summary, "each purifier at its best σ", shown, 2.7, [_CHOSEN])
+        return _draw(summary, f"σ = {sigma:g}", [(metric, here) for metric in one], 2.7, costs)
+    return _draw(summary, "each purifier at its best σ", shown, 2.7, costs, [_CHOSEN])
 
 
 @styled
@@ -57,7 +62,7 @@ def pareto_at(summary: Summary, sigma: float) -> Figure:
     here = rows[rows["sigma"] == sigma] if len(rows) else rows
     if here.empty:
         return nothing(summary)
-    return _draw(summary, f"σ = {sigma:g}", [(m, here) for m in metrics(here, summary.radii, sigma)], 2.5)
+    return _draw(summary, f"σ = {sigma:g}", [(m, here) for m in metrics(here, summary.radii, sigma)], 2.5, PURIFICATION)
 
 
 def _draw(
@@ -65,6 +70,7 @@ def _draw(
     where: str,
     shown: Sequence[tuple[Metric, pd.DataFrame]],
     height: float,
+    costs: tuple[str, str],
     footer: Sequence[str] = (),
 ) -> Figure:
     """A row of panels for each metric and the rows that it shows, a column for each cost."""
@@ -78,7 +84,7 @@ def _draw(
     page = Page(
         f"Certified robustness against cost, {where}",
         summary.title,
-        [conditions(rows) + ".", _READING, *footer, *remarks(summary)],
+        [conditions(rows) + ".", _READING, *footer, *filter(None, [shared_times(rows)]), *remarks(summary)],
         panels + lines * KEY_LINE + (0.15 if lines else 0),
     )
     page.legend([*family_handles(rows["family"]), Line2D([], [], color=INK, alpha=0.5, lw=1.0, label="front")])
@@ -89,7 +95,7 @@ def _draw(
         part = part.assign(words=words, name=part["name"] + away)
         top = i * (heading + height + gap)
         page.heading(page.MARGIN, top, metric.heading)
-        for j, cost in enumerate(COSTS):
+        for j, cost in enumerate(costs):
             box = (left + j * (width + between), top + heading, width, height)
             draw_panel(page, box, part, metric, cost, (j == 0, i == len(shown) - 1))
     for n, row in enumerate(keys):

@@ -65,6 +65,8 @@ def _row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float)
         "abstained": figure(float(row["abstained"]), percent(row["abstained"])),
         "nfe": figure(known(row["nfe"])),
         "ms": figure(known(row["ms_purify"])),
+        "gflops": figure(known(row["gflops"])),
+        "joint": figure(known(row["ms_joint"])),
         "metrics": _metrics(row, radii, correct),
     }
 
@@ -122,9 +124,14 @@ def _curve(radii: np.ndarray, images: int, largest: float) -> dict[str, list[flo
 
 
 def times(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table with their milliseconds of all stages: the total, and the longest total of their sigma."""
+    """The rows of a table with their milliseconds of all stages: the total, and the longest total of their sigma.
+
+    Adds parameters (of the purifier's networks, in millions) and peak (memory, GiB).
+    """
     if table.empty:
         return []
     timed = table[(table["source"] == COUNTED) & table["ms_purify"].notna()]
     total = timed[[f"ms_{stage}" for stage in STAGES]].sum(axis=1)
-    return timed.assign(total=total, longest=total.groupby(timed["sigma"]).transform("max")).to_dict("records")
+    others = {"parameters": timed["network_parameters"] / 1e6, "peak": timed["peak_bytes"] / 2**30}
+    longest = total.groupby(timed["sigma"]).transform("max")
+    return timed.assign(total=total, longest=longest, **others).to_dict("records")

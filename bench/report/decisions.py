@@ -27,15 +27,24 @@ class _Budget:
 
 
 def budgets(table: pd.DataFrame) -> list[_Budget]:
-    """Any cost; the NFE of every row except the largest; round milliseconds between the fastest and the slowest."""
+    """Any cost; the NFE of every row except the largest; of other costs round ones between the least and the most."""
     counted = table[(table["source"] == COUNTED) & table["acr"].notna()]
     nfe = sorted({math.ceil(v - 1e-9) for v in counted["nfe"].dropna()})
-    ms = counted.loc[(counted["nfe"] > 0) & (counted["ms_purify"] > 0), "ms_purify"]
-    return [
+    offered = [
         _Budget("", "any cost"),
         *(_Budget("Network evaluations", f"at most {v} NFE", {"max_nfe": v}) for v in _thinned(nfe[:-1])),
-        *(_Budget("Time per purification", f"at most {v:g} ms", {"max_ms": v}) for v in _thinned(_round_between(ms))),
     ]
+    for kind, column, unit, limit in _OTHERS:
+        costs = counted.loc[(counted["nfe"] > 0) & (counted[column] > 0), column]
+        offered += [_Budget(kind, f"at most {v:g} {unit}", {limit: v}) for v in _thinned(_round_between(costs))]
+    return offered
+
+
+_OTHERS = (  # the kind of a budget, column of the summary, unit, keyword of `recommend`
+    ("Time per purification", "ms_purify", "ms", "max_ms"),
+    ("Operations per vote, with the classifier", "gflops", "GFLOPs", "max_gflops"),
+    ("Time per vote, with the classifier", "ms_joint", "ms per vote", "max_joint_ms"),
+)
 
 
 def _round_between(values: pd.Series) -> list[float]:

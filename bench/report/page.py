@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
@@ -16,7 +17,7 @@ from bench.analysis import Recommendation
 from bench.report.attack import attacks_section
 from bench.report.data import STAGES, record, times
 from bench.report.decisions import budgets, candidates, decisions
-from bench.report.figures import UNKNOWN, short
+from bench.report.figures import UNKNOWN, known, short
 from bench.report.pictures import grids
 from bench.report.quality import quality
 from bench.report.reading import reading
@@ -26,6 +27,7 @@ from bench.store.attacks import Attacks
 from bench.store.quality import Metrics
 from bench.summary import Summary
 from bench.summary.format import p_text, percent, percent_interval
+from bench.summary.notes import shared_times
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import conditions, drawable
 from bench.summary.statistics import CONFIDENCE
@@ -52,6 +54,7 @@ def render(
     )
     rows = facts["rows"]
     facts["quality"] = quality(table, rows, metrics) | {"sigma": facts["opening"]["sigma"]}
+    facts["shared"] = shared_times(table) if len(table) else ""
     facts |= {"choices": choices, "uses": [_used(advice, rows) for advice in answers.values()]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
@@ -78,6 +81,8 @@ def render(
         pictures_shown=pictures_shown,
         stages=STAGES,
         times=times(table),
+        counted_flops=len(table) > 0 and table["gflops"].notna().any(),
+        classifier_gflops=_classifier_gflops(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,
         runs=list(describe(summary, manifests)),
         version=next((m["purifybench"] for m in manifests.values() if "purifybench" in m), UNKNOWN),
@@ -92,8 +97,16 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("bench.report", "static")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     made.globals |= {"g": lambda value: f"{value:g}", "percent_interval": percent_interval}
-    made.filters |= {"percent": percent, "p_text": p_text, "short": short}
+    made.filters |= {"percent": percent, "p_text": p_text, "short": short, "known": known}
     return made
+
+
+def _classifier_gflops(table: pd.DataFrame) -> list[str]:
+    """GFLOPs of one row through the classifiers of a table."""
+    if table.empty:
+        return []
+    each = (table["gflops"] - table["gflops_purify"]) / table["classifier_rows"]
+    return list(dict.fromkeys(short(value) for value in each.dropna()))
 
 
 def _used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:

@@ -13,7 +13,7 @@ from bench.report.figures import interval_text, known
 from bench.summary import Summary
 from bench.summary.pairs import run_volume
 
-_LONG = ("labels", "sweep", "cells", "trust")  # lists of a manifest, too long for a reader
+_LONG = ("labels", "sweep", "cells", "trust", "costs")  # lists of a manifest, too long for a reader
 _ROWS = ("purifiers", "networks")  # of a preset: the tables show them
 _WORDS = {
     **{"purifybench": "PurifyBench", "git": "code revision", "python": "Python"},

@@ -13,7 +13,7 @@ from bench.summary.fronts import front_shares
 from bench.summary.pairs import certified, certifiers_of
 from bench.summary.statistics import FEWEST, resampled_means, split_halves
 
-_COSTS = ("nfe", "ms", "seconds")
+_COSTS = ("nfe", "ms", "gflops", "joint", "seconds")
 _ENVELOPE = "best"  # of all sigmas
 
 

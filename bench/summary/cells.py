@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.certify import SEQUENTIAL, Certifier, Tally
-from bench.records import COUNTED, IMPORTED, Cell, label_of, parameters_text
+from bench.records import COUNTED, IMPORTED, Cell, StaticCost, label_of, parameters_text
 from bench.store import Run
 from bench.summary.statistics import mean_interval, wilson_interval
 
@@ -54,22 +55,70 @@ def _certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFram
     return pd.DataFrame(rows, columns=CERTIFICATE)
 
 
-def _costs(run: Run) -> pd.DataFrame:
-    """By cell: draws, nfe and classifier rows per draw, milliseconds per draw of each stage, devices, peak memory."""
+_SECONDS = ["noise_s", "purify_s", "classify_s"]
+
+
+def _costs(run: Run, failed: Mapping[str, str]) -> pd.DataFrame:
+    """By cell: figures from `counted_draws` to `peak_bytes`, as `bench.summary.summarise` names them.
+
+    Parameters:
+        failed: cells that share their milliseconds with no others.
+    """
     b = run.blocks
     if b.empty:
         return pd.DataFrame()
-    sums = b.groupby("cell")[["draws", "nfe", "classifier_rows", "noise_s", "purify_s", "classify_s"]].sum()
+    sums = b.groupby("cell")[["draws", "nfe", "classifier_rows", *_SECONDS]].sum()
     per_draw = sums.div(sums["draws"], axis=0)
+    device = b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(d.unique())))
+    static = {key: cost for key, facts in run.manifest.get("costs", {}).items() if (cost := _static_cost(facts))}
+    groups = [_work(key, run.cells.get(key), static.get(key), sums.loc[key], device[key]) for key in sums.index]
+    groups = [key if key in failed else group for key, group in zip(sums.index, groups, strict=True)]
+    pooled = sums.groupby(groups)[["draws", *_SECONDS]].transform("sum")
+    ms = {f"ms_{name.removesuffix('_s')}": pooled[name] / pooled["draws"] * 1e3 for name in _SECONDS}
+    known = pd.DataFrame({key: vars(static[key]) for key in sums.index if key in static}, index=_COUNTED).T
+    known = known.reindex(sums.index).astype(float)
+    gflops = per_draw["nfe"] * known["evaluation_flops"] / 1e9
     return pd.DataFrame(
         {
             "counted_draws": sums["draws"],
             **per_draw[["nfe", "classifier_rows"]],
-            **{f"ms_{stage}": per_draw[f"{stage}_s"] * 1e3 for stage in ("noise", "purify", "classify")},
-            "device": b.groupby("cell")["device"].agg(lambda d: " + ".join(sorted(d.unique()))),
+            **ms,
+            "ms_joint": ms["ms_purify"] + ms["ms_classify"],
+            "ms_rows": pd.Series(groups, sums.index).groupby(groups).transform("size"),
+            "gflops_purify": gflops,
+            "gflops": gflops + per_draw["classifier_rows"] * known["classifier_flops"] / 1e9,
+            "network_parameters": known["parameters"],
+            "classifier_parameters": known["classifier_parameters"],
+            "device": device,
             "peak_bytes": b.groupby("cell")["peak_bytes"].max(),
         }
     )
+
+
+_COUNTED = ["evaluation_flops", "parameters", "classifier_flops", "classifier_parameters"]
+
+
+def _static_cost(facts: Any) -> StaticCost | None:
+    """A static cost of a manifest; None if it is damaged."""
+    try:
+        cost = StaticCost(**facts)
+        numbers = [value for name, value in vars(cost).items() if name != "operations"]
+        return cost if all(0 <= value < np.inf for value in numbers) else None
+    except TypeError:
+        return None
+
+
+def _work(key: str, cell: Cell | None, static: StaticCost | None, sums: pd.Series, device: str) -> str:
+    """A text that is equal for cells that do the same work in the same way: their milliseconds differ by chance only.
+
+    That is, the same tensor operations of the purifier on networks of one architecture (whatever weights and sigma), as
+    many classifier rows, precision and compilation, on one device. A solver whose evaluations depend on the image has
+    a text of its own, and so has a cell whose operations are not known.
+    """
+    if cell is None or static is None or sums["nfe"] != static.evaluations * sums["draws"]:
+        return key
+    way = json.dumps(cell.compute, sort_keys=True), cell.precision, cell.noise, device
+    return repr((static.operations, sums["classifier_rows"] / sums["draws"], *way))
 
 
 def _describe_row(rows: pd.DataFrame, radii: Sequence[float], largest: float = np.inf) -> dict[str, Any]:
@@ -108,7 +157,7 @@ def counted_rows(
     failed = {**dict.fromkeys(foreign, _FOREIGN_RULE), **run.errors}
     decided = _certificates(run, {key: rule for key, rule in rules.items() if key not in failed})
     by_cell = dict(tuple(decided.groupby("cell", sort=False)))
-    cost = _costs(run)
+    cost = _costs(run, failed)
     rows = []
     for key, cell in run.cells.items():
         row: dict[str, Any] = {

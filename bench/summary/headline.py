@@ -1,4 +1,4 @@
-"""The sigma and the radii at which purifiers are shown. Pure."""
+"""The sigma, the radii and the costs at which purifiers are shown. Pure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,27 @@ class Metric(NamedTuple):
 
     def words(self, value: float) -> str:
         return f"{100 * value:.3g} %" if self.percent else f"{value:.3f}"
+
+
+class CostAxis(NamedTuple):
+    """A cost: its column in a summary's table; in other tables the head and the format; its axis; and its unit."""
+
+    column: str
+    head: str
+    form: str
+    axis: str
+    unit: str
+
+
+COSTS = {
+    axis.column: axis
+    for axis in (
+        CostAxis("nfe", "NFE", ".3g", "Network evaluations per image (NFE)", "network evaluations"),
+        CostAxis("ms_purify", "ms", ".2f", "Purification, ms per image", "ms per purification"),
+        CostAxis("gflops", "GFLOPs", ".3g", "Purifier and classifier, GFLOPs per vote", "GFLOPs per vote"),
+        CostAxis("ms_joint", "joint ms", ".2f", "Purifier and classifier, ms per vote", "ms per vote"),
+    )
+}
 
 
 def _accuracy(radius: float, sigma: float) -> Metric:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.records import IMPORTED
 from bench.store import Run
+from bench.summary.format import listed
 from bench.summary.trust import audit_text
 
 
@@ -53,6 +54,23 @@ def audit_of(run: Run) -> tuple[str, bool]:
     """The sentence of `audit_text` on the cells of a run that did not fail; empty if there are none."""
     cells = [key for key in run.cells if key not in run.errors]
     return audit_text(run.manifest, cells) if cells else ("", True)
+
+
+def shared_times(rows: pd.DataFrame) -> str:
+    """How to read the milliseconds of rows that share them; empty if none do.
+
+    Parameters:
+        rows: of a summary's table.
+    """
+    sharing = rows[rows["ms_rows"] > 1]
+    if sharing.empty:
+        return ""
+    groups = [part["name"].unique() for _, part in sharing.groupby(["run", "ms_purify"], sort=False)]
+    alike = dict.fromkeys(listed(names, 6) for names in groups if len(names) > 1)
+    return (
+        "Milliseconds are means over all rows that do the same work, that is the same operations on networks of one "
+        f"architecture, whatever the weights and σ{': ' if alike else ''}{'; '.join(alike)}."
+    )
 
 
 def unfinished(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:

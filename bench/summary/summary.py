@@ -23,7 +23,10 @@ _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
     *("source", "certifier", "sequential", "label_aware", "rule", "images", "wanted", "complete", "error"),
 )
-_COSTS = ("nfe", "classifier_rows", "ms_noise", "ms_purify", "ms_classify", "counted_draws", "device", "peak_bytes")
+_COSTS = (
+    *("nfe", "classifier_rows", "ms_noise", "ms_purify", "ms_classify", "ms_joint", "ms_rows", "gflops_purify"),
+    *("gflops", "network_parameters", "classifier_parameters", "counted_draws", "device", "peak_bytes"),
+)
 _RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a run whose preset has none
 
 
@@ -75,8 +78,12 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     (short name), sequential, label_aware, rule (the certifier with its constants), images, wanted (images of the
     sweep), complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every
     radius R (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest
-    (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw),
-    counted_draws, device, peak_bytes. A failed row has no figures but `largest`.
+    (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw), ms_joint
+    (purifier and classifier), ms_rows (number of rows of the run that do the same work, whose milliseconds are the mean
+    over the draws of all of them; 1: its own), gflops_purify (10^9 floating-point operations per purified image: nfe
+    times those of one evaluation), gflops (per vote: with those of the classifier), network_parameters (of the
+    purifier's networks), classifier_parameters, counted_draws, device, peak_bytes. A failed row has no figures but
+    `largest`; FLOPs and parameters are NaN in runs of versions that did not count them.
 
     Parameters:
         radii: L2, in [0,1] pixel units; without any, those of the presets.

@@ -22,6 +22,7 @@ from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
 from bench.store.run import read_manifest
+from bench.sweep.costs import COSTS, weigh_cells
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
@@ -94,7 +95,10 @@ def _count(
             facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
                 check_plugins(planned, executor, unfinished, trust, notify, lambda: stop.received)
+                costs = weigh_cells(planned, executor, before, notify)
                 outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
+                record[COSTS] = costs()
+                trust.keep()
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt
             if outcome.stopped:
@@ -103,10 +107,10 @@ def _count(
                 raise TimeOver(f"the time is over: the counts are stored in {folder}; the same command continues")
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             record = record if outcome.draws else _without_latest(record)
-            costs = {"occupancy": outcome.occupancy, **energy()}
+            spent = {"occupancy": outcome.occupancy, **energy()}
             if outcome.start_s:
-                costs["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
-            store.describe({**record, "ended": ended, **costs})
+                spent["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
+            store.describe({**record, "ended": ended, **spent})
         if outcome.occupancy is not None:
             notify(f"batches were {outcome.occupancy:.1%} full")
         written = read_run(folder)

@@ -109,7 +109,7 @@ def _not_covered(folder: Path) -> Iterator[str]:
     for name, again in (("metrics.json", "bench metrics"), (attacks.FILE, "bench attack")):
         if (folder / name).is_file():
             yield f"{name} is not checked; `{again}` measures it again"
-    yield "times, memory and the devices' names are as the run states them; nobody can count them again"
+    yield "times, memory, FLOPs and the devices' names are as the run states them; nobody can count them again"
 
 
 def _check_summary(path: Path, summary: Summary, found: Findings) -> None:

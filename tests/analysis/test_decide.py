@@ -54,6 +54,28 @@ def test_a_budget_leaves_out_what_costs_more():
     assert [s.option.name for s in recommend(found, 0.25, max_nfe=2).standings] == ["good", "poor", "none"]
 
 
+def test_a_budget_of_a_whole_vote_leaves_out_what_costs_more():
+    good, poor = replace(GOOD, gflops=2.0, joint=1.5), replace(POOR, gflops=1.0, joint=2.5)
+    found = summary_of(good, poor)
+    assert recommend(found, 0.25, max_gflops=2).chosen.name == "good"
+    by_flops = recommend(found, 0.25, max_gflops=1.5)
+    assert (by_flops.chosen.name, by_flops.cost, by_flops.chosen.gflops) == ("poor", "gflops", 1.0)
+    assert by_flops.budget == "at most 1.5 GFLOPs per vote"
+    by_time = recommend(found, 0.25, max_joint_ms=2)
+    assert (by_time.chosen.name, by_time.cost, by_time.chosen.ms_joint) == ("good", "ms_joint", 1.5)
+    assert by_time.budget == "at most 2 ms per vote"
+    none = recommend(found, 0.25, max_gflops=0.5)
+    assert "the cheapest is poor at σ = 0.5, for 1 GFLOPs per vote" in none.verdict
+
+
+def test_flops_that_were_not_counted_are_within_no_budget():
+    unknown = recommend(summary_of(GOOD, POOR), 0.25, max_gflops=100)
+    assert unknown.chosen is None and "GFLOPs per vote of these runs are not known" in unknown.verdict
+    partly = recommend(summary_of(GOOD, replace(POOR, gflops=1.0)), 0.25, max_gflops=100)
+    assert partly.chosen.name == "poor"
+    assert "1 whose GFLOPs per vote are not known" in told(partly)
+
+
 def test_what_may_be_as_good_for_less_is_named():
     dear = Row("dear", hits(100, range(82)), nfe=9.0, ms=9.0)
     found = recommend(summary_of(NONE, GOOD, FAIR, dear), 0.25)

@@ -42,6 +42,7 @@ def test_every_figure_of_the_charts_is_the_summarys(small):
         own = known[row["purifier"], row["sigma"]["value"]]
         costs = row["nfe"]["value"], row["ms"]["value"], row["images"], row["abstained"]["value"], row["largest"]
         assert costs == tuple(own[c] for c in ("nfe", "ms_purify", "images", "abstained", "largest"))
+        assert (row["gflops"]["value"], row["joint"]["value"]) == (own["gflops"], own["ms_joint"])
         reached = [r for r in summary.radii if r <= own["largest"]]
         assert set(row["metrics"]) == {*(f"{r:g}" for r in reached), "acr"}
         for r in reached:
@@ -72,7 +73,7 @@ def test_the_table_on_the_page_holds_the_summarys_figures(small):
             own["acr"],
             *(gains.loc[(name, own["sigma"]), ["gain", "p_holm"]] if name == "pf-ode" else [None] * 2),
         ]
-        wanted += [own[c] for c in ("abstained", "nfe", "ms_purify", "images")]
+        wanted += [own[c] for c in ("abstained", "nfe", "ms_purify", "gflops", "ms_joint", "images")]
         assert [float(v) if v else None for v in values] == wanted
         assert ("over onestep-edm" in line) == (name == "pf-ode")
 
@@ -127,7 +128,8 @@ def test_every_answer_is_what_recommend_says(small):
     record, page = record_of(text), Page(text)
     given = budgets(summary.table)
     assert [b.limit for b in given] == [
-        {}, {"max_nfe": 0}, {"max_nfe": 1}, {"max_ms": 0.5}, {"max_ms": 1.0}
+        {}, {"max_nfe": 0}, {"max_nfe": 1}, {"max_ms": 0.5}, {"max_ms": 1.0},
+        {"max_gflops": 5.0}, {"max_gflops": 10.0}, {"max_joint_ms": 0.5}, {"max_joint_ms": 1.0},
     ]  # fmt: skip
     words = page.text
     assert len(record["choices"]) == len(summary.radii)
@@ -199,7 +201,9 @@ def test_times_by_stage_are_the_summarys(small):
         name, sigma, *stages = re.findall(r'data-value="([^"]*)"', line)
         own = known[name, float(sigma)]
         wanted = [own[f"ms_{stage}"] for stage in ("noise", "purify", "classify")]
-        assert [float(v) for v in stages] == pytest.approx([*wanted, sum(wanted)])
+        others = own["gflops_purify"], own["network_parameters"] / 1e6, own["peak_bytes"] / 2**30
+        assert [float(v) for v in stages] == pytest.approx([*wanted, sum(wanted), *others])
+    assert "the classifier adds 0.5 GFLOPs a row" in section
 
 
 def test_the_images_are_there_with_words_for_who_cannot_see_them(small):

@@ -13,6 +13,7 @@ from bench.analysis.gains import paired_gains
 from bench.records import COUNTED, Cell
 from bench.store.run import Run, read_run
 from bench.summary.cells import _FOREIGN_RULE, _describe_row
+from bench.summary.notes import shared_times
 from bench.summary.rows import drawable
 from bench.summary.summary import summarise
 
@@ -53,6 +54,66 @@ def test_a_summary_reads_counts_as_certificates(tmp_path):
     full, partial = (0.5 * stats.norm.ppf(stats.beta.ppf(0.001, k, 41 - k)) for k in (40, 38))
     assert row["acr"] == pytest.approx((full + partial) / 3)
     assert row["largest"] == pytest.approx(full)
+
+
+def static_cost(**facts):
+    """A manifest's static cost of a cell of two evaluations."""
+    network = {"evaluations": 2, "evaluation_flops": 3e9, "noise_numbers": 0, "parameters": 5, "operations": "ops"}
+    return {**network, "classifier_flops": 1e9, "classifier_parameters": 7, **facts}
+
+
+def several(tmp_path, *parts):
+    """A run of one cell for each part: (fields of the cell, factor of its seconds, static cost)."""
+    cells = [replace(CELL, **fields) for fields, _, _ in parts]
+    runs = [run_of(tmp_path, [40, 40], cell) for cell in cells]
+    blocks = [
+        run.blocks.assign(purify_s=run.blocks["purify_s"] * part[1]) for run, part in zip(runs, parts, strict=True)
+    ]
+    costs = {cell.key: part[2] for cell, part in zip(cells, parts, strict=True) if part[2] is not None}
+    manifest = {**runs[0].manifest, "costs": costs, "sweep": [cell.key for cell in cells]}
+    return Run(tmp_path, manifest, {c.key: c for c in cells}, {}, pd.concat(blocks, ignore_index=True), pd.DataFrame())
+
+
+def test_flops_are_those_of_the_measured_evaluations_and_of_the_classifier(tmp_path):
+    table = summarise([several(tmp_path, ({}, 1.0, static_cost(evaluations=9)))]).table
+    assert table["nfe"][0] == 2  # as it was measured: a solver that adapts has others for other images
+    assert (table["gflops_purify"][0], table["gflops"][0]) == (6, 7)
+    assert (table["network_parameters"][0], table["classifier_parameters"][0]) == (5, 7)
+    assert table["ms_joint"][0] == pytest.approx(table["ms_purify"][0] + table["ms_classify"][0])
+
+
+def test_rows_that_do_equal_work_share_their_milliseconds(tmp_path):
+    same = static_cost()
+    run = several(tmp_path, ({}, 1.0, same), ({"sigma": 1.0}, 2.0, same), ({"purifier": "other"}, 6.0, same))
+    found = summarise([run])
+    assert found.table["ms_purify"].tolist() == pytest.approx([3, 3, 3]) and set(found.table["ms_rows"]) == {3}
+    assert shared_times(found.table).endswith("whatever the weights and σ: none and other.")
+    assert found.table["counted_draws"].tolist() == [100] * 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "cost"),
+    [
+        ({"sigma": 1.0}, static_cost(operations="of another sampler")),
+        ({"sigma": 1.0}, static_cost(evaluations=3)),  # not those that were measured: it adapts to the image
+        ({"sigma": 1.0, "precision": "bf16"}, static_cost()),
+        ({"sigma": 1.0, "compute": {"compile": "default"}}, static_cost()),
+        ({"sigma": 1.0}, None),  # of an earlier version
+        ({"sigma": 1.0}, {"operations": "ops"}),  # damaged
+        ({"sigma": 1.0}, static_cost(evaluation_flops="1e9")),
+        ({"sigma": 1.0}, "damaged"),
+    ],
+)
+def test_rows_of_other_work_keep_their_own_milliseconds(tmp_path, fields, cost):
+    found = summarise([several(tmp_path, ({}, 1.0, static_cost()), (fields, 2.0, cost))])
+    assert found.table["ms_purify"].tolist() == pytest.approx([1, 2]) and set(found.table["ms_rows"]) == {1}
+    assert shared_times(found.table) == ""
+
+
+def test_a_run_without_static_costs_reads_as_before():
+    table = summarise([read_run(RESULTS / "embedded")]).table
+    assert table[["gflops", "gflops_purify", "network_parameters"]].isna().all(axis=None)
+    assert (table["ms_joint"] > 0).all() and set(table["ms_rows"]) == {1}
 
 
 def test_what_is_missing_is_said(tmp_path):

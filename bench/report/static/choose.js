@@ -38,6 +38,7 @@ function facts(row, { metric, cost, sigma }) {
     `${figure.words} ${meaning}`,
     ...(sigma === "best" && figure.fair ? [`${figure.fair} if σ is chosen on one half of the images and read on the other`] : []),
     `NFE ${row.nfe.words} · ${row.ms.words} ms per purification`,
+    `${row.gflops.value === null ? "" : `${row.gflops.words} GFLOPs, `}${row.joint.words} ms per vote`,
     ...(cost === "seconds" ? [`${figure.seconds.words} device-seconds per certified image`] : []),
     ...(share ? [`on the front in ${share} of resamples of the images`] : []),
     `${row.images} images${row.imported ? " · imported, radii only" : ""}`,

@@ -7,6 +7,8 @@ const DASHES = [null, "7 3", "2 2.5", "8 2.5 2 2.5", "12 3", "5 2 1.5 2 1.5 2"];
 const COSTS = {
   nfe: "network evaluations per image (NFE)",
   ms: "milliseconds per purification",
+  gflops: "GFLOPs per vote, purifier and classifier",
+  joint: "milliseconds per vote, purifier and classifier",
   seconds: "device-seconds per certified image",
 };
 const colour = (row) => `var(--${row.family})`;

@@ -47,6 +47,7 @@ function showFront() {
     chosen.sigma === "best" ? ENVELOPE : "",
     unpriced ? `Not shown: ${unpriced}, because their cost was not measured, or they certify nothing.` : "",
     rows.some((row) => row.id === chosen.use) ? "Ring: the decision above." : "",
+    chosen.cost === "nfe" || chosen.cost === "gflops" ? "" : record.shared,
     "Bars: 95 % intervals. Marks that would cover each other stand side by side.",
   ];
   $("front-words").textContent = words.filter(Boolean).join(" ");
@@ -62,7 +63,7 @@ function pointsTable(rows, best, chosen) {
   const table = element("table");
   const metric = chosen.metric === "acr" ? "ACR" : `certified at ${chosen.metric}`;
   const half = chosen.sigma === "best" ? ["split-half"] : [];
-  const head = ["purifier", "σ", metric, ...half, "NFE", "ms", "s per certified image", "images", "on the front", "in resamples"];
+  const head = ["purifier", "σ", metric, ...half, "NFE", "ms", "GFLOPs per vote", "ms per vote", "s per certified image", "images", "on the front", "in resamples"];
   const line = (cells, tag) => {
     const row = element("tr");
     row.append(...cells.map((text, i) => element(i ? tag : "th", text, scope(tag, i))));
@@ -72,7 +73,7 @@ function pointsTable(rows, best, chosen) {
   const body = table.createTBody();
   for (const row of rows) {
     const found = row.metrics[chosen.metric];
-    const costs = [row.nfe.words, row.ms.words, found.seconds.words, row.images];
+    const costs = [row.nfe.words, row.ms.words, row.gflops.words, row.joint.words, found.seconds.words, row.images];
     const onFront = [best.includes(row) ? "yes" : "no", found.front[chosen.sigma]?.[chosen.cost] ?? "–"];
     const fair = half.map(() => found.fair ?? "–");
     body.append(line([row.name, row.sigma.words, found.words, ...fair, ...costs, ...onFront], "td"));
