@@ -70,7 +70,8 @@ class Pipelined(Executor):
                 job = self._jobs.get(block=begun is None)
             except Empty:
                 assert begun is not None
-                begun = _resolve(*begun)
+                _resolve(*begun)
+                begun = None
                 continue
             if job is None:
                 break

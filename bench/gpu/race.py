@@ -32,7 +32,12 @@ SIGMA = 0.5
 SONG = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2]}  # 55.7 M parameters: EDM's CIFAR-10
 EDM = {"t_min": 0.002, "t_max": 80.0, "time_scale": 0.25}
 _SMALL_SONG = {"model_channels": 32}
-_SMALL_VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
+_SMALL_VIT: dict[str, Any] = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 96,
+}
 CLASSES = 10
 
 
@@ -62,7 +67,7 @@ def full_size(folder: Path, small: bool = False) -> Path:
     torch.manual_seed(0)
     card = Card("edm", SONG | _SMALL_SONG if small else SONG, EDM, network="SongUNet")
     unet = save(folder / "unet.safetensors", build(card).network, card)
-    vit = ViTConfig(num_labels=CLASSES, **(_SMALL_VIT if small else {}))
+    vit = ViTConfig(**{"num_labels": CLASSES, **(_SMALL_VIT if small else {})})
     ViTForImageClassification(vit).save_pretrained(folder / "vit")
     ViTImageProcessor().save_pretrained(folder / "vit")
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def noise(small: bool) -> dict[str, Any]:
         if device.type == "cuda":
             farthest = max(farthest, float((eager.normal(x) - kernel.normal(x)).abs().max()))
         calls: dict[str, Callable[[], Any]] = {
-            "eager": lambda x=x, rng=eager: rng.add_normal_(x, 0.5),
-            "kernel": lambda x=x, rng=kernel: rng.add_normal_(x, 0.5),
-            "randn": lambda x=x: torch.randn_like(x),
+            "eager": partial(eager.add_normal_, x, 0.5),
+            "kernel": partial(kernel.add_normal_, x, 0.5),
+            "randn": partial(torch.randn_like, x),
         }
         table.append({"rows": count, "values": values, **{k: _microseconds(call, device) for k, call in calls.items()}})
     return {"microseconds": table, "farthest": farthest}
