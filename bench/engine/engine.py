@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.engine.checks import Checks, PluginFault, out_of_memory
+from bench.engine.checks import Checks, out_of_memory
 from bench.engine.compute import float32_arithmetic
 from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
 from bench.engine.devices import device_name, peak_bytes, to_device, to_host
 from bench.engine.loader import Loaded, Loader, LoadError
 from bench.engine.meter import Stopwatch, share_cost, weigh
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng, add_discrete_noise, is_quantised
+from bench.engine.stages import classify, predict, purify, vote
 from bench.engine.versions import NOISE_KERNEL
 from bench.records import DISCRETE, Block, Cell, Cost, Counts, Shown, StaticCost, Task
 
@@ -107,9 +107,9 @@ class Engine:
             with watch.stage("noise_s"):
                 x, rng, block_of_row = self._noisy(cell, blocks)
             with watch.stage("purify_s"):
-                purified = self._purify(cell, loaded, x, rng, checks)
+                purified = purify(cell, loaded, x, rng, checks)
             with watch.stage("classify_s"):
-                votes = self._vote(cell, loaded, purified, block_of_row, len(blocks), checks)
+                votes = vote(cell, loaded, purified, block_of_row, len(blocks), checks)
         nfe = sum(network.rows for network in loaded.networks.values())
         classified = loaded.classifier_network.evaluated - before  # some classifiers vote over copies of an image
         start_s, loaded.start_s = loaded.start_s, {}
@@ -138,9 +138,9 @@ class Engine:
         loaded, checks = self._prepare(cell), Checks()
         x, rng, _ = self._noisy(cell, [Block(cell.key, image, "estimate", draw, 1) for image in images])
         with float32_arithmetic(cell.precision, self.device):
-            purified = self._purify(cell, loaded, x.clone(), rng, checks)
+            purified = purify(cell, loaded, x.clone(), rng, checks)
             copy = purified.clone()  # a classifier may write into its input
-            predicted, _ = self._predict(cell, loaded, copy, checks)
+            predicted, _ = predict(cell, loaded, copy, checks)
         checks.settle()
         shown = purified[0] if purified.ndim > x.ndim else purified
         return x.cpu().numpy(), shown.cpu().numpy(), predicted.cpu().numpy()
@@ -171,26 +171,26 @@ class Engine:
         networks = [n.evaluations for n in loaded.networks.values()]
         uncounted = 0
 
-        def purify(x: Tensor, chosen: Tensor) -> tuple[Tensor, int]:
+        def call_purifier(x: Tensor, chosen: Tensor) -> tuple[Tensor, int]:
             nonlocal uncounted
             _, rng, _ = self._noisy(cell, [blocks[i] for i in chosen.tolist()])
             checks, before = Checks(), sum(evaluations() for evaluations in networks)
-            purified = self._purify(cell, loaded, x, rng, checks)
+            purified = purify(cell, loaded, x, rng, checks)
             checks.settle()
             counted = sum(network.rows for network in loaded.networks.values())
             uncounted += max(0, sum(evaluations() for evaluations in networks) - before - counted)
             return (purified.transpose(0, 1) if purified.ndim > x.ndim else purified), counted
 
-        def classify(x: Tensor, _: Tensor) -> tuple[Tensor, int]:
+        def call_classifier(x: Tensor, _: Tensor) -> tuple[Tensor, int]:
             checks, before = Checks(), loaded.classifier_network.evaluated
-            logits = self._logits(cell, loaded, x, checks)
+            logits = classify(cell, loaded, x, checks)
             checks.settle()
             return logits.detach().float(), loaded.classifier_network.evaluated - before
 
         votes = plugin == "classifier"
         parts = (loaded.classifier, loaded.classifier_network.network) if votes else (loaded.purifier,)
         modules = [part for part in parts[:1] if isinstance(part, nn.Module)]
-        call, x = classify if votes else purify, self._noisy(cell, blocks)[0]
+        call, x = call_classifier if votes else call_purifier, self._noisy(cell, blocks)[0]
         with float32_arithmetic(cell.precision, self.device):
             result = examine(Subject(call, x, modules=modules, namespaces=namespaces_of(*parts)))
         if uncounted:
@@ -232,70 +232,7 @@ class Engine:
             # A setting that the first call changes must show as changed in `examine`.
             with settings_kept(), float32_arithmetic(cell.precision, self.device):
                 rng = self._rng(cell, PURIFIER, rows, rows)
-                self._predict(cell, loaded, self._purify(cell, loaded, self._clean[rows], rng, checks), checks)
+                predict(cell, loaded, purify(cell, loaded, self._clean[rows], rng, checks), checks)
             checks.settle()
             loaded.start_s["warm_up_s"] = time.perf_counter() - started
         return self._loaded[cell.key]
-
-    def _purify(self, cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -> Tensor:
-        """Purified images, `[B,C,H,W]` as `x`, or `[K,B,C,H,W]` for a majority vote of K."""
-        plugin = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
-        for network in loaded.networks.values():
-            network.begin()
-        try:
-            purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            checks.add_networks(plugin, loaded)
-            checks.settle()  # a network's output may be the cause
-            raise PluginFault.of(plugin, error) from error
-        checks.add_networks(plugin, loaded)
-        if not (
-            isinstance(purified, Tensor)
-            and purified.shape[-x.ndim :] == x.shape
-            and purified.ndim <= x.ndim + 1
-            and len(purified)  # no image has no majority
-        ):
-            got = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
-            expected = f"the shape of its input, {tuple(x.shape)}, or K of these for a majority vote"
-            raise PluginFault(f"{plugin} returned {got}, it must return {expected}")
-        purified = purified.detach().float()
-        checks.add(f"{plugin} returned", purified, loaded.purifier.bounded)
-        return purified
-
-    def _logits(self, cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
-        plugin = f"classifier {cell.classifier!r}"
-        try:
-            logits = loaded.classifier(x)
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            checks.settle()  # the purifier's output may be the cause
-            raise PluginFault.of(plugin, error) from error
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise PluginFault(f"{plugin} returned {got}, it must return [{len(x)}, classes]")
-        checks.add(f"{plugin} returned", logits)
-        return logits
-
-    def _predict(self, cell: Cell, loaded: Loaded, purified: Tensor, checks: Checks) -> tuple[Tensor, int]:
-        """The class of every row, `[B]` int64, and the number of classes.
-
-        Of K purified images it is the class of most of them; ties go to the lowest class.
-        """
-        logits = self._logits(cell, loaded, purified.flatten(0, purified.ndim - 4), checks)
-        classes = logits.shape[1]
-        predicted = logits.argmax(1)
-        if purified.ndim == 4:
-            return predicted, classes
-        return F.one_hot(predicted.view(purified.shape[:2]), classes).sum(0).argmax(1), classes
-
-    def _vote(
-        self, cell: Cell, loaded: Loaded, purified: Tensor, block_of_row: Tensor, blocks: int, checks: Checks
-    ) -> Tensor:
-        """Votes per class of every block, `[blocks, classes]` int64; only they leave the device."""
-        predicted, classes = self._predict(cell, loaded, purified, checks)
-        ballots = block_of_row * classes + predicted
-        votes = torch.zeros(blocks * classes, dtype=torch.int64, device=self.device)
-        return votes.scatter_add_(0, ballots, torch.ones_like(ballots)).view(blocks, classes)
