@@ -13,7 +13,7 @@ from bench.records import Cell
 
 
 def purify(cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -> Tensor:
-    """Purified images, `[B,C,H,W]` as `x`, or `[K,B,C,H,W]` for a majority vote of K."""
+    """Purified images, `[B,C,H,W]` as `x`, or `[K,B,C,H,W]` for a majority vote of K; raises PluginFault."""
     plugin = f"purifier {cell.label!r} at sigma = {cell.sigma:g}"
     for network in loaded.networks.values():
         network.begin()
@@ -41,6 +41,7 @@ def purify(cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -
 
 
 def classify(cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
+    """The classifier's logits `[B,classes]` of images `[B,C,H,W]` in [0,1]; raises PluginFault if it fails."""
     plugin = f"classifier {cell.classifier!r}"
     try:
         logits = loaded.classifier(x)
