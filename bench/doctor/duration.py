@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.certify import largest_radius, rules
+from bench.certify import rules
 from bench.doctor.requirements import Need, weights_of
 from bench.sweep import Preset
+from bench.sweep.draws import evaluations, sweep_bounds
 
 # Users of diffusion_denoised_smoothing (its issue 1) report this number of draws per second on one A100, with one
 # evaluation of a network of 50 million parameters at 32x32 and one of ViT-B/16 at 224. No other size is reported.
@@ -16,23 +17,6 @@ _STATED_SOURCE = f"stated: {_STATED:g} draws/s of one evaluation and ViT-B/16 on
 _STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
 _QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
 _measured: dict[str, float] = {}  # key of a cell -> seconds per draw, since presets share cells
-
-
-def draw_bounds(preset: Preset, sigma: float) -> tuple[int, int]:
-    """Fewest and most draws of one image at one sigma; equal under rules that draw equally often for every image."""
-    rule: Any = rules.of_sweep(preset.model_dump(), sigma)
-    if preset.certifier not in rules.SEQUENTIAL:
-        return preset.n0 + preset.n, preset.n0 + preset.n
-    looks = rule.constants.looks
-    # A label-aware rule stops misclassified images after the selection, and no rule tests radii that it cannot prove.
-    stops_at_once = preset.label_aware or rule.radii[0] > largest_radius(looks[-1], preset.alpha, sigma)
-    return preset.n0 + (0 if stops_at_once else looks[0]), preset.n0 + looks[-1]
-
-
-def sweep_bounds(preset: Preset) -> tuple[int, int]:
-    """Fewest and most draws of one purifier over all images and sigmas."""
-    fewest, most = zip(*(draw_bounds(preset, sigma) for sigma in preset.sigmas), strict=True)
-    return preset.images * sum(fewest), preset.images * sum(most)
 
 
 def seconds_per_draw(
@@ -49,8 +33,8 @@ def seconds_per_draw(
         return sum(_measure(preset, devices[0])) / len(devices), source
     if preset.dataset not in _STATED_FOR:
         return None
-    evaluations = sum(max(1, _most_evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
-    return evaluations / len(preset.sigmas) / _STATED, _STATED_SOURCE
+    total = sum(max(1, evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
+    return total / len(preset.sigmas) / _STATED, _STATED_SOURCE
 
 
 def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]) -> str:
@@ -63,14 +47,6 @@ def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], de
     seconds, source = rate
     about = preset.certifier not in rules.SEQUENTIAL and source != _STATED_SOURCE
     return f"{total}, {'about' if about else 'at most'} {span(most * seconds)} ({source})"
-
-
-def _most_evaluations(purifier: Any, sigma: float) -> int:
-    """The documented number of network evaluations, or the number on the published grid of noise levels."""
-    from purifiers.conditioning import grid_from
-
-    documented = purifier.nfe()
-    return 2 * len(grid_from(2 * sigma)) - 1 if documented is None else documented
 
 
 def _measure(preset: Preset, device: str) -> list[float]:

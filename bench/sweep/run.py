@@ -24,7 +24,7 @@ from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
-from bench.sweep.settle import settle_options
+from bench.sweep.settle import advice, settle_options, with_device_defaults
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, check_plugins, evidence
 
@@ -210,7 +210,11 @@ def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor
     """Plan a sweep for the devices of this machine or cluster; returns the plan, the devices and the executor."""
     if preset.executor == "local":
         devices = choose_devices(preset.device, preset.workers)
-        planned = settle_options(make_plan(preset, devices[0].split(":")[0]), devices[0], notify=notify)
+        kind = devices[0].split(":")[0]
+        if gain := advice(preset, devices[0]):
+            notify(gain)
+        planned = make_plan(with_device_defaults(preset, kind), kind)
+        planned = settle_options(planned, devices[0], notify=notify, workers=len(devices))
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -218,10 +222,10 @@ def _prepare(preset: Preset, notify: _Notify) -> tuple[Plan, list[str], Executor
     cluster = Cluster(preset.address, preset.device, preset.workers)
     executor = None
     try:
-        planned = make_plan(preset, cluster.devices[0])
+        planned = make_plan(with_device_defaults(preset, cluster.devices[0]), cluster.devices[0])
         facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
-        planned = settle_options(planned, cluster.devices[0], executor.measure)
+        planned = settle_options(planned, cluster.devices[0], executor.measure, workers=len(cluster.devices))
         executor.start()
         return planned, cluster.devices, executor
     except BaseException:

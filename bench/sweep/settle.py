@@ -6,18 +6,52 @@ The choice, never `auto`, is part of a cell's identity, and the manifest records
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, fields, replace
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
 from bench.engine import Loader, refuse_unsupported
 from bench.engine.autotune import AUTO, TuningRequest, tune
-from bench.engine.devices import prepare_device
-from bench.engine.trials import ComputeConfig
-from bench.sweep.plan import Plan
+from bench.engine.compute import ComputeConfig
+from bench.engine.devices import choose_precision, prepare_device
+from bench.sweep.draws import rows_of_networks
+from bench.sweep.plan import Plan, resolve
+from bench.sweep.preset import Preset
 
 _SAMPLE = 16  # images in a request
+_MEASURED = ("precision", "channels_last", "compile", "batch")  # `auto` on a GPU unless a preset or its user names them
+_PROBE = {"cpu": 1024, "cuda": 8192}  # side of the matrices whose products tell what another precision may gain
+
+
+def with_device_defaults(preset: Preset, device_type: str) -> Preset:
+    """The preset with `auto` for what it leaves open on a GPU; presets of published protocols stay as they are."""
+    if device_type != "cuda" or preset.protocol:
+        return preset
+    update: dict[str, Any] = {name: AUTO for name in _MEASURED if name not in preset.model_fields_set}
+    _, classifier, _ = resolve(preset)
+    hints = get_type_hints(type(classifier)) if "precision" in {field.name for field in fields(classifier)} else {}
+    if AUTO in get_args(hints.get("precision")) and "precision" not in preset.classifier.parameters:
+        update["classifier"] = preset.classifier.model_copy(update={"precision": AUTO})
+    return preset.model_copy(update=update)
+
+
+def advice(preset: Preset, device: str) -> str | None:
+    """How much faster a preset of a published protocol may be with `--precision auto`; None if it would gain nothing.
+
+    Measured on products of two matrices, which takes a fraction of a second, so it is a bound on the networks' gain.
+    """
+    kind = device.split(":")[0]
+    fast = choose_precision(AUTO, kind)
+    if not preset.protocol or preset.precision != "fp32" or fast == "fp32":
+        return None
+    from bench.engine.trials import product_rate
+
+    gain = product_rate(fast, device, _PROBE[kind]) / product_rate("fp32", device, _PROBE[kind])
+    return (
+        f"{preset.name} computes in fp32, as {preset.protocol} does. This device multiplies matrices {gain:.1f} times "
+        f"faster in {fast}: `--precision auto` would be up to so much faster, and counts other cells"
+    )
 
 
 def settle_options(
@@ -25,11 +59,13 @@ def settle_options(
     device: str,
     measure: Callable[[TuningRequest], dict[str, Any]] | None = None,
     notify: Callable[[str], object] = lambda _: None,
+    workers: int = 1,
 ) -> Plan:
     """A plan whose cells record how they compute.
 
     Parameters:
         device: of the networks, such as `cuda:0`; its kind suffices with `measure`.
+        workers: that share the draws.
         measure: measures on another machine, as `autotune.tune` does here; None: measure here.
         notify: called with a message before measuring begins here.
 
@@ -37,25 +73,35 @@ def settle_options(
         ValueError: the device does not support an option.
         LoadError: a network cannot be loaded or compiled.
     """
-    refuse_unsupported(planned.preset.precision, planned.preset.compile, device)
-    request = _request_of(planned)
-    if AUTO not in request.options.values():
-        options = {name: value for name, value in request.options.items() if name != "batch"}
-        return _apply(planned, ComputeConfig(**options), request.options["batch"], {})
+    preset = planned.preset
+    for own in ({}, *preset.compute.values()):
+        way = {"precision": preset.precision, "compile": preset.compile, **own}
+        refuse_unsupported(way["precision"], way["compile"], device)
+    request = _request_of(planned, device, workers)
+    options = {name: value for name, value in request.options.items() if name not in ("batch", "compute")}
+    if AUTO not in [
+        *options.values(),
+        request.options["batch"],
+        *(v for o in preset.compute.values() for v in o.values()),
+    ]:
+        return _apply(planned, ComputeConfig(**options, differing=preset.compute), request.options["batch"], {})
     result = measure(request) if measure else tune(request, _loader_of(planned, device), notify)
     record = {"asked": dict(request.options), **result}
     return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def _request_of(planned: Plan) -> TuningRequest:
+def _request_of(planned: Plan, device: str = "cpu", workers: int = 1) -> TuningRequest:
     """The options that a plan leaves to `auto`."""
     preset = planned.preset
-    options = {name: getattr(preset, name) for name in ("precision", "channels_last", "compile", "rows", "batch")}
-    if preset.compile == "no" and preset.rows == AUTO:
+    options = {name: getattr(preset, name) for name in (*_MEASURED, "rows", "compute")}
+    compiled = any(own.get("compile", preset.compile) != "no" for own in ({}, *preset.compute.values()))
+    if not compiled and preset.rows == AUTO and not (device.startswith("cuda") and preset.batch == AUTO):
         options["rows"] = planned.cells[0].compute["rows"]  # eager networks are about as fast with any number
     options["classifier"] = planned.cells[0].classifier_parameters.get("precision")
+    if options["classifier"] is None and "precision" in preset.classifier.parameters:
+        options["classifier"] = preset.classifier.parameters["precision"]
     images = np.stack([planned.split.images[i] for i in planned.images[:_SAMPLE]])
-    return TuningRequest(options, planned.cells, images)
+    return TuningRequest(options, planned.cells, images, rows_of_networks(planned, workers))
 
 
 def _loader_of(planned: Plan, device: str) -> Loader:
@@ -65,7 +111,8 @@ def _loader_of(planned: Plan, device: str) -> Loader:
 
 def _apply(planned: Plan, config: ComputeConfig, batch: int, record: dict[str, Any]) -> Plan:
     """The plan whose preset and cells have the chosen configuration."""
-    update = {name: value for name, value in asdict(config).items() if name != "classifier"} | {"batch": batch}
+    update = {name: value for name, value in asdict(config).items() if name not in ("classifier", "differing")}
+    update |= {"batch": batch, "compute": {name: dict(own) for name, own in config.differing.items()}}
     if config.classifier is not None:
         update["classifier"] = planned.preset.classifier.model_copy(update={"precision": config.classifier})
     return replace(

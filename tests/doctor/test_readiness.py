@@ -9,9 +9,10 @@ from bench.certify.base import Tally
 from bench.doctor import duration as timing
 from bench.doctor import requirements as readiness
 from bench.doctor.dry_run import _BYTES_PER_BLOCK, _most_blocks, describe_dry_run
-from bench.doctor.duration import draw_bounds, duration, span, sweep_bounds
+from bench.doctor.duration import duration, span
 from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
+from bench.sweep.draws import draw_bounds, sweep_bounds
 from bench.sweep.plan import resolve
 
 
