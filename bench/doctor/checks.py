@@ -58,19 +58,19 @@ def _devices() -> Iterator[_Finding]:
 
 
 def _weights() -> Iterator[_Finding]:
-    from classifiers.nets.files import BUNDLED as CLASSIFIERS
-    from classifiers.nets.files import WeightsError as ClassifierWeightsError
-    from classifiers.nets.files import load_cnn
-    from purifiers.nets.hub.cards import BUNDLED, WeightsError
-    from purifiers.nets.hub.files import load
+    """The checksum of every bundled file covers its tensors and what they are for, so no network is built."""
+    from classifiers.nets import files as classifier_files
+    from classifiers.nets.metadata import WeightsError as ClassifierWeightsError
+    from classifiers.nets.metadata import read_facts as classifier_facts
+    from purifiers.nets.hub import cards
 
-    for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
+    for folder, read in ((cards.BUNDLED, cards.read_facts), (classifier_files.BUNDLED, classifier_facts)):
         either = (*folder.rglob("*.safetensors"), *folder.rglob("*.json"))  # one of the two files may be missing
         for path in sorted({file.with_suffix(".safetensors") for file in either}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
-                loader(path)
-            except (WeightsError, ClassifierWeightsError) as error:
+                read(path)
+            except (cards.WeightsError, ClassifierWeightsError) as error:
                 yield name, str(error), False
             else:
                 yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as its checksum says", True

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.engine import tuning_cache
+from bench.engine.checks import out_of_memory
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.devices import choose_precision
 from bench.engine.loader import LoadError
@@ -38,8 +39,8 @@ class Search:
 
     Attributes:
         made: what the cache keeps: `rates` of batches by size, and `ways`: network -> list of measured ways, each with
-            `precision`, `channels_last`, `compile`, `rows`, its `gain` over the default way in the same turns, the
-            `row_s` of the default way, `compile_s`, and `distances` from float32 by role; or with an `error`.
+            `precision`, `channels_last`, `compile`, `rows`, its `gain` over the default way `beside` it in the same
+            turns, `row_s` of the default way, `compile_s`, and `distances` from float32 by role.
         skipped: compilations that were not tried, and why.
     """
 
@@ -130,11 +131,17 @@ class Search:
         default, *others = self.trials.seconds(name, [configs[0], *missing], timed)
         for config, seconds in zip(missing, others, strict=True):
             gain = 1.0 if config == configs[0] else default / seconds
-            self._keep(name, {**_facts(name, config), "gain": gain, "row_s": default / timed, "distances": {}})
+            self._keep(name, {**self._facts(name, config), "gain": gain, "row_s": default / timed, "distances": {}})
+
+    def _facts(self, name: str, config: ComputeConfig) -> dict[str, Any]:
+        """A way as it is kept, with the default way of the options, to which its gain refers."""
+        precision = config.classifier or "fp32" if name == CLASSIFIER else config.precision
+        layout = {"channels_last": config.channels_last, "compile": config.compile, "rows": config.rows}
+        return {"precision": precision, **layout, "beside": _text(self._eager_configs(name)[0])}
 
     def _way(self, name: str, config: ComputeConfig) -> dict[str, Any] | None:
         """The measurement of a way; the rows of an eager one do not matter."""
-        facts = _facts(name, config)
+        facts = self._facts(name, config)
         ignored = () if config.compile != "no" else ("rows",)
         known = self.made["ways"].get(name, [])
         return next((w for w in known if all(w[k] == v for k, v in facts.items() if k not in ignored)), None)
@@ -178,15 +185,15 @@ class Search:
             self.skipped.append(f"{_subject(name)} in {_text(config)}: the time for tuning was over")
             return
         self.notify(f"tuning: compiling {_subject(name)} in {_text(config)}")
-        facts = _facts(name, config)
+        facts = self._facts(name, config)
         try:
             first = self.trials.first_call(name, config)
             fastest, way = self._fastest_eager(name)
             before, after = self.trials.seconds(name, [fastest, config], config.rows)
-        except LoadError as error:
-            if forced:
+        except Exception as error:  # torch cannot compile it here, or it does not fit, and `auto` does not need it
+            if forced or not (isinstance(error, LoadError) or out_of_memory(error)):
                 raise
-            self.skipped.append(str(error))  # torch cannot compile it here, and `auto` does not need it
+            self.skipped.append(f"{_subject(name)} in {_text(config)}: {str(error).partition(chr(10))[0]}")
             return
         gain = way["gain"] * before / after
         self._keep(name, {**facts, "gain": gain, "row_s": way["row_s"], "compile_s": first, "distances": {}})
@@ -203,10 +210,11 @@ class Search:
 
     def _best(self, name: str, role: str, rows: int) -> ComputeConfig:
         """The way of a role: the default unless another faithful one is clearly faster, despite timing noise."""
-        eager, compiled = self._eager_configs(name), self._compiled_configs(name, rows)
-        forced = self._own(role)["compile"] not in ("no", AUTO)
+        own = self._own(role)
         if not self._is_open(name):
-            return (compiled if forced else eager)[0]
+            return self._config(name, own["precision"], own["channels_last"], own["compile"], rows)
+        eager, compiled = self._eager_configs(name), self._compiled_configs(name, rows)
+        forced = own["compile"] not in ("no", AUTO)
         first, *others = self._faithful(role, name, eager) or [(1.0, self._config(name, "fp32", False, "no", rows))]
         gain, best = max([(first[0] * _MARGIN, first[1]), *others], key=_gain)
         gain = first[0] if best == first[1] else gain
@@ -249,17 +257,6 @@ class Search:
 
 def _gain(pair: tuple[float, ComputeConfig]) -> float:
     return pair[0]
-
-
-def _facts(name: str, config: ComputeConfig) -> dict[str, Any]:
-    """A way as it is kept."""
-    precision = config.classifier or "fp32" if name == CLASSIFIER else config.precision
-    return {
-        "precision": precision,
-        "channels_last": config.channels_last,
-        "compile": config.compile,
-        "rows": config.rows,
-    }
 
 
 def _text(config: ComputeConfig) -> str:

@@ -77,7 +77,7 @@ def settle_options(
     for own in ({}, *preset.compute.values()):
         way = {"precision": preset.precision, "compile": preset.compile, **own}
         refuse_unsupported(way["precision"], way["compile"], device)
-    request = _request_of(planned, device, workers)
+    request = _request_of(planned, device)
     options = {name: value for name, value in request.options.items() if name not in ("batch", "compute")}
     if AUTO not in [
         *options.values(),
@@ -85,12 +85,13 @@ def settle_options(
         *(v for o in preset.compute.values() for v in o.values()),
     ]:
         return _apply(planned, ComputeConfig(**options, differing=preset.compute), request.options["batch"], {})
+    request = replace(request, rows=rows_of_networks(planned, workers))
     result = measure(request) if measure else tune(request, _loader_of(planned, device), notify)
     record = {"asked": dict(request.options), **result}
     return _apply(planned, ComputeConfig(**result["chosen"]), int(result["batch"]), record)
 
 
-def _request_of(planned: Plan, device: str = "cpu", workers: int = 1) -> TuningRequest:
+def _request_of(planned: Plan, device: str = "cpu") -> TuningRequest:
     """The options that a plan leaves to `auto`."""
     preset = planned.preset
     options = {name: getattr(preset, name) for name in (*_MEASURED, "rows", "compute")}
@@ -101,7 +102,7 @@ def _request_of(planned: Plan, device: str = "cpu", workers: int = 1) -> TuningR
     if options["classifier"] is None and "precision" in preset.classifier.parameters:
         options["classifier"] = preset.classifier.parameters["precision"]
     images = np.stack([planned.split.images[i] for i in planned.images[:_SAMPLE]])
-    return TuningRequest(options, planned.cells, images, rows_of_networks(planned, workers))
+    return TuningRequest(options, planned.cells, images)
 
 
 def _loader_of(planned: Plan, device: str) -> Loader:
