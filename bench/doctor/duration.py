@@ -1,4 +1,4 @@
-"""How long the draws of a sweep take on this machine: by a call of its networks, or by their operations."""
+"""How long the draws of a sweep take on this machine: by the operations of its networks, or by a call of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _QUICK = 20_000_000  # bytes of weights above which a call on a CPU, or loading,
 _ROWS = 20  # of a timed call; more are as fast a row on a CPU
 _SHAPES = {"mnist5k": (1, 28, 28), "cifar10": (3, 32, 32), "cifar10-jpeg": (3, 32, 32), "imagenet64": (3, 64, 64)}
 _SHAPES |= {"cifar100": (3, 32, 32)}
-# Operations of one evaluation in 1e9, two for each multiplication and addition, by torch's FlopCounterMode: by name or
-# else by kind of a published network, and by path of a published classifier.
+# Operations of one evaluation in 1e9, two for each multiplication and addition, by torch's FlopCounterMode: of networks
+# by name, by folder of bundled ones or by kind of published ones; of classifiers by path.
 _GFLOP = {
+    "mnist5k/": 0.0233,
+    "cifar10/": 0.298,
+    "mnist5k/classifier": 0.0035,
+    "cifar10/classifier": 0.135,
     "cifar10_uncond_50M_500K": 16.8,
     "imagenet64_uncond_100M_1500K": 79.5,
     "64x64_diffusion": 219.4,
@@ -34,15 +38,17 @@ _GFLOP = {
 
 
 def seconds_per_draw(
-    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]
+    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
 ) -> tuple[float, str] | None:
     """Seconds for one draw of every purifier, all devices together, and the source; None if it cannot be told.
 
-    Small networks that are present are called once. Of published ones the operations are known, and the rate of
-    convolutions is measured here, so that nothing is downloaded for an estimate.
+    The operations of bundled and published networks are known, and the rate of layers like theirs is measured here.
+
+    Parameters:
+        calls: call small networks that are present, which is more exact; the first one takes seconds to import.
     """
     shape = _SHAPES.get(preset.dataset) or (preset.size and (3, preset.size, preset.size))
-    small = {need.name for need in needs if need.present and (need.size or 0) < _QUICK}
+    small = {need.name for need in needs if calls and need.present and (need.size or 0) < _QUICK}
     estimated = []
 
     def seconds(name: str, gflop: float | None, measure: Callable[[], float]) -> float:
@@ -51,7 +57,7 @@ def seconds_per_draw(
         if gflop is None:
             return math.nan
         estimated.append(name)
-        return gflop * 1e9 / _rate(precision, devices[0])
+        return gflop * 1e9 / _rate(precision, devices[0], 32 if gflop < 0.1 else 64 if gflop < 1 else 256)
 
     from bench.engine.devices import choose_precision
 
@@ -76,18 +82,20 @@ def seconds_per_draw(
     if math.isnan(draw):
         return None
     how = (
-        "estimated by operations at the rate of convolutions here"
+        "estimated: operations of the networks at the rate of such layers here"
         if estimated
         else "measured: one eager call of each network here"
     )
     return draw / len(devices), f"{how}, {len(devices)} workers"
 
 
-def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]) -> str:
-    """The most draws of a sweep and the time that they take, in words."""
+def duration(
+    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
+) -> str:
+    """The most draws of a sweep and the time that they take, in words; `calls` as in `seconds_per_draw`."""
     _, most = sweep_bounds(preset)
     total = f"{most * len(purifiers):,} draws"
-    rate = seconds_per_draw(preset, purifiers, needs, devices)
+    rate = seconds_per_draw(preset, purifiers, needs, devices, calls)
     if rate is None:
         return f"{total}, time unknown (nothing is known of such networks; `bench run --images 1` shows their speed)"
     seconds, source = rate
@@ -99,8 +107,9 @@ def _gflop_of(network: str) -> float | None:
     """Operations of a published network in 1e9; None of another one."""
     from purifiers.nets.hub.sources import find
 
-    known = find(network)
-    return _GFLOP.get(known.name, _GFLOP.get(known.kind or ""))
+    source = find(network)
+    folder = "" if source.known else f"{source.name.partition('/')[0]}/"
+    return next((_GFLOP[key] for key in (source.name, folder, source.kind) if key in _GFLOP), None)
 
 
 @cache
@@ -131,18 +140,19 @@ def _text(preset: Preset) -> str:
 
 
 @cache
-def _rate(precision: str, device: str) -> float:
-    """Operations a second of one worker in a convolution like those of published UNets."""
+def _rate(precision: str, device: str, channels: int) -> float:
+    """Operations a second of one worker in a layer like those of UNets: convolution, normalisation, activation."""
     import torch
     from torch import nn
 
     from bench.engine.compute import PRECISIONS, float32_arithmetic
 
-    channels, side, rows = (256, 16, 128) if device.startswith("cuda") else (256, 16, 2)
-    place = torch.device(device)
-    layer = nn.Conv2d(channels, channels, 3, padding=1).to(place, PRECISIONS[precision])
+    side, rows = 16, 256 if device.startswith("cuda") else max(2, 512 // channels)
+    place, kind = torch.device(device), PRECISIONS[precision]
+    layer = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+    layer.to(place, kind)
     with float32_arithmetic(precision, place):
-        seconds = _timed(lambda x: layer(x.to(PRECISIONS[precision])), (channels, side, side), device, rows)
+        seconds = _timed(lambda x: layer(x.to(kind)), (channels, side, side), device, rows)
     return 2 * 9 * channels**2 * side**2 / seconds
 
 
