@@ -100,7 +100,9 @@ class FixedRows(nn.Module):
     """A network with a fixed number of rows per call: batches are cut into pieces, and the last piece is padded.
 
     Kernels are chosen by shape, so a row's result would depend on its batch otherwise. A compiled network is compiled
-    for one shape only.
+    for one shape only. A CPU rounds the functions of the last few values of a tensor differently if their number is no
+    multiple of 32 (torch's vector loops have a scalar remainder); a `size` that is a multiple of 32 excludes this for
+    any network, and other sizes for networks with layers of a multiple of 8 values, as the bundled ones.
 
     Parameters:
         network: a module or function of tensors `[size,...]`; each row of its output depends on the same row of each.

@@ -31,17 +31,17 @@ def test_the_search_for_the_knee_ends_where_larger_batches_gain_nothing():
     assert _is_flat([(10, 40.0), (25, 30.0)])
 
 
-@pytest.mark.parametrize("fits", [25, 5])
+@pytest.mark.parametrize("fits", [64, 5])
 def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
     """The failure is the allocator's own, which has no class on a CPU."""
     trials = _request_of(planned_of(tiny_preset())).trials(_loader_of(planned_of(tiny_preset()), "cpu"))
     monkeypatch.setattr(Trials, "call", lambda self, name, how, x, _: torch.empty(1 if len(x) <= fits else 1 << 50))
-    if fits < 10:
-        with pytest.raises(LoadError, match="a batch of 10 does not fit into memory"):
+    if fits < 32:
+        with pytest.raises(LoadError, match="a batch of 32 does not fit into memory"):
             trials.knee({CLASSIFIER: ComputeConfig()})
     else:
         knee, rates = trials.knee({CLASSIFIER: ComputeConfig()})
-        assert [size for size, _ in rates] == [10, 25] and knee in (10, 25)
+        assert [size for size, _ in rates] == [32, 64] and knee in (32, 64)
 
 
 def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
