@@ -18,7 +18,7 @@ from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
 
-# Multiples of 32: vector loops of a CPU then have no remainder, whose last rows would be rounded otherwise (`FixedRows`).
+# Multiples of 32: vector loops of a CPU then have no remainder, which would be rounded otherwise (see `FixedRows`).
 _SIZES = {"cpu": (32, 64, 96, 256, 512), "cuda": (32, 64, 128, 256, 512, 1024, 2048, 4096)}
 _KNEE_RATE = 0.9  # of the highest rate: the smallest batch that reaches it is the knee
 _FLAT = 1.05  # two sizes in a row that gain less than this end the search for the knee
