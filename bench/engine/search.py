@@ -25,7 +25,10 @@ AUTO = "auto"
 _TOLERANCE = 0.01  # root mean square of a purified image, in [0,1]: 2.5 levels of an 8-bit image
 _LOGIT_TOLERANCE = 0.05  # of a classifier's logits, as a share of their standard deviation
 _MARGIN = 1.1  # a way must be so many times faster to replace the default of the device type
-_TRIAL_S = 0.3  # a timed call of an eager network has as many rows as take about so long, at most the batch
+_TRIAL_S = {
+    "cpu": 0.3,
+    "cuda": 0.1,
+}  # a timed call of an eager network has as many rows as take about so long, at most the batch
 _FEW = 4  # rows of the shortest timed call
 _BUDGET_S = {"cpu": 30.0, "cuda": 60.0}  # of all measurements; the best way so far is taken when they are over
 _COMPILE_S = {"cpu": 20.0, "cuda": 40.0}  # that one compilation is expected to take
@@ -94,8 +97,7 @@ class Search:
                 _, self.made["rates"] = self.trials.knee({name: self._eager_configs(name)[0] for name in self.draws})
                 self.keep(self.made)
             knee = knee_of(self.made["rates"])
-            batch = knee if batch == AUTO else batch
-            rows = batch if rows == AUTO else rows
+            batch, rows = (knee if asked == AUTO else asked for asked in (batch, rows))
         return batch, rows
 
     def _own(self, name: str) -> dict[str, Any]:
@@ -113,8 +115,9 @@ class Search:
         own, fast = self._own(name), choose_precision(AUTO, self.device)
         precisions, layouts = [own["precision"]], [own["channels_last"]]
         if own["precision"] == AUTO:
-            more = ["bf16"] if name == CLASSIFIER else ["tf32", "fp16"] if self.device == "cuda" else []
-            precisions = list(dict.fromkeys([*(["fp32"] if name == CLASSIFIER else [fast, "fp32"]), *more]))
+            # A GPU is not faster in fp32 than in its fast type, so only the more exact tf32 is tried beside it.
+            beside = "bf16" if name == CLASSIFIER else "tf32" if self.device == "cuda" else "fp32"
+            precisions = list(dict.fromkeys(["fp32" if name == CLASSIFIER else fast, beside]))
         if own["channels_last"] == AUTO:
             layouts = [False, True]
         rows = DEFAULT_ROWS[self.device]
@@ -127,7 +130,7 @@ class Search:
             return
         self.notify(f"tuning: {_subject(name)} in {', '.join(map(_text, configs))}")
         (few,) = self.trials.seconds(name, configs[:1], _FEW)
-        timed = max(_FEW, min(rows, int(_FEW * _TRIAL_S / few)))
+        timed = max(_FEW, min(rows, int(_FEW * _TRIAL_S[self.device] / few)))
         default, *others = self.trials.seconds(name, [configs[0], *missing], timed)
         for config, seconds in zip(missing, others, strict=True):
             gain = 1.0 if config == configs[0] else default / seconds
@@ -239,7 +242,11 @@ class Search:
         networks = [config for name, config in chosen.items() if name != CLASSIFIER]
         plain = self._eager_configs(CLASSIFIER)[0]
         most = Counter((c.precision, c.channels_last, c.compile) for c in networks).most_common(1)
-        common = most[0][0] if most else (self._precision(), plain.channels_last, plain.compile)
+        common = (
+            most[0][0]
+            if most
+            else (choose_precision(self.options["precision"], self.device), plain.channels_last, plain.compile)
+        )
         if self.options["rows"] == AUTO and self.device == "cpu" and all(c.compile == "no" for c in chosen.values()):
             rows = DEFAULT_ROWS[self.device]
         joined = ComputeConfig(*common, rows, classifier.classifier)
@@ -249,10 +256,6 @@ class Search:
             way |= {} if name == CLASSIFIER else {"precision": config.precision}
             differing[name] = {k: v for k, v in way.items() if v != getattr(joined, k)}
         return replace(joined, differing={name: own for name, own in differing.items() if own})
-
-    def _precision(self) -> str:
-        """The precision of a sweep without networks."""
-        return choose_precision(self.options["precision"], self.device)
 
 
 def _gain(pair: tuple[float, ComputeConfig]) -> float:

@@ -19,8 +19,8 @@ from purifiers.nets import load
 
 CPU = torch.device("cpu")
 BATCHES = (1, 7, 137, 500, 1000)
-MOST = 4  # batches of one size that are compared, so that batches of one row do not take minutes
-PURIFIERS = ["none", "onestep-edm", "ddpm:steps=2", "densepure:steps=2:votes=3", "pf-ode:steps=2"]
+MOST = 2  # batches of one size that are compared, so that batches of one row do not take minutes
+PURIFIERS = ["none", "onestep-edm", "ddpm:steps=2", "densepure:steps=2:votes=3"]
 ROWS = 32
 
 
