@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from bench.engine import tuning_cache
@@ -219,12 +220,12 @@ class Search:
         eager, compiled = self._eager_configs(name), self._compiled_configs(name, rows)
         forced = own["compile"] not in ("no", AUTO)
         first, *others = self._faithful(role, name, eager) or [(1.0, self._config(name, "fp32", False, "no", rows))]
-        gain, best = max([(first[0] * _MARGIN, first[1]), *others], key=_gain)
+        gain, best = max([(first[0] * _MARGIN, first[1]), *others], key=itemgetter(0))
         gain = first[0] if best == first[1] else gain
         if forced:
-            return max(self._faithful(role, name, compiled), key=_gain, default=(0.0, compiled[0]))[1]
+            return max(self._faithful(role, name, compiled), key=itemgetter(0), default=(0.0, compiled[0]))[1]
         worth = self._faithful(role, name, [c for c in compiled if self._pays(name, c, gain)])
-        return max([(gain * _MARGIN, best), *worth], key=_gain)[1]
+        return max([(gain * _MARGIN, best), *worth], key=itemgetter(0))[1]
 
     def _faithful(self, role: str, name: str, configs: Sequence[ComputeConfig]) -> list[tuple[float, ComputeConfig]]:
         """The measured ways in which the network of a role is faithful, with their gains."""
@@ -256,10 +257,6 @@ class Search:
             way |= {} if name == CLASSIFIER else {"precision": config.precision}
             differing[name] = {k: v for k, v in way.items() if v != getattr(joined, k)}
         return replace(joined, differing={name: own for name, own in differing.items() if own})
-
-
-def _gain(pair: tuple[float, ComputeConfig]) -> float:
-    return pair[0]
 
 
 def _text(config: ComputeConfig) -> str:
