@@ -85,6 +85,8 @@ def _weights() -> Iterator[_Finding]:
         for path in sorted({file.with_suffix(".safetensors") for file in either}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
+                if not path.is_file():
+                    raise cards.missing(path)
                 read(path)
             except (cards.WeightsError, ClassifierWeightsError) as error:
                 yield name, str(error), False
