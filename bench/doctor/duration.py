@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from bench.certify import rules
@@ -70,8 +70,8 @@ def seconds_per_draw(
     )
     networks = {
         role: seconds(
-            f"network {role}", _gflop_of(network), lambda n=network: _network_s(n, shape or (), precision, device)
-        )  # type: ignore[misc]
+            f"network {role}", _gflop_of(network), partial(_network_s, network, shape or (), precision, device)
+        )
         for role, network in preset.networks.items()
         if any(role in purifier.networks for purifier in purifiers)
     }
