@@ -50,6 +50,8 @@ class Cell:
         versions: name -> version number of the parts of the harness that decide counts: `noise`, `engine`, `nets`,
             `classifier nets`. Empty in cells of earlier versions, which hashed source files instead.
         compute: `rows` in one call of a network, and if set `channels_last` and `compile` (a mode of torch.compile).
+            Only if networks compute differently: `networks`, role -> the options in which it differs (`precision`,
+            too), and `classifier`, the same of the classifier's network.
         noise: `discrete` for the exact sampler of 8-bit images; empty for Gaussian noise in float32.
     """
 

@@ -18,6 +18,7 @@ from bench.attack.base import AttackError
 from bench.attack.search import Certified, Search, attack_images
 from bench.attack.target import ROWS
 from bench.engine import Engine, Loader, LoadError, PluginFault
+from bench.engine.compute import eager
 from bench.engine.devices import device_name, prepare_device
 from bench.errors import RunError
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
@@ -60,8 +61,7 @@ class _Worker:
         if self._loader is None:
             self._loader = Loader(weights, self._device, tuple(share.clean.shape[1:]), plugin_files)
         # Gradients need no fixed way to compute: what they find is judged by the cell itself.
-        kept = {name: value for name, value in share.cell.compute.items() if name == "channels_last"}
-        loaded = self._loader.load(replace(share.cell, compute={**kept, "rows": ROWS}))
+        loaded = self._loader.load(eager(share.cell, ROWS))
         images = {c.image: pixels for c, pixels in zip(share.certified, share.clean, strict=True)}
         if self._engine is None:
             self._engine = Engine(images, weights, self._device, plugin_files)

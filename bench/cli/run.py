@@ -35,7 +35,7 @@ def _parameter_of(name: str) -> inspect.Parameter:
     kind: Any = str | None
     if field.annotation is bool:
         kind, option = bool | None, f"{option}/--no-{option[2:]}"
-    elif name == "networks":
+    elif name in ("networks", "compute"):
         kind = list[str] | None
     text = " ".join(str(field.description).split())
     annotation = Annotated[kind, typer.Option(option, help=text, metavar=None)]

@@ -6,6 +6,7 @@ import platform
 import shutil
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.errors import PurifyBenchError
@@ -36,12 +37,27 @@ def _libraries() -> Iterator[_Finding]:
         version = library_version(name)
         yield name, version or f"not installed; pip install {name}", version is not None
     try:
-        import torch
-        import torchvision.ops
-
-        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except (ImportError, RuntimeError) as error:
+        _call_torchvision()
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         yield "torchvision", f"does not fit this torch ({error}); install both of the same release", False
+
+
+def _call_torchvision() -> None:
+    """Call an operator of torchvision's library, without the rest of the package, whose import takes seconds.
+
+    Raises:
+        ImportError, OSError, RuntimeError, AttributeError: it was built for another torch, or is missing.
+    """
+    import torch
+
+    spec = find_spec("torchvision")
+    folder = Path(next(iter(spec.submodule_search_locations or ()))) if spec else Path()
+    libraries = [path for path in folder.glob("_C*") if path.suffix in (".so", ".pyd", ".dylib")]
+    if libraries:
+        torch.ops.load_library(str(libraries[0]))
+    else:
+        import torchvision.ops  # noqa: F401
+    torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
 
 
 def _devices() -> Iterator[_Finding]:
@@ -58,19 +74,21 @@ def _devices() -> Iterator[_Finding]:
 
 
 def _weights() -> Iterator[_Finding]:
-    from classifiers.nets.files import BUNDLED as CLASSIFIERS
-    from classifiers.nets.files import WeightsError as ClassifierWeightsError
-    from classifiers.nets.files import load_cnn
-    from purifiers.nets.hub.cards import BUNDLED, WeightsError
-    from purifiers.nets.hub.files import load
+    """The checksum of every bundled file covers its tensors and what they are for, so no network is built."""
+    from classifiers.nets import files as classifier_files
+    from classifiers.nets.metadata import WeightsError as ClassifierWeightsError
+    from classifiers.nets.metadata import read_facts as classifier_facts
+    from purifiers.nets.hub import cards
 
-    for folder, loader in ((BUNDLED, load), (CLASSIFIERS, load_cnn)):
+    for folder, read in ((cards.BUNDLED, cards.read_facts), (classifier_files.BUNDLED, classifier_facts)):
         either = (*folder.rglob("*.safetensors"), *folder.rglob("*.json"))  # one of the two files may be missing
         for path in sorted({file.with_suffix(".safetensors") for file in either}):
             name = f"weights {path.relative_to(folder).with_suffix('')}"
             try:
-                loader(path)
-            except (WeightsError, ClassifierWeightsError) as error:
+                if not path.is_file():
+                    raise cards.missing(path)
+                read(path)
+            except (cards.WeightsError, ClassifierWeightsError) as error:
                 yield name, str(error), False
             else:
                 yield name, f"{path.stat().st_size / 2**20:.2f} MiB, as its checksum says", True
@@ -110,7 +128,8 @@ def _presets() -> Iterator[_Finding]:
             purifiers, classifier, _ = resolve(chosen)
             required = list(needs(chosen, purifiers, classifier))
             devices = choose_devices(chosen.device, chosen.workers)
-            findings = describe(required), fits(required, devices), duration(chosen, purifiers, required, devices)
+            time = duration(chosen, purifiers, required, devices, calls=False)
+            findings = describe(required), fits(required, devices), time
         except (PurifyBenchError, *_DAMAGED) as error:
             yield f"preset {name}", str(error), False
         else:

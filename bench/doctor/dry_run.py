@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 from bench.certify import rules
-from bench.doctor.duration import draw_bounds, seconds_per_draw, span, sweep_bounds
+from bench.doctor.duration import seconds_per_draw, span
 from bench.doctor.requirements import describe, megabytes, needs
 from bench.sweep import Preset
+from bench.sweep.draws import draw_bounds, sweep_bounds
 
 # Bytes of a block in run.sqlite, measured over 20,000 blocks by `nox -s perf -- -k driver`: 171 (10 classes, 100
 # draws), 224 (1,000 classes, 100 draws), 245 (1,000 classes, 1,000 draws). Votes spread over 50 classes take 700.

@@ -1,103 +1,179 @@
-"""How many draws a sweep needs, and how long they take, by a measurement on this machine or by a published rate."""
+"""How long the draws of a sweep take on this machine: by the operations of its networks, or by a call of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
-from bench.certify import largest_radius, rules
-from bench.doctor.requirements import Need, weights_of
-from bench.sweep import Preset
+from bench.certify import rules
+from bench.doctor.requirements import Need
+from bench.sweep import Preset, resolve
+from bench.sweep.draws import evaluations, sweep_bounds
 
-# Users of diffusion_denoised_smoothing (its issue 1) report this number of draws per second on one A100, with one
-# evaluation of a network of 50 million parameters at 32x32 and one of ViT-B/16 at 224. No other size is reported.
-_STATED = 825.0
-_STATED_SOURCE = f"stated: {_STATED:g} draws/s of one evaluation and ViT-B/16 on one A100, by users of its code"
-_STATED_FOR = ("cifar10", "cifar10-jpeg", "cifar100")
-_QUICK = 100_000_000  # bytes of weights above which a measurement on a CPU would take minutes
-_measured: dict[str, float] = {}  # key of a cell -> seconds per draw, since presets share cells
-
-
-def draw_bounds(preset: Preset, sigma: float) -> tuple[int, int]:
-    """Fewest and most draws of one image at one sigma; equal under rules that draw equally often for every image."""
-    rule: Any = rules.of_sweep(preset.model_dump(), sigma)
-    if preset.certifier not in rules.SEQUENTIAL:
-        return preset.n0 + preset.n, preset.n0 + preset.n
-    looks = rule.constants.looks
-    # A label-aware rule stops misclassified images after the selection, and no rule tests radii that it cannot prove.
-    stops_at_once = preset.label_aware or rule.radii[0] > largest_radius(looks[-1], preset.alpha, sigma)
-    return preset.n0 + (0 if stops_at_once else looks[0]), preset.n0 + looks[-1]
-
-
-def sweep_bounds(preset: Preset) -> tuple[int, int]:
-    """Fewest and most draws of one purifier over all images and sigmas."""
-    fewest, most = zip(*(draw_bounds(preset, sigma) for sigma in preset.sigmas), strict=True)
-    return preset.images * sum(fewest), preset.images * sum(most)
+_QUICK = 20_000_000  # bytes of weights above which a call on a CPU, or loading, would take seconds
+_SHARE = 0.5  # of the rate of their layers that networks reach, about, since they do more than these layers
+_ROWS = 20  # of a timed call; more are as fast a row on a CPU
+_SHAPES = {"mnist5k": (1, 28, 28), "cifar10": (3, 32, 32), "cifar10-jpeg": (3, 32, 32), "imagenet64": (3, 64, 64)}
+_SHAPES |= {"cifar100": (3, 32, 32)}
+# Operations of one evaluation in 1e9, two for each multiplication and addition, by torch's FlopCounterMode: of networks
+# by name, by folder of bundled ones or by kind of published ones; of classifiers by path.
+_GFLOP = {
+    "mnist5k/": 0.0233,
+    "cifar10/": 0.298,
+    "mnist5k/classifier": 0.0035,
+    "cifar10/classifier": 0.135,
+    "cifar10_uncond_50M_500K": 16.8,
+    "imagenet64_uncond_100M_1500K": 79.5,
+    "64x64_diffusion": 219.4,
+    "jcm-edm": 42.4,
+    "jcm-consistency": 42.4,
+    "cm-edm": 219.3,
+    "cm-consistency": 219.3,
+    "aaraki/vit-base-patch16-224-in21k-finetuned-cifar10": 35.1,
+    "google/vit-base-patch16-224": 35.1,
+    "cohen2019/resnet110-noise_0.25": 0.51,
+}
 
 
 def seconds_per_draw(
-    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]
+    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
 ) -> tuple[float, str] | None:
-    """Seconds for one draw of every purifier, all devices together, and the source; None if no source is known.
+    """Seconds for one draw of every purifier, all devices together, and the source; None if it cannot be told.
 
-    The source is a small measurement if everything that the preset needs is present, and a published rate otherwise.
-    Networks that are large for a CPU are not measured on one.
+    The operations of bundled and published networks are known, and the rate of layers like theirs is measured here.
+
+    Parameters:
+        calls: call small networks that are present, which is more exact; the first one takes seconds to import.
     """
-    quick = devices[0].startswith("cuda") or weights_of(needs) < _QUICK
-    if quick and all(need.present for need in needs):
-        source = f"measured: one eager batch of each purifier here, {len(devices)} workers"
-        return sum(_measure(preset, devices[0])) / len(devices), source
-    if preset.dataset not in _STATED_FOR:
+    shape = _SHAPES.get(preset.dataset) or (preset.size and (3, preset.size, preset.size))
+    small = {need.name for need in needs if calls and need.present and (need.size or 0) < _QUICK}
+    estimated = []
+
+    def seconds(name: str, gflop: float | None, measure: Callable[[], float]) -> float:
+        if name in small and shape:
+            return measure()
+        if gflop is None:
+            return math.nan
+        estimated.append(name)
+        return gflop * 1e9 / _SHARE / _rate(precision, devices[0], 32 if gflop < 0.1 else 64 if gflop < 1 else 256)
+
+    from bench.engine.devices import choose_precision
+
+    precision, device = choose_precision(preset.precision, devices[0]), devices[0]
+    _, classifier, _ = resolve(preset)
+    path = getattr(classifier, "path", "")
+    once = seconds(
+        f"classifier {classifier.name}", _GFLOP.get(path), lambda: _classifier_s(_text(preset), shape or (), device)
+    )
+    networks = {
+        role: seconds(
+            f"network {role}", _gflop_of(network), partial(_network_s, network, shape or (), precision, device)
+        )
+        for role, network in preset.networks.items()
+        if any(role in purifier.networks for purifier in purifiers)
+    }
+    draw = sum(
+        once + sum(networks[role] for role in p.networks) * evaluations(p, sigma) / max(1, len(p.networks))
+        for p in purifiers
+        for sigma in preset.sigmas
+    ) / len(preset.sigmas)
+    if math.isnan(draw):
         return None
-    evaluations = sum(max(1, _most_evaluations(purifier, sigma)) for purifier in purifiers for sigma in preset.sigmas)
-    return evaluations / len(preset.sigmas) / _STATED, _STATED_SOURCE
+    how = (
+        "estimated: operations of the networks at the rate of such layers here"
+        if estimated
+        else "measured: one eager call of each network here"
+    )
+    return draw / len(devices), f"{how}, {len(devices)} workers"
 
 
-def duration(preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str]) -> str:
-    """The most draws of a sweep and the time that they take, in words."""
+def duration(
+    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
+) -> str:
+    """The most draws of a sweep and the time that they take, in words; `calls` as in `seconds_per_draw`."""
     _, most = sweep_bounds(preset)
     total = f"{most * len(purifiers):,} draws"
-    rate = seconds_per_draw(preset, purifiers, needs, devices)
+    rate = seconds_per_draw(preset, purifiers, needs, devices, calls)
     if rate is None:
-        return f"{total}, time unknown (no rate is stated for such networks; `bench run --images 1` shows one)"
+        return f"{total}, time unknown (nothing is known of such networks; `bench run --images 1` shows their speed)"
     seconds, source = rate
-    about = preset.certifier not in rules.SEQUENTIAL and source != _STATED_SOURCE
+    about = preset.certifier not in rules.SEQUENTIAL
     return f"{total}, {'about' if about else 'at most'} {span(most * seconds)} ({source})"
 
 
-def _most_evaluations(purifier: Any, sigma: float) -> int:
-    """The documented number of network evaluations, or the number on the published grid of noise levels."""
-    from purifiers.conditioning import grid_from
+def _gflop_of(network: str) -> float | None:
+    """Operations of a published network in 1e9; None of another one."""
+    from purifiers.nets.hub.sources import find
 
-    documented = purifier.nfe()
-    return 2 * len(grid_from(2 * sigma)) - 1 if documented is None else documented
+    source = find(network)
+    folder = "" if source.known else f"{source.name.partition('/')[0]}/"
+    return next((_GFLOP[key] for key in (source.name, folder, source.kind) if key in _GFLOP), None)
 
 
-def _measure(preset: Preset, device: str) -> list[float]:
-    """Seconds per draw of every purifier at the middle sigma, on one worker, without its start-up."""
-    from bench.engine import Engine
-    from bench.engine.devices import choose_precision, prepare_device
-    from bench.records import Block, Task
-    from bench.sweep import images_of, make_plan, settle_options, without_rule
+@cache
+def _network_s(network: str, shape: tuple[int, ...], precision: str, device: str) -> float:
+    """Seconds of a row of a network, eager."""
+    from bench.engine.compute import PRECISIONS
+    from purifiers.nets import load
 
-    middle = sorted(preset.sigmas)[len(preset.sigmas) // 2]
-    # Tuning would take minutes, so `auto` is replaced by what needs no measurement.
-    untuned = {"precision": choose_precision("auto", device), "channels_last": False, "compile": "no"}
-    update = {name: value for name, value in untuned.items() if getattr(preset, name) == "auto"}
-    update |= {"sigmas": [middle], "images": 1}
-    planned = make_plan(preset.model_copy(update=update), device.split(":")[0])
-    planned = settle_options(planned, device)
-    engine = Engine(images_of(planned), planned.weights, prepare_device(device), planned.plugin_files)
-    seconds = []
-    for cell in planned.cells:
-        key = without_rule(cell).key
-        if key not in _measured:
-            draws: Any = cell.compute["rows"]  # fewer would take as long
-            (counts,) = engine.run(Task(cell, (Block(cell.key, planned.images[0], "estimate", 0, draws),)))
-            cost = counts.cost
-            _measured[key] = (cost.noise_s + cost.purify_s + cost.classify_s) / draws
-        seconds.append(_measured[key])
-    return seconds
+    denoiser: Any = load(network, device=device).compute_in(PRECISIONS[precision])
+    return _timed(lambda x: denoiser(x, 1.0), shape, device)
+
+
+@cache
+def _classifier_s(text: str, shape: tuple[int, ...], device: str) -> float:
+    """Seconds of a row of a classifier, given as `name:parameter=value`."""
+    from bench.plugins import registry as plugins
+    from bench.plugins.notation import Plugin
+
+    plugin = Plugin.model_validate(text)
+    loaded = plugins.create(plugins.CLASSIFIER, plugin.name, plugin.parameters).load(device)
+    return _timed(loaded, shape, device)
+
+
+def _text(preset: Preset) -> str:
+    """The classifier of a preset in one text; `auto` becomes fp32."""
+    parameters = {k: "fp32" if v == "auto" else v for k, v in preset.classifier.parameters.items()}
+    return ":".join([preset.classifier.name, *(f"{name}={value}" for name, value in parameters.items())])
+
+
+@cache
+def _rate(precision: str, device: str, channels: int) -> float:
+    """Operations a second of one worker in a layer like those of UNets: convolution, normalisation, activation."""
+    import torch
+    from torch import nn
+
+    from bench.engine.compute import PRECISIONS, float32_arithmetic
+
+    side, rows = 16, 256 if device.startswith("cuda") else max(2, 512 // channels)
+    place, kind = torch.device(device), PRECISIONS[precision]
+    layer = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+    layer.to(place, kind)
+    with float32_arithmetic(precision, place):
+        seconds = _timed(lambda x: layer(x.to(kind)), (channels, side, side), device, rows)
+    return 2 * 9 * channels**2 * side**2 / seconds
+
+
+def _timed(call: Callable[[Any], Any], shape: tuple[int, ...], device: str, rows: int = _ROWS) -> float:
+    """Seconds of a row, the fastest of two calls after a first one, on one thread of a CPU as in a worker."""
+    import torch
+
+    from bench.engine.devices import prepare_device, synchronize
+
+    place, best = prepare_device(device), math.inf
+    with torch.inference_mode():
+        x = torch.rand(rows, *shape, device=place)
+        for attempt in range(3):
+            synchronize(place)
+            started = time.perf_counter()
+            call(x)
+            synchronize(place)
+            if attempt:
+                best = min(best, time.perf_counter() - started)
+    return best / rows
 
 
 def span(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
+from bench.records import Cell
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
 PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
@@ -19,38 +21,127 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+CLASSIFIER = "classifier"  # the classifier among the names of networks, which are roles
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
+_PLAIN = {"channels_last": False, "compile": "no"}  # values that `Cell.compute` leaves out
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How the networks of a sweep compute: `Cell.precision`, `Cell.compute` and the classifier's precision.
+
+    Attributes:
+        rows: in one call of a network.
+        classifier: precision of the classifier; None where it has no such parameter.
+        differing: role, or `classifier` -> the options in which this network differs: `precision` (not of the
+            classifier), `channels_last` and `compile`.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: str = "no"
+    rows: int = DEFAULT_ROWS["cpu"]
+    classifier: str | None = None
+    differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """`precision`, `channels_last` and `compile` of one network, by its role or `classifier`."""
+        common = {"precision": self.precision, "channels_last": self.channels_last, "compile": self.compile}
+        return common | dict(self.differing.get(name, {}))
+
+    def apply(self, cell: Cell) -> Cell:
+        """The same cell in this configuration. Only networks that compute differently from the others add facts."""
+        prefix = "network "
+        roles = sorted(name.removeprefix(prefix) for name in cell.hashes if name.startswith(prefix))
+        ways = {role: self.of(role) for role in roles}
+        alike = bool(roles) and all(way == ways[roles[0]] for way in ways.values())
+        common = ways[roles[0]] if alike else self.of("")
+        compute: dict[str, Any] = {"rows": self.rows}
+        compute |= {name: common[name] for name, plain in _PLAIN.items() if common[name] != plain}
+        if not alike and (networks := {role: own for role, way in ways.items() if (own := _beyond(way, common))}):
+            compute["networks"] = networks
+        if own := _beyond({name: self.of(CLASSIFIER)[name] for name in _PLAIN}, common):
+            compute[CLASSIFIER] = own
+        parameters = dict(cell.classifier_parameters)
+        if self.classifier is not None:
+            parameters.pop("precision", None)
+            parameters |= {} if self.classifier == "fp32" else {"precision": self.classifier}
+        return replace(cell, precision=common["precision"], compute=compute, classifier_parameters=parameters)
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields; without `differing` if all networks compute alike."""
+        return {name: value for name, value in asdict(self).items() if name != "differing" or value}
+
+
+def _beyond(way: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `way` that differ from `common`."""
+    return {name: value for name, value in way.items() if value != common[name]}
+
+
+def compute_of(cell: Cell, name: str) -> dict[str, Any]:
+    """How one network of a cell computes, by its role or `classifier`: `rows`, `precision` and options that are set."""
+    compute: dict[str, Any] = dict(cell.compute)
+    networks, classifier = compute.pop("networks", {}), compute.pop(CLASSIFIER, {})
+    merged = {"precision": cell.precision, **compute, **(classifier if name == CLASSIFIER else networks.get(name, {}))}
+    return {option: value for option, value in merged.items() if option not in _PLAIN or value != _PLAIN[option]}
+
+
+def eager(cell: Cell, rows: int) -> Cell:
+    """The cell with another number of rows and nothing compiled; each network keeps its precision and layout."""
+
+    def kept(options: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in options.items() if name not in ("compile", "rows")}
+        return {name: kept(value) if isinstance(value, Mapping) else value for name, value in own.items()}
+
+    return replace(cell, compute={**kept(cell.compute), "rows": rows})
 
 
 class FixedRows(nn.Module):
     """A network with a fixed number of rows per call: batches are cut into pieces, and the last piece is padded.
 
     Kernels are chosen by shape, so a row's result would depend on its batch otherwise. A compiled network is compiled
-    for one shape only.
+    for one shape only. A CPU rounds the functions of the last few values of a tensor differently if their number is no
+    multiple of 32 (torch's vector loops have a scalar remainder); a `size` that is a multiple of 32 excludes this for
+    any network, and other sizes for networks with layers of a multiple of 8 values, as the bundled ones.
 
     Parameters:
         network: a module or function of tensors `[size,...]`; each row of its output depends on the same row of each.
         size: rows through the network at once.
         reused: the network's output lies in memory that its next call overwrites (CUDA graphs).
+        inner: the network inside of `network`, whose rows are counted instead; preprocessing is around it.
 
     Attributes:
         evaluated: rows that went through so far, without padding.
     """
 
-    def __init__(self, network: Any, size: int, reused: bool = False):
+    def __init__(self, network: Any, size: int, reused: bool = False, inner: FixedRows | None = None):
         super().__init__()
         self.network, self.size, self.reused, self.evaluated = network, size, reused, 0
+        self.inner = inner
+
+    @property
+    def parts(self) -> list[Any]:
+        """This module, and the networks in it."""
+        return [self, self.network, *(self.inner.parts if self.inner is not None else [])]
+
+    def resize(self, size: int) -> None:
+        """Take another number of rows at once, for measurements of networks that are not compiled."""
+        self.size = size
+        if self.inner is not None:
+            self.inner.size = size
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Inputs `[B,...]`, any B, to output `[B,...]`."""
         batch, out = len(inputs[0]), None
-        self.evaluated += batch
         for start in range(0, batch, self.size):
             rows = min(self.size, batch - start)
             part = tuple(_padded(tensor[start : start + rows], self.size) for tensor in inputs)
             if self.reused:
                 torch.compiler.cudagraph_mark_step_begin()
+            before = self.inner.evaluated if self.inner is not None else 0
             result = self.network(*part)
+            calls = (self.inner.evaluated - before) // self.size if self.inner is not None else 1
+            self.evaluated += calls * rows
             if not isinstance(result, Tensor) or len(result) != self.size:
                 got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
                 raise InputError(f"it returned {got} for {self.size} rows; it must return a tensor with as many rows")
@@ -69,12 +160,16 @@ def _padded(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
 
-def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.device) -> FixedRows:
-    """A network with fixed rows, in the layout of a cell; compiled at its first call if the cell has `compile`.
+def prepare_network(
+    network: Any, compute: Mapping[str, Any], device: torch.device, ambient: str | None = None
+) -> FixedRows:
+    """A network with fixed rows, in its layout; compiled at its first call if it has `compile`.
 
     Parameters:
         network: a module, or any function of tensors (which keeps its layout and is not compiled).
-        compute: as `Cell.compute`: `rows`, and optionally `channels_last` and `compile` (a mode of torch.compile).
+        compute: as `compute_of` returns it: `rows`, and optionally `precision`, `channels_last` and `compile` (a mode
+            of torch.compile).
+        ambient: precision of the cell, whose float32 arithmetic the engine sets; None: that of the network.
     """
     rows = int(compute.get("rows", DEFAULT_ROWS[device.type]))
     if not isinstance(network, nn.Module):
@@ -85,8 +180,23 @@ def prepare_network(network: Any, compute: Mapping[str, Any], device: torch.devi
         if mode and device.type == "cpu":
             network = with_channels_last_norms(network)
         network = _ChannelsLast(network)
-    compiled: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
-    return FixedRows(compiled, rows, reused=device.type == "cuda" and mode in _GRAPHED)
+    prepared: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
+    own = compute.get("precision", ambient)
+    if ambient is not None and own != ambient and "tf32" in (own, ambient):
+        prepared = _Arithmetic(prepared, str(own), device)
+    return FixedRows(prepared, rows, reused=device.type == "cuda" and mode in _GRAPHED)
+
+
+class _Arithmetic(nn.Module):
+    """A network whose float32 arithmetic differs from that of the cell."""
+
+    def __init__(self, network: Any, precision: str, device: torch.device):
+        super().__init__()
+        self.network, self.precision, self.device = network, precision, device
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with float32_arithmetic(self.precision, self.device):
+            return self.network(*inputs)
 
 
 class _ChannelsLast(nn.Module):
@@ -102,11 +212,11 @@ class _ChannelsLast(nn.Module):
 
 @contextmanager
 def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside the context a GPU multiplies float32 in tf32 if the precision is `tf32`; otherwise in full float32."""
+    """Inside the context a GPU multiplies float32 in tf32 if the precision is `tf32`, and in full if it is `fp32`."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    if device.type == "cuda" and precision == "tf32":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
+    if device.type == "cuda" and precision in ("tf32", "fp32"):
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
@@ -115,7 +225,7 @@ def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def refuse_unsupported(precision: str, mode: str, device: str) -> None:
-    """Raise ValueError if the device does not support the precision or the compile mode."""
+    """Raise InputError if the device does not support the precision or the compile mode."""
     if precision == "tf32" and not device.startswith("cuda"):
         raise InputError("precision tf32 is how NVIDIA GPUs multiply float32; on this device use fp32 or bf16")
     if mode == "reduce-overhead" and not device.startswith("cuda"):

@@ -188,7 +188,7 @@ class Engine:
             return logits.detach().float(), loaded.classifier_network.evaluated - before
 
         votes = plugin == "classifier"
-        parts = (loaded.classifier, loaded.classifier_network.network) if votes else (loaded.purifier,)
+        parts = loaded.classifier_network.parts if votes else (loaded.purifier,)
         modules = [part for part in parts[:1] if isinstance(part, nn.Module)]
         call, x = call_classifier if votes else call_purifier, self._noisy(cell, blocks)[0]
         with float32_arithmetic(cell.precision, self.device):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.engine.compute import PRECISIONS, FixedRows, prepare_network
+from bench.engine.compute import CLASSIFIER, PRECISIONS, FixedRows, compute_of, prepare_network
 from bench.engine.devices import synchronize
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError
@@ -59,8 +59,8 @@ class Loader:
     device: torch.device
     shape: tuple[int, ...]
     plugin_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    _denoisers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
-    _classifiers: dict[tuple[str, str, str], tuple[Any, FixedRows]] = field(default_factory=dict)
+    _denoisers: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    _classifiers: dict[tuple[str, ...], FixedRows] = field(default_factory=dict)
     _start_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def load(self, cell: Cell) -> Loaded:
@@ -73,9 +73,9 @@ class Loader:
         with self._timed("load_s"):
             purifier = self._plugin(cell, plugins.PURIFIER, cell.purifier, cell.parameters)
             networks = {role: CountedNetwork(self.denoiser(role, cell)) for role in purifier.networks}
-            classifier, counted = self.classifier(cell)
+            classifier = self.classifier(cell)
         self._start_s["load_s"] -= self._start_s.get("compile_s", 0.0)
-        return Loaded(purifier, networks, classifier, counted, dict(self._start_s))
+        return Loaded(purifier, networks, classifier, classifier, dict(self._start_s))
 
     def unloaded(self) -> Loader:
         """A loader of the same plugins and networks that has loaded nothing yet."""
@@ -98,23 +98,24 @@ class Loader:
         return plugin
 
     def denoiser(self, role: str, cell: Cell) -> Any:
-        """The network of a role, in the precision and layout of the cell."""
-        key = role, cell.precision, _text(cell.compute)
+        """The network of a role, in the precision and layout that the cell has for it."""
+        compute = compute_of(cell, role)
+        key = role, cell.precision, _text(compute)
         if key not in self._denoisers:
             denoiser = self._read_network(role, cell)
-            denoiser.compute_in(PRECISIONS[cell.precision])
-            denoiser.network = prepare_network(denoiser.network, cell.compute, self.device)
-            self._compile(f"network {role!r}", cell, lambda x: denoiser(x, denoiser.t_max))
+            denoiser.compute_in(PRECISIONS[compute["precision"]])
+            denoiser.network = prepare_network(denoiser.network, compute, self.device, cell.precision)
+            self._compile(f"network {role!r}", compute, lambda x: denoiser(x, denoiser.t_max))
             self._denoisers[key] = denoiser
         return self._denoisers[key]
 
-    def classifier(self, cell: Cell) -> tuple[Any, FixedRows]:
-        """The classifier's logits function and its network, which counts rows; only the latest one stays loaded."""
-        key = cell.classifier, _text(cell.classifier_parameters), _text(cell.compute)
+    def classifier(self, cell: Cell) -> FixedRows:
+        """The classifier as a function of images, which counts its network's rows; only the latest one stays loaded."""
+        compute = compute_of(cell, CLASSIFIER)
+        key = cell.classifier, _text(cell.classifier_parameters), _text(compute)
         if key not in self._classifiers:
-            loaded = self._read_classifier(cell)
-            prepared = _prepare_classifier(loaded, cell.compute, self.device)
-            self._compile(f"classifier {cell.classifier!r}", cell, prepared[0])
+            prepared = _prepare_classifier(self._read_classifier(cell), compute, self.device)
+            self._compile(f"classifier {cell.classifier!r}", compute, prepared)
             self._classifiers = {key: prepared}
         return self._classifiers[key]
 
@@ -141,9 +142,9 @@ class Loader:
         _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", identity)
         return loaded
 
-    def _compile(self, subject: str, cell: Cell, call: Callable[[Tensor], Any]) -> None:
+    def _compile(self, subject: str, compute: Mapping[str, Any], call: Callable[[Tensor], Any]) -> None:
         """Make a first call, which compiles; raises LoadError if torch cannot compile on this machine."""
-        if "compile" not in cell.compute:
+        if "compile" not in compute:
             return
         try:
             with self._timed("compile_s"), warnings.catch_warnings():
@@ -161,14 +162,16 @@ class Loader:
             ) from error
 
 
-def _prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> tuple[Any, FixedRows]:
-    """A classifier whose network has fixed rows, and that network: its attribute `network`, or the whole classifier."""
+def _prepare_classifier(loaded: Any, compute: Mapping[str, Any], device: torch.device) -> FixedRows:
+    """A classifier that sees a fixed number of rows, with its preprocessing, so that no row depends on the batch.
+
+    Its network, the attribute `network` or else the whole classifier, is compiled and has its rows counted.
+    """
     inner = getattr(loaded, "network", None)
     if isinstance(loaded, nn.Module) and isinstance(inner, nn.Module):
         loaded.network = prepare_network(inner, compute, device)
-        return loaded, loaded.network
-    fixed = prepare_network(loaded, compute, device)
-    return fixed, fixed
+        return FixedRows(loaded, loaded.network.size, inner=loaded.network)
+    return prepare_network(loaded, compute, device)
 
 
 def _text(options: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.engine import tuning_cache
-from bench.engine.autotune import TuningRequest
+from bench.engine.autotune import TuningRequest, measurements
 from bench.errors import PurifyBenchError, RunError
 from bench.executors.base import MAX_DEATHS, Executor, Job
 from bench.executors.files import Bundle
@@ -123,6 +123,7 @@ class RayCluster(Executor):
             remedy = "leave nothing to `auto`, or give a preset a longer `timeout`"
             raise RunError(f"a worker measured for {self._patience:g} s and did not end; {remedy}") from error
         tuning_cache.remember(request.facts(result["device"]), result)
+        tuning_cache.remember(request.subject(result["device"]), measurements(result))  # for runs of other options
         return result
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -82,6 +82,15 @@ def part_of(summary: Summary, rows: pd.DataFrame) -> str:
     return f"{' and '.join(sorted({cell.split or 'test' for cell in cells_of(summary, rows)}))} set"
 
 
+def _flat(compute: Mapping[str, object], within: str = "") -> dict[str, object]:
+    """`Cell.compute` on one level: `classifier.compile`, `edm.precision`."""
+    flat: dict[str, object] = {}
+    for name, value in compute.items():
+        inner = "" if name == "networks" else f"{within}{name}."
+        flat |= _flat(value, inner) if isinstance(value, Mapping) else {f"{within}{name}": value}
+    return flat
+
+
 def settings(cell: Cell) -> dict[str, str]:
     """The settings that decide the counts of a cell besides its purifier and sigma, by their displayed names."""
     return {
@@ -89,7 +98,7 @@ def settings(cell: Cell) -> dict[str, str]:
         "seed of the noise": str(cell.seed),
         **({"noise": cell.noise} if cell.noise else {}),
         "precision": cell.precision,
-        **({"computed": parameters_text(cell.compute)} if cell.compute else {}),
+        **({"computed": parameters_text(_flat(cell.compute))} if cell.compute else {}),
         "device type": cell.device_type,
         "parameters": parameters_text(cell.parameters) or "none",
         "classifier": classifier_text(cell),

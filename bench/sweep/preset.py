@@ -21,6 +21,8 @@ from pydantic import (
 from bench.certify import rules
 from bench.errors import InputError, PurifyBenchError
 from bench.names import nearest
+from bench.plugins.notation import Plugin as Plugin
+from bench.plugins.notation import own_options
 from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
@@ -29,27 +31,6 @@ _DEFAULT_CERTIFIER = "tight"
 
 class PresetError(PurifyBenchError):
     """A preset cannot be read, or a field is wrong; the message names the field and its possible values."""
-
-
-class Plugin(BaseModel):
-    """A plugin by name (or path), with its parameters: `{name = "pf-ode", steps = 4}`, or `pf-ode:steps=4` as text."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def read_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        name, *pairs = value.split(":")
-        if any("=" not in pair for pair in pairs):
-            raise ValueError(f"{value!r} is not of the form name:parameter=value:parameter=value")
-        return {"name": name, **dict(pair.split("=", 1) for pair in pairs)}
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
 
 def _known_certifier(name: str) -> str:
@@ -83,7 +64,8 @@ class Preset(BaseModel):
 
     `bench run` has an option for every field; the docstrings of the fields are its help texts. `auto` for precision,
     channels_last, compile, rows and batch selects the fastest setting, measured once on the device, among those that
-    keep purified images as they are in fp32 (`bench.sweep.settle`, docs/speed.md).
+    keep purified images as they are in fp32 (`bench.sweep.settle`, docs/speed.md). On a GPU, it is the default of all
+    but rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -92,6 +74,9 @@ class Preset(BaseModel):
     """Name of the sweep; its results folder is named after it."""
     title: str = ""
     """Title of tables and pictures."""
+    protocol: str = ""
+    """The publication whose protocol the preset reproduces. It then computes as the preset says on a GPU, too, where
+    others leave precision, layout, compilation and batch to `auto`."""
     dataset: str
     """A data set from `bench list`; `folder` and `parquet` read images from --data."""
     data: str | None = None
@@ -145,6 +130,9 @@ class Preset(BaseModel):
     """Memory format of the networks' input: true (channels innermost), false or auto."""
     compile: Literal["no", "default", "reduce-overhead", "max-autotune", "auto"] = "no"
     """Mode of torch.compile: no, default, reduce-overhead (CUDA graphs), max-autotune or auto."""
+    compute: Annotated[dict[str, dict[str, Any]], PlainValidator(own_options)] = {}
+    """NETWORK.OPTION=VALUE, repeatable: precision, channels_last or compile of a single network, by its role or
+    `classifier`, where it differs from the others: `classifier.compile=no`."""
     rows: _CountOrAuto = "auto"
     """Rows in each call of a network, or auto (100 on a CPU and 500 on a GPU if networks are not compiled). Unlike the
     batch, they are part of a cell's identity."""
@@ -234,9 +222,14 @@ def load_preset(name: str, overrides: Mapping[str, Any]) -> Preset:
     if "networks" in replaced:
         replaced["networks"] = {**fields.get("networks", {}), **_by_role(replaced["networks"])}
     try:
+        if "compute" in replaced:
+            own, before = own_options(replaced["compute"]), fields.get("compute", {})
+            replaced["compute"] = {**before, **{name: {**before.get(name, {}), **own[name]} for name in own}}
         preset = Preset(**{**fields, **replaced})
     except ValidationError as error:
         raise PresetError("; ".join(explain(e) for e in error.errors()) + f" (preset {name})") from error
+    except ValueError as error:
+        raise PresetError(f"compute: {error}") from error
     refused, instead = ("n", "n_max") if preset.certifier in rules.SEQUENTIAL else ("n_max", "n")
     if refused in replaced:
         raise PresetError(f"{refused}: the certifier {preset.certifier!r} does not take it; {instead} bounds its draws")

@@ -101,13 +101,14 @@ def planned(run: Run, preset: Preset, device_type: str) -> tuple[Plan, list[Pair
                 f"the parameters of {cell.label} are not those of {run.folder}: use the code of its revision "
                 f"({run.manifest.get('git')}), or certify it again with another --out"
             )
-        pairs.append(Pair(cell, replace(current, compute=cell.compute)))  # it computes as the run did
+        current = replace(current, precision=cell.precision, compute=cell.compute)  # it computes as the run did
+        pairs.append(Pair(cell, current))
     if not pairs:
         raise ReplayError(f"nothing is certified yet in {run.folder}; the same `bench run` command continues")
     return current_plan, pairs
 
 
 def _identity(cell: Cell) -> str:
-    """The facts of a cell that do not depend on code, weights, data and device."""
+    """The facts of a cell that do not depend on code, weights, data, device and the way to compute."""
     facts = (cell.purifier, cell.parameters, cell.classifier, cell.classifier_parameters, cell.dataset)
-    return json.dumps([*facts, cell.sigma, cell.seed, cell.precision], sort_keys=True)
+    return json.dumps([*facts, cell.sigma, cell.seed], sort_keys=True)

@@ -27,7 +27,7 @@ from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
-from bench.sweep.settle import device_of, settle_options
+from bench.sweep.settle import advice, device_of, settle_options, with_device_defaults
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, check_plugins, evidence
 
@@ -222,10 +222,13 @@ def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[P
         before: manifest of the folder that is continued; empty for a new one.
     """
     if preset.executor == "local":
-        kind = device_of(preset.device, before, lambda kind: choose_devices(kind, 1))
-        devices = choose_devices(kind, preset.workers)
-        planned = make_plan(preset, devices[0].split(":")[0])
-        planned = settle_options(planned, devices[0], notify=notify, before=before)
+        place = device_of(preset.device, before, lambda kind: choose_devices(kind, 1))
+        devices = choose_devices(place, preset.workers)
+        kind = devices[0].split(":")[0]
+        if gain := advice(preset, devices[0]):
+            notify(gain)
+        planned = make_plan(with_device_defaults(preset, kind), kind)
+        planned = settle_options(planned, devices[0], notify=notify, before=before, workers=len(devices))
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -233,10 +236,11 @@ def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[P
     cluster = Cluster(preset.address, preset.device, preset.workers)
     executor = None
     try:
-        planned = make_plan(preset, cluster.devices[0])
+        planned = make_plan(with_device_defaults(preset, cluster.devices[0]), cluster.devices[0])
         facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
-        planned = settle_options(planned, cluster.devices[0], executor.measure, notify, before)
+        settled = executor.measure, notify, before, len(cluster.devices)
+        planned = settle_options(planned, cluster.devices[0], *settled)
         executor.start()
         return planned, cluster.devices, executor
     except BaseException:

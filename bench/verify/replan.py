@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.engine import refuse_unsupported
+from bench.engine.compute import CLASSIFIER, compute_of
 from bench.engine.devices import choose_devices, prepare_device
 from bench.executors import describe_cell
 from bench.store import Run
@@ -26,7 +27,9 @@ def plan_again(run: Run, options: Mapping[str, Any]) -> tuple[Plan, list[Pair], 
     prepare_device(devices[0])
     plan, pairs = planned(run, preset, devices[0].split(":")[0])
     for pair in pairs:
-        refuse_unsupported(pair.current.precision, str(pair.current.compute.get("compile", "no")), devices[0])
+        for name in (CLASSIFIER, *preset.networks):
+            way = compute_of(pair.current, name)
+            refuse_unsupported(way["precision"], way.get("compile", "no"), devices[0])
     return plan, pairs, devices
 
 

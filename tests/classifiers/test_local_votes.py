@@ -56,9 +56,9 @@ def test_a_locally_smoothed_classifier_conforms(check):
 @pytest.mark.parametrize("name", ["cnn", "sums"])
 def test_every_copy_counts_as_a_row(name, sums):
     loaded = create(CLASSIFIER, sums if name == "sums" else name, LOCAL).load()
-    prepared, network = _prepare_classifier(loaded, {"rows": 4}, torch.device("cpu"))
+    prepared = _prepare_classifier(loaded, {"rows": 4}, torch.device("cpu"))
     assert len(prepared(torch.rand(6, 1, 28, 28))) == 6
-    assert network.evaluated == 3 * 6
+    assert prepared.evaluated == 3 * 6
 
 
 def test_options_that_are_off_leave_the_identity_as_it_is_and_those_that_are_on_change_it():

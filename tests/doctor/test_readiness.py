@@ -9,9 +9,10 @@ from bench.certify.base import Tally
 from bench.doctor import duration as timing
 from bench.doctor import requirements as readiness
 from bench.doctor.dry_run import _BYTES_PER_BLOCK, _most_blocks, describe_dry_run
-from bench.doctor.duration import draw_bounds, duration, span, sweep_bounds
+from bench.doctor.duration import duration, span
 from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
+from bench.sweep.draws import draw_bounds, sweep_bounds
 from bench.sweep.plan import resolve
 
 
@@ -122,19 +123,32 @@ def test_memory_is_the_machines_or_less():
     assert 10**8 < readiness._memory_here() < 10**14
 
 
-def test_the_draws_of_the_published_protocols():
-    """500 images, N0 + N, 3 sigmas; 336 A100-hours for a sigma of CIFAR-10's whole test set at N = 100,000."""
+@pytest.fixture
+def rate(monkeypatch):
+    """Layers of this machine at a known rate, and what networks reach of it."""
+    monkeypatch.setattr(timing, "_rate", lambda precision, device, channels: 2e12)
+    monkeypatch.setattr(timing, "_SHARE", 0.5)
+    return 1e12
+
+
+def test_the_draws_of_the_published_protocols_at_the_rate_of_this_machine(rate):
+    """500 images, N0 + N, 3 sigmas; 1,001 million draws of a DDPM and a ViT for a sigma of CIFAR-10's test set."""
     assert sweep_bounds(asked("cifar10-paper")[0]) == (3 * 500 * 10_100,) * 2
     chosen, purifiers, _ = asked("cifar10-dds", sigmas="0.5")
+    seconds = 1_001_000_000 * (16.8 + 35.1) * 1e9 / rate
     said = duration(chosen, purifiers, [Need("x", False)], ["cpu"])
-    assert said.startswith("1,001,000,000 draws, at most 14 days (stated: 825 draws/s")  # 337 hours
-    chosen, purifiers, _ = asked("imagenet64-paper")
+    assert said == (
+        f"1,001,000,000 draws, about {span(seconds)} (estimated: operations of the networks at the rate of such "
+        "layers here, 1 workers)"
+    )
+    assert f"about {span(seconds / 2)} " in duration(chosen, purifiers, [Need("x", False)], ["cpu", "cpu"])
+    chosen, purifiers, _ = asked("cifar10-dds", networks={"ddpm": "google/ddpm-cifar10-32"})
     assert "time unknown" in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
 
 
-def test_every_evaluation_of_a_published_grid_counts():
+def test_every_evaluation_of_a_published_grid_counts(rate):
     chosen, purifiers, _ = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
-    seconds = sum((13, 15, 17)) * 500 * 10_100 / timing._STATED
+    seconds = (sum((13, 15, 17)) * 42.4 + 3 * 35.1) * 1e9 / rate * 500 * 10_100
     assert span(seconds) in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
 
 
@@ -147,18 +161,22 @@ def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
         "network edm",
     }
     said = duration(chosen, purifiers, found, ["cpu", "cpu"])
-    assert (
-        said.startswith("2,000 draws, about ")
-        and "(measured: one eager batch of each purifier here, 2 workers)" in said
+    assert said.startswith("2,000 draws, about ")
+    assert "(measured: one eager call of each network here, 2 workers)" in said
+    (seconds, _), (alone, _) = (
+        timing.seconds_per_draw(chosen, chosen_purifiers, found, ["cpu"])
+        for chosen_purifiers in (purifiers, purifiers[:1])
     )
-    fast, slow = timing._measure(chosen, "cpu")  # none, onestep-edm
-    assert 0 < fast < slow < 1
+    assert 0 < alone < seconds < 1  # none is only the classifier
 
 
-def test_networks_that_are_large_for_a_cpu_are_not_measured_there(tiny_preset, monkeypatch):
-    chosen, purifiers, _ = asked(tiny_preset())
-    monkeypatch.setattr(timing, "_measure", lambda *_: pytest.fail("they were measured"))
-    assert "time unknown" in duration(chosen, purifiers, [Need("network edm", True, 10**9)], ["cpu"])
+def test_large_or_unwanted_calls_are_not_made_and_unknown_networks_stay_unknown(tiny_preset, monkeypatch):
+    chosen, purifiers, classifier = asked(tiny_preset())
+    for name in ("_network_s", "_classifier_s"):
+        monkeypatch.setattr(timing, name, lambda *_: pytest.fail("it was called"))
+    large = [Need("network edm", True, 10**9), Need("classifier cnn", True, 10**9)]
+    assert "time unknown" in duration(chosen, purifiers, large, ["cpu"])
+    assert "time unknown" in duration(chosen, purifiers, list(needs(chosen, purifiers, classifier)), ["cpu"], False)
 
 
 def test_a_rule_that_stops_early_bounds_the_time(tiny_preset):
@@ -205,9 +223,7 @@ def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
     assert _most_blocks(chosen, 0.5) == 1 + 5
     assert _BYTES_PER_BLOCK * 2 * 5 * 12 == 30_000 and "about 0 MB" in lines[2] and str(tmp_path) in lines[2]
     assert (
-        lines[3] == "needs: ready"
-        and "(measured: one eager batch of each purifier here" in lines[4]
-        and len(lines) == 5
+        lines[3] == "needs: ready" and "(measured: one eager call of each network here" in lines[4] and len(lines) == 5
     )
     (tmp_path / "run.sqlite").touch()
     assert "not counted again" in describe_dry_run(chosen, tmp_path)[-1]
@@ -216,4 +232,4 @@ def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
 def test_a_dry_run_of_networks_that_are_not_here_downloads_nothing_and_gives_bounds():
     lines = describe_dry_run(asked("cifar10-paper", certifier="tight")[0], readiness.Path("nowhere"))
     assert " to " in lines[1] and "(the rule tight stops early)" in lines[1]
-    assert "at most about" in lines[2] and "would be downloaded" in lines[3] and "(stated: 825" in lines[4]
+    assert "at most about" in lines[2] and "would be downloaded" in lines[3] and "(estimated: operations" in lines[4]

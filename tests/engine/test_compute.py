@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,9 +12,8 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from bench.engine import compute
-from bench.engine.compute import FixedRows, prepare_network
+from bench.engine.compute import ComputeConfig, FixedRows, compute_of, eager, prepare_network
 from bench.engine.engine import Engine, LoadError
-from bench.engine.trials import ComputeConfig
 from bench.records import Block, Cell, Task
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
@@ -189,3 +190,32 @@ def test_the_way_to_compute_is_part_of_a_cells_identity():
     keys = {ComputeConfig(**way).apply(plain).key for way in [*ways, {"classifier": "bf16"}]}
     assert len(keys) == len(ways) + 1
     assert ComputeConfig(classifier="fp32").apply(plain).key == ComputeConfig().apply(plain).key
+
+
+def test_only_networks_that_compute_differently_add_facts_to_a_cell():
+    fields = {"purifier": "p", "parameters": {}, "classifier": "c", "classifier_parameters": {}, "dataset": "d"}
+    fields |= {"data_hash": "", "sigma": 0.5, "seed": 0, "precision": "fp32", "device_type": "cpu"}
+    both = Cell(**fields, hashes={"network a": "1", "network b": "2"})
+    alike = ComputeConfig(precision="bf16", compile="default", differing={"classifier": {"compile": "default"}})
+    assert alike.apply(both) == ComputeConfig(precision="bf16", compile="default").apply(both)
+    one = replace(alike, differing={"a": {"precision": "fp32", "compile": "no"}, "classifier": {"compile": "no"}})
+    cell = one.apply(both)
+    assert cell.compute["networks"] == {"a": {"precision": "fp32", "compile": "no"}} and cell.precision == "bf16"
+    assert compute_of(cell, "a") == {"precision": "fp32", "rows": 100}
+    assert compute_of(cell, "b") == {"precision": "bf16", "rows": 100, "compile": "default"}
+    assert compute_of(cell, "classifier") == {"precision": "bf16", "rows": 100}
+    assert Cell.from_json(cell.to_json()).key == cell.key != alike.apply(both).key
+    lone = Cell(**fields, hashes={"network a": "1"})  # all of its networks compute alike: no exception is recorded
+    assert one.apply(lone) == ComputeConfig().apply(lone)
+    assert compute_of(eager(cell, 7), "b") == {"precision": "bf16", "rows": 7}
+
+
+def test_a_preset_and_the_command_line_write_out_how_one_network_computes(tiny_preset):
+    path = tiny_preset(compile="default", compute={"classifier": {"compile": "no"}})
+    given = preset.load_preset(str(path), {"compute": ["edm.precision=bf16"]})
+    assert given.compute == {"classifier": {"compile": "no"}, "edm": {"precision": "bf16"}}
+    for wrong, said in (("edm=bf16", "NETWORK.OPTION=VALUE"), ("edm.speed=2", "speed"), ("edm.precision=bf17", "bf16")):
+        with pytest.raises(preset.PresetError, match=said):
+            preset.load_preset(str(path), {"compute": [wrong]})
+    with pytest.raises(preset.PresetError, match="its own parameter"):
+        preset.load_preset(str(path), {"compute": ["classifier.precision=bf16"]})
