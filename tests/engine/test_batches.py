@@ -10,6 +10,7 @@ from bench.engine.checks import Checks
 from bench.engine.compute import PRECISIONS, ComputeConfig
 from bench.engine.engine import Engine
 from bench.engine.loader import _prepare_classifier
+from bench.engine.stages import classify, purify
 from bench.records import Block
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
@@ -29,8 +30,8 @@ def outputs(engine, cell, image, first, draws):
     loaded, checks = engine._prepare(cell), Checks()
     with torch.inference_mode():
         x, rng, _ = engine._noisy(cell, [Block(cell.key, image, "estimate", first, draws)])
-        purified = engine._purify(cell, loaded, x, rng, checks)
-        logits = engine._logits(cell, loaded, purified.flatten(0, purified.ndim - 4), checks)
+        purified = purify(cell, loaded, x, rng, checks)
+        logits = classify(cell, loaded, purified.flatten(0, purified.ndim - 4), checks)
     checks.settle()
     rows = draws if purified.ndim == 4 else -1
     return (purified if rows > 0 else purified.transpose(0, 1)), logits.view(-1, draws, logits.shape[1]).transpose(0, 1)
