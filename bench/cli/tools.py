@@ -14,6 +14,7 @@ from rich.markup import escape
 from bench.api.runs import RUNS
 from bench.cli.shell import FAILED, app, console, numbers, refuse, say
 from bench.errors import InputError
+from bench.files import read_json
 
 
 @app.command("import")
@@ -119,7 +120,7 @@ def _stored_runs() -> list[tuple[str, str, str, str]]:
     rows = []
     for path in sorted({*RUNS.glob(f"*/{MANIFEST}"), *RUNS.parent.glob(f"*/{MANIFEST}")}):
         try:
-            manifest = json.loads(path.read_text())
+            manifest = read_json(path)
             failed = [cell["key"] for cell in manifest["cells"] if cell["error"]]
             sound = [cell["key"] for cell in manifest["cells"] if not cell["error"]]
             text = audit_text(manifest, sound)[0] if sound else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
+
+from bench.files import make_folder, read_json, write_file
 
 _FOLDER = "PURIFYBENCH_SPEED"  # environment variable: the folder, instead of the user's cache
 
@@ -25,22 +27,16 @@ def _place(facts: Mapping[str, Any]) -> Path:
 def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if its file is damaged or has other facts."""
     try:
-        stored = json.loads(_place(facts).read_text())
+        stored = read_json(_place(facts))
     except (OSError, ValueError):
         return None
-    intact = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
+    intact = stored.get("facts") == json.loads(json.dumps(facts))
     return stored["result"] if intact and isinstance(stored.get("result"), dict) else None
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Store a result; a folder that cannot be written is ignored, and the next run measures again."""
-    path, draft = _place(facts), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            draft = file.name
-            json.dump({"facts": facts, "result": result}, file, indent=1)
-        os.replace(draft, path)
-    except OSError:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
+    path = _place(facts)
+    with suppress(OSError):
+        make_folder(path.parent)
+        write_file(path, json.dumps({"facts": facts, "result": result}, indent=1))

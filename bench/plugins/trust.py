@@ -1,31 +1,34 @@
 """Limits on the code and files that a preset names, because its user may not be its author.
 
-Code named by a preset runs only from the preset's folder or the current folder; the user must name other code. Code
-named by a results folder runs only if the user names it, too. Files that are only read may be anywhere; those outside
-are listed to the user.
+Code named by a preset, or by one that it extends, runs only from the folder of the preset that the user named, or from
+the current folder; the user must name other code. Code named by a results folder runs only if the user names it, too.
+Files that are only read may be anywhere; those outside are listed to the user.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
+from bench.files import read_toml
 
 PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> command line option that replaces it
 
 
-def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collection[str]) -> dict[str, Any]:
+def with_code_beside(
+    fields: Mapping[str, Any], preset: Path, overridden: Collection[str], folder: Path
+) -> dict[str, Any]:
     """A preset's fields, with relative plugin paths resolved against the preset's folder if the files exist there.
 
     Parameters:
         overridden: fields that the user gave on the command line; they are not checked.
+        folder: of the preset that the user named: this one, or one that extends it.
 
     Raises:
-        ValueError: the preset names code outside its folder and the current folder.
+        ValueError: the preset names code outside that folder and the current folder.
     """
 
     def resolved(field: str, plugin: Any) -> Any:
@@ -35,10 +38,10 @@ def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collec
             return plugin
         beside = preset.parent / name
         path = str(beside) if beside.is_file() else name
-        if not _is_inside(Path(path), preset.parent):
+        if not _is_inside(Path(path), folder):
             raise InputError(
-                f"{preset} would run code outside of its folder: {Path(path).resolve()}. If you trust it, name it "
-                f"yourself ({PLUGINS[field]}), or put it beside the preset"
+                f"{preset} would run code outside of {folder}: {Path(path).resolve()}. If you trust it, name it "
+                f"yourself ({PLUGINS[field]}), or put it into that folder"
             )
         return {**plugin, "name": path} if isinstance(plugin, Mapping) else path + plugin[len(name) :]
 
@@ -93,7 +96,7 @@ def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collectio
 
 def _extended(preset: Path) -> Iterator[Path]:
     """The preset files that a preset extends, directly or indirectly, except presets of the project."""
-    while str(base := tomllib.loads(preset.read_text()).get("extends", "")).endswith(".toml"):
+    while str(base := read_toml(preset).get("extends", "")).endswith(".toml"):
         preset = preset.parent / str(base)
         yield preset
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import InputError
+from bench.files import MOST_TEXT, open_file, read_json, refuse_large_table, write_file, writing
 from bench.records import Cell
 from bench.store import database
+from bench.store.checks import TEXTS, refuse_blocks, refuse_manifest
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 
 if TYPE_CHECKING:
@@ -65,6 +68,13 @@ def read_run(folder: Path) -> Run:
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
     path = folder / (DATABASE if from_database else MANIFEST)
+    try:
+        refuse_manifest(manifest)
+        refuse_blocks(blocks)
+    except InputError as error:
+        raise StoreError(
+            f"{path} holds what no run writes: {error}. Ask for the run again, or count it again"
+        ) from error
     known = {row[0]: row for row in registered}
     current = [key for key in manifest.get("sweep", ()) if key in known]
     if not all(map(database.is_cell, registered)):
@@ -92,7 +102,8 @@ def read_published(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=_PUBLISHED_COLUMNS)
     try:
         # A log may be named "NA", so only an empty NFE is missing.
-        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
+        with open_file(path, MOST_TEXT) as file:
+            table = pd.read_csv(file, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
         return table[list(_PUBLISHED_COLUMNS)]
     except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
@@ -108,12 +119,13 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
         manifest = database.stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
         stored = db.execute(f"SELECT {SELECTED} FROM blocks")
-        collecting = gc.isenabled()
+        collecting, held = gc.isenabled(), 0
         gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
         try:
             while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
-                columns["votes"] = database.votes_of(part, path)
+                columns["votes"] = database.votes_of(part, path, held)
+                held += sum(map(len, columns["votes"]))
                 parts.append(pd.DataFrame(columns))
         finally:
             if collecting:
@@ -133,15 +145,22 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
             return {}, [], pd.DataFrame(columns=COLUMNS)
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         _check(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
             raise database.later_format(path, version, _FORMAT)
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
-        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        refuse_large_table(path)
+        # Texts as dictionaries: a small file may hold a long text in every row.
+        blocks = pd.read_parquet(path, page_checksum_verification=True, read_dictionary=[*TEXTS])[list(COLUMNS)]
+        blocks = blocks.astype({name: blocks[name].cat.categories.dtype for name in TEXTS})
+        if not {votes.dtype.kind for votes in blocks["votes"]} <= {"i"}:
+            raise ValueError("votes are no whole numbers")
         blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
+    except InputError as error:
+        raise StoreError(f"{path} cannot be read: {error}; or export it again from {DATABASE}") from error
     except (*_UNREADABLE, pyarrow.ArrowException) as error:
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
     return manifest, registered, blocks
@@ -169,13 +188,11 @@ def export(run: Run) -> list[Path]:
 
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
-    part = run.folder / "export.part"  # renamed when complete, so that no reader sees half a file
     record = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as a reader gets it: every key is text
-    part.write_text(json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
-    part.replace(manifest)
+    write_file(manifest, json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, np.float32))
-    blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
-    part.replace(parquet)
+    with writing(parquet) as file:
+        blocks.to_parquet(file, compression="zstd", index=False, write_page_checksum=True)
     return [manifest, parquet]
