@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind")
 MOST_TEXT = 64 << 20  # bytes of a JSON, CSV or TOML file: parsed, it may take twenty times as much
+_ADVICE = re.compile(r"[^.,;:(]*(allow_pickle|weights_only|trust_remote_code|trust the source)[^.,;)]*")
 _MOST_ARRAYS = 1 << 30  # bytes of all arrays of an npz file, uncompressed
 _BYTES_PER_VALUE = 16  # of memory, of a number in a column of lists: in the table, and in the list that is made of it
 
@@ -99,7 +101,7 @@ def open_file(path: Path, most: int | None = None) -> BufferedReader:
     Raises:
         InputError: it is larger, or no regular file (a pipe would wait for ever).
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
         file.close()
@@ -118,6 +120,16 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 def read_text(path: Path, errors: str = "strict") -> str:
     """A text file in UTF-8 of at most `MOST_TEXT` bytes; raises OSError or ValueError. `errors` as `bytes.decode`."""
     return read_bytes(path, MOST_TEXT).decode(errors=errors)
+
+
+def without_advice(text: str) -> str:
+    """A library's error message without its advice to load the file in a way that runs code."""
+    return _ADVICE.sub(" [advice that could run code is left out]", text)
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error, `without_advice`."""
+    return without_advice(next(iter(str(error).splitlines()), ""))
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -7,8 +7,6 @@ import time
 from functools import cache
 from pathlib import Path
 
-from bench.files import open_file
-
 DIGITS = 16  # of an identity
 # Time stamps of file systems are coarse (2 s on FAT): a file written this recently can change and keep its time stamp.
 _SETTLED_NS = 2_000_000_000
@@ -29,6 +27,6 @@ def _remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
 
 def _digest(path: Path, prefix: str, offset: int) -> str:
     """As `fingerprint`, always computed from the file."""
-    with open_file(path) as file:
+    with path.open("rb") as file:
         file.seek(offset)
         return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.files import read_json
 from classifiers.base import OPTION, Classifier, ClassifierError, Logits, settled
 from classifiers.preprocessing import Preprocessing
 
@@ -104,9 +104,12 @@ class HubModel(ImageClassifier):
         """
         path, remedy = self.files()[-1], "restore it from the model's repository"
         try:
-            return read_json(path)
+            content = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise ClassifierError(f"{path} cannot be read ({error}); {remedy}") from error
+        if not isinstance(content, dict):
+            raise ClassifierError(f"{path} holds no JSON object; {remedy}")
+        return content
 
     def understood(self, settings: Mapping[str, Any]) -> Preprocessing:
         """The preprocessing that `settings` describe; raises ClassifierError for an unsupported step."""

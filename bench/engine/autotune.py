@@ -6,24 +6,29 @@ A configuration qualifies only if its purified images stay within TOLERANCE of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.engine import tuning_cache
 from bench.engine.devices import choose_precision, device_name
 from bench.engine.loader import Loader, LoadError
 from bench.engine.trials import LONG_CALL, ComputeConfig, Trials, fastest
 from bench.engine.versions import DEFAULT_ROWS
+from bench.errors import InputError
+from bench.files import validated
 from bench.records import Cell
 
 AUTO = "auto"
 _TOLERANCE = 0.01  # root mean square of a purified image, in [0,1]: 2.5 levels of an 8-bit image
 _LOGIT_TOLERANCE = 0.05  # of a classifier's logits, as a share of their standard deviation
 _MARGIN = 1.1  # a configuration must be so many times faster to replace the default of the device type
+_MOST_ROWS = 1 << 20
 _TIMED_ROWS = 100  # rows of a timed call, fewer if a call takes long
 
 
@@ -79,12 +84,37 @@ def tune(request: TuningRequest, loader: Loader, notify: Callable[[str], object]
     """
     device = device_name(loader.device)
     facts = request.facts(device)
-    result = tuning_cache.recall(facts)
+    result = recalled(facts)
     if result is None:
         notify("measuring how these networks compute fastest on this device; the result is kept for later runs")
         result = _search(request.trials(loader), request.options)
         tuning_cache.remember(facts, result)
     return {"device": device, **result}
+
+
+class _Chosen(BaseModel):
+    """Fields and values of a `ComputeConfig`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    channels_last: bool
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune"]
+    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)]
+    classifier: str | None
+
+
+class _Result(BaseModel):
+    chosen: _Chosen
+    batch: Annotated[int, Field(ge=1, le=_MOST_ROWS)]
+
+
+def recalled(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of `_search` in the user's cache; None if there is none or it is damaged, so that it is made again."""
+    result = tuning_cache.recall(facts)
+    with suppress(InputError):
+        validated(_Result, result)
+        return result
+    return None
 
 
 def _search(trials: Trials, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.engine import tuning_cache
-from bench.engine.autotune import TuningRequest
+from bench.engine.autotune import TuningRequest, recalled
 from bench.errors import PurifyBenchError, RunError
 from bench.executors.base import MAX_DEATHS, Executor, Job
 from bench.executors.files import Bundle
@@ -114,7 +114,7 @@ class RayCluster(Executor):
         """
         self.start(1)
         device = next((worker.device for worker in self._workers if worker.device), "")
-        if (cached := tuning_cache.recall(request.facts(device))) is not None:
+        if (cached := recalled(request.facts(device))) is not None:
             return {"device": device, **cached}
         self._notify("one worker measures how these networks compute fastest on its device; it is kept for later runs")
         try:

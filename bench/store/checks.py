@@ -1,4 +1,4 @@
-"""Types and ranges of what a run's folder holds, checked once where it is read. Unknown fields of a manifest are kept."""
+"""Types and ranges of the content of a run's folder, checked once where it is read; unknown fields are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.certify.base import MOST_DRAWS
 from bench.errors import InputError
 from bench.files import validated
 from bench.store.database import INTEGERS, SECONDS
@@ -14,7 +15,6 @@ from bench.store.database import INTEGERS, SECONDS
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_DRAWS = 10**9  # of an image. Those of estimation would meet the noise of selection from 2**40 on
 _MOST = 2**31  # images, classes
 TEXTS = ("cell", "stage", "device")
 _Draws = Annotated[int, Field(ge=1, le=MOST_DRAWS)]

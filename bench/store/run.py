@@ -33,6 +33,9 @@ _PUBLISHED_COLUMNS = (
     *("name", "sigma", "draws", "nfe", "largest", "rule"),
 )
 
+_PUBLISHED_KINDS = {**dict.fromkeys(("image", "label", "predicted", "draws"), "i"), "correct": "b"}
+_PUBLISHED_KINDS |= dict.fromkeys(("radius", "sigma", "nfe", "largest"), "fi")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -72,9 +75,7 @@ def read_run(folder: Path) -> Run:
         refuse_manifest(manifest)
         refuse_blocks(blocks)
     except InputError as error:
-        raise StoreError(
-            f"{path} holds what no run writes: {error}. Ask for the run again, or count it again"
-        ) from error
+        raise StoreError(f"{path}: {error}; no run writes such a file, so ask for it again") from error
     known = {row[0]: row for row in registered}
     current = [key for key in manifest.get("sweep", ()) if key in known]
     if not all(map(database.is_cell, registered)):
@@ -104,6 +105,9 @@ def read_published(folder: Path) -> pd.DataFrame:
         # A log may be named "NA", so only an empty NFE is missing.
         with open_file(path, MOST_TEXT) as file:
             table = pd.read_csv(file, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
+        wrong = [name for name, kinds in _PUBLISHED_KINDS.items() if table[name].dtype.kind not in kinds]
+        if len(table) and wrong:
+            raise ValueError(f"the column {wrong[0]} holds other values")
         return table[list(_PUBLISHED_COLUMNS)]
     except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
