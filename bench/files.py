@@ -103,11 +103,12 @@ def open_file(path: Path, most: int | None = None) -> BufferedReader:
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
+    problem = "" if stat.S_ISREG(status.st_mode) else "it is no regular file"
+    if most is not None and status.st_size > most:
+        problem = f"it has {status.st_size:,} bytes, and {most:,} at most are read"
+    if problem:
         file.close()
-        regular = stat.S_ISREG(status.st_mode)
-        size = f"it has {status.st_size:,} bytes, and {most:,} at most are read"
-        raise InputError(size if regular else "it is no regular file")
+        raise InputError(problem)
     return file
 
 

@@ -1,7 +1,7 @@
 """Limits on the code and files that a preset names, because its user may not be its author.
 
-Code named by a preset, or by one that it extends, runs only from the folder of the preset that the user named, or from
-the current folder; the user must name other code. Code named by a results folder runs only if the user names it, too.
+Code named by a preset runs only from its folder or the current folder, and code named by a preset that it extends only
+from its folder; the user must name other code. Code named by a results folder runs only if the user names it, too.
 Files that are only read may be anywhere; those outside are listed to the user.
 """
 
@@ -38,7 +38,8 @@ def with_code_beside(
             return plugin
         beside = preset.parent / name
         path = str(beside) if beside.is_file() else name
-        if not _is_inside(Path(path), folder):
+        allowed = [folder, Path.cwd()] if folder.resolve() == preset.parent.resolve() else [folder]
+        if not _is_inside(Path(path), *allowed):
             raise InputError(
                 f"{preset} would run code outside of {folder}: {Path(path).resolve()}. If you trust it, name it "
                 f"yourself ({PLUGINS[field]}), or put it into that folder"
@@ -59,9 +60,9 @@ def name_of(plugin: Any) -> str:
     return name.strip().partition(":")[0] if isinstance(name, str) else ""
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, after following links, lies in a folder or in the current folder."""
-    return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
+def _is_inside(path: Path, *folders: Path) -> bool:
+    """Whether a path, after following links, lies in one of these folders."""
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 def code_named_by_user(plugin: str, files: Collection[Path]) -> Path | None:
@@ -90,7 +91,7 @@ def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collectio
     if "data" not in overridden and fields.get("data"):
         paths.append(Path(os.path.expanduser(fields["data"])))
     for path in dict.fromkeys(paths):
-        if path is not None and os.path.exists(path) and not _is_inside(path, preset.parent):
+        if path is not None and os.path.exists(path) and not _is_inside(path, preset.parent, Path.cwd()):
             yield path
 
 

@@ -56,6 +56,8 @@ def repair(folder: Path) -> _Repaired:
             return whole
         with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as fresh:  # a name that nobody can guess
             return _rewrite(path, Path(fresh))
+    except database.DAMAGE as error:  # of `refuse_schema`: nothing may be read from it
+        raise StoreError(f"{path} was not written by a run ({error}); move it away and run again") from error
     except Timeout as error:
         raise StoreError(f"a run is writing to {folder}; wait for it") from error
     except OSError as error:
@@ -88,6 +90,7 @@ def _rewrite(path: Path, fresh: Path) -> _Repaired:
         with suppress(*database.DAMAGE):
             # With it SQLite reads a file that is shorter than its header says, and a schema that it finds damaged.
             db.execute("PRAGMA writable_schema = ON")
+        database.refuse_schema(db)
         manifest, cells = _manifest_and_cells(db, path)
         store.fill(cells, _whole_blocks(db, path, result))
         if manifest:
