@@ -40,8 +40,9 @@ def with_code_beside(
         path = str(beside) if beside.is_file() else name
         allowed = [folder, Path.cwd()] if folder.resolve() == preset.parent.resolve() else [folder]
         if not _is_inside(Path(path), *allowed):
+            place = "its folder" if Path.cwd() in allowed else f"{folder}, the folder of the preset that you named"
             raise InputError(
-                f"{preset} would run code outside of {folder}: {Path(path).resolve()}. If you trust it, name it "
+                f"{preset} would run code outside of {place}: {Path(path).resolve()}. If you trust it, name it "
                 f"yourself ({PLUGINS[field]}), or put it into that folder"
             )
         return {**plugin, "name": path} if isinstance(plugin, Mapping) else path + plugin[len(name) :]

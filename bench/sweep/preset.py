@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from bench.certify import rules
+from bench.certify.base import refuse_draws
 from bench.errors import InputError, PurifyBenchError
 from bench.files import read_toml
 from bench.names import nearest
@@ -169,6 +170,7 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def fields_agree(self) -> Preset:
+        refuse_draws(self.block, n0=self.n0, n=self.n, n_max=self.n_max)
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
         if self.label_aware and self.certifier not in rules.SEQUENTIAL:

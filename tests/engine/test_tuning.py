@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -182,9 +183,30 @@ def test_a_damaged_or_foreign_measurement_is_made_again(cache):
     assert tuning_cache.recall(facts) is None
     tuning_cache.remember(facts, {"batch": 3})
     assert tuning_cache.recall(facts) == {"batch": 3} and tuning_cache.recall({**facts, "n": 2}) is None
-    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}'):
+    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}', "[" * 100_000):
         tuning_cache._place(facts).write_text(text)
         assert tuning_cache.recall(facts) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"chosen": []},
+        {"batch": "x"},
+        {"batch": -5},
+        {"batch": 2**40},
+        {"chosen": {"rows": "a"}},
+        {"chosen": {"more": 1}},
+    ],
+)
+def test_a_measurement_of_wrong_types_is_made_again(cache, wrong):
+    result = {"chosen": asdict(PLAIN), "batch": 500, "tolerance": 0.01}
+    tuning_cache.remember({"n": 1}, result)
+    assert autotune.recalled({"n": 1}) == result
+    if isinstance(wrong.get("chosen"), dict):
+        wrong = {"chosen": {**asdict(PLAIN), **wrong["chosen"]}}
+    tuning_cache.remember({"n": 1}, {**result, **wrong})
+    assert autotune.recalled({"n": 1}) is None
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from forging import loaded
 from forging import write as write_run
 
 import purifybench as pb
+from bench import files
 from bench.store.attacks import Attacks, write_attacks
 from bench.verify import BundleError, bundle
 from bench.verify import write_bundle as write
