@@ -27,6 +27,7 @@ _FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
 # The errors that damaged exports raise in json, pandas and pyarrow.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
+_LONGEST = 1000  # characters of a key, a stage or a device
 _CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
 _PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
@@ -157,8 +158,10 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
         path = folder / PARQUET
         refuse_large_table(path)
-        # Texts as dictionaries: a small file may hold a long text in every row.
+        # Texts as dictionaries at first: a small file may hold a long text in every row.
         blocks = pd.read_parquet(path, page_checksum_verification=True, read_dictionary=[*TEXTS])[list(COLUMNS)]
+        if any(len(text) > _LONGEST for name in TEXTS for text in blocks[name].cat.categories):
+            raise InputError(f"it holds a text of more than {_LONGEST:,} characters")
         blocks = blocks.astype({name: blocks[name].cat.categories.dtype for name in TEXTS})
         if not {votes.dtype.kind for votes in blocks["votes"]} <= {"i"}:
             raise ValueError("votes are no whole numbers")
