@@ -126,6 +126,7 @@ def test_who_names_code_on_the_command_line_runs_it_wherever_it_lies(cli, place,
 
 def test_a_preset_that_is_extended_may_name_code_only_of_the_folder_that_the_user_named(place, write, tiny_preset):
     """Whoever names a preset has looked into its folder, and not into those of the presets that it extends."""
+    (place / "presets" / "below").mkdir()
     for folder in ("elsewhere", "presets/below"):
         write(folder)
         (place / folder / "base.toml").write_text(tiny_preset(purifiers=["mine.py"]).read_text())
