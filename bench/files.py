@@ -32,6 +32,10 @@ _MOST_ARRAYS = 1 << 30  # bytes of all arrays of an npz file, uncompressed
 _BYTES_PER_VALUE = 16  # of memory, of a number in a column of lists: in the table, and in the list that is made of it
 
 
+class TooLarge(InputError):
+    """Reading something would take more memory than there is; the file may be whole."""
+
+
 def make_folder(path: Path) -> Path:
     """Make the folder that a user named, unless it exists; returns it. Its own name may be a link."""
     path.mkdir(parents=True, exist_ok=True)
@@ -199,7 +203,7 @@ def read_arrays(path: Path, most: int = _MOST_ARRAYS) -> dict[str, np.ndarray]:
 
 
 def refuse_large_table(path: Path) -> None:
-    """Raise InputError for a parquet file that would not fit into memory, according to its header.
+    """Raise TooLarge for a parquet file that would not fit into memory, according to its header.
 
     Raises:
         OSError, ValueError: it is damaged.
@@ -219,17 +223,19 @@ def most_values() -> int:
 
 
 def refuse_memory(size: int) -> None:
-    """Raise InputError if something needs more than half of the memory of this machine."""
+    """Raise TooLarge if something needs more than half of the memory of this machine."""
     if 2 * size > (memory := machine_memory()):
         here = f"half of the {memory / 2**30:,.1f} GiB of this machine"
-        raise InputError(
-            f"reading it takes {size / 2**30:,.1f} GiB of memory, more than {here}; read it on a larger one"
-        )
+        raise TooLarge(f"reading it takes {size / 2**30:,.1f} GiB of memory, more than {here}; read it on a larger one")
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this process may use: the memory of the machine or the limit of its container."""
+    """Bytes of memory that this process may use: of the machine, of its container, or of `ulimit -v`."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    whole = whole if limit == resource.RLIM_INFINITY else min(whole, limit)
     with suppress(OSError, ValueError):  # without a limit the file holds the word `max`
         return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return whole

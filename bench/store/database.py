@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import PurifyBenchError
-from bench.files import MOST_TEXT, most_values, parse_json
+from bench.files import MOST_TEXT, TooLarge, most_values, parse_json
 from bench.records import key_of
 from bench.store.votes import decode
 
@@ -160,6 +160,8 @@ def votes_of(rows: list[tuple[Any, ...]], path: Path, held: int = 0) -> list[lis
             if zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
                 raise ValueError(f"a block of image {row[1]} is damaged")
         return decode([row[_VOTES] for row in rows], most_values() - held)
+    except TooLarge as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
     except ValueError as error:
         raise StoreError(f"{path}: {error}; `bench doctor --repair {path.parent}` keeps the other blocks") from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import InputError
-from bench.files import MOST_TEXT, open_file, read_json, refuse_large_table, write_file, writing
+from bench.files import MOST_TEXT, TooLarge, open_file, read_json, refuse_large_table, write_file, writing
 from bench.records import Cell
 from bench.store import database
 from bench.store.checks import TEXTS, refuse_blocks, refuse_manifest
@@ -161,13 +161,13 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         # Texts as dictionaries at first: a small file may hold a long text in every row.
         blocks = pd.read_parquet(path, page_checksum_verification=True, read_dictionary=[*TEXTS])[list(COLUMNS)]
         if any(len(text) > _LONGEST for name in TEXTS for text in blocks[name].cat.categories):
-            raise InputError(f"it holds a text of more than {_LONGEST:,} characters")
+            raise ValueError(f"it holds a text of more than {_LONGEST:,} characters")
         blocks = blocks.astype({name: blocks[name].cat.categories.dtype for name in TEXTS})
         if not {votes.dtype.kind for votes in blocks["votes"]} <= {"i"}:
             raise ValueError("votes are no whole numbers")
         blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
-    except InputError as error:
-        raise StoreError(f"{path} cannot be read: {error}; or export it again from {DATABASE}") from error
+    except TooLarge as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
     except (*_UNREADABLE, pyarrow.ArrowException) as error:
         raise StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}") from error
     return manifest, registered, blocks

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Any
 
-from bench.errors import InputError
+from bench.files import TooLarge
 
 # Numbers of classes that may be stored as an object. The upper limit keeps a damaged text from filling the memory.
 _MANY = range(33, 1_000_001)
@@ -47,7 +47,7 @@ def decode(texts: Sequence[str], most: int = 1 << 32) -> list[list[int]]:
         classes = pairs[0][1] if pairs else 0
         left -= classes if type(classes) is int else 0
         if left < 0:
-            raise InputError("its votes need more memory than this machine has; read it on a larger one")
+            raise TooLarge("its votes need more memory than this machine has; read it on a larger one")
         return _every_class(pairs)
 
     try:
