@@ -45,7 +45,7 @@ def decode(texts: Sequence[str], most: int = 1 << 32) -> list[list[int]]:
     def every_class(pairs: list[tuple[str, Any]]) -> list[int]:
         nonlocal left
         classes = pairs[0][1] if pairs else 0
-        left -= classes if type(classes) is int else 0
+        left -= classes if type(classes) is int and classes in _MANY else 0  # others are damage
         if left < 0:
             raise TooLarge("its votes need more memory than this machine has; read it on a larger one")
         return _every_class(pairs)
