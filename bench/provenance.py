@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.files import read_bytes
 
 ROOT = Path(__file__).parent.parent
 _PACKAGES = ("bench", "classifiers", "purifiers")
@@ -53,5 +54,5 @@ def git_revision() -> str | None:
 def code_digest() -> str:
     """SHA-256 of the installed Python files of this project."""
     files = [file for package in _PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
-    facts = [f"{file.relative_to(ROOT).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    facts = [f"{file.relative_to(ROOT).as_posix()} {hashlib.sha256(read_bytes(file)).hexdigest()}" for file in files]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

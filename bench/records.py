@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -89,7 +90,19 @@ class Cell:
 
     @classmethod
     def from_json(cls, text: str) -> Cell:
-        return cls(**json.loads(text))
+        """The cell of a text of `to_json`; raises TypeError or ValueError for wrong names, types or values."""
+        cell = cls(**json.loads(text))
+        _cells().validate_json(text, strict=True)
+        if not 0 < cell.sigma < math.inf:
+            raise ValueError(f"sigma is {cell.sigma}")
+        return cell
+
+
+@cache
+def _cells() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Cell)
 
 
 def key_of(facts: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench.analysis.tables import EPSILON, Entry, PaperTable
+from bench.files import make_folder, write_file
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -63,8 +64,9 @@ def text_of(table: PaperTable, ending: str) -> str:
 
 def write(tables: list[PaperTable], folder: Path) -> list[Path]:
     """Write each table as `NAME.md` and `NAME.tex`; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = {folder / f"table-{table.name}.{ending}": text_of(table, ending) for table in tables for ending in _FORMS}
-    for path, text in written.items():
-        path.write_text(text, encoding="utf-8")
-    return list(written)
+    written = {
+        make_folder(folder) / f"table-{table.name}.{ending}": text_of(table, ending)
+        for table in tables
+        for ending in _FORMS
+    }
+    return [write_file(path, text) for path, text in written.items()]

@@ -14,6 +14,8 @@ from typing import Protocol
 from bench.errors import InputError
 from bench.records import Certificate, Stage
 
+MOST_DRAWS, _MOST_BLOCKS = 10**9, 100_000  # of an image
+
 
 @dataclass(frozen=True)
 class Request:
@@ -61,6 +63,19 @@ class Tally:
                 f"ask for {draws}, or give another --out"
             )
         return draws, tuple(map(sum, zip(*joined, strict=True)))
+
+
+def refuse_draws(block: int, **draws: int | None) -> None:
+    """Raise InputError for more draws of an image, or more blocks, than a run can store or keep apart.
+
+    Draws of selection are numbered from 2^40 on, so those of estimation must stay far below.
+    """
+    for name, number in draws.items():
+        if number is not None and number > min(MOST_DRAWS, _MOST_BLOCKS * block):
+            raise InputError(
+                f"{name} = {number:,}: an image has at most {MOST_DRAWS:,} draws in {_MOST_BLOCKS:,} blocks of "
+                f"{block:,}; give a smaller {name}, or a larger block"
+            )
 
 
 def gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int, block: int) -> list[Request]:

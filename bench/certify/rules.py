@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.certify.base import Certifier
+from bench.certify.base import Certifier, refuse_draws
 from bench.certify.fixed import BOUNDS, FixedN
 from bench.errors import InputError
 
@@ -26,6 +26,8 @@ def of_sweep(sweep: Mapping[str, Any], sigma: float) -> Certifier:
     required = ("n0", "n" if name in _FIXED else "radii", "alpha", "block")
     if missing := [field for field in required if field not in sweep]:
         raise InputError(f"the manifest of this run lacks {', '.join(missing)}; the same `bench run` writes it again")
+    most = "n" if name in _FIXED else "n_max"
+    refuse_draws(sweep["block"], **{"n0": sweep["n0"], most: sweep.get(most)})
     if name in _FIXED:
         constants = sweep["n0"], sweep["n"], sweep["alpha"], sweep["block"], name, sweep.get("seed", 0)
         return FixedN(sigma, *constants, digits=sweep.get("radius_digits"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +21,7 @@ from platformdirs import user_cache_path
 from bench.certify.base import Request, Tally, gaps
 from bench.certify.boundaries import PRESETS, Boundaries, Constants, boundaries
 from bench.errors import InputError
+from bench.files import make_folder, read_arrays, writing
 from bench.records import Certificate
 
 _FORMAT = 1  # version of the cache files
@@ -224,15 +224,15 @@ def _cached_boundaries(sigma: float, radii: Sequence[float], alpha: float, const
     """
     facts = json.dumps([_FORMAT, _VERSION, sigma, list(radii), alpha, asdict(constants)])
     path = _cache_folder() / f"boundaries-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.npz"
-    with suppress(Exception), np.load(path, allow_pickle=False) as file:  # damaged zip files raise many kinds of error
+    with suppress(Exception):  # damaged zip files raise many kinds of error
+        file = read_arrays(path)
         if str(file["facts"]) == facts:
             return Boundaries(**{f.name: file[f.name] for f in fields(Boundaries)})
     fresh = boundaries(sigma, radii, alpha, constants)
     with suppress(OSError):  # the cache only saves time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # no reader sees half a file
-            np.savez(part := Path(folder) / path.name, facts=np.array(facts), **vars(fresh))
-            part.replace(path)
+        make_folder(path.parent)
+        with writing(path) as new:
+            np.savez(new, facts=np.array(facts), **vars(fresh))
     return fresh
 
 

@@ -19,6 +19,7 @@ from scipy.stats import binom
 
 from bench.certify.boundaries import PRESETS, boundaries
 from bench.certify.sequential import fine_family, promising
+from bench.files import MOST_TEXT, open_file
 
 _Floats = NDArray[np.float64]
 _REFERENCE = 100_000  # N of the rule used as reference
@@ -55,7 +56,8 @@ def _published(path: Path, sigma: float, alpha: float = 0.01, n: int = 100_000) 
     """
     import pandas as pd
 
-    log = pd.read_csv(path, sep="\t")
+    with open_file(path, MOST_TEXT) as file:
+        log = pd.read_csv(file, sep="\t")
     abstained = (log["predict"] < 0).to_numpy()
     correct = (log["correct"] == 1).to_numpy() & ~abstained
     hits = np.arange(n // 2, n + 1)

@@ -17,6 +17,7 @@ from bench.api import reading
 from bench.api import runs as api
 from bench.cli.shell import REFERENCE, app, console, notice, numbers, say
 from bench.errors import InputError
+from bench.files import make_subfolder
 
 _Alpha = Annotated[
     float | None,
@@ -203,10 +204,10 @@ def tables(
     from bench.store.checksums import list_written
 
     folders = runs or _default_folders()
-    folder = out or folders[0] / "tables"
     sigmas = numbers("sigma", sigma) if sigma else None
     made = paper.tables(reading.summary_of(_loaded(folders, alpha)), sigmas)
     with _writing("the tables"):
+        folder = out or make_subfolder(folders[0], "tables")
         written = markup.write(made, folder)
         list_written(written)
     if not written:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from bench.errors import PurifyBenchError
+from bench.files import read_text, write_file
 from bench.plugins import Kind, discover
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -50,7 +51,7 @@ def write_plugin(kind: Kind, name: str, folder: Path, tests: Path) -> tuple[Path
     }
     try:
         for path, template in ((plugin, kind.name), (test, f"test_{kind.name}")):
-            path.write_text((_TEMPLATES / f"{template}.py.txt").read_text(encoding="utf-8").format(**words))
+            write_file(path, read_text(_TEMPLATES / f"{template}.py.txt").format(**words))
     except OSError as error:
         raise ScaffoldError(f"{plugin} and {test} cannot be written ({error}); give --folder and --tests") from error
     return plugin, test

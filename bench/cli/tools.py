@@ -14,6 +14,7 @@ from rich.markup import escape
 from bench.api.runs import RUNS
 from bench.cli.shell import FAILED, app, console, numbers, refuse, say
 from bench.errors import InputError
+from bench.files import read_json
 
 
 @app.command("import")
@@ -27,8 +28,17 @@ def import_(
     out: Annotated[Path, typer.Option(help="Results folder to add it to.")] = RUNS / "published",
 ) -> None:
     """Store a published log (radii only), so that tables and plots show it beside measured runs."""
-    if not 0 < sigma < math.inf or n < 1 or not 0 < alpha < 1 or (nfe is not None and not 0 <= nfe < math.inf):
-        raise InputError("sigma must be positive, n at least 1, alpha between 0 and 1 and nfe at least 0")
+    from bench.certify.base import MOST_DRAWS
+
+    if (
+        not 0 < sigma < math.inf
+        or not 1 <= n <= MOST_DRAWS
+        or not 0 < alpha < 1
+        or (nfe is not None and not 0 <= nfe < math.inf)
+    ):
+        raise InputError(
+            f"sigma must be positive, n from 1 to {MOST_DRAWS:,}, alpha between 0 and 1 and nfe at least 0"
+        )
     from bench.store.imported import import_log
 
     for line in import_log(log, out, name, sigma, nfe, n, alpha):
@@ -119,7 +129,7 @@ def _stored_runs() -> list[tuple[str, str, str, str]]:
     rows = []
     for path in sorted({*RUNS.glob(f"*/{MANIFEST}"), *RUNS.parent.glob(f"*/{MANIFEST}")}):
         try:
-            manifest = json.loads(path.read_text())
+            manifest = read_json(path)
             failed = [cell["key"] for cell in manifest["cells"] if cell["error"]]
             sound = [cell["key"] for cell in manifest["cells"] if not cell["error"]]
             text = audit_text(manifest, sound)[0] if sound else ""

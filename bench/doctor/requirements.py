@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from bench import data
 from bench.data.files import table_of
+from bench.files import machine_memory
 from bench.sweep import Preset
 
 _PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
@@ -121,7 +121,7 @@ def fits(needs: Sequence[Need], devices: Sequence[str]) -> str:
         each, memory = weights, torch.cuda.get_device_properties(devices[0]).total_memory
         place = torch.cuda.get_device_name(devices[0])
     else:
-        workers, each, memory, place = len(devices), weights + _PROCESS, _memory_here(), "memory"
+        workers, each, memory, place = len(devices), weights + _PROCESS, machine_memory(), "memory"
     of = f"the {megabytes(memory)} of {place}"
     if workers * each < memory:
         return f"{workers} workers of about {megabytes(each)} fit into {of}"
@@ -133,13 +133,3 @@ def fits(needs: Sequence[Need], devices: Sequence[str]) -> str:
 def weights_of(needs: Sequence[Need]) -> int:
     """Bytes of all weights."""
     return sum(need.size or 0 for need in needs if not need.name.startswith("data "))
-
-
-def _memory_here() -> int:
-    """Bytes of memory that this process may use: the memory of the machine or the limit of its container."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        return whole if limit == "max" else min(whole, int(limit))
-    except (OSError, ValueError):
-        return whole

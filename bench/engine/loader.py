@@ -20,6 +20,7 @@ from bench.engine.compute import CLASSIFIER, PRECISIONS, FixedRows, compute_of, 
 from bench.engine.devices import synchronize
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError
+from bench.files import without_advice
 from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.records import Cell
@@ -137,7 +138,7 @@ class Loader:
         try:
             loaded, identity = _in_own_memory(classifier.load(str(self.device))), classifier.identity()
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {without_advice(str(error))}"
             raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
         _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", identity)
         return loaded

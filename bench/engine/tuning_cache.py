@@ -9,17 +9,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from platformdirs import user_cache_path
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.files import make_folder, read_json, validated, write_file
 
 _BUSY = 0.5  # share of the cores that other programs used, above which a measurement is doubtful
 _LESS = 0.25  # by so much it must be lower now
+_MOST_ROWS = 1 << 20
 _FOLDER = "PURIFYBENCH_SPEED"  # environment variable: the folder, instead of the user's cache
+
+
+class _Way(BaseModel):
+    """How a network computed in a measurement, and how fast."""
+
+    model_config = ConfigDict(strict=True)
+    precision: str
+    channels_last: bool
+    compile: str
+    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)]
+    beside: str
+    gain: Annotated[float, Field(gt=0)]
+    row_s: Annotated[float, Field(gt=0)]
+    distances: dict[str, float | None]
+
+
+class _Result(BaseModel):
+    measured: dict[str, str | int | float] = {}
+    rates: list[tuple[Annotated[int, Field(ge=1, le=_MOST_ROWS)], Annotated[float, Field(gt=0)]]] = []
+    ways: dict[str, list[_Way]] = {}
 
 
 def place(facts: Mapping[str, Any]) -> Path:
@@ -44,25 +68,18 @@ def _is_busier(then: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
 def recall(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The stored result; None if there is none, or if it is damaged, of other facts, or of a busier machine."""
     try:
-        stored = json.loads(place(facts).read_text())
-    except (OSError, ValueError):
+        stored = read_json(place(facts))
+        if stored.get("facts") != json.loads(json.dumps(facts)):
+            return None
+        result = stored["result"]
+        made = validated(_Result, result).measured
+    except (OSError, ValueError, LookupError, AttributeError):
         return None
-    intact = isinstance(stored, dict) and stored.get("facts") == json.loads(json.dumps(facts))
-    if not intact or not isinstance(stored.get("result"), dict):
-        return None
-    made = stored["result"].get("measured", {})
-    return None if isinstance(made, dict) and _is_busier(made, now()) else stored["result"]
+    return None if _is_busier(made, now()) else result
 
 
 def remember(facts: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Store a result; a folder that cannot be written is ignored, and the next run measures again."""
-    path, draft = place(facts), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            draft = file.name
-            json.dump({"facts": facts, "result": result}, file, indent=1)
-        os.replace(draft, path)
-    except OSError:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
+    with suppress(OSError):
+        path = make_folder(place(facts).parent) / place(facts).name
+        write_file(path, json.dumps({"facts": facts, "result": result}, indent=1))

@@ -92,8 +92,8 @@ def _private_folder() -> Path:
     """
     folder = Path(tempfile.gettempdir()) / f"purifybench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+    status = folder.lstat()  # a link to a folder of the same user is no private folder
+    if not folder.is_dir() or folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is open to other users; remove it, or set TMPDIR to a folder of your own")
     return folder
 

@@ -6,13 +6,14 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 
 from bench.errors import InputError
+from bench.files import make_folder, read_bytes, read_text, write_file, writing
 
 PIECE = 15 * 2**20  # bytes; what fetches files from a borrowed machine often takes at most 16 MiB each
-_PARTIAL = ".partial"
 
 
 def pack(folder: Path, archive: Path, name: str, leave_out: Collection[str] = (), piece: int = PIECE) -> list[Path]:
@@ -26,17 +27,15 @@ def pack(folder: Path, archive: Path, name: str, leave_out: Collection[str] = ()
     """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     kept = [path for path in files if not any(fnmatch(path.name, pattern) for pattern in leave_out)]
-    archive.mkdir(parents=True, exist_ok=True)
+    earlier = set(make_folder(archive).glob(f"{name}.tar.[0-9][0-9]"))
     pieces = _Pieces(archive / f"{name}.tar", piece)
-    with pieces, tarfile.open(fileobj=pieces, mode="w|") as tar:
+    with pieces.files, pieces, tarfile.open(fileobj=pieces, mode="w|") as tar:
         for path in kept:
             tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
-    for old in archive.glob(f"{name}.tar.[0-9][0-9]"):
+    for old in earlier - set(pieces.paths):
         old.unlink()
-    written = [draft.rename(draft.with_name(draft.name.removesuffix(_PARTIAL))) for draft in pieces.paths]
-    sums = archive / f"{name}.sha256"
-    sums.write_text("".join(f"{_digest(path.read_bytes())}  {path.name}\n" for path in written))
-    return [*written, sums]
+    sums = "".join(f"{_digest(read_bytes(path))}  {path.name}\n" for path in pieces.paths)
+    return [*pieces.paths, write_file(archive / f"{name}.sha256", sums)]
 
 
 def unpack(archive: Path, name: str, folder: Path) -> bool:
@@ -48,8 +47,8 @@ def unpack(archive: Path, name: str, folder: Path) -> bool:
     sums = archive / f"{name}.sha256"
     if not sums.is_file():
         return False
-    content = b"".join(_checked(archive, line.split()) for line in sums.read_text().splitlines())
-    folder.mkdir(parents=True, exist_ok=True)
+    content = b"".join(_checked(archive, line.split()) for line in read_text(sums).splitlines())
+    make_folder(folder)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             tar.extractall(folder, filter="data")  # which refuses paths outside of the folder
@@ -65,7 +64,7 @@ def _checked(archive: Path, words: list[str]) -> bytes:
     remedy = "fetch all pieces again, or give another --archive"
     if not path.is_file():
         raise InputError(f"{path} is missing; {remedy}")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if _digest(content) != digest:
         raise InputError(f"{path} is damaged; {remedy}")
     return content
@@ -82,12 +81,13 @@ def _digest(content: bytes) -> str:
 
 
 class _Pieces(io.RawIOBase):
-    """A stream that is cut into files of `size` bytes, `PATH.00.partial` and so on."""
+    """A stream that is cut into files of `size` bytes, `PATH.00` and so on, which appear when `files` is closed."""
 
     def __init__(self, path: Path, size: int):
         super().__init__()
         self.path, self.size = path, size
         self.paths: list[Path] = []
+        self.files = ExitStack()
         self.buffer = bytearray()
 
     def writable(self) -> bool:
@@ -105,7 +105,7 @@ class _Pieces(io.RawIOBase):
         super().close()
 
     def _cut(self) -> None:
-        path = self.path.with_name(f"{self.path.name}.{len(self.paths):02d}{_PARTIAL}")
-        path.write_bytes(self.buffer[: self.size])
+        path = self.path.with_name(f"{self.path.name}.{len(self.paths):02d}")
+        self.files.enter_context(writing(path)).write(self.buffer[: self.size])
         del self.buffer[: self.size]
         self.paths.append(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError, TimeOver
+from bench.files import make_folder, read_json, validated, write_file
 from bench.names import nearest
 from bench.training.curves import BEFORE, draw_curves
 from bench.training.initial import copy_bundled
@@ -73,8 +73,8 @@ class Zoo:
             for stage in SHARES:
                 _remove_checkpoints(self.job, stage)
             self.job = replace(self.job, fresh=False)  # a stage that is paused in this command goes on in it
-        stored = json.loads(path.read_text()) if path.is_file() else {}
-        self.state = {stage: _Stage(**stored.get(stage, {})) for stage in SHARES}
+        self.state = _read_state(path) if path.is_file() else {}
+        self.state = {stage: self.state.get(stage, _Stage()) for stage in SHARES}
 
     @property
     def _folder(self) -> Path:
@@ -156,10 +156,15 @@ class Zoo:
     def _store(self, stage: str, started: float) -> None:
         """Add the time since `started` to a stage, and write the state."""
         self.state[stage].seconds += time.monotonic() - started
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f"{_STATE}.part"
-        draft.write_text(json.dumps({name: asdict(state) for name, state in self.state.items()}, indent=1) + "\n")
-        os.replace(draft, self._folder / _STATE)
+        state = {name: asdict(state) for name, state in self.state.items()}
+        write_file(make_folder(self._folder) / _STATE, json.dumps(state, indent=1) + "\n")
+
+
+def _read_state(path: Path) -> dict[str, _Stage]:
+    try:
+        return validated(dict[str, _Stage], read_json(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Delete it, or give another --out") from error
 
 
 def seconds_of(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import InputError
+from bench.files import make_folder
 from bench.plots.attack import attack
 from bench.plots.curves import accuracy_vs_radius
 from bench.plots.gains import gains
@@ -68,7 +69,7 @@ def draw_all(
         formats: of `FORMATS`, or `pdf`.
         metrics, attacks: by run, of the runs that have some.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     rows = drawable(summary)
     written = save(pareto(summary), folder, "pareto", formats)
     if len(rows) and rows["gflops"].notna().any():
@@ -90,6 +91,6 @@ def draw_gains(
     summary: Summary, baseline: str, radius: float | None, folder: Path, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
     """Draw `gains` over a baseline, or `gains-radius-R`; parameters and errors as `bench.plots.gains.gains`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name = "gains" if radius is None else f"gains-radius-{radius:g}"
     return save(gains(summary, baseline, radius), folder, name, formats)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
+from bench.files import writing
 from bench.summary import Summary
 from bench.summary.palette import FAMILIES
 
@@ -130,7 +131,8 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
     """Write a figure in formats of `METADATA`; equal figures give equal bytes."""
     paths = [folder / f"{name}.{ending}" for ending in formats]
     for path in paths:
-        figure.savefig(path, metadata=METADATA[path.suffix[1:]])
+        with writing(path) as file:
+            figure.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]])
     return paths
 
 

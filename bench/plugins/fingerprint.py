@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from itertools import accumulate
 from pathlib import Path
 
+from bench.files import read_text
+
 _PROJECT = ("purifiers", "classifiers")  # hashed wherever they are installed
 _VERSIONED = ("bench", "purifiers.nets", "classifiers.nets")  # have version numbers of their own in a cell
 _PATHS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
@@ -53,7 +55,7 @@ def _imported_by(name: str, path: Path, modified: int) -> tuple[str, ...]:
     """Absolute names of all modules that a module may import, and of the packages that hold them."""
     imported: set[str] = set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(read_text(path))):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -109,7 +111,7 @@ def _hash_files(paths: list[Path]) -> str:
 @lru_cache(maxsize=1024)
 def _essence_hash(path: Path, modified: int) -> str:
     """SHA-256 of the syntax tree of a file, without docstrings."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(read_text(path))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:]

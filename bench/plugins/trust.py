@@ -1,31 +1,34 @@
 """Limits on the code and files that a preset names, because its user may not be its author.
 
-Code named by a preset runs only from the preset's folder or the current folder; the user must name other code. Code
-named by a results folder runs only if the user names it, too. Files that are only read may be anywhere; those outside
-are listed to the user.
+Code named by a preset runs only from its folder or the current folder, and code named by a preset that it extends only
+from its folder; the user must name other code. Code named by a results folder runs only if the user names it, too.
+Files that are only read may be anywhere; those outside are listed to the user.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
+from bench.files import read_toml
 
 PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> command line option that replaces it
 
 
-def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collection[str]) -> dict[str, Any]:
+def with_code_beside(
+    fields: Mapping[str, Any], preset: Path, overridden: Collection[str], folder: Path
+) -> dict[str, Any]:
     """A preset's fields, with relative plugin paths resolved against the preset's folder if the files exist there.
 
     Parameters:
         overridden: fields that the user gave on the command line; they are not checked.
+        folder: of the preset that the user named: this one, or one that extends it.
 
     Raises:
-        ValueError: the preset names code outside its folder and the current folder.
+        ValueError: the preset names code outside that folder and the current folder.
     """
 
     def resolved(field: str, plugin: Any) -> Any:
@@ -35,10 +38,12 @@ def with_code_beside(fields: Mapping[str, Any], preset: Path, overridden: Collec
             return plugin
         beside = preset.parent / name
         path = str(beside) if beside.is_file() else name
-        if not _is_inside(Path(path), preset.parent):
+        allowed = [folder, Path.cwd()] if folder.resolve() == preset.parent.resolve() else [folder]
+        if not _is_inside(Path(path), *allowed):
+            place = "its folder" if Path.cwd() in allowed else f"{folder}, the folder of the preset that you named"
             raise InputError(
-                f"{preset} would run code outside of its folder: {Path(path).resolve()}. If you trust it, name it "
-                f"yourself ({PLUGINS[field]}), or put it beside the preset"
+                f"{preset} would run code outside of {place}: {Path(path).resolve()}. If you trust it, name it "
+                f"yourself ({PLUGINS[field]}), or put it into that folder"
             )
         return {**plugin, "name": path} if isinstance(plugin, Mapping) else path + plugin[len(name) :]
 
@@ -56,9 +61,9 @@ def name_of(plugin: Any) -> str:
     return name.strip().partition(":")[0] if isinstance(name, str) else ""
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, after following links, lies in a folder or in the current folder."""
-    return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
+def _is_inside(path: Path, *folders: Path) -> bool:
+    """Whether a path, after following links, lies in one of these folders."""
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 def code_named_by_user(plugin: str, files: Collection[Path]) -> Path | None:
@@ -87,13 +92,13 @@ def files_outside(preset: Path, fields: Mapping[str, Any], overridden: Collectio
     if "data" not in overridden and fields.get("data"):
         paths.append(Path(os.path.expanduser(fields["data"])))
     for path in dict.fromkeys(paths):
-        if path is not None and os.path.exists(path) and not _is_inside(path, preset.parent):
+        if path is not None and os.path.exists(path) and not _is_inside(path, preset.parent, Path.cwd()):
             yield path
 
 
 def _extended(preset: Path) -> Iterator[Path]:
     """The preset files that a preset extends, directly or indirectly, except presets of the project."""
-    while str(base := tomllib.loads(preset.read_text()).get("extends", "")).endswith(".toml"):
+    while str(base := read_toml(preset).get("extends", "")).endswith(".toml"):
         preset = preset.parent / str(base)
         yield preset
 

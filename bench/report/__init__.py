@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.files import make_folder, write_file
 from bench.report.page import render
 from bench.store import Examples
 from bench.store.attacks import Attacks
@@ -30,7 +31,5 @@ def write_report(
         examples, metrics, attacks: of the runs that have some, by the same names.
     """
     text = render(summary, manifests, examples, metrics or {}, attacks or {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)
+    make_folder(path.parent)
+    return write_file(path, text)

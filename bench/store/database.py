@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import PurifyBenchError
+from bench.files import MOST_TEXT, TooLarge, most_values, parse_json
 from bench.records import key_of
 from bench.store.votes import decode
 
@@ -25,8 +25,8 @@ COLUMNS = ("cell", "image", "stage", "first", "draws", "votes", *COSTS)
 _VOTES = COLUMNS.index("votes")
 _KEY = 4  # leading columns that identify a block
 SECONDS = tuple(name for name in COSTS if name.endswith("_s"))
-_INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
-_TYPES = tuple(float if name in SECONDS else int if name in _INTEGERS else str for name in COLUMNS)
+INTEGERS = ("image", "first", "draws", "nfe", "classifier_rows", "peak_bytes")
+_TYPES = tuple(float if name in SECONDS else int if name in INTEGERS else str for name in COLUMNS)
 SCHEMA = Path(__file__).with_name("schema.sql").read_text() + f"PRAGMA user_version = {_FORMAT};"
 _TRIGGER = next(line for line in SCHEMA.splitlines() if "TRIGGER" in line).replace("IF NOT EXISTS ", "").rstrip(";")
 SELECTED = ", ".join((*COLUMNS, "crc"))
@@ -64,6 +64,8 @@ def connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
     db = sqlite3.connect(uri or path, timeout=30, uri=uri is not None)
     try:
         db.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's: its schema must call no functions
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_TEXT)
+        refuse_schema(db)
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         triggers = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'")]
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -128,6 +130,13 @@ def _refuse_header(path: Path) -> None:
             raise sqlite3.DatabaseError("its header is not one of SQLite's")
 
 
+def refuse_schema(db: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError for a view, a trigger or computed columns: they may never end, or fill the memory."""
+    computed = "type NOT IN ('table', 'index') OR sql LIKE '% AS %' OR sql LIKE '%VIRTUAL%'"
+    for (name,) in db.execute(f"SELECT name FROM sqlite_master WHERE {computed}"):
+        raise sqlite3.DatabaseError(f"{name} is no table of a run")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection for reading that also works in a read-only folder or on a read-only medium.
@@ -172,15 +181,18 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def is_cell(row: tuple[Any, ...]) -> bool:
     """Whether the key of a row of cells is the key of its cell."""
     try:
-        return key_of(json.loads(row[1])) == row[0]
+        return key_of(parse_json(row[1])) == row[0]
     except (ValueError, TypeError, AttributeError):
         return False
 
 
-def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
+def votes_of(rows: list[tuple[Any, ...]], path: Path, held: int = 0) -> list[list[int]]:
     """Votes of all classes for each row of blocks.
 
     SQLite notices damage to the structure of its file, not to the values in it.
+
+    Parameters:
+        held: votes that are in memory already.
 
     Raises:
         StoreError: a checksum does not hold, or a text is not one that `encode` writes. Only a file that somebody
@@ -190,7 +202,9 @@ def votes_of(rows: list[tuple[Any, ...]], path: Path) -> list[list[int]]:
         for row in rows:
             if zlib.crc32(repr(row[:-1]).encode()) != row[-1]:
                 raise ValueError(f"a block of image {row[1]} is damaged")
-        return decode([row[_VOTES] for row in rows])
+        return decode([row[_VOTES] for row in rows], most_values() - held)
+    except TooLarge as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
     except ValueError as error:
         raise StoreError(f"{path}: {error}; `bench doctor --repair {path.parent}` keeps the other blocks") from error
 
@@ -201,7 +215,7 @@ def stored_manifest(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     if not rows:
         return {}
     try:
-        manifest = json.loads(rows[0][0])
+        manifest = parse_json(rows[0][0])
         if rows[0][1] == zlib.crc32(rows[0][0].encode()) and isinstance(manifest, dict):
             return manifest
     except (ValueError, TypeError, AttributeError):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import InputError
+from bench.files import make_folder, read_arrays, writing
 from bench.store.checksums import refuse_changed, relisted
 
 EXAMPLES_FILE = "examples.npz"
@@ -83,8 +84,7 @@ class Examples:
 
 
 def write_examples(folder: Path, examples: Examples) -> Path:
-    """Write `examples.npz` under another name first, so that no reader sees half a file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `examples.npz`; returns its path."""
     arrays: dict[str, Any] = {
         "format": np.array(_FORMAT),
         "images": examples.images,
@@ -96,11 +96,10 @@ def write_examples(folder: Path, examples: Examples) -> Path:
     }
     for i, panel in enumerate(examples.panels):
         arrays |= {f"{name}_{i}": getattr(panel, name) for name in _ARRAYS}
-    path, draft = folder / EXAMPLES_FILE, folder / f".{EXAMPLES_FILE}.partial"
-    with relisted(folder, EXAMPLES_FILE):
-        with draft.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        return draft.replace(path)
+    path = make_folder(folder) / EXAMPLES_FILE
+    with relisted(folder, EXAMPLES_FILE), writing(path) as file:
+        np.savez_compressed(file, **arrays)
+    return path
 
 
 def read_examples(folder: Path) -> Examples | None:
@@ -115,19 +114,19 @@ def read_examples(folder: Path) -> Examples | None:
         return None
     refuse_changed(folder, EXAMPLES_FILE)
     try:
-        with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
-            if int(file["format"]) != _FORMAT:
-                raise InputError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
-            return Examples(
-                images=file["images"],
-                labels=file["labels"],
-                classes=tuple(str(name) for name in file["classes"]),
-                clean=file["clean"],
-                panels=tuple(
-                    Panel(str(cell), float(sigma), *(file[f"{name}_{i}"] for name in _ARRAYS))
-                    for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
-                ),
-            )
+        file = read_arrays(path)
+        if int(file["format"]) != _FORMAT:
+            raise InputError(f"its format is {int(file['format'])}, this version reads {_FORMAT}")
+        return Examples(
+            images=file["images"],
+            labels=file["labels"],
+            classes=tuple(str(name) for name in file["classes"]),
+            clean=file["clean"],
+            panels=tuple(
+                Panel(str(cell), float(sigma), *(file[f"{name}_{i}"] for name in _ARRAYS))
+                for i, (cell, sigma) in enumerate(zip(file["cells"], file["sigmas"], strict=True))
+            ),
+        )
     except Exception as error:  # numpy, zipfile and zlib raise errors of many kinds
         raise InputError(
             f"{path} cannot be read: {error}. Delete it to plot without examples, or let the run make it again"

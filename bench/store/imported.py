@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.certify import largest_radius
 from bench.errors import PurifyBenchError
+from bench.files import MOST_TEXT, make_folder, open_file, write_file
 from bench.names import nearest
 from bench.store.checksums import relisted
 from bench.store.database import StoreError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _WHOLE = ("idx", "label", "predict")
 _COLUMNS = (*_WHOLE, "radius", "correct")
+_LARGEST = 2**31 - 1  # image number or class
 
 
 class PublishedError(PurifyBenchError):
@@ -42,7 +44,8 @@ def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # for rows longer than the header
-            table = pd.read_csv(path, sep=r"\s+", engine="python", index_col=False)
+            with open_file(path, MOST_TEXT) as file:
+                table = pd.read_csv(file, sep=r"\s+", engine="python", index_col=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
         raise PublishedError(f"{path} cannot be read as a table ({error})") from error
     for column in _COLUMNS:
@@ -53,6 +56,8 @@ def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFr
         whole = column in _WHOLE
         good = np.isfinite(table[column]) & (table[column] % 1 == 0 if whole else True)
         _refuse_rows(path, ~good, f"{column} is not a {'whole ' if whole else ''}number")
+        if whole:
+            _refuse_rows(path, table[column] > _LARGEST, f"{column} is larger than {_LARGEST:,}")
     if table.empty:
         raise PublishedError(f"{path} has no rows")
     table = table.astype(dict.fromkeys(_WHOLE, int))
@@ -81,6 +86,7 @@ def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: f
     largest = largest_radius(n, alpha, sigma)
     abstained = table["predict"] == -1
     for wrong, problem in (
+        (table["idx"] < 0, "the image number is negative"),
         (table["label"] < 0, "the label is negative"),
         (table["predict"] < -1, "the predicted class is negative (-1 is abstained)"),
         (table["radius"] < 0, "the radius is negative"),
@@ -140,15 +146,12 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
     )
     target = folder / PUBLISHED
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = read_published(folder)
+        others = read_published(make_folder(folder))
         if ((others["name"] == name) & (others["sigma"] == sigma)).any():
             raise PublishedError(f"{target} already holds {name!r} at sigma = {sigma:g}; give another --name or --out")
         rows = rows if others.empty else pd.concat([others, rows], ignore_index=True)
-        temporary = target.with_suffix(".part")
         with relisted(folder, PUBLISHED, begin=True):
-            rows.to_csv(temporary, index=False)
-            temporary.replace(target)
+            write_file(target, rows.to_csv(index=False))
     except StoreError as error:
         raise PublishedError(f"{error}, or give another --out") from error
     except OSError as error:

@@ -8,21 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from bench.errors import InputError
+from bench.files import read_json, validated, write_file
 from bench.store.checksums import refuse_changed, relisted
 
 Record = TypeVar("Record")
 
 
 def write_record(path: Path, record: Any, version: int, indent: int | None = None) -> Path:
-    """Write a dataclass under another name first, so that no reader sees half a file."""
-    draft = path.with_name(f".{path.name}.partial")
+    """Write a dataclass; returns the path."""
     text = json.dumps({"format": version, **asdict(record)}, indent=indent, ensure_ascii=False)
     with relisted(path.parent, path.name):
-        draft.write_text(text + "\n", "utf-8")
-        return draft.replace(path)
+        return write_file(path, text + "\n")
 
 
 def read_record(
@@ -39,19 +36,15 @@ def read_record(
         ValueError: the file is damaged or of a later format; the message names it.
         StoreError: it is not the one that the list of checksums names.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     refuse_changed(path.parent, path.name)
     try:
-        stored = json.loads(path.read_text("utf-8"))
+        stored = read_json(path)
         if (found := stored.pop("format")) != version:
             raise InputError(f"its format is {found}, this version reads {version}")
-        record = TypeAdapter(kind).validate_python(stored)
+        record = validated(kind, stored)
         check(record)
         return record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason: object = error
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(f"{path} cannot be read: {reason}. Delete it, and `{command}` makes it again") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Delete it, and `{command}` makes it again") from error

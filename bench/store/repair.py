@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -46,13 +46,18 @@ def repair(folder: Path) -> _Repaired:
     Raises:
         StoreError: there is no database, a run writes to it, it is of a later format, or nothing can be kept.
     """
-    path, fresh = folder / DATABASE, folder / "repair"
+    path = folder / DATABASE
     if not path.is_file():
         raise StoreError(f"there is no {DATABASE} in {folder}; nothing to repair")
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
-        return _whole_database(path) or _rewrite(path, fresh)
+        if whole := _whole_database(path):
+            return whole
+        with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as fresh:  # a name that nobody can guess
+            return _rewrite(path, Path(fresh))
+    except database.DAMAGE as error:  # of `refuse_schema`: nothing may be read from it
+        raise StoreError(f"{path} was not written by a run ({error}); move it away and run again") from error
     except Timeout as error:
         raise StoreError(f"a run is writing to {folder}; wait for it") from error
     except OSError as error:
@@ -60,7 +65,6 @@ def repair(folder: Path) -> _Repaired:
             f"{folder} cannot be repaired ({error}); make room, or repair a copy of it elsewhere"
         ) from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
         lock.release()
 
 
@@ -83,11 +87,11 @@ def _whole_database(path: Path) -> _Repaired | None:
 def _rewrite(path: Path, fresh: Path) -> _Repaired:
     """Collect everything that is whole in a new database, and put it in the place of the damaged one."""
     folder, result = path.parent, _Repaired()
-    shutil.rmtree(fresh, ignore_errors=True)
     with closing(sqlite3.connect(path)) as db, Store(fresh) as store:
         with suppress(*database.DAMAGE):
             # With it SQLite reads a file that is shorter than its header says, and a schema that it finds damaged.
             db.execute("PRAGMA writable_schema = ON")
+        database.refuse_schema(db)
         manifest, cells = _manifest_and_cells(db, path)
         store.fill(cells, _whole_blocks(db, path, result))
         if manifest:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import InputError
+from bench.files import MOST_TEXT, TooLarge, open_file, read_json, refuse_large_table, write_file, writing
 from bench.records import Cell
 from bench.store import checksums, database
 from bench.store.attacks import FILE as ATTACKS_FILE
+from bench.store.checks import TEXTS, refuse_blocks, refuse_manifest
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 from bench.store.examples import EXAMPLES_FILE
 from bench.store.quality import FILE as METRICS_FILE
@@ -27,11 +30,15 @@ _FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
 # The errors that damaged exports raise in json, pandas and pyarrow.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
+_LONGEST = 1000  # characters of a key, a stage or a device
 _CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
 _PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
     *("name", "sigma", "draws", "nfe", "largest", "rule"),
 )
+
+_PUBLISHED_KINDS = {**dict.fromkeys(("image", "label", "predicted", "draws"), "i"), "correct": "b"}
+_PUBLISHED_KINDS |= dict.fromkeys(("radius", "sigma", "nfe", "largest"), "fi")
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,11 @@ def read_run(folder: Path) -> Run:
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
     path = folder / (DATABASE if from_database else MANIFEST)
+    try:
+        refuse_manifest(manifest)
+        refuse_blocks(blocks)
+    except InputError as error:
+        raise StoreError(f"{path}: {error}; no run writes such a file, so ask for it again") from error
     known, current = {row[0]: row for row in registered}, list(manifest.get("sweep", ()))
     if not all(map(database.is_cell, registered)):
         remedy = f"`bench doctor --repair {folder}` keeps the others" if from_database else f"export it from {DATABASE}"
@@ -117,7 +129,11 @@ def read_published(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=_PUBLISHED_COLUMNS)
     try:
         # A log may be named "NA", so only an empty NFE is missing.
-        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
+        with open_file(path, MOST_TEXT) as file:
+            table = pd.read_csv(file, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
+        wrong = [name for name, kinds in _PUBLISHED_KINDS.items() if table[name].dtype.kind not in kinds]
+        if len(table) and wrong:
+            raise ValueError(f"the column {wrong[0]} holds other values")
         return table[list(_PUBLISHED_COLUMNS)]
     except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise StoreError(f"{path} is damaged ({error}); move it away and import the logs again") from error
@@ -133,12 +149,13 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
         manifest = database.stored_manifest(db, path)
         registered = db.execute("SELECT key, cell, error FROM cells").fetchall()
         stored, last = db.execute(f"SELECT {SELECTED} FROM blocks"), ()
-        collecting = gc.isenabled()
+        collecting, held = gc.isenabled(), 0
         gc.disable()  # it would traverse a million rows again and again, and they hold no cycle
         try:
             while part := stored.fetchmany(_CHUNK):
                 columns = dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=False))
-                columns["votes"] = database.votes_of(part, path)
+                columns["votes"] = database.votes_of(part, path, held)
+                held += sum(map(len, columns["votes"]))
                 last = database.last_key(part, last)
                 parts.append(pd.DataFrame(columns))
         finally:
@@ -163,12 +180,21 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
     checksums.refuse_changed(folder, PARQUET)
     try:
         registered = [(c["key"], c["cell"], c["error"]) for c in manifest["cells"]]
-        blocks = pd.read_parquet(path, page_checksum_verification=True)[list(COLUMNS)]
+        refuse_large_table(path)
+        # Texts as dictionaries at first: a small file may hold a long text in every row.
+        blocks = pd.read_parquet(path, page_checksum_verification=True, read_dictionary=[*TEXTS])[list(COLUMNS)]
+        if any(len(text) > _LONGEST for name in TEXTS for text in blocks[name].cat.categories):
+            raise ValueError(f"it holds a text of more than {_LONGEST:,} characters")
+        blocks = blocks.astype({name: blocks[name].cat.categories.dtype for name in TEXTS})
+        if not {votes.dtype.kind for votes in blocks["votes"]} <= {"i"}:
+            raise ValueError("votes are no whole numbers")
         blocks["votes"] = [votes.tolist() for votes in blocks["votes"]]
         if sorted(manifest["sweep"]) != sorted(key for key, *_ in registered):
             raise ValueError("its cells are not those of its sweep")
         if unknown := set(blocks["cell"].unique()) - set(manifest["sweep"]):
             raise ValueError(f"blocks of {len(unknown)} unknown cells")
+    except TooLarge as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
     except (*_UNREADABLE, pyarrow.ArrowException) as error:
         raise _damaged_export(path, error) from error
     return manifest, registered, blocks
@@ -179,7 +205,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     checksums.refuse_changed(folder, MANIFEST)
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         _check(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
@@ -217,14 +243,12 @@ def export(run: Run) -> list[Path]:
 
     cells = [{"key": k, "cell": c.to_json(), "error": run.errors.get(k)} for k, c in run.cells.items()]
     manifest, parquet = run.folder / MANIFEST, run.folder / PARQUET
-    part = run.folder / "export.part"  # renamed when complete, so that no reader sees half a file
     record = json.loads(json.dumps({**run.manifest, "cells": cells}))  # as a reader gets it: every key is text
     blocks = run.blocks[run.blocks["cell"].isin(run.cells)]
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, np.float32))
     with checksums.relisted(run.folder, MANIFEST, PARQUET, begin=True):
-        part.write_text(json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
-        part.replace(manifest)
-        blocks.to_parquet(part, compression="zstd", index=False, write_page_checksum=True)
-        part.replace(parquet)
+        write_file(manifest, json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
+        with writing(parquet) as file:
+            blocks.to_parquet(file, compression="zstd", index=False, write_page_checksum=True)
     return [manifest, parquet]

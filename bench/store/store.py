@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.certify import Tally
+from bench.files import make_folder
 from bench.records import Block, Cell, Cost, Counts
 from bench.store import database
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
@@ -41,7 +42,7 @@ class Store:
         self._synced = float("-inf")
         path = folder / DATABASE
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._lock = FileLock(folder / "run.lock")
             self._lock.acquire(timeout=0)
         except Timeout as error:

@@ -21,6 +21,7 @@ from bench.engine.versions import (
     NOISE_VERSION,
 )
 from bench.errors import InputError, PurifyBenchError
+from bench.files import without_advice
 from bench.names import nearest
 from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
@@ -191,8 +192,10 @@ def _classifier_weights(classifier: Any, download: bool = True) -> str:
         return classifier.identity() if download else ""
     except ClassifierError as error:
         if download or not error.obtainable:
-            raise PlanError(f"classifier {classifier.name!r}: {error}") from error
+            raise PlanError(f"classifier {classifier.name!r}: {without_advice(str(error))}") from error
         return ""
+    except RecursionError:  # in files of other projects' models, which those classifiers read by themselves
+        raise PlanError(f"classifier {classifier.name!r}: one of its files is nested too deeply; restore it") from None
 
 
 def _networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +18,9 @@ from pydantic import (
 )
 
 from bench.certify import rules
+from bench.certify.base import refuse_draws
 from bench.errors import InputError, PurifyBenchError
+from bench.files import read_toml
 from bench.names import nearest
 from bench.plugins.notation import Plugin as Plugin
 from bench.plugins.notation import own_options
@@ -157,6 +158,7 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def fields_agree(self) -> Preset:
+        refuse_draws(self.block, n0=self.n0, n=self.n, n_max=self.n_max)
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")
         if self.label_aware and self.certifier not in rules.SEQUENTIAL:
@@ -179,25 +181,29 @@ def _read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] 
 
     Parameters:
         overridden: fields that the user replaces; their values in the file are not checked.
+        within: the presets that extend it, the one that the user named first. Code may lie in that one's folder.
     """
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
             raise PresetError(f"{path} is not a file; copy one of {_FOLDER} to start from")
         raise PresetError(nearest("preset", name, names()) + "; or give the path of a .toml file")
-    if path.resolve() in within:
+    if path.resolve() in map(Path.resolve, within):
         raise PresetError(f"{path} extends itself; remove `extends` from it, or from the preset that it extends")
     try:
-        fields = with_code_beside(tomllib.loads(path.read_text()), path, overridden)
-    except InputError as error:
-        raise PresetError(str(error)) from error
+        fields = read_toml(path)
     except (OSError, ValueError) as error:  # ValueError: it is no TOML, or no UTF-8
         raise PresetError(f"{path} cannot be read: {error}") from error
+    within = (*within, path.absolute())
+    try:
+        fields = with_code_beside(fields, path, overridden, within[0].parent)
+    except InputError as error:
+        raise PresetError(str(error)) from error
     base = fields.pop("extends", None)
     inherited = {}
     if base is not None:
         beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
-        inherited = _read(beside, overridden, (*within, path.resolve()))
+        inherited = _read(beside, overridden, within)
     merged = {**inherited, "name": path.stem, **fields}
     if "n" in fields and merged.get("certifier", _DEFAULT_CERTIFIER) in (*rules.SEQUENTIAL, "sequential"):
         raise PresetError(

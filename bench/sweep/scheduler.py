@@ -15,6 +15,7 @@ from bench.certify import Certifier
 from bench.engine import PluginFault
 from bench.errors import RunError
 from bench.executors import Executor, describe_cell, timeout_message, workers_died_message
+from bench.files import make_subfolder, write_file
 from bench.records import Cell, Counts, Task
 from bench.store import Store
 from bench.sweep.bookkeeping import CellProgress, tally_of
@@ -222,10 +223,8 @@ class Observer:
 
 def _kept(fault: PluginFault, folder: Path, cell: Cell) -> str:
     """Keep the traceback of a fault in the results folder; returns the message with its place."""
-    path = folder / "tracebacks" / f"{cell.key}.txt"
     if fault.traceback:
         with suppress(OSError):  # the message matters more than its traceback
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(fault.traceback)
+            path = write_file(make_subfolder(folder, "tracebacks") / f"{cell.key}.txt", fault.traceback)
             return f"{fault}; traceback in {path}"
     return str(fault)

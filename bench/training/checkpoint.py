@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from bench.errors import PurifyBenchError
+from bench.files import make_folder, open_file, parse_json, writing
 
 
 class CheckpointError(PurifyBenchError, ValueError):
@@ -53,12 +53,13 @@ class Checkpoint:
             return None
         remedy = "delete it to begin again (--fresh does), or give another --out"
         try:
-            content = torch.load(self.path, map_location=device, weights_only=True)
-            recipe, state = content["recipe"], content["state"]
+            with open_file(self.path) as file:
+                content = torch.load(file, map_location=device, weights_only=True)
+            before, state = parse_json(content["recipe"]), content["state"]
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             problem = str(error).partition("\n")[0] if isinstance(error, OSError) else type(error).__name__
             raise CheckpointError(f"{self.path} cannot be read as a checkpoint ({problem}); {remedy}") from error
-        before, now = json.loads(recipe), json.loads(json.dumps(self.recipe))
+        now = json.loads(json.dumps(self.recipe))
         if before != now:
             changed = ", ".join(
                 f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
@@ -86,10 +87,9 @@ class Checkpoint:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state atomically: a crash leaves the previous file intact."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".part")
-        torch.save({"recipe": json.dumps(self.recipe), "state": dict(state)}, draft)
-        os.replace(draft, self.path)
+        make_folder(self.path.parent)
+        with writing(self.path) as file:
+            torch.save({"recipe": json.dumps(self.recipe), "state": dict(state)}, file)
         if self.on_save:
             self.on_save(state)
         self._written = time.monotonic()

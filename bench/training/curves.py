@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench.files import MOST_TEXT, make_folder, open_file, write_file, writing
 from bench.training.jobs import NEEDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PANEL = (3.4, 2.3)  # inches
 BEFORE = "-before"  # suffix of the files with a training's initial weights and earlier curve
@@ -22,20 +26,26 @@ def write_curve(path: Path, state: Mapping[str, Any], batch: int) -> None:
     tables = [pd.DataFrame([(step * batch, *row) for step, *row in rows], columns=["images", "figure", "value"])]
     earlier = path.with_stem(path.stem + BEFORE)
     if earlier.is_file():
-        tables.insert(0, pd.read_csv(earlier))
+        tables.insert(0, _read(earlier))
         tables[1]["images"] += tables[0]["images"].max()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(path, index=False)
+    make_folder(path.parent)
+    write_file(path, pd.concat(tables).to_csv(index=False))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    with open_file(path, MOST_TEXT) as file:
+        return pd.read_csv(file)
 
 
 def draw_curves(folder: Path) -> Path | None:
     """Draw the curves of a folder into `curves.png`, one panel for each training; None if there are none."""
     import matplotlib.pyplot as plt
-    import pandas as pd
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     names = sorted((p.stem for p in folder.glob("*.csv") if not p.stem.endswith(BEFORE)), key=_place)
-    tables = {name: table for name in names if len(table := pd.read_csv(folder / f"{name}.csv"))}
+    tables = {name: table for name in names if len(table := _read(folder / f"{name}.csv"))}
     if not tables:
         return None
     figures = dict.fromkeys(name for table in tables.values() for name in table["figure"])
@@ -68,7 +78,8 @@ def draw_curves(folder: Path) -> Path | None:
     handles = [lines[name] for name in figures]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     path = folder / "curves.png"
-    figure.savefig(path, dpi=150)
+    with writing(path) as file:
+        figure.savefig(file, dpi=150)
     plt.close(figure)
     return path
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from bench.files import copy_file, make_folder
 from bench.training.curves import BEFORE
 from bench.training.jobs import Job
 
@@ -16,10 +16,10 @@ def initial_weights(job: Job, weights: Path, name: str) -> Path:
     if job.fresh or not copy.is_file():
         if not weights.is_file():
             raise FileNotFoundError(f"there are no weights in {weights} to start from; leave out --from-weights")
-        copy.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(copy.parent)
         for file in (weights.with_suffix(".json"), weights, job.work() / f"{name}.csv"):
             if file.is_file():
-                shutil.copyfile(file, copy.with_suffix(file.suffix))
+                copy_file(file, copy.with_suffix(file.suffix))
     return copy
 
 
@@ -29,8 +29,8 @@ def copy_bundled(job: Job, stage: str) -> bool:
     weights, copy = bundled.path(stage), job.work() / f"{stage}{BEFORE}.safetensors"
     if not weights.is_file():
         return False
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent)
     for file in (weights.with_suffix(".json"), bundled.work() / f"{stage}.csv", weights):  # weights last: then complete
         if file.is_file() and not copy.is_file():
-            shutil.copyfile(file, copy.with_suffix(file.suffix))
+            copy_file(file, copy.with_suffix(file.suffix))
     return True

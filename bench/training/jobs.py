@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bench.files import read_toml, subfolder
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
@@ -39,7 +39,7 @@ def read_recipe(package: str, dataset: str) -> dict[str, Any]:
     if dataset not in recipes:
         known = ", ".join(sorted(recipes))
         raise FileNotFoundError(f"{package} have no training recipe for {dataset!r}; there is one for: {known}")
-    return tomllib.loads(recipes[dataset].read_text())
+    return read_toml(Path(str(recipes[dataset])))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Job:
         classifier = stage in CLASSIFIERS
         bundled = classifier_files.BUNDLED if classifier else cards.BUNDLED
         package = "classifiers" if classifier else "purifiers"
-        return (Path(self.out) / package if self.out else bundled) / self.dataset / f"{stage}.safetensors"
+        folder = subfolder(Path(self.out), package, self.dataset) if self.out else bundled / self.dataset
+        return folder / f"{stage}.safetensors"
 
     def source(self, stage: str) -> Path:
         """The weight file that later stages read: the job's own, or the bundled one where the job has none."""
@@ -93,7 +94,7 @@ class Job:
 
     def work(self) -> Path:
         """Folder of the checkpoints and curves."""
-        return (Path(self.out) / "training" if self.out else _WORK) / self.dataset
+        return subfolder(Path(self.out), "training", self.dataset) if self.out else _WORK / self.dataset
 
 
 def for_job(recipe: dict[str, Any], job: Job, stage: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import __version__
-from bench.errors import PurifyBenchError
+from bench.errors import InputError, PurifyBenchError
+from bench.files import copy_file, make_subfolder, open_file, refuse_large_table, write_file, writing
 from bench.report import write_report
 from bench.store import MANIFEST, Run, attacks, export, read_run
 from bench.store.checksums import SUMS, list_files
@@ -28,7 +29,6 @@ _FILES = (MANIFEST, PARQUET, SUMMARY, PUBLISHED, REPORT, attacks.FILE, _STATEMEN
 # No path leads out of a folder, because names hold no other separator and begin with no dot.
 _NAME = re.compile(rf"(?P<run>\w[\w.() -]{{0,99}})/(?P<file>{'|'.join(map(re.escape, _FILES))})", re.ASCII)
 _MOST_BYTES = 2 << 30  # of a bundle; a run of a million blocks takes about 100 MB
-_MOST_ROWS, _MOST_VALUES = 50_000_000, 4 << 30  # of counts.parquet: blocks, and bytes before compression
 _CHUNK = 1 << 20
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every file: the bundle of a run is the same whenever it is written
 
@@ -89,19 +89,16 @@ def write_bundle(folder: Path, path: Path) -> str:
     if not _NAME.fullmatch(f"{name}/{MANIFEST}"):
         raise BundleError(f"the folder's name {name!r} is none for a bundle; rename it (letters, digits, . - _)")
     with tempfile.TemporaryDirectory(prefix="purifybench-") as temporary:
-        made = Path(temporary) / name
-        made.mkdir()
+        made = make_subfolder(Path(temporary), name)
         _collect(replace(run, folder=folder.resolve()), made, path.stem)
-        part = path.with_name(path.name + ".part")
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:  # compressed bytes depend on zlib's version
+        # Compressed bytes would depend on zlib's version.
+        with writing(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(made.iterdir()):
                 entry = zipfile.ZipInfo(f"{name}/{file.name}", _DATE)
                 entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-                with file.open("rb") as source, archive.open(entry, "w", force_zip64=False) as target:
+                with open_file(file) as source, archive.open(entry, "w", force_zip64=False) as target:
                     shutil.copyfileobj(source, target, _CHUNK)
-    digest = fingerprint(part)
-    part.replace(path)
-    return digest
+    return fingerprint(path)
 
 
 def _collect(run: Run, made: Path, file: str) -> None:
@@ -109,14 +106,14 @@ def _collect(run: Run, made: Path, file: str) -> None:
     copied = [MANIFEST, PARQUET] if all((run.folder / name).is_file() for name in (MANIFEST, PARQUET)) else []
     copied += [name for name in (SUMMARY, PUBLISHED, attacks.FILE) if (run.folder / name).is_file()]
     for name in copied:
-        shutil.copyfile(run.folder / name, made / name)
+        copy_file(run.folder / name, made / name)
     if run.cells and MANIFEST not in copied:
         export(replace(run, folder=made))
     list_files(made)
     here = read_run(made)  # as the reviewer reads it: exports round the seconds
     summary = summarise([here])
     if SUMMARY not in copied:
-        summary.table.to_csv(made / SUMMARY, index=False)
+        write_file(made / SUMMARY, summary.table.to_csv(index=False))
     # Without example pictures and metrics: then the whole page follows from files of the bundle and can be checked.
     attacked = attacks.attacks_of({made.name: made})
     write_report(summary, {made.name: here.manifest}, {}, made / REPORT, attacks=attacked)
@@ -137,7 +134,7 @@ def _collect(run: Run, made: Path, file: str) -> None:
         file=file,
         files="\n".join(f"| `{name}` | {words} |" for name, words in present.items()),
     )
-    (made / _STATEMENT).write_text(text, encoding="utf-8")
+    write_file(made / _STATEMENT, text)
     list_files(made)
 
 
@@ -183,12 +180,11 @@ def _unpack(archive: zipfile.ZipFile, into: Path, path: Path) -> Path:
     found = [name for name in names if name is not None]
     if len({n.string for n in found}) < len(found) or len({n["run"] for n in found}) != 1:
         raise BundleError(f"{path} holds the files of no run, or of several; ask for one made by `bench bundle`")
-    folder, left = into / found[0]["run"], _MOST_BYTES
-    folder.mkdir()
+    folder, left = make_subfolder(into, found[0]["run"]), _MOST_BYTES
     for entry, name in zip(entries, found, strict=True):
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleError(f"{path} is compressed by a method that bundles do not use")
-        with archive.open(entry) as source, (folder / name["file"]).open("xb") as target:
+        with archive.open(entry) as source, writing(folder / name["file"]) as target:
             while part := source.read(_CHUNK):
                 if (left := left - len(part)) < 0:
                     raise BundleError(
@@ -201,16 +197,12 @@ def _unpack(archive: zipfile.ZipFile, into: Path, path: Path) -> Path:
 def _refuse_huge_counts(counts: Path, path: Path) -> None:
     """Raise BundleError if the counts would take more memory than those of any run."""
     import pyarrow
-    from pyarrow import parquet
 
     if not counts.is_file():
         return
     try:
-        facts = parquet.read_metadata(counts)
-        groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-        values = max((g.column(i).num_values for g in groups for i in range(g.num_columns)), default=0)
-        size = sum(group.total_byte_size for group in groups)
+        refuse_large_table(counts)
+    except InputError as error:
+        raise BundleError(f"{path}: {PARQUET}: {error}") from error
     except (OSError, pyarrow.ArrowException) as error:
         raise BundleError(f"{path}: {PARQUET} is damaged ({error}); make it again with `bench bundle`") from error
-    if facts.num_rows > _MOST_ROWS or max(size, 4 * values) > _MOST_VALUES:
-        raise BundleError(f"{path}: {PARQUET} is larger than the counts of any run; ask for one made by `bench bundle`")

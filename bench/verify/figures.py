@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.analysis import markup
 from bench.analysis import tables as paper
 from bench.certify import of_sweep
 from bench.errors import InputError
+from bench.files import MOST_TEXT, open_file, parse_json, read_text
 from bench.report import render
 from bench.store import Run, attacks, checksums, quality, read_examples
 from bench.store.database import StoreError
@@ -115,8 +115,8 @@ def _not_covered(folder: Path) -> Iterator[str]:
 def _check_summary(path: Path, summary: Summary, found: Findings) -> None:
     """Compare `summary.csv` with the summary, in the columns that both have."""
     try:
-        stated = pd.read_csv(path, dtype={"cell": str}, float_precision="round_trip")
-        stated = stated.set_index(_ROW)
+        with open_file(path, MOST_TEXT) as file:
+            stated = pd.read_csv(file, dtype={"cell": str}, float_precision="round_trip").set_index(_ROW)
     except (OSError, ValueError, KeyError) as error:
         found.problems.append(f"{SUMMARY}: it cannot be read ({error})")
         return
@@ -175,7 +175,7 @@ def _check_table(path: Path, summary: Summary, found: Findings) -> None:
     made = {table.name: table for table in paper.tables(summary)} if ending in ("md", "tex") else {}
     if name not in made:
         found.notes.append(f"{place} is no table of this run, and is not checked")
-    elif path.read_text(encoding="utf-8") == markup.text_of(made[name], ending):
+    elif read_text(path, "replace") == markup.text_of(made[name], ending):
         found.checked.append(place)
     else:
         found.problems.append(
@@ -186,7 +186,7 @@ def _check_table(path: Path, summary: Summary, found: Findings) -> None:
 
 def _check_report(path: Path, run: Run, summary: Summary, found: Findings) -> None:
     """Compare a report with the one that the counts give: the whole page, or else the figures of its charts."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path, "replace")
     stated = _record_in(text)
     if stated is not None and {row.get("run") for row in stated.get("rows", ())} - set(summary.table["run"]):
         found.notes.append(f"{REPORT} is about other runs, too, and is not checked")
@@ -216,8 +216,8 @@ def _record_in(page: str) -> dict[str, Any] | None:
     """The figures that the charts of a report read; None if there are none."""
     begin, end = _DATA
     try:
-        record = json.loads(page.partition(begin)[2].partition(end)[0])
-    except (ValueError, RecursionError):
+        record = parse_json(page.partition(begin)[2].partition(end)[0])
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 

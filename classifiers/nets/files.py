@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
+from bench.files import make_folder, write_file
 from classifiers.hashing import fingerprint
 from classifiers.nets.cnn import CNN
 from classifiers.nets.metadata import REMEDY, WeightsError, read_card, read_facts, with_facts
@@ -47,13 +48,13 @@ def save_cnn(path: Path, model: CNN, architecture: dict, training: dict) -> Path
     Returns:
         The path of the weight file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    path.write_bytes(with_facts(to_bytes(state), architecture))
+    write_file(path, with_facts(to_bytes(state), architecture))
     record = {**training, "torch": torch.__version__}
     card = {"architecture": architecture, "training": record, "sha256": fingerprint(path)}
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    write_file(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return path

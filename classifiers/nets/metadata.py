@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+from bench.files import open_file, parse_json, read_json, validated
 from classifiers.base import ClassifierError
 from classifiers.hashing import DIGITS, fingerprint
 
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
-_LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_LARGEST_HEADER = 16 << 20  # bytes; one of this project has 100 kB
 REMEDY = "restore it from the repository, or make it with `python -m bench train`"
 
 
@@ -39,18 +41,18 @@ def read_facts(path: Path) -> tuple[dict, str]:
         WeightsError: the file is missing or damaged, or has no metadata of this project.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= _LARGEST_HEADER:
                 raise ValueError("it is cut off or damaged: no safetensors header")
-            table = json.loads(file.read(length))
+            table = parse_json(file.read(length))
         metadata = table.pop("__metadata__", {})
         if FACTS not in metadata:
             raise ValueError("it has no metadata of this project")
         checksum = fingerprint(path, metadata[FACTS] + _canonical(table), 8 + length)
         if checksum != metadata[CHECKSUM]:
             raise WeightsError(f"{path} is damaged (the SHA-256 in its header differs from its content); {REMEDY}")
-        return json.loads(metadata[FACTS])["architecture"], checksum
+        return validated(dict[str, Any], parse_json(metadata[FACTS])["architecture"]), checksum
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
 
@@ -59,7 +61,7 @@ def read_card(path: Path) -> dict:
     """The card beside a weight file; raises WeightsError if it is missing or unreadable."""
     card = path.with_suffix(".json")
     try:
-        content = json.loads(card.read_text())
+        content = read_json(card)
         return {"architecture": content["architecture"], "training": content["training"], "sha256": content["sha256"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{card} cannot be read ({type(error).__name__}: {error}); {REMEDY}") from error
@@ -73,7 +75,7 @@ def with_facts(content: bytes, architecture: dict) -> bytes:
     """
     facts = _canonical({"architecture": architecture})
     length = int.from_bytes(content[:8], "little")
-    table, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    table, data = parse_json(content[8 : 8 + length]), content[8 + length :]
     table.pop("__metadata__", None)
     checksum = hashlib.sha256((facts + _canonical(table)).encode() + data).hexdigest()
     header = _canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from bench.files import open_file
 from classifiers.base import ClassifierError
 from classifiers.hub import brief
 
@@ -91,7 +92,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # for a damaged file, errors of zipfile, pickle or struct
         raise ClassifierError(
             f"{path} cannot be read ({brief(error)}); it must be a .safetensors file, or tensors that torch.save wrote"

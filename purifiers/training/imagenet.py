@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.files import open_file
 from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.training.losses import Distance
 
@@ -53,7 +54,8 @@ def load_judge(device: str = "cpu") -> _Judge:
     try:
         import timm
 
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise JudgeUnavailable(f"timm is not installed ({_EXTRA})") from error
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:

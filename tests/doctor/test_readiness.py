@@ -111,16 +111,16 @@ def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_l
 
 def test_weights_fit_or_the_number_of_workers_that_do_is_named(monkeypatch):
     found = [Need("data a", True, 10**15), Need("network b", False, 2_200_000_000)]
-    monkeypatch.setattr(readiness, "_memory_here", lambda: 10**10)
+    monkeypatch.setattr(readiness, "machine_memory", lambda: 10**10)
     assert fits(found, ["cpu"] * 3).startswith("3 workers of about 3.0 GB fit into the 10.0 GB of memory")
     assert "4 workers of about 3.0 GB do not fit" in fits(found, ["cpu"] * 4)
     assert fits(found, ["cpu"] * 4).endswith("give --workers 3")
-    monkeypatch.setattr(readiness, "_memory_here", lambda: 10**9)
+    monkeypatch.setattr(readiness, "machine_memory", lambda: 10**9)
     assert fits(found, ["cpu"]).endswith("it needs a larger device")
 
 
 def test_memory_is_the_machines_or_less():
-    assert 10**8 < readiness._memory_here() < 10**14
+    assert 10**8 < readiness.machine_memory() < 10**14
 
 
 @pytest.fixture

@@ -67,6 +67,10 @@ def test_networks_that_do_not_fit_into_memory_name_the_rows(tiny_preset, cache, 
         settle_options(planned_of(tiny_preset(precision="auto")), "cpu")
 
 
+MADE = {"precision": "bf16", "channels_last": False, "compile": "no", "rows": 32, "beside": "fp32", "gain": 2.0}
+MADE |= {"row_s": 0.001, "distances": {"edm": 0.002}}
+
+
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "speed"))
@@ -382,9 +386,33 @@ def test_a_damaged_or_foreign_measurement_is_made_again(cache):
     assert tuning_cache.recall(facts) is None
     tuning_cache.remember(facts, {"batch": 3})
     assert tuning_cache.recall(facts) == {"batch": 3} and tuning_cache.recall({**facts, "n": 2}) is None
-    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}'):
+    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}', "[" * 100_000):
         tuning_cache.place(facts).write_text(text)
         assert tuning_cache.recall(facts) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rates": [[0, 5.0]]},
+        {"rates": [[2**40, 5.0]]},
+        {"rates": 3},
+        {"measured": {"load": [1]}},
+        {"ways": {"edm": [{"precision": "bf16"}]}},
+        {"ways": {"edm": [MADE | {"gain": "x"}]}},
+        {"ways": {"edm": [MADE | {"rows": -5}]}},
+    ],
+)
+def test_a_measurement_of_wrong_types_is_made_again(cache, wrong):
+    result = {
+        "measured": {"date": "2026-11-29", "load": 0.1, "cores": 2},
+        "rates": [[32, 9.5]],
+        "ways": {"edm": [MADE]},
+    }
+    tuning_cache.remember({"n": 1}, result)
+    assert tuning_cache.recall({"n": 1}) == result
+    tuning_cache.remember({"n": 1}, {**result, **wrong})
+    assert tuning_cache.recall({"n": 1}) is None
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):

@@ -124,17 +124,21 @@ def test_who_names_code_on_the_command_line_runs_it_wherever_it_lies(cli, place,
     assert result.exit_code == OK and ran() and f"runs code of {named}" in result.stderr
 
 
-def test_a_preset_that_is_extended_names_the_code_of_its_own_folder(place, write, tiny_preset):
-    write("elsewhere")
-    base = place / "elsewhere" / "base.toml"
-    base.write_text(tiny_preset(purifiers=["mine.py"]).read_text())
+def test_a_preset_that_is_extended_may_name_code_only_of_the_folder_that_the_user_named(place, write, tiny_preset):
+    """Whoever names a preset has looked into its folder, and not into those of the presets that it extends."""
+    (place / "presets" / "below").mkdir()
+    for folder in ("elsewhere", "presets/below"):
+        write(folder)
+        (place / folder / "base.toml").write_text(tiny_preset(purifiers=["mine.py"]).read_text())
     path = place / "presets" / "extending.toml"
-    path.write_text(f'extends = "{base}"\n')
+    path.write_text('extends = "below/base.toml"\n')
     (purifier,) = presets.load_preset(str(path), {}).purifiers
-    assert Path(purifier.name) == place / "elsewhere" / "mine.py"
-    path.write_text(f'extends = "{base}"\npurifiers = ["../elsewhere/mine.py"]\n')
-    with pytest.raises(PresetError, match="outside of its folder"):
+    assert Path(purifier.name) == place / "presets" / "below" / "mine.py"
+    path.write_text('extends = "../elsewhere/base.toml"\n')
+    with pytest.raises(PresetError, match=r"base\.toml would run code outside of .*presets, the folder .*mine\.py"):
         presets.load_preset(str(path), {})
+    chosen = presets.load_preset(str(path), {"purifiers": "none"})
+    assert [purifier.name for purifier in chosen.purifiers] == ["none"]
 
 
 def said_of_reach(result) -> list[str]:

@@ -153,8 +153,8 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     keeper = Checkpoint(tmp_path / "a.pt", {})
     keeper.save({"step": 1})
 
-    def torn(content, path):
-        path.write_bytes(b"half")
+    def torn(content, file):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", torn)

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import pickletools
+import tracemalloc
 import zipfile
 
 import foreign
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from purifiers.nets import load
 from purifiers.nets.checkpoints.safe_pickle import _Record, read_pickle
+from purifiers.nets.checkpoints.tensor_file import read_torch
 from purifiers.nets.hub.cards import WeightsError
 
 
@@ -210,3 +212,25 @@ def test_a_zip_file_that_is_no_torch_file_is_refused(tmp_path):
         archive.writestr("a.txt", "x")
     with pytest.raises(WeightsError, match="cut off or damaged"):
         load(path)
+
+
+def test_a_memo_index_takes_no_memory(tmp_path):
+    """Python's reader in C makes a table as long as the largest index: two gigabytes of a file of nine bytes."""
+    path = tmp_path / "memo.pkl"
+    path.write_bytes(b"\x80\x04}r" + (2**27).to_bytes(4, "little") + b".")
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="neither an EDM network nor a state dict"):
+        read_pickle(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+def test_a_compressed_file_of_tensors_is_refused_before_it_is_unpacked(tmp_path):
+    whole, packed = tmp_path / "whole.pt", tmp_path / "packed.pt"
+    torch.save({"weight": torch.zeros(1000, 1000)}, whole)
+    assert len(read_torch(whole)) == 1
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(WeightsError, match="it is compressed"):
+        read_torch(packed)

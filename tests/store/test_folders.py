@@ -323,8 +323,8 @@ def test_an_export_that_fails_half_way_leaves_the_earlier_one_whole(tmp_path: Pa
     export(read_run(tmp_path))
     before = (tmp_path / "counts.parquet").read_bytes()
 
-    def torn(self, path, **_):
-        Path(path).write_bytes(b"PAR1 half")
+    def torn(self, file, **_):
+        file.write(b"PAR1 half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", torn)

@@ -15,6 +15,7 @@ from forging import loaded
 from forging import write as write_run
 
 import purifybench as pb
+from bench import files
 from bench.store.attacks import Attacks, write_attacks
 from bench.verify import BundleError, bundle
 from bench.verify import write_bundle as write
@@ -179,8 +180,8 @@ def test_a_bomb_is_stopped_by_the_bytes_that_come_out(made, tmp_path, monkeypatc
 
 
 def test_huge_counts_are_refused_before_they_are_read(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle, "_MOST_ROWS", 5)
-    with pytest.raises(BundleError, match="larger than the counts of any run"):
+    monkeypatch.setattr(files, "machine_memory", lambda: 5)
+    with pytest.raises(BundleError, match=r"counts\.parquet: reading it takes .* of memory"):
         pb.verify(made)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from diffusers import UNet2DModel
 
+from bench.files import read_json as read_object
 from purifiers.nets.checkpoints.state import PLAIN, Checkpoint, gather
 from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.hub.cards import Card, WeightsError
@@ -67,12 +67,9 @@ def _part(folder: Path, name: str, file: str) -> Path:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds {type(content).__name__}, not an object")
-    return content
 
 
 def _modern(name: str) -> str:

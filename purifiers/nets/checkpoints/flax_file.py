@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.files import read_bytes
 from purifiers.nets.hub.cards import WeightsError
 
 NDARRAY, SCALAR = 1, 3  # extension types of flax.serialization
@@ -24,7 +25,7 @@ def read_flax(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is no such state, is damaged, or holds values other than arrays.
     """
     try:
-        tree = msgpack.unpackb(path.read_bytes(), raw=False, strict_map_key=True)
+        tree = msgpack.unpackb(read_bytes(path), raw=False, strict_map_key=True)
     except Exception as error:  # msgpack raises its own errors and several of Python's
         raise WeightsError(
             f"it is no msgpack file, or it is cut off or damaged ({error or type(error).__name__})"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.files import open_file
 from purifiers.nets.checkpoints import diffusers as repository
 from purifiers.nets.checkpoints import edm, jcm, openai
 from purifiers.nets.checkpoints.flax_file import read_flax
@@ -139,7 +140,7 @@ def _only_weights(folder: Path) -> Path:
 
 def _open_file(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any] | None]:
     """The tensors of a weight file, and its constructor arguments or None; the first bytes determine the format."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(16)
     if not head:
         raise WeightsError("it is empty")

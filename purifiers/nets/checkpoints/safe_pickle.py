@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.files import open_file
 from purifiers.nets.hub.cards import WeightsError
 
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
@@ -48,8 +49,11 @@ class _Record:
         self.state = state
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds containers and records; refuses every other name before its use."""
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """Builds containers and records; refuses every other name before its use.
+
+    It is the one in Python, whose memo is a dictionary: the one in C makes a table as long as the largest index.
+    """
 
     def find_class(self, module: str, name: str) -> type:
         full = f"{module}.{name}"
@@ -74,7 +78,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
         WeightsError: the file would run code, is damaged, or holds no network.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = _Unpickler(file).load()
         network = content.get("ema", content) if isinstance(content, dict) else content
         storages: dict[int, Tensor] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bench.files import read_toml
 from purifiers.nets.hub.cards import Card, WeightsError
 
-FORMATS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("formats.toml").read_text())
+FORMATS: dict[str, Any] = read_toml(Path(__file__).with_name("formats.toml"))
 _SHOWN = 4  # keys named in an error
 _Convert = Callable[[Tensor], Tensor]
 

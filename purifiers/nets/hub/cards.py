@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from bench.files import open_file, parse_json, read_json, validated
 
 BUNDLED = Path(__file__).parents[2] / "weights"
 FACTS, CHECKSUM = "purifybench", "sha256"  # entries of the header metadata
 _DECISIVE = ("kind", "architecture", "denoiser", "network")  # fields of a card that decide the computation
-_LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_LARGEST_HEADER = 16 << 20  # bytes; the safetensors format allows 100 MB, and a header of this project has 100 kB
 # Time stamps of file systems are coarse (2 s on FAT): a file written this recently can change and keep its time stamp.
 _SETTLED_NS = 2_000_000_000
 REMEDY = "restore it from the repository, or train the network again"
@@ -27,7 +31,7 @@ class WeightsError(Exception):
     """A weight file is missing, damaged or of another architecture; the message names the file and the remedy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Card:
     """Description of a network: the facts that rebuild it, and the record of its training.
 
@@ -84,7 +88,7 @@ def _remembered(path: Path, prefix: str, offset: int, *_status: int) -> str:
 
 def _digest(path: Path, prefix: str, offset: int) -> str:
     """As `fingerprint`, always computed from the file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(offset)
         return hashlib.file_digest(file, lambda: hashlib.sha256(prefix.encode())).hexdigest()
 
@@ -96,11 +100,11 @@ def _read_header(path: Path) -> tuple[dict[str, str], str, int]:
         ValueError: the file does not begin with one.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= _LARGEST_HEADER:
             raise ValueError("it is cut off or damaged: no safetensors header")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("it is cut off or damaged: its header is no table of tensors")
@@ -119,7 +123,7 @@ def read_card(path: Path) -> Card:
     """The card beside a weight file; raises WeightsError if it is missing or unreadable."""
     card = path.with_suffix(".json")
     try:
-        return Card(**json.loads(card.read_text()))
+        return validated(Card, read_json(card))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{card} cannot be read ({error}); {REMEDY}") from error
 
@@ -140,7 +144,7 @@ def read_facts(path: Path) -> tuple[Card, str]:
         checksum = fingerprint(path, facts + table, offset)
         if checksum != metadata.get(CHECKSUM):
             raise WeightsError(f"{path} is damaged (the SHA-256 in its header differs from its content); {REMEDY}")
-        return Card(**json.loads(facts)), checksum
+        return validated(Card, parse_json(facts)), checksum
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); {REMEDY}") from error
 
@@ -152,7 +156,7 @@ def with_facts(content: bytes, facts: str) -> bytes:
         content: a whole safetensors file; other metadata is dropped.
     """
     length = int.from_bytes(content[:8], "little")
-    table, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    table, data = parse_json(content[8 : 8 + length]), content[8 + length :]
     table.pop("__metadata__", None)
     checksum = hashlib.sha256((facts + _canonical(table)).encode() + data).hexdigest()
     header = _canonical({"__metadata__": {FACTS: facts, CHECKSUM: checksum}, **table}).encode()

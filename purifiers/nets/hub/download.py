@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from bench.files import continuing, make_folder, read_text, write_file
 from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.nets.hub.known import HUB, Known
 from purifiers.nets.hub.sources import Source, find
@@ -33,7 +34,7 @@ def obtain(text: str | Path) -> Source:
     if source.known is None:
         return source
     if not source.present:
-        source.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(source.path.parent)
         with FileLock(f"{source.path}.lock"):
             if not source.present:  # another process may have fetched it meanwhile
                 fetch = _fetch_repository if source.known.repository else _fetch_file
@@ -51,7 +52,7 @@ def _record_of(path: Path) -> Path:
 def _check(path: Path, known: Known) -> None:
     """Raise WeightsError if a file differs from the published or the recorded checksum."""
     record = _record_of(path)
-    expected = known.sha256 or (record.read_text().split()[0] if record.is_file() else None)
+    expected = known.sha256 or (read_text(record).split()[0] if record.is_file() else None)
     if expected and (actual := fingerprint(path)) != expected:
         raise WeightsError(
             f"{path} has SHA-256 {actual} instead of {expected}; delete it for a new download (or delete "
@@ -92,7 +93,7 @@ def _fetch_file(name: str, known: Known, path: Path) -> None:
     if expected and actual != expected:
         part.unlink()
         raise _by_hand(name, known, path, f"the download has SHA-256 {actual}, not {expected}")
-    _record_of(path).write_text(f"{actual}  {path.name}\n")
+    write_file(_record_of(path), f"{actual}  {path.name}\n")
     part.rename(path)
     tag.unlink(missing_ok=True)
 
@@ -116,7 +117,7 @@ def _stated(url: str) -> str | None:
 
 def _stream(url: str, part: Path, tag: Path) -> None:
     """Append the missing bytes to `part`; `tag` holds the version (ETag) of its first bytes."""
-    version = tag.read_text() if tag.is_file() else ""  # a download without a version cannot be continued
+    version = read_text(tag) if tag.is_file() else ""  # a download without a version cannot be continued
     begun = part.stat().st_size if version and part.is_file() else 0
     headers = {"Range": f"bytes={begun}-", "If-Range": version} if begun else {}
     response: HTTPResponse
@@ -124,10 +125,10 @@ def _stream(url: str, part: Path, tag: Path) -> None:
         if response.status != 206:  # the whole file: it has changed, or the server sends no parts
             begun = 0
         left = response.headers.get("Content-Length")
-        tag.write_text(response.headers.get("ETag") or "")
+        write_file(tag, response.headers.get("ETag") or "")
         size = f"{int(left) / 2**20:,.0f} MiB" if left else "a file"
         print(f"downloading {size} from {url}", file=sys.stderr)
-        with part.open("ab" if begun else "wb") as file:
+        with continuing(part, bool(begun)) as file:
             shutil.copyfileobj(response, file, _CHUNK)
     if left is not None and part.stat().st_size != begun + int(left):
         raise ConnectionError(

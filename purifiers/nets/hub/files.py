@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from bench.files import make_folder, write_file
 from purifiers.nets.architectures.songunet import SongUNet
 from purifiers.nets.architectures.unet import PixelUNet
 from purifiers.nets.architectures.unet2d import UNet2D
@@ -86,9 +87,9 @@ def load(path: Path, device: str = "cpu") -> LevelledDenoiser:
 
 def save(path: Path, network: nn.Module, card: Card, precision: torch.dtype = torch.float16) -> Path:
     """Write the weights of a network, with the facts of its card in the header, and the card; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     state = {name: tensor.detach().to("cpu", precision).contiguous() for name, tensor in network.state_dict().items()}
-    path.write_bytes(with_facts(to_bytes(state), card.facts()))
+    write_file(path, with_facts(to_bytes(state), card.facts()))
     complete = {**asdict(card), "sha256": fingerprint(path)}
-    path.with_suffix(".json").write_text(json.dumps(complete, indent=1) + "\n")
+    write_file(path.with_suffix(".json"), json.dumps(complete, indent=1) + "\n")
     return path

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.files import read_toml
 
 HUB = "https://huggingface.co"
 
@@ -31,6 +32,6 @@ class Known:
     megabytes: int | None = None
 
 
-_TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+_TABLE = read_toml(Path(__file__).with_suffix(".toml"))
 KINDS: dict[str, str] = _TABLE["kinds"]  # kind of checkpoint -> its format, and the function of the network
 NETWORKS = {name: Known(**network) for name, network in _TABLE["networks"].items()}
