@@ -149,9 +149,10 @@ def step(name: str, out: Path, small: bool = False) -> None:
     """One step of `check`, into a JSON file."""
     import json
 
+    from bench.files import write_file
     from bench.gpu import steps
 
-    out.write_text(json.dumps(getattr(steps, name)(small)))
+    write_file(out, json.dumps(getattr(steps, name)(small)))
 
 
 @_commands.command()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import InputError
+from bench.files import make_folder, read_json, write_file, writing
 from bench.names import nearest
 
 RECORD, PICTURE = "check.json", "check.png"
@@ -89,7 +90,7 @@ def check(folder: Path, only: Sequence[str], small: bool, say: Callable[[str], o
     for name in only:
         if name not in LIMITS:
             raise InputError(nearest("step", name, LIMITS))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     steps: dict[str, Any] = {}
     for name in only or LIMITS:
         started = time.monotonic()
@@ -97,7 +98,7 @@ def check(folder: Path, only: Sequence[str], small: bool, say: Callable[[str], o
         steps[name]["seconds"] = round(time.monotonic() - started, 1)
         say(f"{name}: {steps[name].get('error', 'done')} ({steps[name]['seconds']:.0f} s)")
         record = {"small": small, "steps": steps, "goals": _judged(steps, small)}
-        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        write_file(folder / RECORD, json.dumps(record, indent=1) + "\n")
     draw(record, folder / PICTURE)
     return record
 
@@ -115,7 +116,7 @@ def _measure(name: str, small: bool) -> dict[str, Any]:
             return {"error": f"not done after {limit} s"}
         if done.returncode or not out.is_file():
             return {"error": f"exit status {done.returncode}", "output": (done.stdout + done.stderr)[-2000:]}
-        return {"result": json.loads(out.read_text())}
+        return {"result": read_json(out)}
 
 
 def _judged(steps: Mapping[str, Any], small: bool) -> list[dict[str, Any]]:
@@ -154,4 +155,5 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     facts = record["steps"].get("versions", {}).get("result", {})
     form = "reduced form, no goal applies: " if record["small"] else ""
     axes.set_title(f"{form}{facts.get('device', 'unknown device')}, torch {facts.get('torch', '?')}", fontsize=10)
-    figure.savefig(path, dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -20,6 +20,7 @@ from bench.engine.devices import choose_devices, cores, processor_name
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, RowRng
 from bench.executors import local
+from bench.files import make_folder, write_file
 from bench.gpu.contenders import cohen_loop, cohen_loop_here, matmul_rate, networks_alone
 from bench.provenance import git_revision
 from bench.records import Block, Cell, Counts, Task
@@ -72,14 +73,13 @@ def full_size(folder: Path, small: bool = False) -> Path:
     ViTImageProcessor().save_pretrained(folder / "vit")
     rng = np.random.default_rng(0)
     for k in range(CLASSES):
-        (folder / "images" / f"class-{k}").mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"images/class-{k}/0.png")
+        image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        image.save(make_folder(folder / "images" / f"class-{k}") / "0.png")
     fields = {"dataset": "folder", "data": str(folder / "images"), "images": CLASSES, "sigmas": [SIGMA]}
     lines = [f"{k} = {json.dumps(v)}" for k, v in fields.items()]
     lines += ['purifiers = ["onestep-edm"]', f'classifier = {{ name = "hf", path = "{folder / "vit"}" }}']
     path = folder / "full-size.toml"
-    path.write_text("\n".join([*lines, "[networks]", f'edm = "{unet}"', ""]))
-    return path
+    return write_file(path, "\n".join([*lines, "[networks]", f'edm = "{unet}"', ""]))
 
 
 class Race:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from bench.files import open_file, read_bytes, write_file
 from bench.store.database import DATABASE, StoreError
 
 SUMS = "SHA256SUMS"
@@ -37,9 +37,7 @@ def listed(folder: Path) -> dict[str, str]:
         return {}
     remedy = f"restore it, or `bench checksums {folder}` lists the files as they are"
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError("it is larger than the list of any run")
-        lines = [_LINE.fullmatch(line) for line in path.read_text("utf-8").splitlines()]
+        lines = [_LINE.fullmatch(line) for line in read_bytes(path, _MOST_BYTES).decode().splitlines()]
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}); {remedy}") from error
     sums = {line["name"]: line["digest"] for line in lines if line is not None}
@@ -160,7 +158,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -169,7 +167,4 @@ def _write(folder: Path, sums: dict[str, str]) -> None:
     if not sums:
         (folder / SUMS).unlink(missing_ok=True)
         return
-    draft = folder / f".{SUMS}.{secrets.token_hex(8)}.part"  # no name that a stranger's folder can hold as a link
-    with draft.open("x", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    draft.replace(folder / SUMS)
+    write_file(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
