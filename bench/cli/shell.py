@@ -64,7 +64,9 @@ class _Commands(TyperGroup):
                 error = failure()
                 if error is None or isinstance(error, BrokenPipeError):
                     raise
-                refuse(f"the output could not be written ({error.strerror or error}); files of this command are complete")
+                refuse(
+                    f"the output could not be written ({error.strerror or error}); files of this command are complete"
+                )
                 raise SystemExit(end.code or REFUSED) from error
 
     def invoke(self, ctx: Any) -> Any:

@@ -11,6 +11,10 @@ from typing import Any, TextIO
 _STANDARD = (0, 1, 2)  # file descriptors of stdin, stdout and stderr
 
 
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 class _Tolerant:
     """A text stream that drops what it cannot write; `failure` is the first error. All else is the stream's own."""
 
@@ -38,7 +42,7 @@ class _Tolerant:
     def discard(self) -> None:
         """After a failure, send what is buffered nowhere: the interpreter would fail on it again as it exits."""
         if self.failure is not None:
-            with suppress(OSError), open(os.devnull, "w") as nowhere:
+            with suppress(OSError), _nowhere() as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
@@ -55,7 +59,7 @@ def tolerate() -> tuple[_Tolerant, _Tolerant]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the system gives it the lowest number that is free
-    out, err = (_Tolerant(stream or open(os.devnull, "w")) for stream in (sys.stdout, sys.stderr))
+    out, err = (_Tolerant(stream or _nowhere()) for stream in (sys.stdout, sys.stderr))
     for stream in (out, err):
         with suppress(AttributeError):  # only Python's own streams can be reconfigured
             stream.reconfigure(errors="backslashreplace")

@@ -195,7 +195,13 @@ def main() -> int:
             counts[fault, outcome] += 1
             if outcome in reading.BAD or options.only is not None:
                 last = said.strip().splitlines()[-1:] if options.only is None else [said]
-                print(f"--seed {options.seed} --only {number}: {outcome}: {done}", *changed, *last, sep="\n    ", flush=True)
+                print(
+                    f"--seed {options.seed} --only {number}: {outcome}: {done}",
+                    *changed,
+                    *last,
+                    sep="\n    ",
+                    flush=True,
+                )
             shutil.rmtree(root / "cases" / str(number), ignore_errors=True)
             number += 1
             if options.only is not None:

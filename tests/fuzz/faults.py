@@ -1,4 +1,4 @@
-"""Faults of files: what disks, editors and strangers do to a folder. Each is drawn from a generator, and is repeatable."""
+"""Faults of files: what disks, editors and strangers do to a folder. A generator draws each, so it repeats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 _HOSTILE = (None, True, -1, 0, 0.5, 2**31, 2**63, 10**15, 1e300, float("nan"), float("inf"), "", "text", "../x", [], {})
-_HOSTILE += ([[[[[]]]]], {"0": 0}, "\x1b[2J", "\ud800"[:0] + "é" * 300, -(2**40), 1e-300)
+_HOSTILE += ([[[[[]]]]], {"0": 0}, "\x1b[2J", "é" * 300, -(2**40), 1e-300)
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT "
 
 
@@ -99,17 +99,20 @@ def link(path: Path, rng: Random, outside: Path) -> str:
     return kind
 
 
+_OUTPUTS = ("report.html", "pareto.svg", "tables", "summary.csv", "export", "published", "repair", "run.lock")
+_OUTPUTS += ("run.sqlite-wal", "run.sqlite-journal", "run.sqlite-shm", "metrics.json", "manifest.json", "repair/torn")
+
+
 def plant(path: Path, rng: Random, outside: Path) -> str:
-    """A link where a command would write: at one of its outputs, or at a draft of it."""
-    outputs = ("report.html", "pareto.svg", "tables", "summary.csv", "export", "published", "repair", "run.sqlite-wal")
-    outputs += ("run.sqlite-journal", "run.sqlite-shm", "run.lock", "examples.npz", path.name, "repair/torn", "plots")
-    form = rng.choice(("{}", "{}.part", ".{}.partial", "{}.tmp", ".{}.part", "{}.partial"))
-    place = path.parent / form.format(rng.choice(outputs))
-    if place.exists():
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-    place.parent.mkdir(exist_ok=True)
-    place.symlink_to(rng.choice((outside / "sentinel.txt", outside / "new.txt", outside, outside / "new")))
-    return f"{place.name} -> {os.readlink(place)}"
+    """Links where a command would write: at some of its outputs, and at every draft of them with a fixed name."""
+    target = rng.choice((outside / "sentinel.txt", outside / "new.txt", outside, outside / "new"))
+    names = rng.sample(_OUTPUTS, 5)
+    for form in ("{}", "{}.part", ".{}.partial", "{}.tmp", ".{}.part", "{}.partial"):
+        for place in (path.parent / form.format(name) for name in names):
+            if not os.path.lexists(place) and not place.parent.is_symlink():
+                place.parent.mkdir(exist_ok=True)
+                place.symlink_to(target)
+    return f"{', '.join(names)} -> {target.name}"
 
 
 def edit_number(path: Path, rng: Random, outside: Path) -> str:
@@ -156,6 +159,25 @@ def set_somewhere(document: Any, rng: Random) -> str:
     value = rng.choice(_HOSTILE)
     holder[key] = value
     return f"{key!r} = {value!r:.40}"
+
+
+def edit_toml(path: Path, rng: Random, outside: Path) -> str:
+    """Another value of a field, or code of a stranger's."""
+    theirs = outside / "code"
+    own = f'"{theirs / "theirs.py"}"'
+    lines = [line for line in path.read_text().splitlines() if " = " in line]
+    key = rng.choice(lines).partition(" = ")[0]
+    far = os.path.relpath(theirs / "theirs.toml", path.parent)
+    key, value = rng.choice(
+        (
+            *((key, text) for text in ("-1", "1e300", "9223372036854775808", "nan", '"x"', "[]", "[[[]]]", "true")),
+            *(("extends", f'"{name}"') for name in (theirs / "theirs.toml", far, path.name, "../zoo/edm.json")),
+            *(("purifiers", f"[{own}]"), ("purifiers", f'["none", {{ name = {own} }}]'), ("name", '"../../x"')),
+            *(("n", str(10**15)), ("images", str(2**40)), ("networks", '{ edm = "-x/-y" }'), ("classifier", own)),
+        )
+    )
+    _overwrite(path, "\n".join([x for x in lines if not x.startswith(f"{key} =")] + [f"{key} = {value}", ""]).encode())
+    return f"{key} = {value}"
 
 
 def edit_database(path: Path, rng: Random, outside: Path) -> str:
@@ -229,7 +251,7 @@ ANY: tuple[_Fault, ...] = (flip, flip, truncate, append, wipe, exchange, swap, r
 BY_SUFFIX: dict[str, tuple[_Fault, ...]] = {
     ".json": (edit_json, edit_json, edit_json, edit_number),
     ".csv": (edit_number, edit_number),
-    ".toml": (edit_number, edit_number),
+    ".toml": (edit_number, edit_toml, edit_toml),
     ".sqlite": (edit_database, edit_database, edit_database),
     ".parquet": (edit_table, edit_table),
     ".npz": (edit_arrays, edit_arrays),

@@ -114,7 +114,9 @@ def _counts(case: Path) -> Answer:
     if not answer.status:
         run = read_run(case / "out")
         of = {key: (cell.purifier, cell.sigma) for key, cell in run.cells.items()}
-        rows = zip(run.blocks["cell"], *(run.blocks[name] for name in ("image", "stage", "first", "votes")), strict=True)
+        rows = zip(
+            run.blocks["cell"], *(run.blocks[name] for name in ("image", "stage", "first", "votes")), strict=True
+        )
         answer.figures = sorted(str((of[cell], *others)) for cell, *others in rows)
         answer.notes |= set(answer.said.splitlines())
     return answer

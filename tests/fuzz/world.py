@@ -85,8 +85,9 @@ def _must(*arguments: object) -> None:
 
 
 def _add_metrics(folder: Path) -> None:
+    from report_runs import make_metrics
+
     from bench.store import read_run
     from bench.store.quality import write_metrics
-    from report_runs import make_metrics
 
     write_metrics(folder, make_metrics(read_run(folder)))

@@ -17,9 +17,8 @@ from purifiers.nets.hub.known import KINDS, NETWORKS, Known
 
 _FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: folder of downloads, instead of the user's cache
 _HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
-_HUB_ID = re.compile(  # as the hub's library accepts them; revisions become paths in its cache, so none climbs out of it
-    rf"(?![^@]*(?:--|\.\.))({_HUB_NAME}/{_HUB_NAME})(?<!\.git)(?:@(?!.*\.\.)(\w[\w./-]*))?", re.ASCII
-)
+# As the hub's library accepts them. A revision is a path in its cache, so none leaves that.
+_HUB_ID = re.compile(rf"(?![^@]*(?:--|\.\.))({_HUB_NAME}/{_HUB_NAME})(?<!\.git)(?:@(?!.*\.\.)(\w[\w./-]*))?", re.ASCII)
 _LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
 _DIGITS = 16  # of an identity
