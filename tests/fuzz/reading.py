@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tomllib
@@ -173,19 +174,19 @@ def snapshot(folders: Iterable[Path]) -> dict[str, str]:
 
 
 def plain(answer: Answer, case: Path) -> str:
-    """The figures as a text that does not depend on the folder of the case.
+    """The figures as a text that does not depend on the folder of the case."""
+    return json.dumps(answer.figures, sort_keys=True, default=str).replace(str(case), "CASE")
 
-    Exports hold seconds in float32, so floats are compared to five digits.
-    """
 
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: rounded(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return list(map(rounded, value))
-        return float(f"{value:.5g}") if isinstance(value, float) else value
-
-    return json.dumps(rounded(answer.figures), sort_keys=True, default=str).replace(str(case), "CASE")
+def alike(first: Any, second: Any) -> bool:
+    """Whether figures are the same, up to the float32 in which exports hold seconds."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(alike(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(alike, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-6) or (first != first and second != second)
+    return first == second
 
 
 def judge(answer: Answer, expected: Answer, case: Path, damaged: Path, changed: list[str]) -> str:
@@ -206,7 +207,7 @@ def judge(answer: Answer, expected: Answer, case: Path, damaged: Path, changed: 
             text = damaged.read_text(errors="replace")
             named = named or any(value in text for value in re.findall("'([^']+)'", said))
         return REFUSED if named else UNNAMED
-    if plain(answer, case) == expected.figures:
+    if alike(json.loads(plain(answer, case)), json.loads(expected.figures)):
         return RIGHT
     news = {note.replace(str(case), "CASE") for note in answer.notes} - expected.notes
     return NOTED if any(map(_SAYS.search, news)) else WRONG

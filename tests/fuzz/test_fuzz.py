@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from random import Random
@@ -9,7 +10,20 @@ from random import Random
 import pytest
 from conftest import ROOT
 from fuzz import faults
-from fuzz.reading import NOTED, OUTSIDE, REFUSED, RIGHT, TRACEBACK, UNNAMED, WRONG, Answer, judge, plain, snapshot
+from fuzz.reading import (
+    NOTED,
+    OUTSIDE,
+    REFUSED,
+    RIGHT,
+    TRACEBACK,
+    UNNAMED,
+    WRONG,
+    Answer,
+    alike,
+    judge,
+    plain,
+    snapshot,
+)
 
 EXPECTED = Answer(0, "", '{"acr": 0.5}', {"audit: 10 draws"})
 
@@ -32,10 +46,11 @@ def test_outcomes_are_told_apart(tmp_path, answer, changed, outcome):
     assert judge(answer, EXPECTED, tmp_path / "case", tmp_path / "counts.parquet", changed) == outcome
 
 
-def test_figures_are_compared_without_the_folder_of_the_case_and_to_five_digits(tmp_path):
-    assert plain(Answer(0, "", [str(tmp_path), 0.1234567]), tmp_path) == plain(
-        Answer(0, "", ["CASE", 0.12345681]), tmp_path
-    )
+def test_figures_are_compared_without_the_folder_of_the_case_and_as_float32(tmp_path):
+    assert plain(Answer(0, "", [str(tmp_path), {"x": 1}]), tmp_path) == '["CASE", {"x": 1}]'
+    assert alike({"x": [0.12345678, None, 3]}, {"x": [0.12345681, None, 3]}) and alike([math.nan], [math.nan])
+    for other in ({"x": [0.1234588, None, 3]}, {"x": [0.12345678, None]}, {"y": [0.12345678, None, 3]}, {"x": 3}):
+        assert not alike({"x": [0.12345678, None, 3]}, other)
 
 
 @pytest.mark.parametrize("fault", sorted({*faults.ANY, *faults.BY_SUFFIX[".json"]}, key=lambda f: f.__name__))
