@@ -75,6 +75,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Damage every kind of file that is read, and tell what becomes of it: `-- --minutes 5 --seed 1`."""
+    python(session, "tests/fuzz", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
     """Speed beside a plain loop, into perf.json (`--quick`: 3 minutes); each run is kept and compared to the last."""
     kept = ("--benchmark-autosave", "--benchmark-storage=results/runs/perf", "--benchmark-columns=median,rounds")

@@ -43,7 +43,7 @@ def model_files(
     Raises:
         ClassifierError: files are missing and cannot be downloaded; the message names them and their folder.
     """
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     for folder in (Path(source).expanduser(), by_hand(source)):
         if folder.is_dir():
@@ -52,9 +52,14 @@ def model_files(
             return _pick(folder, wanted)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClassifierError(f"{source} is not a folder; give one that holds {_names(wanted)}, or a hub id")
-    with suppress(LocalEntryNotFoundError):
-        if files := _fetch(source, wanted, local=True):
-            return files
+    try:
+        if ".." in source:  # a revision is a path in the cache
+            raise HFValidationError("'..' is in it")
+        with suppress(LocalEntryNotFoundError):
+            if files := _fetch(source, wanted, local=True):
+                return files
+    except HFValidationError as error:
+        raise ClassifierError(f"{source!r} is neither a folder nor a hub id, ORGANISATION/NAME ({error})") from error
     if not download:
         raise ClassifierError(_advice(source, wanted, size), True, size)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from bench.errors import InputError, PurifyBenchError, TimeOver
+from bench.executors.streams import tolerant_streams
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 
@@ -33,20 +35,75 @@ ClassifierOption = Annotated[str | None, typer.Option(help="The Python file of i
 _EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
 
 
+_LIMITS = {  # words of the system and of libraries, in lower case -> the limit that was met, and the remedy
+    "too many open files": "too many open files; allow more (`ulimit -n 1024`), or give fewer --workers",
+    "no space left": "the disk is full; make room",
+    "start new thread": "no more threads or processes are allowed (`ulimit -u`); give fewer --workers",
+    "resource temporarily unavailable": "no more threads or processes are allowed (`ulimit -u`); give fewer --workers",
+    **dict.fromkeys(
+        ("allocate memory", "out of memory", "not enough memory", "failed to map segment", "bad_alloc"),
+        "memory ran out, or its limit is too low (`ulimit -v`, the memory of a container or a job); allow more, or "
+        "give fewer --workers",
+    ),
+}
+_LEAST_ADDRESSES = 1 << 29  # bytes of virtual memory; with fewer, OpenBLAS waits for memory without end
+
+
 class _Commands(TyperGroup):
     """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback.
 
-    A time limit is no error: its message goes to stdout, and the exit status is 75.
+    A time limit is no error: its message goes to stdout, and the exit status is 75. Output that cannot be written ends
+    no command: its work is finished first, and the status is 2 unless the reader of a pipe has gone (`| head`).
     """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with tolerant_streams() as failure:
+            try:
+                return super().main(*args, **kwargs)
+            except SystemExit as end:
+                error = failure()
+                if error is None or isinstance(error, BrokenPipeError):
+                    raise
+                refuse(
+                    f"the output could not be written ({error.strerror or error}); files of this command are complete"
+                )
+                raise SystemExit(end.code or REFUSED) from error
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _refuse_little_memory()
             return super().invoke(ctx)
         except TimeOver as over:
             say(over)
             raise typer.Exit(TIME_OVER) from over
         except _EXPECTED as error:
             raise refuse(error) from error
+        except (OSError, ImportError, MemoryError, RuntimeError) as error:
+            if (limit := limit_of(error)) is None:
+                raise
+            raise refuse(f"{limit}. Counts that are stored are kept, and the same command continues") from error
+
+
+def limit_of(error: Exception) -> str | None:
+    """The limit of the system that an error met, and the remedy; None if it met none."""
+    if isinstance(error, MemoryError):
+        return _LIMITS["out of memory"]
+    text = str(error).lower()
+    return next((limit for words, limit in _LIMITS.items() if words in text), None)
+
+
+def _refuse_little_memory() -> None:
+    """Raise InputError if the limit of virtual memory is too low for numpy to start."""
+    if find_spec("resource") is None:  # Windows
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < _LEAST_ADDRESSES:
+        raise InputError(
+            f"the limit of virtual memory, {limit >> 10} KiB, is too low for numpy; allow at least "
+            f"{_LEAST_ADDRESSES >> 10} KiB (`ulimit -v`), and about 8 GiB for networks"
+        )
 
 
 app = typer.Typer(
@@ -57,7 +114,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 124)  # 80 columns would cut the lines of a log
+console = Console(width=None if sys.stdout and sys.stdout.isatty() else 124)  # 80 columns would cut the lines of a log
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from bench.engine import Engine
 from bench.engine.devices import prepare_device
 from bench.executors.base import MAX_DEATHS, Executor, Job, timeout_message, workers_died_message
+from bench.executors.streams import tolerate
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 
 _GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
@@ -227,10 +228,11 @@ class Processes(Executor):
 
 
 def _start_worker(assigned: multiprocessing.Queue) -> None:
-    """Initialise a worker process: its signals, its end with the parent, its engine."""
+    """Initialise a worker process: its signals, its end with the parent, its streams, its engine."""
     global _engine
     ignore_interrupts()
     end_with_parent()
+    tolerate()  # a plugin that prints must not fail where the driver's reader has gone
     images, weights, device, plugins = assigned.get()
     _engine = Engine(images, weights, prepare_device(device), plugins)
 

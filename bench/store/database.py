@@ -131,7 +131,7 @@ def _refuse_header(path: Path) -> None:
 
 
 def refuse_schema(db: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError for a view, another trigger or computed columns: they may never end, or fill memory."""
+    """Raise sqlite3.DatabaseError for a view, another trigger or computed columns, which may never end."""
     computed = "type NOT IN ('table', 'index') OR sql LIKE '% AS %' OR sql LIKE '%VIRTUAL%'"
     for (name,) in db.execute(f"SELECT name FROM sqlite_master WHERE ({computed}) AND sql != ?", [_TRIGGER]):
         raise sqlite3.DatabaseError(f"{name} is no table of a run")

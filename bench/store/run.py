@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_run(folder: Path) -> Run:
         StoreError: there is no run in the folder, or its files are damaged or of another format.
     """
     try:
-        from_database = (folder / DATABASE).is_file()
+        from_database = _is_there(folder / DATABASE)
         manifest, registered, blocks = _read_database(folder) if from_database else read_export(folder)
         published = read_published(folder)
     except OSError as error:
@@ -116,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         with database.reading(path) as db:
             if manifest := database.stored_manifest(db, path):
                 return manifest
-    return _read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+    return _read_manifest(folder) if _is_there(folder / MANIFEST) else {}
 
 
 def read_published(folder: Path) -> pd.DataFrame:
@@ -125,7 +126,7 @@ def read_published(folder: Path) -> pd.DataFrame:
 
     path = folder / PUBLISHED
     checksums.refuse_changed(folder, PUBLISHED)
-    if not path.is_file():
+    if not _is_there(path):
         return pd.DataFrame(columns=_PUBLISHED_COLUMNS)
     try:
         # A log may be named "NA", so only an empty NFE is missing.
@@ -162,6 +163,8 @@ def _read_database(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFr
             if collecting:
                 gc.enable()
     blocks = pd.concat(parts[1:] or parts, ignore_index=True)
+    if len(blocks) and not manifest:
+        raise StoreError(f"{path} has lost its manifest: restore it; or the run's own command writes it again")
     return manifest, registered, blocks
 
 
@@ -171,8 +174,8 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
     import pyarrow
 
     path = folder / MANIFEST
-    if not path.is_file():
-        if (folder / PUBLISHED).is_file():
+    if not _is_there(path):
+        if _is_there(folder / PUBLISHED):
             return {}, [], pd.DataFrame(columns=COLUMNS)
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
     manifest = _read_manifest(folder)
@@ -183,6 +186,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
         refuse_large_table(path)
         # Texts as dictionaries at first: a small file may hold a long text in every row.
         blocks = pd.read_parquet(path, page_checksum_verification=True, read_dictionary=[*TEXTS])[list(COLUMNS)]
+        blocks = blocks.astype(dict.fromkeys(TEXTS, "category"))  # as they are, but in an empty table
         if any(len(text) > _LONGEST for name in TEXTS for text in blocks[name].cat.categories):
             raise ValueError(f"it holds a text of more than {_LONGEST:,} characters")
         blocks = blocks.astype({name: blocks[name].cat.categories.dtype for name in TEXTS})
@@ -198,6 +202,11 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
     except (*_UNREADABLE, pyarrow.ArrowException) as error:
         raise _damaged_export(path, error) from error
     return manifest, registered, blocks
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a folder has an entry of that name; one that is no file is refused where it is read, and not passed over."""
+    return os.path.lexists(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Store:
                 database.last_key(self._db.execute(database.KEYS))
             self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
             self._db.executescript(f"BEGIN; {database.SCHEMA} COMMIT;")
+            self._identity = _identity(path)
             if (folder / MANIFEST).is_file() and not self.manifest():
                 self.restore(folder)
         except (*database.DAMAGE, StoreError) as error:
@@ -84,12 +85,25 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The database in a transaction; raises StoreError if it is damaged or the disk is full."""
+        """The database in a transaction; raises StoreError if it is damaged or removed, or the disk is full."""
+        self._refuse_removed()
         try:
             with self._db:
                 yield self._db
         except database.DAMAGE as error:
             raise database.damaged(self.folder / DATABASE, error) from error
+
+    def _refuse_removed(self) -> None:
+        """Raise StoreError if the file of the open database is no longer in the folder: what is written would be lost.
+
+        The system keeps a removed file for as long as it is open, and SQLite does not notice.
+        """
+        path = self.folder / DATABASE
+        if _identity(path) != self._identity:
+            raise StoreError(
+                f"{path} was removed, moved or replaced while this run was writing to it; put it back (its counts are "
+                "kept if it was only moved), and the same command continues"
+            )
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
         """Register the cells of a sweep and its manifest, and forget the errors of earlier attempts."""
@@ -187,3 +201,12 @@ class _StoredTallies(Mapping[int, Tally]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

@@ -56,8 +56,9 @@ def _count_or_auto(value: Any) -> int | str:
 _Split = BeforeValidator(_comma_separated)
 _Ascending = AfterValidator(lambda numbers: sorted(set(numbers)))
 _CountOrAuto = Annotated[int | str, PlainValidator(_count_or_auto)]
-_Sigma = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LARGEST = 1e4  # of sigmas and radii in [0,1] pixel units; float32 networks see nothing beyond it
+_Sigma = Annotated[float, Field(ge=1 / _LARGEST, le=_LARGEST, allow_inf_nan=False)]
+_Radius = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
 
 
 class Preset(BaseModel):

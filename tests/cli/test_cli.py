@@ -140,7 +140,7 @@ def test_list_names_every_purifier_network_classifier_data_set_and_preset(cli):
         (("--classifier", "cmn"), ("classifier 'cmn'", "Did you mean 'cnn'?")),
         (("--classifier", "cnn:paht=x"), ("classifier 'cnn'", "Did you mean 'path'?")),
         (("--classifier", "cnn:path=absent/weights"), ("classifier 'cnn'", "absent/weights", "missing", "bench train")),
-        (("--sigmas", "0"), ("sigmas", "greater than 0")),
+        (("--sigmas", "0"), ("sigmas", "greater than or equal to 0.0001")),
         (("--alpha", "1"), ("alpha", "less than 1")),
         (("--n0", "0"), ("n0", "greater than or equal to 1")),
         (("--n", "-3"), ("n: ", "greater than or equal to 1", "-3")),

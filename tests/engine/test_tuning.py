@@ -269,7 +269,9 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)  # it finds out at the first call
-    settled = settle_options(planned_of(tiny_preset(precision="fp32", compile="auto", rows=6, n=10**7)), "cpu")
+    settled = settle_options(
+        planned_of(tiny_preset(precision="fp32", compile="auto", rows=6, n=10**7, block=1000)), "cpu"
+    )
     assert settled.cells[0].compute == {"rows": 6}
     assert any("no C++ compiler" in reason for reason in settled.tuning["skipped"])
 

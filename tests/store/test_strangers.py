@@ -18,6 +18,7 @@ from bench import files
 from bench.certify.rules import of_sweep
 from bench.errors import InputError
 from bench.store import votes
+from bench.store.checksums import SUMS
 from bench.store.database import DATABASE, StoreError, checked
 from bench.store.run import PARQUET, PUBLISHED, export, read_published, read_run
 
@@ -184,6 +185,7 @@ def test_a_cell_of_right_key_and_wrong_types_is_refused(content):
 def test_pipes_in_a_folder_do_not_hang_its_readers(tmp_path, cli):
     run = sent(tmp_path)
     export(read_run(run))
+    (run / SUMS).unlink()
     os.mkfifo(run / "examples.npz")
     assert "no regular file" in cli("plot", run, "--formats", "svg").stderr
     (run / "examples.npz").unlink()
@@ -212,6 +214,7 @@ def test_a_long_text_in_every_row_of_the_exports_is_refused(tmp_path):
     long = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), ["x" * 1_000_000])
     table = table.set_column(table.schema.get_field_index("device"), "device", long)
     pq.write_table(table, run / PARQUET, store_schema=False)
+    (run / SUMS).unlink()
     with pytest.raises(StoreError, match=r"counts\.parquet is damaged .*it holds a text of more than 1,000"):
         read_run(run)
 

@@ -16,7 +16,9 @@ from purifiers.nets.hub.cards import WeightsError, fingerprint
 from purifiers.nets.hub.known import KINDS, NETWORKS, Known
 
 _FOLDER = "PURIFYBENCH_NETWORKS"  # environment variable: folder of downloads, instead of the user's cache
-_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
+_HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
+# As the hub's library accepts them. A revision is a path in its cache, so none leaves that.
+_HUB_ID = re.compile(rf"(?![^@]*(?:--|\.\.))({_HUB_NAME}/{_HUB_NAME})(?<!\.git)(?:@(?!.*\.\.)(\w[\w./-]*))?", re.ASCII)
 _LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
 _DIGITS = 16  # of an identity
