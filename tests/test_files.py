@@ -45,6 +45,7 @@ EXCEPTIONS = {  # module -> call -> why it needs no helper
     "bench/engine/devices.py": {"read_text": OWN},
     "bench/executors/files.py": dict.fromkeys(("mkdir", "np.fromfile", "rename", "tofile"), "in a private folder"),
     "bench/gpu/archive.py": {"extractall": "its filter refuses links and paths out of the folder"},
+    "bench/executors/streams.py": dict.fromkeys(("os.fdopen", "os.open"), "of the null device, for closed streams"),
     "bench/gpu/runs.py": {"sqlite3.connect": OWN},
     "bench/records.py": {"json.loads": "of a cell whose key was computed from the same text, or text made here"},
     "bench/report/page.py": {"read_text": OWN},

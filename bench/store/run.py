@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,8 +204,16 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a folder has an entry of that name; one that is no file is refused where it is read, and not passed over."""
-    return os.path.lexists(path)
+    """Whether a folder has an entry of that name: one that is no file is refused by its reader, and not passed over.
+
+    Raises:
+        OSError: the folder may not be read.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -60,17 +60,23 @@ def test_a_database_of_an_earlier_version_is_read_and_continued(run_folder):
 @pytest.mark.parametrize(
     "statement",
     [
-        "CREATE TRIGGER more AFTER INSERT ON blocks BEGIN DELETE FROM cells; END",
         "DROP TRIGGER counted",
         "DROP TABLE totals",
     ],
 )
-def test_a_database_counts_its_blocks_by_our_trigger_and_has_no_other(run_folder, statement):
+def test_a_database_counts_its_blocks_by_our_trigger(run_folder, statement):
     edit(run_folder, statement)
     for attempt in (read_run, Store):
-        with pytest.raises(StoreError, match=r"(another trigger|no table of a run).*bench doctor --repair"):
+        with pytest.raises(StoreError, match=r"another trigger.*bench doctor --repair"):
             attempt(run_folder)
     assert repair(run_folder).kept == 9
+
+
+def test_a_database_has_no_other_trigger(run_folder):
+    edit(run_folder, "CREATE TRIGGER more AFTER INSERT ON blocks BEGIN DELETE FROM cells; END")
+    for attempt in (read_run, Store, repair):
+        with pytest.raises(StoreError, match="more is no table of a run"):
+            attempt(run_folder)
 
 
 def test_a_block_that_is_stored_twice_is_refused(run_folder):
