@@ -28,6 +28,12 @@ def scripted(monkeypatch):
     return replace
 
 
+EXACT = {  # results of steps that are known beforehand
+    "votes": {"differing": 0},  # the device is the CPU itself
+    "batches": {"moved": {"none": 0, "onestep-edm": 0, "pf-ode(steps=3)": 0}},
+    "resume": {"blocks": 16, "differing": 0},
+    "embedded_sweep": {"compared_draws": 300, "differing_votes": 0},
+}
 WRITES = "import sys, json; json.dump({!r}, open(sys.argv[1], 'w'))"
 
 
@@ -41,13 +47,7 @@ def test_each_step_measures_on_a_cpu(name, monkeypatch, tmp_path):
     ) in check.GOALS:  # every figure with a goal is found, but those of networks that the reduced form leaves out
         if goal.step == name and "pf-ode(steps=3)" not in goal.keys:
             assert math.isfinite(goal.figure({name: {"result": result}})), goal
-
-
-def test_counts_of_the_reduced_form_are_right(monkeypatch, tmp_path):
-    monkeypatch.setenv("PURIFYBENCH_SPEED", str(tmp_path))
-    assert steps.votes(True)["differing"] == 0  # the device is the CPU itself
-    assert steps.batches(True)["moved"] == {"none": 0, "onestep-edm": 0, "pf-ode(steps=3)": 0}
-    assert steps.resume(True) == {"blocks": 16, "differing": 0}
+    assert EXACT.get(name, {}).items() <= result.items()
 
 
 def test_later_steps_run_when_earlier_ones_fail_or_hang(scripted, monkeypatch, tmp_path):
