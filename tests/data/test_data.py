@@ -127,7 +127,7 @@ def test_a_table_says_which_column_or_file_it_lacks(tmp_path):
     with pytest.raises(data.DataError, match=r"train\.parquet is missing"):
         data.load("parquet", "train", str(tmp_path / "a"))
     negative = write_table(tmp_path / "b" / "test.parquet", random_pixels(2), [0, -1])
-    with pytest.raises(data.DataError, match="negative labels"):
+    with pytest.raises(data.DataError, match="class numbers from 0 to 999,999"):
         data.load("parquet", "test", str(negative))
     negative.write_bytes(b"PAR1 and no more")
     with pytest.raises(data.DataError, match="cannot be read as a table of images"):

@@ -111,7 +111,7 @@ def test_rows_of_other_work_keep_their_own_milliseconds(tmp_path, fields, cost):
 
 
 def test_a_run_without_static_costs_reads_as_before():
-    table = summarise([read_run(RESULTS / "embedded")]).table
+    table = summarise([read_run(RESULTS / "cifar10-mini")]).table
     assert table[["gflops", "gflops_purify", "network_parameters"]].isna().all(axis=None)
     assert (table["ms_joint"] > 0).all() and set(table["ms_rows"]) == {1}
 
