@@ -8,11 +8,12 @@ import math
 import pytest
 import torch
 
-from bench.engine import search, tuning_cache
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.loader import Loader, LoadError
-from bench.engine.search import _TOLERANCE
-from bench.engine.trials import Trials, _is_flat, knee_of
+from bench.engine.tuning import cache as tuning_cache
+from bench.engine.tuning import search
+from bench.engine.tuning.search import _TOLERANCE
+from bench.engine.tuning.trials import Trials, _is_flat, knee_of
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.store import read_run
