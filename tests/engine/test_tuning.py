@@ -356,7 +356,7 @@ def test_a_gpu_measures_what_a_preset_leaves_open_and_published_protocols_stay_a
 
 
 def test_a_published_protocol_says_how_much_faster_auto_may_be(monkeypatch):
-    from bench.engine import trials
+    from bench.engine.tuning import trials
     from bench.sweep import settle
 
     rates = {"fp32": 2.0, "bf16": 7.0}
