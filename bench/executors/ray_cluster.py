@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.engine import tuning_cache
-from bench.engine.autotune import TuningRequest, measurements
+from bench.engine.tuning import cache as tuning_cache
+from bench.engine.tuning.tune import TuningRequest, measurements
 from bench.errors import PurifyBenchError, RunError
 from bench.executors.base import MAX_DEATHS, Executor, Job
 from bench.executors.files import Bundle
@@ -103,7 +103,7 @@ class RayCluster(Executor):
             raise self._fatal
 
     def measure(self, request: TuningRequest) -> dict[str, Any]:
-        """As `autotune.tune`, on one worker while no other worker disturbs its timing.
+        """As `bench.engine.tuning.tune`, on one worker while no other worker disturbs its timing.
 
         The result is kept in the user's cache on the worker and on the driver, so that the same command chooses the
         same cells whichever of several equal machines runs the first worker.

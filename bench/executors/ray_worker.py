@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bench.engine import Engine, Examination, Loader, LoadError
-from bench.engine.autotune import TuningRequest, tune
 from bench.engine.devices import device_name, prepare_device
+from bench.engine.tuning.tune import TuningRequest, tune
 from bench.errors import PurifyBenchError
 from bench.executors.files import Bundle, Get
 from bench.provenance import code_digest, library_versions
@@ -92,7 +92,7 @@ class RemoteEngine:
         return self._engine.weigh([self._localised(cell) for cell in cells])
 
     def measure(self, request: TuningRequest) -> dict[str, Any]:
-        """As `autotune.tune`, with a loader of its own, so that its networks are released afterwards."""
+        """As `bench.engine.tuning.tune`, with a loader of its own, so that its networks are released afterwards."""
         local = replace(request, cells=[self._localised(cell) for cell in request.cells])
         engine = self._engine
         loader = Loader(engine.weights, engine.device, request.images.shape[1:], engine.plugin_files)

@@ -13,9 +13,9 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 
 from bench.engine import Loader, refuse_unsupported
-from bench.engine.autotune import AUTO, TuningRequest, tune
 from bench.engine.compute import ComputeConfig
 from bench.engine.devices import choose_precision, prepare_device
+from bench.engine.tuning.tune import AUTO, TuningRequest, tune
 from bench.errors import InputError
 from bench.sweep.draws import rows_of_networks
 from bench.sweep.plan import Plan, resolve
@@ -47,7 +47,7 @@ def advice(preset: Preset, device: str) -> str | None:
     fast = choose_precision(AUTO, kind)
     if not preset.protocol or preset.precision != "fp32" or fast == "fp32":
         return None
-    from bench.engine.trials import product_rate
+    from bench.engine.tuning.trials import product_rate
 
     gain = product_rate(fast, device, _PROBE[kind]) / product_rate("fp32", device, _PROBE[kind])
     return (
@@ -69,7 +69,7 @@ def settle_options(
     Parameters:
         device: of the networks, such as `cuda:0`; its kind suffices with `measure`.
         workers: that share the draws.
-        measure: measures on another machine, as `autotune.tune` does here; None: measure here.
+        measure: measures on another machine, as `bench.engine.tuning.tune` does here; None: measure here.
         notify: called with a message before measuring begins here, or if an earlier choice is kept.
         before: manifest of the folder that is continued; what it settled is kept for options that are `auto`.
 

@@ -8,11 +8,12 @@ import math
 import pytest
 import torch
 
-from bench.engine import search, tuning_cache
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.loader import Loader, LoadError
-from bench.engine.search import _TOLERANCE
-from bench.engine.trials import Trials, _is_flat, knee_of
+from bench.engine.tuning import cache as tuning_cache
+from bench.engine.tuning import search
+from bench.engine.tuning.search import _TOLERANCE
+from bench.engine.tuning.trials import Trials, _is_flat, knee_of
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.store import read_run
@@ -355,7 +356,7 @@ def test_a_gpu_measures_what_a_preset_leaves_open_and_published_protocols_stay_a
 
 
 def test_a_published_protocol_says_how_much_faster_auto_may_be(monkeypatch):
-    from bench.engine import trials
+    from bench.engine.tuning import trials
     from bench.sweep import settle
 
     rates = {"fp32": 2.0, "bf16": 7.0}

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.engine import tuning_cache as speed_cache
 from bench.engine.devices import prepare_device
 from bench.engine.engine import Engine, LoadError
-from bench.engine.trials import Trials
+from bench.engine.tuning import cache as speed_cache
+from bench.engine.tuning.trials import Trials
 from bench.executors.files import Bundle, _has_files, _pack, _private_folder, _relocated_parameters
 from bench.executors.ray_worker import RemoteEngine, WorkerMismatch, libraries
 from bench.plugins import registry as plugins

@@ -12,9 +12,9 @@ import pytest
 from test_ray_cluster import CELLS, FakeRay, made_up
 from test_ray_workers import counts_of
 
-from bench.engine import tuning_cache as speed_cache
-from bench.engine.autotune import AUTO, TuningRequest
 from bench.engine.engine import LoadError
+from bench.engine.tuning import cache as speed_cache
+from bench.engine.tuning.tune import AUTO, TuningRequest
 from bench.executors.ray_cluster import MAX_DEATHS, WorkerDied
 from bench.executors.ray_worker import WorkerMismatch
 from bench.store.run import read_run

@@ -294,7 +294,7 @@ def test_only_manifests_look_at_the_wall_clock() -> None:
                 looking.add(path.relative_to(ROOT).as_posix())
     assert looking == {
         *("bench/sweep/plan.py", "bench/sweep/run.py"),
-        *("bench/engine/tuning_cache.py", "bench/gpu/race.py"),  # the dates of measurements of speed
+        *("bench/engine/tuning/cache.py", "bench/gpu/race.py"),  # the dates of measurements of speed
     }
 
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from bench.engine import tuning_cache
 from bench.engine.checks import out_of_memory
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.devices import choose_precision
 from bench.engine.loader import LoadError
-from bench.engine.trials import Trials, knee_of
+from bench.engine.tuning import cache as tuning_cache
+from bench.engine.tuning.trials import Trials, knee_of
 from bench.engine.versions import DEFAULT_ROWS
 
 AUTO = "auto"

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.engine import tuning_cache
 from bench.engine.checks import out_of_memory
 from bench.engine.devices import device_name
 from bench.engine.loader import Loader, LoadError
-from bench.engine.search import AUTO as AUTO
-from bench.engine.search import Search
-from bench.engine.trials import Trials
+from bench.engine.tuning import cache as tuning_cache
+from bench.engine.tuning.search import AUTO as AUTO
+from bench.engine.tuning.search import Search
+from bench.engine.tuning.trials import Trials
 from bench.records import Cell
 
 _Notify = Callable[[str], object]
