@@ -84,6 +84,8 @@ def tables(summary: Summary, sigmas: Sequence[float] | None = None) -> list[Pape
         ValueError: the summary does not have one of `sigmas`; the message lists those it has.
     """
     table = named(summary)
+    if not table["complete"].any():
+        return []
     known = sorted(table["sigma"].unique())
     for sigma in sigmas or ():
         if not any(math.isclose(sigma, k) for k in known):
