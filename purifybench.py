@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.api.attacking import attack
     from bench.api.reading import (
         bundle,
+        choose,
         classifiers,
         compare,
         plot,
@@ -38,6 +39,7 @@ __all__ = [
     "attack",
     "bundle",
     "certify",
+    "choose",
     "classifiers",
     "compare",
     "load",
@@ -55,7 +57,8 @@ _MODULES = {
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
     "bench.api.reading": (
-        *("bundle", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report", "verify"),
+        *("bundle", "choose", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
+        "verify",
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -118,6 +118,7 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
                 "cell": cell.key,
                 **row_facts(row.label, row.rule, row.source),
                 "family": row.family,
+                "dataset": cell.dataset,
                 "sigma": row.sigma,
                 "wanted": len(certified) if row.wanted is None else row.wanted,
                 "error": row.error,

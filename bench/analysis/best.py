@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.analysis.gains import LOWER, gain_sentences, judged
 from bench.analysis.references import READING, own_steps
+from bench.analysis.repeats import one_of_each
 from bench.analysis.standings import rank
 from bench.records import COUNTED
 from bench.summary import Summary
@@ -63,6 +64,7 @@ def best_sigmas(summary: Summary, sigmas: Sequence[float] | None = None) -> pd.D
     """
     table = named(summary)
     table = table[table["complete"] & (table["source"] == COUNTED)]
+    table, _ = one_of_each(summary, table)
     if sigmas is not None:
         table = table[[any(math.isclose(sigma, s) for s in sigmas) for sigma in table["sigma"]]]
     own = own_steps(summary)

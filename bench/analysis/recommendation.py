@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.repeats import one_of_each
 from bench.analysis.shortlist import left_out, shortlist
 from bench.analysis.standings import Option, Standing, rank
 from bench.analysis.verdict import budget_words, cautions, chosen_on_test, near_the_end, verdict
@@ -89,6 +90,8 @@ def recommend(
     notes = left_out(table, radius, budgets, several=bool(why))
     if why:
         return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), cost=cost)
+    rows, repeats = one_of_each(summary, rows)
+    rows, notes = rows.reset_index(drop=True), [*filter(None, [repeats]), *notes]
     standings = rank(summary, rows, radius, cost)
     top, others = standings[0], standings[1:]
     notes = [*cautions(summary, rows, radius, any(column.startswith("ms_") for column in budgets)), *notes]

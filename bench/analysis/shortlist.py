@@ -47,7 +47,7 @@ def shortlist(
         return table.iloc[:0], (
             f"These runs certify different images ({listed(several)}), which do not compare: give runs of one data set."
         )
-    return table.reset_index(drop=True), ""
+    return table, ""
 
 
 def _why_incomplete(rows: pd.DataFrame) -> str:

@@ -36,6 +36,7 @@ class Option:
         gflops: 10^9 floating-point operations per vote, of purifier and classifier; NaN if they were not counted.
         ms_joint: milliseconds per vote, of both.
         images: their number.
+        run, cell: of its row.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Option:
     gflops: float
     ms_joint: float
     images: int
+    run: str = ""
+    cell: str = ""
 
     def cost(self, column: str) -> float:
         """The cost in a column of the summary's table."""
@@ -87,7 +90,8 @@ def _option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
     nfe, ms, gflops, joint = (float(row[column]) for column in ("nfe", "ms_purify", "gflops", "ms_joint"))
     low, high = wilson_interval(hits, images)
     names = row["series"], row["purifier"], row["parameters"]
-    return Option(*names, float(row["sigma"]), hits / images, low, high, nfe, ms, gflops, joint, images)
+    read = hits / images, low, high, nfe, ms, gflops, joint, images
+    return Option(*names, float(row["sigma"]), *read, row["run"], row["cell"])
 
 
 def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tuple[Standing, ...]:

@@ -261,9 +261,10 @@ def _readings(summary: Summary, rows: pd.DataFrame) -> tuple[str, ...]:
     """Notes below a table: how the figures were measured and marked, and what is missing."""
     span = images_text(int(images) for images in rows["images"] if images)
     facts = (", ".join(data_sets(summary, rows)), span, *(f"by {rule}" for rule in certifiers_of(rows)))
+    counted = " of the rows with counts; published logs are not ranked" if (rows["source"] != COUNTED).any() else ""
     how = (
-        "Bold: the highest. †: not significantly lower than that; ↓: significantly lower (5 %; on the same images, "
-        "McNemar's exact test, for the ACR paired bootstrap, corrected for the best having been chosen on them)."
+        f"Bold: the highest{counted}. †: not significantly lower than that; ↓: significantly lower (5 %; on the same "
+        "images, McNemar's exact test, for the ACR paired bootstrap, corrected for the best being chosen on them)."
     )
     return (
         f"{'; '.join(filter(None, facts))}. {_NONE.text}: more than the draws can certify.",

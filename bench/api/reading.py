@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bench.api.runs import Run
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.analysis import Comparison, Recommendation
     from bench.store import Examples
     from bench.store.attacks import Attacks
@@ -23,10 +25,11 @@ _Runs = Run | Sequence[Run]
 
 
 def summary_of(runs: _Runs) -> Summary:
-    """The summary of one run or several."""
+    """The summary of one run or several; cells that several of them have are in it once."""
     from bench.summary import summarise
+    from bench.summary.merge import merged
 
-    return runs.summary if isinstance(runs, Run) else summarise([run.stored for run in runs])
+    return runs.summary if isinstance(runs, Run) else summarise(merged([run.stored for run in runs]))
 
 
 def _by_name(runs: _Runs) -> dict[str, Run]:
@@ -107,13 +110,35 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
     from bench.analysis import comparison
     from bench.api.answers import PrintedComparison
     from bench.errors import InputError
+    from bench.summary import summarise
 
     if radius is not None and not 0 <= radius < float("inf"):
         raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
     both = [before, after]
     first, second = _by_name(both)
-    found = comparison.compare(summary_of(both), first, second, radius)
+    found = comparison.compare(summarise([run.stored for run in both]), first, second, radius)
     return PrintedComparison(**vars(found))
+
+
+def choose(chosen_on: Run, read_on: Run, radii: Sequence[float] | None = None) -> pd.DataFrame:
+    """Sigma and purifier chosen on the images of one run, and what they certify on those of another one.
+
+    A row for each radius and purifier, and one for any purifier; see `bench.analysis.choice.choices` for the columns.
+
+    Parameters:
+        chosen_on: on validation images.
+        read_on: of the same preset, on test images.
+        radii: L2, in [0,1] pixel units, instead of those of the preset.
+
+    Raises:
+        ValueError: both runs are on the same images, or have no row in common.
+
+    Example:
+        >>> pb.choose(pb.load("results/runs/val"), pb.load("results/embedded"))
+    """
+    from bench.analysis.choice import choices
+
+    return choices(chosen_on.summary, read_on.summary, radii)
 
 
 def plot(

@@ -72,6 +72,13 @@ def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **ga
     say(f"pictures in {written[0].parent}: {names}")
 
 
+def _folder_for(folders: Sequence[Path], out: Path | None) -> Path:
+    """Where to write about some runs: the folder of a single one, or `--out`, so that none of several gets it."""
+    if out is None and len(folders) > 1:
+        raise InputError("several runs are read together; say --out where to write, so that none of them gets it")
+    return out or folders[0]
+
+
 def _check_radius(radius: float | None, against: str | None) -> None:
     """Refuse a radius that is not a number of at least 0, or is given without a purifier to compare with."""
     if radius is not None and not (against and 0 <= radius < math.inf):
@@ -81,7 +88,7 @@ def _check_radius(radius: float | None, against: str | None) -> None:
 @app.command()
 def plot(
     runs: Annotated[list[Path], typer.Argument(help="Results folders; several are drawn on the same axes.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures (the first run's).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures (the run's).")] = None,
     formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
     against: Annotated[str | None, typer.Option(help="Draw the gains over this purifier instead.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of the gains: accuracy there, instead of ACR.")] = None,
@@ -89,7 +96,7 @@ def plot(
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     _check_radius(radius, against)
-    draw(_loaded(runs, alpha), out or runs[0], formats, against=against, radius=radius)
+    draw(_loaded(runs, alpha), _folder_for(runs, out), formats, against=against, radius=radius)
 
 
 @app.command()
@@ -108,12 +115,13 @@ def summary(
     from bench.cli.tables import gains_table, summary_parts
     from bench.records import plain
     from bench.summary import summarise
+    from bench.summary.merge import merged
     from bench.summary.pairs import volumes
 
     at = numbers("radii", radii) if radii else None
     if at and not all(0 <= r < math.inf for r in at):
         raise InputError(f"radii must be numbers of at least 0, got {radii}")
-    found = summarise([run.stored for run in _loaded(runs, alpha)], at)
+    found = summarise(merged([run.stored for run in _loaded(runs, alpha)]), at)
     gains = paired_gains(found, against, radius) if against else None
     if not as_json:
         show(summary_parts(found), console)
@@ -135,13 +143,14 @@ def summary(
 @app.command()
 def report(
     runs: _RunsArgument = None,
-    out: Annotated[Path | None, typer.Option(help="The page (report.html in the first run's folder).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page (report.html in the run's folder).")] = None,
     alpha: _Alpha = None,
 ) -> None:
     """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
     folders = runs or _default_folders()
+    page = out or _folder_for(folders, out) / "report.html"
     with _writing("the report"):
-        path = reading.report(_loaded(folders, alpha), out or folders[0] / "report.html")
+        path = reading.report(_loaded(folders, alpha), page)
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
@@ -194,7 +203,7 @@ def compare(
 @app.command()
 def tables(
     runs: _RunsArgument = None,
-    out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the first run's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the run's.")] = None,
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
     alpha: _Alpha = None,
 ) -> None:
@@ -206,8 +215,9 @@ def tables(
     folders = runs or _default_folders()
     sigmas = numbers("sigma", sigma) if sigma else None
     made = paper.tables(reading.summary_of(_loaded(folders, alpha)), sigmas)
+    beside = _folder_for(folders, out)
     with _writing("the tables"):
-        folder = out or make_subfolder(folders[0], "tables")
+        folder = out or make_subfolder(beside, "tables")
         written = markup.write(made, folder)
         list_written(written)
     if not written:

@@ -22,6 +22,7 @@ def import_(
     log: Annotated[Path, typer.Argument(help="A log in the format of locuslab/smoothing.")],
     sigma: Annotated[float, typer.Option(help="Noise level that the log was made with.")],
     name: Annotated[str, typer.Option(help="Its name in tables and plots.")],
+    dataset: Annotated[str, typer.Option(help="Its data set: cifar10, imagenet, ...")],
     nfe: Annotated[float | None, typer.Option(help="Network evaluations per image, for the plots.")] = None,
     n: Annotated[int, typer.Option(help="Estimation draws of the log.")] = 100_000,
     alpha: Annotated[float, typer.Option(help="Alpha of the log's bound.")] = 0.001,
@@ -41,7 +42,7 @@ def import_(
         )
     from bench.store.imported import import_log
 
-    for line in import_log(log, out, name, sigma, nfe, n, alpha):
+    for line in import_log(log, out, name, dataset, sigma, nfe, n, alpha):
         console.print(f"[yellow]repaired:[/] {line}")
     say(f"stored {name!r} in {out}; `bench summary {out}` shows it")
 

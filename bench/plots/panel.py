@@ -42,10 +42,10 @@ def draw_panel(page: Page, box: _Box, rows: pd.DataFrame, metric: Metric, cost: 
     if rows.empty:
         page.axes(*box).set_axis_off()
         return
-    low, high = _extent(rows if is_floor.all() else rows[~is_floor], metric)
-    far = is_floor.any() and low - _extent(floor, metric)[1] > 0.45 * (high - low)  # never if there is a floor only
+    low, high = _extent(points if len(points) else rows, metric)
+    far = len(floor) and low - _extent(floor, metric)[1] > 0.45 * (high - low)  # never if there is a floor only
     if not far:
-        low, high = _extent(rows, metric)
+        low, high = _extent(pd.concat([floor, points]) if len(points) else rows, metric)
     left, top, width, height = box
     main = base = page.axes(left, top, width, height - (_STRIP + 0.07 if far else 0))
     pad = max(high - low, 0.04 if metric.percent else 0.04 * max(high, 0.5)) * 0.13
@@ -162,10 +162,10 @@ def _draw_points(
 def _on_front(points: pd.DataFrame, floor: pd.DataFrame, metric: Metric, cost: str) -> list[int]:
     """Positions of the points on the front, cheapest first.
 
-    Plain smoothing competes at cost 0. Published logs compete only if there are no counts, because images and noise
-    differ. Average certified radii of different certifiers do not compare: they have no front.
+    Plain smoothing competes at cost 0. Rows of other images than most do not compete. Average certified radii of
+    different certifiers do not compare: they have no front.
     """
-    rivals = points[~points["imported"]] if not points["imported"].all() else points
+    rivals, floor = points[points["competes"]], floor[floor["competes"]]
     if metric.column == "acr" and rivals["rule"].nunique() > 1:
         return []
     compared = pd.concat([floor.assign(**{cost: 0.0}), rivals])

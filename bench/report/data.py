@@ -54,11 +54,12 @@ def _row_of(i: int, row: dict[str, Any], radii: Sequence[float], correct: float)
     """One purifier at one sigma; `correct` as `_metrics` takes it."""
     return {
         "id": i,
-        **{name: row[name] for name in ("name", "series", "purifier", "parameters", "run", "family")},
+        **{name: row[name] for name in ("name", "series", "purifier", "parameters", "run", "cell", "family")},
         "sigma": figure(float(row["sigma"]), f"{row['sigma']:g}"),
         "marker": MARKERS.index(row["marker"]),
         "dash": DASHES.index(row["dash"]),
         "imported": bool(row["imported"]),
+        "competes": bool(row["competes"]),
         "certifier": row["rule"],
         "images": int(row["images"]),
         "largest": known(row["largest"]),

@@ -113,8 +113,7 @@ def _used(advice: Recommendation, rows: Sequence[dict[str, Any]]) -> int | None:
     """The row that a recommendation chooses."""
     if (chosen := advice.chosen) is None:
         return None
-    own = [row for row in rows if not row["imported"] and row["series"] == chosen.name]
-    return next((row["id"] for row in own if row["sigma"]["value"] == chosen.sigma), None)
+    return next((row["id"] for row in rows if (row["run"], row["cell"]) == (chosen.run, chosen.cell)), None)
 
 
 def _read(name: str) -> str:

@@ -125,19 +125,26 @@ def _check_correct(path: Path, table: pd.DataFrame) -> list[str]:
     )
 
 
-def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | None, n: int, alpha: float) -> list[str]:
+def import_log(
+    path: Path, folder: Path, name: str, dataset: str, sigma: float, nfe: float | None, n: int, alpha: float
+) -> list[str]:
     """Store a log in a run's folder; returns a sentence for each repair.
+
+    Parameters:
+        dataset: its name; figures of different data sets are never compared.
 
     Raises:
         PublishedError: the log is refused, the folder holds another log of this name and sigma, or cannot be written.
     """
     import pandas as pd
 
-    if not name.strip():
-        raise PublishedError("the name is empty; give the --name that tables and plots are to show")
+    for option, value in (("name", name), ("dataset", dataset)):
+        if not value.strip():
+            raise PublishedError(f"the {option} is empty; give the --{option} that tables and plots are to show")
     rows, repaired = _read_log(path, sigma, n, alpha)
     rows = rows.assign(
         name=name,
+        dataset=dataset.strip(),
         sigma=sigma,
         draws=n,
         nfe=np.nan if nfe is None else nfe,

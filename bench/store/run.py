@@ -34,7 +34,7 @@ _LONGEST = 1000  # characters of a key, a stage or a device
 _CHUNK = 50_000  # blocks that are converted at a time: a million rows as Python objects take more than a GiB
 _PUBLISHED_COLUMNS = (
     *("image", "label", "predicted", "radius", "correct"),
-    *("name", "sigma", "draws", "nfe", "largest", "rule"),
+    *("name", "dataset", "sigma", "draws", "nfe", "largest", "rule"),
 )
 
 _PUBLISHED_KINDS = {**dict.fromkeys(("image", "label", "predicted", "draws"), "i"), "correct": "b"}
@@ -53,6 +53,7 @@ class Run:
         blocks: one row per block, columns `COLUMNS`, votes as lists; blocks of earlier sweeps included.
         published: one row per certificate imported from a published log, columns `_PUBLISHED_COLUMNS`.
         remarks: what a reader should know about the files, such as that no checksum vouches for some.
+        wanted: key -> number of images, of cells that want others than the images with labels.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Run:
     blocks: pd.DataFrame
     published: pd.DataFrame = field(default=None)  # type: ignore[assignment]
     remarks: tuple[str, ...] = ()
+    wanted: dict[str, int] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> Run:
@@ -130,7 +132,11 @@ def read_published(folder: Path) -> pd.DataFrame:
     try:
         # A log may be named "NA", so only an empty NFE is missing.
         with open_file(path, MOST_TEXT) as file:
-            table = pd.read_csv(file, dtype={"name": str}, keep_default_na=False, na_values={"nfe": [""]})
+            table = pd.read_csv(
+                file, dtype={"name": str, "dataset": str}, keep_default_na=False, na_values={"nfe": [""]}
+            )
+        if "dataset" not in table:  # of a version that did not ask for it
+            table["dataset"] = ""
         wrong = [name for name, kinds in _PUBLISHED_KINDS.items() if table[name].dtype.kind not in kinds]
         if len(table) and wrong:
             raise ValueError(f"the column {wrong[0]} holds other values")

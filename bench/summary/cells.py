@@ -176,7 +176,7 @@ def counted_rows(
             "label_aware": bool(getattr(rules[key], "label_aware", False)),
             "rule": _rule_text(certifier, rules[key]),
             "images": 0,
-            "wanted": len(run.manifest["labels"]),
+            "wanted": run.wanted.get(key, len(run.manifest["labels"])),
             "error": failed.get(key),
             "largest": rules[key].largest,
         }
@@ -214,7 +214,8 @@ def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dic
             "run": name,
             "cell": f"{log}@{sigma:g}",
             "purifier": log,
-            **dict.fromkeys(("parameters", "networks", "classifier", "dataset"), ""),
+            **dict.fromkeys(("parameters", "networks", "classifier"), ""),
+            "dataset": first["dataset"],
             "family": "imported",
             "sigma": sigma,
             "source": IMPORTED,

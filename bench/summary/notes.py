@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.records import IMPORTED
+from bench.records import IMPORTED, Cell
 from bench.store import Run
 from bench.summary.format import listed
 from bench.summary.trust import audit_text
@@ -43,6 +43,21 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if (table["source"] == IMPORTED).any():
         lines.append("imported rows come from published logs: radii only, cost not measured here")
     return lines
+
+
+def different_data(table: pd.DataFrame, cells: Sequence[Cell], pixels: bool) -> str:
+    """A note if the rows of a table are of different images, so that no two figures compare; empty otherwise.
+
+    Parameters:
+        cells: of the rows with counts.
+        pixels: runs have other pixels for the same image.
+    """
+    names = {f"{c.dataset} {c.split}".removesuffix(" test").strip() for c in cells}
+    names |= {name or "an unknown data set" for name in table.loc[table["source"] == IMPORTED, "dataset"]}
+    if len(names) <= 1 and not pixels:
+        return ""
+    which = listed(sorted(names), 10) if len(names) > 1 else f"{min(names)} with other pixels"
+    return f"rows are of different images ({which}): no figure compares with one of other images"
 
 
 def file_notes(runs: Sequence[Run]) -> list[str]:

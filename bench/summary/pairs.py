@@ -67,7 +67,9 @@ def data_sets(summary: Summary, rows: pd.DataFrame) -> list[str]:
 
     Fingerprints that were recorded in different ways do not compare: there, equal names are the same data set.
     """
-    prints: dict[str, dict[bool, dict[str, None]]] = {}
+    prints: dict[str, dict[bool, dict[str, None]]] = {
+        name or "an unknown one": {True: {"": None}} for name in rows.loc[rows["source"] != COUNTED, "dataset"]
+    }
     for cell in cells_of(summary, rows):
         name = cell.dataset if cell.split in ("", "test") else f"{cell.dataset} {cell.split}"
         prints.setdefault(name, {}).setdefault(bool(cell.versions), {})[cell.data_hash] = None

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.records import IMPORTED
+from bench.records import COUNTED, IMPORTED
 from bench.store import Examples, Panel
 from bench.summary.format import images_text
 from bench.summary.names import labels
-from bench.summary.notes import preferring_counts
 from bench.summary.palette import DASHES, FAMILIES, MARKERS, family_of
 from bench.summary.summary import Summary
 
@@ -41,7 +40,7 @@ def series_of(table: pd.DataFrame) -> pd.Series:
 def drawable(summary: Summary) -> pd.DataFrame:
     """The rows of `named` that have figures, in the order of the palette.
 
-    Adds family (one of the palette's), marker and dash.
+    Adds family (one of the palette's), marker, dash, and competes: whether the row can be on a front, see `_competing`.
     """
     table = named(summary)
     table = table[table["acr"].notna()]
@@ -50,7 +49,23 @@ def drawable(summary: Summary) -> pd.DataFrame:
     order = {name: i for i, name in enumerate(FAMILIES)}
     table["family"] = [family_of(family) for family in table["family"]]
     table = table.sort_values("family", key=lambda family: family.map(order), kind="stable").reset_index(drop=True)
-    return table.assign(marker=_cycle(table, "purifier", MARKERS), dash=_cycle(table, "series", DASHES))
+    looks = {"marker": _cycle(table, "purifier", MARKERS), "dash": _cycle(table, "series", DASHES)}
+    return table.assign(**looks, competes=_competing(summary, table))
+
+
+def _competing(summary: Summary, rows: pd.DataFrame) -> np.ndarray:
+    """The rows that a front may compare: those of the images that most rows have, without published logs.
+
+    If there are only logs, those of the data set that most of them have.
+    """
+    counted = (rows["source"] == COUNTED).to_numpy()
+    known = [summary.cells.get(key) for key in zip(rows["run"], rows["cell"], strict=True)]
+    images = [summary.certified[key][0].tobytes() for key in zip(rows["run"], rows["cell"], strict=True)]
+    data = [(c.split, c.data_hash) if c else ("", "") for c in known]
+    groups = pd.factorize(pd.Series(list(zip(rows["dataset"], data, images, strict=True))))[0]
+    candidates = counted if counted.any() else ~counted
+    most = pd.Series(groups[candidates]).mode()
+    return candidates & (groups == most.iloc[0])
 
 
 def _cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Series:
@@ -60,12 +75,21 @@ def _cycle(table: pd.DataFrame, column: str, looks: Sequence[object]) -> pd.Seri
 
 
 def conditions(rows: pd.DataFrame) -> str:
-    """How the rows were measured: images, rule, device."""
+    """How the rows were measured: data set, images, rule, device; of each run, and of its logs, if these differ."""
     if rows.empty:
         return ""
-    counted = preferring_counts(rows)
-    facts = (sorted(set(counted[column].dropna())) for column in ("rule", "device"))
-    return " · ".join([images_text(int(images) for images in counted["images"]), *chain(*facts)])
+    groups = {name: _conditions(part) for name, part in rows.groupby(["run", "source"], sort=False)}
+    if len(set(groups.values())) == 1 or len(groups) == 1:
+        return next(iter(groups.values()))
+    words = {COUNTED: "", IMPORTED: ", imported"}
+    return "; ".join(f"{run}{words[source]}: {text}" for (run, source), text in groups.items())
+
+
+def _conditions(rows: pd.DataFrame) -> str:
+    """The conditions of rows of one kind."""
+    data_sets, *facts = (sorted(set(rows[column].dropna()) - {""}) for column in ("dataset", "rule", "device"))
+    images = images_text(int(images) for images in rows["images"])
+    return " · ".join([", ".join(data_sets) or "unknown data set", images, *chain(*facts)])
 
 
 def steps(radii: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:

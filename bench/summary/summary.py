@@ -17,7 +17,7 @@ from bench.records import COUNTED, IMPORTED, Cell
 from bench.store import Run
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
-from bench.summary.notes import audit_of, file_notes, notes
+from bench.summary.notes import audit_of, different_data, file_notes, notes
 
 _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
@@ -106,16 +106,22 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
             images += [certified.assign(run=name)] if len(certified) else []
         cells |= {(name, k): replace(c, data_hash=images_print or c.data_hash) for k, c in run.cells.items()}
         rules |= {(name, key): rule for key, rule in certifiers.items()}
-    titles = [preset.get("title") or run.folder.name for run, preset in zip(runs, presets, strict=True)]
+    titles = dict.fromkeys(
+        preset.get("title") or run.folder.name
+        for run, preset in zip(runs, presets, strict=True)
+        if len(runs) == 1 or run.cells or len(run.published)
+    )
     table = _table_of(rows, chosen, list(cells.values()))
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
     evidence = {name: text for name, run in zip(run_names(runs), runs, strict=True) if (text := audit_of(run)[0])}
+    apart = different_data(table, list(cells.values()), any(prints))
+    title = " + ".join(titles) + (" [of different images: never compare them]" if apart else "")
     return Summary(
-        " + ".join(titles),
+        title,
         table,
         everything,
         chosen,
-        tuple(notes(runs, table)),
+        (*([apart] if apart else []), *notes(runs, table)),
         cells,
         rules,
         evidence,

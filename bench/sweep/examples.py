@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,13 +17,12 @@ _COUNT = 8
 
 
 def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Examples:
-    """The first estimation draw of `_COUNT` images in every cell that did not fail.
+    """The first estimation draw of some images in every cell that did not fail.
 
     Raises:
         RuntimeError: no result within the preset's `timeout`.
     """
-    step = max(1, len(plan.images) // _COUNT)
-    images = [plan.images[i] for i in range(0, len(plan.images), step)][:_COUNT]
+    images = _chosen(plan.labels, plan.preset.seed)
     panels = []
     for cell, shown in [(cell, executor.show(cell, images)) for cell in cells]:
         try:
@@ -35,6 +34,23 @@ def make_examples(plan: Plan, executor: Executor, cells: Sequence[Cell]) -> Exam
         panels.append(Panel(cell.label, cell.sigma, _as_bytes(noisy), _as_bytes(purified), predicted))
     clean = _as_bytes(plan.split.images[images])
     return Examples(np.array(images), plan.split.labels[images], plan.split.classes, clean, tuple(panels))
+
+
+def _chosen(labels: Mapping[int, int], seed: int) -> list[int]:
+    """About `_COUNT` images, by their numbers: one of each class, of at most twice as many classes, and then more.
+
+    Parameters:
+        labels: class of each image.
+        seed: chooses the classes, if there are too many, and the images.
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(sorted(labels)).tolist()
+    by_class: dict[int, list[int]] = {}
+    for image in shuffled:
+        by_class.setdefault(labels[image], []).append(image)
+    rounds = [[own[k] for own in by_class.values() if k < len(own)] for k in range(_COUNT)]
+    most = max(_COUNT, min(len(by_class), 2 * _COUNT))
+    return sorted([image for one in rounds for image in one][:most], key=lambda image: (labels[image], image))
 
 
 def _as_bytes(x: np.ndarray) -> np.ndarray:

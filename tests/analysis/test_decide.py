@@ -243,7 +243,8 @@ def test_rows_that_are_no_candidates_are_accounted_for():
 
 
 def test_the_same_purifier_in_two_runs_is_told_apart():
-    found = recommend(summary_of(replace(GOOD, run="a"), replace(FAIR, label="good", run="b")), 0.25)
+    other = {"hashes": {"network edm": "other"}}
+    found = recommend(summary_of(replace(GOOD, run="a"), replace(FAIR, label="good", run="b", cell=other)), 0.25)
     assert {s.option.name for s in found.standings} == {"good · a", "good · b"}
     assert found.runner_up is not None
 

@@ -94,12 +94,12 @@ def test_radii_that_the_draws_cannot_reach_are_left_out(full):
 
 def test_the_front_runs_through_the_points_that_nothing_dominates():
     summary = small()
-    table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4], imported=False)
+    table = summary.table.assign(acr=[0.1, 0.3, 0.2, 0.4], nfe=[0.0, 1, 1, 4], competes=True)
     floor, points = table[table["family"] == "none"], table[table["family"] != "none"].reset_index(drop=True)
     acr = _average_radius(table)
     assert [points["name"][i] for i in _on_front(points, floor, acr, "nfe")] == ["onestep-edm", "ddpm 4"]
-    published = points.assign(imported=[True, False, False])
-    kept = _on_front(published, floor, acr, "nfe")
+    elsewhere = points.assign(competes=[False, True, True])  # of other images, or a published log
+    kept = _on_front(elsewhere, floor, acr, "nfe")
     assert [points["name"][i] for i in kept] == ["consistency", "ddpm 4"]
     below = floor.assign(acr=0.35)
     assert [points["name"][i] for i in _on_front(points, below, acr, "nfe")] == ["ddpm 4"]
@@ -107,7 +107,7 @@ def test_the_front_runs_through_the_points_that_nothing_dominates():
 
 def test_average_radii_of_different_certifiers_share_a_panel_but_no_front():
     summary = small()
-    table = summary.table.assign(imported=False)
+    table = summary.table.assign(competes=True)
     assert "by cohen" in _average_radius(table).heading
     mixed = table.assign(rule=["sequential tight (x)", *table["rule"][1:]])
     assert "do not compare" in _average_radius(mixed).heading

@@ -33,7 +33,7 @@ def fill(folder):
     """Every file of a run that commands read."""
     log = folder / "log.txt"
     log.write_text("idx label predict radius correct\n0 1 1 0.2 1\n")
-    import_log(log, folder, "log", 0.5, 1.0, 1000, 0.001)
+    import_log(log, folder, "log", "mnist5k", 0.5, 1.0, 1000, 0.001)
     log.unlink()
     write_metrics(folder, METRICS)
     write_attacks(folder, ATTACKS)

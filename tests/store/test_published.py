@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import ROOT
 
+from bench.analysis.tables import tables
 from bench.store.imported import PublishedError, _read_log, import_log
 from bench.store.run import PUBLISHED, read_run
+from bench.summary.rows import conditions, drawable
 from bench.summary.summary import IMPORTED, summarise
 
 OK, REFUSED = 0, 2
@@ -41,9 +44,9 @@ def log(tmp_path):
 GOOD = ((0, 3, 3, 0.378, 1), (20, 7, -1, 0.0, 0), (40, 4, 5, 0.341, 0), (60, 7, 7, 0.9, 1))
 
 
-def import_cli(cli, path, out, name="Cohen 2019", sigma=0.25, **options):
+def import_cli(cli, path, out, name="Cohen 2019", sigma=0.25, dataset="cifar10", **options):
     given = [word for key, value in options.items() for word in (f"--{key}", value)]
-    return cli("import", path, "--sigma", sigma, "--name", name, "--out", out, *given)
+    return cli("import", path, "--sigma", sigma, "--name", name, "--dataset", dataset, "--out", out, *given)
 
 
 def summary_of(cli, *folders):
@@ -280,7 +283,7 @@ def test_imported_and_measured_rows_are_summarised_together(cli, log, tiny_prese
     assert cli("run", tiny_preset(), "--out", out, "--no-plots").exit_code == OK
     measured = summary_of(cli, out)["rows"]
     before = read_run(out)
-    import_log(log(*GOOD), logs, "published", 0.5, 1, 100_000, 0.001)
+    import_log(log(*GOOD), logs, "published", "mnist5k", 0.5, 1, 100_000, 0.001)
 
     together = summary_of(cli, out, logs)
     assert [row["source"] for row in together["rows"]] == ["counts", "counts", IMPORTED]
@@ -290,10 +293,27 @@ def test_imported_and_measured_rows_are_summarised_together(cli, log, tiny_prese
     shown = cli("summary", out, logs).stdout
     assert "onestep-edm" in shown and "published" in shown
 
-    import_log(log(*GOOD), out, "published", 0.5, 1, 100_000, 0.001)
+    import_log(log(*GOOD), out, "published", "mnist5k", 0.5, 1, 100_000, 0.001)
     in_one_folder = summary_of(cli, out)
     assert [row["source"] for row in in_one_folder["rows"]] == ["counts", "counts", IMPORTED]
     assert cli("run", tiny_preset(), "--out", out, "--no-plots").exit_code == OK
     after = read_run(out)
     assert len(after.blocks) == len(before.blocks) and set(after.cells) == set(before.cells)
     assert len(summary_of(cli, out)["rows"]) == 3
+
+
+def test_a_log_of_another_data_set_stands_beside_counts_and_is_never_compared(cli, log, tmp_path):
+    """Tried by a new user: a log of ImageNet was attributed to MNIST, under N and alpha of another run."""
+    import_log(log(*GOOD), tmp_path, "ResNet-50", "imagenet", 0.5, 1, 100_000, 0.001)
+    found = summarise([read_run(ROOT / "results" / "embedded"), read_run(tmp_path)])
+    assert found.title.endswith("[of different images: never compare them]")
+    assert "rows are of different images (imagenet and mnist5k)" in found.notes[0]
+    rows = drawable(found)
+    words = conditions(rows)
+    assert "embedded: mnist5k · 500 images · cohen (N0 = 10, N = 40" in words
+    assert "imported: imagenet · 4 images · published log (N = 100000, alpha = 0.001" in words
+    assert not rows.loc[rows["imported"], "competes"].any()
+    table = tables(found, [0.5])[-1]
+    assert any(line.startswith("Bold: the highest of the rows with counts; published") for line in table.notes)
+    shown = cli("plot", ROOT / "results" / "embedded", tmp_path)
+    assert shown.exit_code == REFUSED and "say --out" in shown.stderr

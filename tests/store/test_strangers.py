@@ -52,7 +52,10 @@ def edited(folder: Path, *statements: str) -> Path:
         (["report", "RUN"], ["report.html", "report.html.part"]),
         (["plot", "RUN", "--formats", "svg"], ["pareto.svg", "accuracy-vs-radius.svg"]),
         (["tables", "RUN"], ["tables/table-radius-0.md", "tables/table-sigma-0.5.tex"]),
-        (["import", "LOG", "--sigma", "0.5", "--name", "x", "--out", "RUN"], ["published.part", PUBLISHED]),
+        (
+            ["import", "LOG", "--sigma", "0.5", "--name", "x", "--dataset", "d", "--out", "RUN"],
+            ["published.part", PUBLISHED],
+        ),
     ],
     ids=lambda value: value[0],
 )
@@ -234,7 +237,7 @@ def test_an_imported_log_of_wrong_types_is_refused_by_column(tmp_path, column, v
 def test_impossible_image_numbers_are_not_imported(tmp_path, cli, image):
     log = tmp_path / "log.tsv"
     log.write_text(f"idx\tlabel\tpredict\tradius\tcorrect\n{image}\t1\t1\t0.5\t1\n")
-    result = cli("import", log, "--sigma", 0.5, "--name", "x", "--out", tmp_path / "out")
+    result = cli("import", log, "--sigma", 0.5, "--name", "x", "--dataset", "d", "--out", tmp_path / "out")
     assert result.exit_code == 2 and "row 2" in result.stderr and not (tmp_path / "out" / PUBLISHED).exists()
 
 

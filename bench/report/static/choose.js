@@ -13,11 +13,10 @@ function chosenRows({ sigma, metric, hidden }) {
 const costOf = (row, { cost, metric }) => (cost === "seconds" ? row.metrics[metric].seconds : row[cost]);
 const isLevel = (row, { cost }) => row.family === "none" && cost !== "seconds";
 
-/** The Pareto front, cheapest first. Imported rows compete only if there are no others, and average radii only if all
- * are of one certifier. */
+/** The Pareto front, cheapest first. Rows of other images than most do not compete, and average radii only if all are
+ * of one certifier. */
 function front(rows, choice) {
-  const counted = rows.filter((row) => !row.imported);
-  const rivals = counted.length ? counted : rows;
+  const rivals = rows.filter((row) => row.competes);
   if (choice.metric === "acr" && new Set(rivals.map((row) => row.certifier)).size > 1) return [];
   const priced = rivals.map((row) => ({ row, cost: isLevel(row, choice) ? 0 : costOf(row, choice).value }));
   const value = ({ row }) => row.metrics[choice.metric].value;
