@@ -7,6 +7,7 @@ and classifiers use this module, too.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -231,7 +232,11 @@ def refuse_memory(size: int) -> None:
 
 def machine_memory() -> int:
     """Bytes of memory that this process may use: of the machine, of its container, or of `ulimit -v`."""
-    import resource
+    if os.name == "nt":
+        kib = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kib))  # type: ignore[attr-defined]
+        return kib.value * 1024
+    import resource  # Windows has none
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

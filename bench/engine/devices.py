@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +18,15 @@ _STATUS = Path("/proc/self/status")  # Linux only
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Highest memory so far: allocated on a GPU, resident in this process on a CPU."""
+    """Highest memory so far: allocated on a GPU, resident in this process on a CPU (0 on Windows: not known)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.is_file():  # getrusage includes the peak of the parent process
         return int(_STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    if os.name == "nt":
+        return 0
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
