@@ -17,7 +17,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 ENVIRONMENT = Path(".nox") / "purifybench"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-NEEDS = ("-e", ".[hub,transformers,timm,judge,tests,browser,types]")
+NEEDS = ("-e", ".[hub,transformers,timm,judge,tests,browser,types,docs]")
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None, success: tuple = (0,)) -> None:
@@ -89,6 +89,12 @@ def perf(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, into site/: `-- serve` shows it and follows changes."""
+    python(session, "-m", "mkdocs", *(session.posargs or ["build", "--strict"]))
+
+
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Static types."""
     python(session, "-m", "mypy", *session.posargs)
@@ -115,6 +121,15 @@ def lock(session: nox.Session) -> None:
     session.install("uv")
     options = ("--universal", "--all-extras", "--python-version", "3.11", "--no-annotate", "--no-header", "--upgrade")
     session.run("uv", "pip", "compile", *options, "pyproject.toml", "--output-file", "requirements.lock", silent=True)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The sdist and the wheel, into dist/, checked as the index would."""
+    session.install("build>=1.2", "twine>=5")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
 
 
 @nox.session

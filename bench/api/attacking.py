@@ -55,7 +55,7 @@ def attack(
         PurifyBenchError: the run is in memory only, its networks or data are missing or have changed, or a name is
             unknown. A cell that cannot be attacked does not raise: see `Attacks.missing`.
 
-    Example:
+    Examples:
         >>> pb.attack(pb.load("results/runs/mine"), only=["onestep-edm"]).table
     """
     from bench.attack import ATTACK, Search, attack_run, choose

@@ -85,7 +85,7 @@ def recommend(
     Raises:
         ValueError: the radius or a budget is negative or not finite.
 
-    Example:
+    Examples:
         >>> print(pb.recommend(run, radius=0.5, max_nfe=2))
     """
     from bench.analysis import recommendation
@@ -104,7 +104,7 @@ def compare(before: Run, after: Run, radius: float | None = None) -> Comparison:
     Raises:
         ValueError: the runs have nothing in common, or the radius is negative or not finite.
 
-    Example:
+    Examples:
         >>> print(pb.compare(pb.load("results/runs/before"), pb.load("results/runs/after")))
     """
     from bench.analysis import comparison
@@ -133,7 +133,7 @@ def choose(chosen_on: Run, read_on: Run, radii: Sequence[float] | None = None) -
     Raises:
         ValueError: both runs are on the same images, or have no row in common.
 
-    Example:
+    Examples:
         >>> pb.choose(pb.load("results/runs/val"), pb.load("results/embedded"))
     """
     from bench.analysis.choice import choices
@@ -161,7 +161,7 @@ def plot(
     Raises:
         ValueError: an unknown format or purifier.
 
-    Example:
+    Examples:
         >>> pb.plot(run, "out")
     """
     from bench import plots
@@ -180,7 +180,7 @@ def plot(
 def report(runs: _Runs, path: str | Path) -> Path:
     """Write one self-contained HTML page about runs; returns its path.
 
-    Example:
+    Examples:
         >>> pb.report([run], "report.html")
     """
     from bench.report import write_report
@@ -211,7 +211,7 @@ def verify(
         ValueError: the run is in memory only, or the share or the seed is out of range.
         StoreError, BundleError: the run cannot be read.
 
-    Example:
+    Examples:
         >>> print(pb.verify("results/embedded", share=0.02, seed=7))
     """
     from bench.verify import verify as verify_files

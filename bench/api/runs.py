@@ -30,7 +30,7 @@ class Run:
         folder: the results folder; None for a run in memory.
         stored: the manifest, cells and blocks of votes, as they were read.
 
-    Example:
+    Examples:
         >>> run = pb.load("results/embedded")
         >>> run.table[["name", "sigma", "acc@0.5"]]
     """
@@ -137,7 +137,7 @@ def run(preset: str | Path, out: str | Path | None = None, **fields: Any) -> Run
         PurifyBenchError: the preset or a field is refused, data or weights are missing, or the run cannot go on. A
             purifier that fails does not raise: see `Run.errors`.
 
-    Example:
+    Examples:
         >>> run = pb.run("embedded", images=50, sigmas=[0.5], out="results/runs/mine")
     """
     from bench.sweep import load_preset
@@ -202,7 +202,8 @@ def certify(
         networks: role -> denoiser. A denoiser is the name or path of a network, an object of `purifiers.nets`, or a
             function `D(u, t)` of `u [B,C,H,W]` (images in [-1,1] plus noise of level `t [B]`) that returns the clean
             images `[B,C,H,W]`; its attributes `t_min`, `t_max` and `levels`, if any, are respected.
-        n0, n: draws of the selection and of the estimation (rules of fixed N; sequential rules stop by themselves).
+        n0: draws of the selection.
+        n: draws of the estimation (rules of fixed N; sequential rules stop by themselves).
         alpha: probability that a certificate is wrong.
         certifier: a rule, as of `bench run`.
         radii: L2 radii of the table; a sequential rule decides only these.
@@ -221,7 +222,7 @@ def certify(
         PluginFault: the classifier or the purifier raised (the cause is attached), returned unusable values, or looks
             at more than an image and its noise.
 
-    Example:
+    Examples:
         >>> pb.certify(model, images, labels, sigma=0.5, purifier="onestep-edm", networks={"edm": denoiser}).table
     """
     from bench.api.memory import certify as certify_in_memory

@@ -32,10 +32,7 @@ def choose(
     each: Annotated[bool, typer.Option(help="Choose the sigma of each purifier, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, as JSON.")] = False,
 ) -> None:
-    """Choose sigma and purifier on one run's images, and tell what they certify on another's.
-
-    Example: bench run embedded --split val --out results/runs/val; bench choose results/runs/val results/embedded
-    """
+    """Choose sigma and purifier on one run's images, and tell what they certify on another's."""
     at = numbers("radii", radii) if radii else None
     found = reading.choose(api.load(chosen_on), api.load(read_on), at)
     if as_json:

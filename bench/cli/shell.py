@@ -49,12 +49,49 @@ _LIMITS = {  # words of the system and of libraries, in lower case -> the limit 
 _LEAST_ADDRESSES = 1 << 29  # bytes of virtual memory; with fewer, OpenBLAS waits for memory without end
 
 
+EXAMPLES = {  # of every command, in the order of the help
+    "run": "bench run embedded --images 100 --out results/runs/small",
+    "recommend": "bench recommend results/embedded --radius 0.5 --max-nfe 2",
+    "report": "bench report results/embedded --out report.html",
+    "summary": "bench summary results/embedded --against onestep-edm",
+    "choose": "bench choose results/runs/embedded-val results/embedded",
+    "compare": "bench compare results/runs/before results/runs/after",
+    "plot": "bench plot results/embedded --out pictures",
+    "tables": "bench tables results/embedded --out tables",
+    "metrics": "bench metrics results/runs/small --only perceptual,l2",
+    "attack": "bench attack results/runs/small --images 20",
+    "verify": "bench verify results/embedded --share 0.01",
+    "bundle": "bench bundle results/embedded",
+    "checksums": "bench checksums results/runs/old",
+    "list": "bench list",
+    "doctor": "bench doctor",
+    "new-purifier": "bench new-purifier my-purifier",
+    "new-classifier": "bench new-classifier my-classifier",
+    "train": "bench train --dataset mnist5k --stages edm --scale 0.01 --out results/runs/zoo",
+    "gpu": "bench gpu check",
+    "import": 'bench import log.tsv --sigma 0.5 --name "Cohen 2019" --dataset cifar10 --n 100000',
+    "boundaries": "bench boundaries --sigma 0.5 --radii 0.25,0.5",
+    "rebuild-data": "bench rebuild-data --out data/cifar10-jpeg",
+    "check-data": "bench check-data results/cifar10-mini --data data/cifar10-jpeg",
+}
+
+
 class _Commands(TyperGroup):
     """The commands. An expected error becomes a message and exit status 2; any other keeps its traceback.
 
     A time limit is no error: its message goes to stdout, and the exit status is 75. Output that cannot be written ends
     no command: its work is finished first, and the status is 2 unless the reader of a pipe has gone (`| head`).
     """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = list(EXAMPLES)
+        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        command = super().get_command(ctx, name)
+        if command is not None and name in EXAMPLES:
+            command.epilog = f"Example: {EXAMPLES[name]}"
+        return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with tolerant_streams() as failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -208,3 +209,13 @@ def test_a_run_from_a_preset_is_the_one_of_the_command(cli, tiny_preset, tmp_pat
     assert pb.report([made], tmp_path / "page.html").stat().st_size > 1000
     with pytest.raises(pb.PurifyBenchError, match="Did you mean 'images'"):
         pb.run(tiny_preset(), tmp_path / "api", imags=2)
+
+
+def test_a_purifier_of_a_class_in_memory_is_certified_as_the_named_one(tiny_zoo):
+    """As in a notebook, whose classes are in no file."""
+    from purifiers.onestep_edm import OneStepEDM
+
+    made = dataclasses.make_dataclass("Mine", [], bases=(OneStepEDM,), frozen=True, namespace={"name": "mine"})()
+    mine, named = (in_memory(tiny_zoo, [0, 5], purifier=purifier) for purifier in (made, "onestep-edm"))
+    assert mine.table["name"].tolist() == ["mine"]
+    assert mine.certificates[FIGURES].equals(named.certificates[FIGURES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -67,6 +68,24 @@ def test_the_module_is_the_command_line():
     reading = ("plot", "summary", "recommend", "compare", "tables")
     for command in ("run", *reading, "import", "list", "train", "doctor", "new-purifier", "new-classifier"):
         assert f" {command} " in done.stdout
+
+
+def test_every_command_has_an_example_in_its_help_that_it_accepts():
+    import typer
+
+    from bench.__main__ import app
+    from bench.cli.shell import EXAMPLES
+
+    group = typer.main.get_command(app)
+    context = typer.Context(group, info_name="bench")
+    assert group.list_commands(context) == list(EXAMPLES)
+    for name, example in EXAMPLES.items():
+        command = group.get_command(context, name)
+        assert command.epilog == f"Example: {example}"
+        words = shlex.split(example)
+        assert words[:2] == ["bench", name]
+        if not hasattr(command, "list_commands"):
+            command.make_context(name, words[2:], resilient_parsing=False)  # raises for what it does not take
 
 
 def test_the_version_is_printed(cli):
