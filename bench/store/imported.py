@@ -32,7 +32,7 @@ class PublishedError(PurifyBenchError):
     """A log is refused; the message names the file, the row and the remedy."""
 
 
-def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
+def read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
     """Read a log; returns rows (image, label, predicted, radius, correct) and a sentence for each repair.
 
     Raises:
@@ -96,10 +96,10 @@ def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: f
     top = float(table["radius"].max())
     if top > largest + _rounding(top):
         fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + _rounding(top)]
-        hint = f"; the largest radius fits --alpha {fitting[0]:g}" if fitting else ""
+        hint = f"; the largest radius fits alpha = {fitting[0]:g}" if fitting else ""
         raise PublishedError(
             f"{path}: radius {top:g} is larger than N = {n:,} draws certify at alpha = {alpha:g} and sigma = {sigma:g} "
-            f"({largest:.4f}); give the --sigma, --n and --alpha that the log was made with{hint}"
+            f"({largest:.4f}); give the --sigma, N and alpha that the log was made with{hint}"
         )
 
 
@@ -135,7 +135,7 @@ def import_log(path: Path, folder: Path, name: str, sigma: float, nfe: float | N
 
     if not name.strip():
         raise PublishedError("the name is empty; give the --name that tables and plots are to show")
-    rows, repaired = _read_log(path, sigma, n, alpha)
+    rows, repaired = read_log(path, sigma, n, alpha)
     rows = rows.assign(
         name=name,
         sigma=sigma,
