@@ -41,7 +41,7 @@ def arena(
     wanted = tuple(numbers("radii", radii))
     panels: dict[str, list[Score]] = {}
     for log, level in zip(logs, _levels(logs, sigma), strict=True):
-        rows, repaired = read_log(log, level, log_n, log_alpha)
+        rows, repaired = read_log(log, level, log_n, log_alpha, prefix="log-")
         for line in repaired:
             notice(f"{log}: {line}")
         columns = rows["radius"].to_numpy(float), (rows["predicted"] < 0).to_numpy(), rows["correct"].to_numpy(bool)

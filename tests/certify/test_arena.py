@@ -206,7 +206,7 @@ def test_the_command_prints_every_rule_and_draws_a_picture(cli, file: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("sigma_0.50.tsv", (), "fits alpha = 0.01"),
+        ("sigma_0.50.tsv", (), "fits --log-alpha 0.01"),
         ("log.tsv", ("--log-alpha", "0.01"), "give --sigma"),
         ("log.tsv", ("--log-alpha", "0.01", "--sigma", "0.5,1"), "for each of the 1 logs"),
     ],
