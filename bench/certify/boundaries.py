@@ -36,7 +36,7 @@ class Constants:
 
     Parameters:
         lambda0: price of an undecided radius, in draws. A low price stops early; a high price decides more radii.
-        power: exponent with which the price grows with the variance of the estimated radius (see `_relative_price`).
+        power: exponent with which the price grows with the variance of the estimated radius (see `relative_price`).
         n_max: estimation draws at the last look.
         n_first: estimation draws at the first look.
         multiple: looks are rounded up to a multiple of it (except the last, `n_max`), so that full batches end at one.
@@ -80,7 +80,7 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """All boundaries of a rule; `_crossing_probability` verifies them.
+    """All boundaries of a rule; `crossing_probability` verifies them.
 
     Attributes:
         radii `[J]`: L2, in [0,1] pixel units, increasing.
@@ -134,7 +134,7 @@ def boundaries(sigma: float, radii: Sequence[float] | _Floats, alpha: float, con
     give_up = np.tile(looks, (len(r), 1))
     crossing = np.zeros(len(r))
     if alive.any():
-        x = _relative_price(t[alive], constants)
+        x = relative_price(t[alive], constants)
         # Power family of spending functions, alpha (n / n_max)^rho with rho = 1/2 (Kim, DeMets 1987). High prices
         # keep more of alpha for the last look, which gets the rest. The constants affect cost, not the guarantee.
         budget = alpha * np.minimum(1, 0.85 * x[:, None] ** -0.5) * np.sqrt(looks / constants.n_max)
@@ -145,14 +145,14 @@ def boundaries(sigma: float, radii: Sequence[float] | _Floats, alpha: float, con
         if constants.worth:
             give_up[alive] = np.where(looks < constants.n_max, -1, constants.n_max)
         else:
-            give_up[alive] = np.maximum.accumulate(_give_up(own[:, -1], looks, x), axis=0)
-        crossing[alive] = _crossing_probability(t[alive], looks, upper[alive])
+            give_up[alive] = np.maximum.accumulate(give_up_hits(own[:, -1], looks, x), axis=0)
+        crossing[alive] = crossing_probability(t[alive], looks, upper[alive])
     if not (crossing <= alpha).all():
         raise ArithmeticError(f"a boundary is crossed with probability {crossing.max()}, more than alpha = {alpha}")
     return Boundaries(r, t, looks, upper, give_up, crossing, alive)
 
 
-def _crossing_probability(p: _Floats, looks: _Ints, upper: _Ints) -> _Floats:
+def crossing_probability(p: _Floats, looks: _Ints, upper: _Ints) -> _Floats:
     """Probability `[J]` that the hits, of probability `p_j` each, reach `upper[j,k]` at any look k.
 
     Exact up to float64, and an upper bound: truncated probability (less than 1e-12 in all) counts as crossing.
@@ -165,7 +165,7 @@ def _crossing_probability(p: _Floats, looks: _Ints, upper: _Ints) -> _Floats:
     return _recursion(p, looks, upper=upper)[1]
 
 
-def _relative_price(t: _Floats, constants: Constants) -> _Floats:
+def relative_price(t: _Floats, constants: Constants) -> _Floats:
     """Price of an undecided radius over `n_max`, `[J]`: `lambda0 v^power / n_max`, at most 30.
 
     By the delta method the estimate `Phi^-1(hits / n)` has variance `t (1-t) / phi(Phi^-1(t))^2 / n`; `v` is this
@@ -244,12 +244,12 @@ def _binomial(draws: int, p: _Floats) -> tuple[_Ints, _Floats]:
     return mode - half, law / law.sum(axis=1, keepdims=True)
 
 
-def _give_up(last: _Ints, looks: _Ints, x: _Floats) -> _Ints:
+def give_up_hits(last: _Ints, looks: _Ints, x: _Floats) -> _Ints:
     """The most hits `[J,K]` at which reaching the last look's boundary `last [J]` is too improbable to continue.
 
     Stopping by predictive power (Spiegelhalter, Freedman, Blackburn 1986): the hits so far predict the share of hits
     at the last look by a Beta distribution with Jeffreys' prior, and a radius is given up when the predicted chance
-    falls below `needed`, which grows with the draws spent. `x [J]` is `_relative_price`. The constants trade draws
+    falls below `needed`, which grows with the draws spent. `x [J]` is `relative_price`. The constants trade draws
     for undecided radii; the guarantee does not depend on them.
     """
     n_max = int(looks[-1])

@@ -62,18 +62,35 @@ def anytime_lower(hits: int, draws: int, alpha: float) -> float:
     mixture is a nonnegative supermartingale that starts at 1 or less, so it ever reaches `1/alpha` with probability
     at most alpha (Ville 1939). It decreases in t, so the claim for the largest t includes those for all smaller ones.
     """
+    return _mixture_lower(hits, draws, alpha, own_prior=False)
+
+
+@lru_cache(maxsize=65536)
+def e_process_lower(hits: int, draws: int, alpha: float) -> float:
+    """`anytime_lower` with Jeffreys' prior restricted to (t, 1), one for each t: at least as high.
+
+    The mixture E then starts at 1 for every t, instead of at the share of (1/2, 1) beyond t. It decreases in t wherever
+    it reaches `1/alpha`: with W the mass of w beyond t, `(log E)' = (w/W) (1 - 1/E) - (hits - draws t) / (t (1-t))`,
+    and `w/W <= 1 / (2 sqrt(t) (1-t))`, so it decreases where `hits - draws t >= 1/2`; where that fails, no likelihood
+    ratio exceeds e. For alpha above 0.36, where that is no proof, the bound is that of `anytime_lower`.
+    """
+    return _mixture_lower(hits, draws, alpha, own_prior=alpha <= 0.36)
+
+
+def _mixture_lower(hits: int, draws: int, alpha: float, own_prior: bool) -> float:
     _check_counts(hits, draws)
     from scipy.optimize import brentq
     from scipy.special import betaincc, betaln, xlog1py
 
     misses = draws - hits
-    whole = betaln(hits + 0.5, misses + 0.5) - betaln(0.5, 0.5) + math.log(2)
+    whole = betaln(hits + 0.5, misses + 0.5) - betaln(0.5, 0.5)
 
     def evidence(t: float) -> float:
         """Logarithm of alpha times the mixture at t; t is proved if it is not negative."""
         beyond = float(betaincc(hits + 0.5, misses + 0.5, t))
+        prior = float(betaincc(0.5, 0.5, t if own_prior else 0.5))
         against = hits * math.log(t) + float(xlog1py(misses, -t))
-        return whole + math.log(max(beyond, 1e-300)) - against + math.log(alpha)
+        return whole - math.log(prior) + math.log(max(beyond, 1e-300)) - against + math.log(alpha)
 
     share = hits / draws if draws else 0.0
     if share <= 0.5 or evidence(0.5) < 0:

@@ -32,8 +32,12 @@ class PublishedError(PurifyBenchError):
     """A log is refused; the message names the file, the row and the remedy."""
 
 
-def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFrame, list[str]]:
+def read_log(path: Path, sigma: float, n: int, alpha: float, prefix: str = "") -> tuple[pd.DataFrame, list[str]]:
     """Read a log; returns rows (image, label, predicted, radius, correct) and a sentence for each repair.
+
+    Parameters:
+        n, alpha: the constants with which the log was made.
+        prefix: of the command's options for these two, which a refusal names.
 
     Raises:
         PublishedError: a column is missing, a row contradicts itself, or a radius is larger than `n` draws at level
@@ -64,7 +68,7 @@ def _read_log(path: Path, sigma: float, n: int, alpha: float) -> tuple[pd.DataFr
     if table["idx"].duplicated().any():
         image = table.loc[table["idx"].duplicated(), "idx"].iloc[0]
         raise PublishedError(f"{path}: image {image} appears twice; join the parts of a log only once")
-    _check_radii(path, table, sigma, n, alpha)
+    _check_radii(path, table, sigma, n, alpha, prefix)
     repaired = _check_correct(path, table)
     rows = table[list(_COLUMNS)].rename(columns={"idx": "image", "predict": "predicted"})
     return rows.assign(correct=rows["predicted"] == rows["label"]), repaired
@@ -81,7 +85,7 @@ def _rounding(radius: float) -> float:
     return 0.5 * 10.0 ** (math.floor(math.log10(radius)) - 2) if radius > 0 else 0.0
 
 
-def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float) -> None:
+def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: float, prefix: str) -> None:
     """Raise PublishedError for labels, classes and radii that contradict each other or the bound of `n` draws."""
     largest = largest_radius(n, alpha, sigma)
     abstained = table["predict"] == -1
@@ -96,10 +100,10 @@ def _check_radii(path: Path, table: pd.DataFrame, sigma: float, n: int, alpha: f
     top = float(table["radius"].max())
     if top > largest + _rounding(top):
         fitting = [a for a in (0.01, 0.05) if a > alpha and top <= largest_radius(n, a, sigma) + _rounding(top)]
-        hint = f"; the largest radius fits --alpha {fitting[0]:g}" if fitting else ""
+        hint = f"; the largest radius fits --{prefix}alpha {fitting[0]:g}" if fitting else ""
         raise PublishedError(
             f"{path}: radius {top:g} is larger than N = {n:,} draws certify at alpha = {alpha:g} and sigma = {sigma:g} "
-            f"({largest:.4f}); give the --sigma, --n and --alpha that the log was made with{hint}"
+            f"({largest:.4f}); give the --sigma, --{prefix}n and --{prefix}alpha that the log was made with{hint}"
         )
 
 
@@ -141,7 +145,7 @@ def import_log(
     for option, value in (("name", name), ("dataset", dataset)):
         if not value.strip():
             raise PublishedError(f"the {option} is empty; give the --{option} that tables and plots are to show")
-    rows, repaired = _read_log(path, sigma, n, alpha)
+    rows, repaired = read_log(path, sigma, n, alpha)
     rows = rows.assign(
         name=name,
         dataset=dataset.strip(),

@@ -103,8 +103,8 @@ class Preset(BaseModel):
     sigmas: Annotated[list[_Sigma], _Split] = Field(min_length=1)
     """Comma-separated standard deviations of the noise, in [0,1] pixel units."""
     certifier: Annotated[str, AfterValidator(_known_certifier)] = _DEFAULT_CERTIFIER
-    """A rule of fixed N: cohen, two-sided, multi-class, randomised or anytime. Or a sequential rule: tight, parity,
-    half-point, fast, or acr for average certified radii."""
+    """A rule of fixed N: cohen, two-sided, multi-class, randomised, anytime or e-process. Or a sequential rule: tight,
+    parity, half-point, fast, or acr for average certified radii."""
     label_aware: bool = False
     """Stop drawing for images whose selected class is wrong (sequential rules)."""
     n0: int = Field(100, ge=1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, norm
 
-from bench.certify.boundaries import _SLACK, PRESETS, Constants, _crossing_probability, boundaries
+from bench.certify.boundaries import _SLACK, PRESETS, Constants, boundaries, crossing_probability
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 TINY = Constants(lambda0=30.0, power=0.5, n_max=40, n_first=8)
@@ -42,17 +42,17 @@ def relative_price(t: float, c: Constants) -> float:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
-def test_the_crossing_probability_never_exceeds_alpha(preset: str, sigma: float) -> None:
+def test_thecrossing_probability_never_exceeds_alpha(preset: str, sigma: float) -> None:
     b = boundaries(sigma, RADII, 0.001, PRESETS[preset])
     assert (b.crossing <= 0.001).all() and (b.crossing[b.alive] > 0.0007).all()
     below = np.nextafter(b.thresholds[b.alive], 0)
-    assert (_crossing_probability(below, b.looks, b.upper[b.alive]) <= 0.001).all()
-    further = _crossing_probability(below - 0.002, b.looks, b.upper[b.alive])
+    assert (crossing_probability(below, b.looks, b.upper[b.alive]) <= 0.001).all()
+    further = crossing_probability(below - 0.002, b.looks, b.upper[b.alive])
     assert (further <= b.crossing[b.alive]).all()
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.2, 0.5])
-def test_fractions_confirm_the_boundary_and_its_crossing_probability(radius: float) -> None:
+def test_fractions_confirm_the_boundary_and_itscrossing_probability(radius: float) -> None:
     alpha = 0.05
     b = boundaries(0.5, [radius], alpha, TINY)
     t = Fraction(float(b.thresholds[0]))
@@ -77,7 +77,7 @@ def test_a_recursion_without_windows_agrees_at_full_length() -> None:
         crossed += law[u:].sum()
         law = law[:u]
     seen = b.looks <= 30_000
-    assert 0 <= _crossing_probability(b.thresholds, b.looks[seen], b.upper[:, seen])[0] - crossed < 1e-12
+    assert 0 <= crossing_probability(b.thresholds, b.looks[seen], b.upper[:, seen])[0] - crossed < 1e-12
 
 
 def test_simulated_paths_cross_as_often_as_the_recursion_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -10,9 +11,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logsumexp
 
 from bench.certify.base import Tally
-from bench.certify.bounds import anytime_lower, clopper_pearson_lower, clopper_pearson_upper, randomised_lower
+from bench.certify.bounds import (
+    anytime_lower,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    e_process_lower,
+    randomised_lower,
+)
 from bench.certify.fixed import BOUNDS, FixedN, _multi_class
 from bench.certify.rules import of_sweep
 from bench.records import Certificate
@@ -117,24 +125,36 @@ def test_the_multi_class_rule_certifies_without_a_majority_and_loses_a_little_wi
     assert certificate("multi-class", two).radius == pytest.approx(certificate("two-sided", two).radius)
 
 
-def evidence_crossing(n: int, t: Fraction, alpha: float) -> Fraction:
-    """P(anytime_lower > t at some number of draws up to n) when pA = t, over all paths, in fractions."""
+def evidence_crossing(bound: Callable[[int, int, float], float], n: int, t: Fraction, alpha: float) -> Fraction:
+    """P(bound > t at some number of draws up to n) when pA = t, over all paths, in fractions."""
     law, crossed = {0: Fraction(1)}, Fraction(0)
     for draws in range(1, n + 1):
         step: dict[int, Fraction] = {}
         for hits, mass in law.items():
             step[hits] = step.get(hits, Fraction(0)) + mass * (1 - t)
             step[hits + 1] = step.get(hits + 1, Fraction(0)) + mass * t
-        over = [hits for hits in step if anytime_lower(hits, draws, alpha) > float(t)]
+        over = [hits for hits in step if bound(hits, draws, alpha) > float(t)]
         crossed += sum((step.pop(hits) for hits in over), Fraction(0))
         law = step
     return crossed
 
 
+@pytest.mark.parametrize("bound", [anytime_lower, e_process_lower])
 @pytest.mark.parametrize("t", [Fraction(1, 2), Fraction(7, 10), Fraction(19, 20)])
-def test_the_anytime_bound_holds_at_all_numbers_of_draws_together(t):
-    crossing = evidence_crossing(120, t, 0.1)
+def test_the_anytime_bounds_hold_at_all_numbers_of_draws_together(t, bound):
+    crossing = evidence_crossing(bound, 120, t, 0.1)
     assert 0 < crossing <= Fraction(1, 10)
+
+
+@pytest.mark.parametrize(("hits", "draws"), [(170, 200), (999, 1000), (1000, 1000), (52_000, 100_000)])
+def test_a_prior_of_its_own_for_each_threshold_makes_the_anytime_bound_higher(hits, draws):
+    found, plain = e_process_lower(hits, draws, 0.001), anytime_lower(hits, draws, 0.001)
+    assert plain < found < clopper_pearson_lower(hits, draws, 0.001)
+    for t in np.linspace(0.5, found, 50):  # every smaller threshold is proved, too, so one claim includes them all
+        grid = t + (1 - t) * (np.arange(200_000) + 0.5) / 200_000
+        density = stats.beta.pdf(grid, 0.5, 0.5) / stats.beta.sf(t, 0.5, 0.5) * (1 - t) / 200_000
+        log = hits * np.log(grid / t) + (draws - hits) * np.log((1 - grid) / (1 - t))
+        assert logsumexp(log + np.log(density)) >= np.log(1000) - 0.02
 
 
 def test_the_anytime_bound_is_the_largest_threshold_at_which_the_evidence_suffices():

@@ -92,7 +92,7 @@ def test_counts_of_a_fixed_number_of_draws_are_read_by_other_bounds(cli, tiny_pr
     path, folder = tiny_preset(purifiers=["none"]), tmp_path / "run"
     assert run(cli, path, "--out", folder).exit_code == OK
     before = rows_of(folder)
-    for bound in ("two-sided", "multi-class", "randomised", "anytime"):
+    for bound in ("two-sided", "multi-class", "randomised", "anytime", "e-process"):
         result = run(cli, path, "--certifier", bound, "--out", folder)
         assert result.exit_code == OK and f"by {bound} (N0 = 4, N = 20" in result.stdout
         assert rows_of(folder) == before

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from bench.analysis.tables import tables
-from bench.store.imported import PublishedError, _read_log, import_log
+from bench.store.imported import PublishedError, import_log, read_log
 from bench.store.run import PUBLISHED, read_run
 from bench.summary.rows import conditions, drawable
 from bench.summary.summary import IMPORTED, summarise
@@ -94,13 +94,13 @@ def test_a_radius_that_three_significant_digits_rounded_up_is_taken(log, sigma, 
     from bench.certify.bounds import largest_radius
 
     largest = largest_radius(1000, 0.001, sigma)
-    _read_log(log((0, 1, 1, f"{largest + 0.9 * half:.6f}", 1)), sigma, 1000, 0.001)
+    read_log(log((0, 1, 1, f"{largest + 0.9 * half:.6f}", 1)), sigma, 1000, 0.001)
     with pytest.raises(PublishedError, match="is larger than"):
-        _read_log(log((0, 1, 1, f"{largest + 1.1 * half:.6f}", 1)), sigma, 1000, 0.001)
+        read_log(log((0, 1, 1, f"{largest + 1.1 * half:.6f}", 1)), sigma, 1000, 0.001)
 
 
 def test_a_good_log_is_read_as_it_is(log):
-    rows, repaired = _read_log(log(*GOOD), 0.5, 100_000, 0.001)
+    rows, repaired = read_log(log(*GOOD), 0.5, 100_000, 0.001)
     assert repaired == []
     assert rows.to_dict("list") == {
         "image": [0, 20, 40, 60],
@@ -179,7 +179,7 @@ def test_one_wrong_row_in_a_long_log_is_still_found(log):
     rows = [(i, 3, 3, 0.2, 1) for i in range(60)]
     rows[50] = (50, 3, 4, 0.2, 1)
     with pytest.raises(PublishedError, match="row 52: correct is 1, predict 4 and label 3"):
-        _read_log(log(*rows), 0.5, 1000, 0.001)
+        read_log(log(*rows), 0.5, 1000, 0.001)
 
 
 @pytest.mark.parametrize("column", ["idx", "label", "predict", "radius", "correct"])
