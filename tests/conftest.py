@@ -21,6 +21,26 @@ UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuf
 CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
 
 
+QUICK = ("analysis", "certify", "plugins", "summary")  # folders of `--quick`: two minutes on two cores
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"only {', '.join(QUICK)}, and a run from end to end")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--quick`, keep the tests of pure code, and one run of the command line with its pictures and tables."""
+    if not config.getoption("--quick"):
+        return
+    kept = [
+        i
+        for i in items
+        if i.path.parent.name in QUICK or i.originalname == "test_a_run_from_a_preset_is_the_one_of_the_command"
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
 @pytest.fixture(autouse=True)
 def float_arithmetic() -> Iterator[None]:
     """A run in this process flushes denormal numbers, for speed; the next test gets them back."""
