@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.certify import Certifier
+from bench.certify import Requesting
 from bench.engine import PluginFault
 from bench.errors import RunError
 from bench.executors import Executor, describe_cell, timeout_message, workers_died_message
@@ -64,7 +64,7 @@ class _Assigned(NamedTuple):
 
 def sweep(
     cells: Sequence[Cell],
-    certifier_of: Callable[[Cell], Certifier],
+    certifier_of: Callable[[Cell], Requesting],
     labels: Mapping[int, int],
     store: Store,
     executor: Executor,
@@ -191,7 +191,7 @@ def _named_all(assigned: Iterable[_Assigned]) -> str:
 
 
 def refuse_unreadable(
-    cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], labels: Mapping[int, int], store: Store
+    cells: Sequence[Cell], certifier_of: Callable[[Cell], Requesting], labels: Mapping[int, int], store: Store
 ) -> set[str]:
     """Raise ValueError if the certifiers cannot read the stored counts, before the run changes its folder.
 
