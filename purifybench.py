@@ -17,6 +17,7 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
+    from bench.api.racing import race, replay_race
     from bench.api.reading import (
         bundle,
         classifiers,
@@ -44,7 +45,9 @@ __all__ = [
     "plot",
     "presets",
     "purifiers",
+    "race",
     "recommend",
+    "replay_race",
     "report",
     "run",
     "verify",
@@ -52,6 +55,7 @@ __all__ = [
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
+    "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
     "bench.api.reading": (

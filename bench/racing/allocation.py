@@ -17,7 +17,7 @@ from bench.racing.betting import log_evidence, threshold
 from bench.store.races import Dropped, Ending, Race, RaceRound
 
 FIRST = 20  # images of the first round, at least
-_GROWTH = 1.25  # of the number of images from round to round
+_GROWTH = 1.1  # of the number of images from round to round
 _CHALLENGERS = 3  # candidates with which every other one is compared: the highest so far
 
 _Floats = NDArray[np.float64]
@@ -27,8 +27,8 @@ class Seen(NamedTuple):
     """What is known after a round.
 
     Attributes:
-        low, high: `[K, images]`, bounds of the certified accuracy of each image: 0 or 1, and 0 to 1 if it is open. Fewer
-            images than were asked for if the budget ended the round.
+        low, high: `[K, images]`, bounds of the certified accuracy of each image: 0 or 1, and 0 to 1 if it is open.
+            Fewer images than were asked for if the budget ended the round.
         draws, seconds: spent so far.
         over: the budget is spent.
         out: candidates that cannot go on, with the reason.
@@ -66,7 +66,7 @@ class _Field:
 
     @property
     def _needed(self) -> float:
-        """Log evidence of a decision; half of the error is for dropping the best, half for a choice within the margin."""
+        """Log evidence of a decision: half of the error is for dropping the best, half for claims about the margin."""
         return threshold(len(self.race.candidates) - 1, self.race.error / 2)
 
     def ranked(self) -> list[int]:

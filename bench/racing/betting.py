@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _Floats = NDArray[np.float64]
 
 # Shares of the wealth that are bet. Of p images won and m lost, the best share is (p - m) / (p + m).
-_BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97])
+_BETS = (0.05, 0.15, 0.35, 0.6, 0.8, 0.95)
 _ROUNDING = 1e-9  # of sums of halves: these are exact, and a null hypothesis of 0.02 images is not
 
 

@@ -90,13 +90,13 @@ def new_race(
         raise InputError(f"the radius must be a number of at least 0, got {radius:g}")
     if not 0 <= margin < 1:
         raise InputError(f"the margin must be at least 0 and below 100 percent points, got {100 * margin:g}")
-    short = {cell.key: f"its draws certify at most radius {rules[cell.key].largest:.3g}" for cell in cells}
+    short = {cell.key: f"their draws certify at most radius {rules[cell.key].largest:.3g}" for cell in cells}
     out = {key: why for key, why in short.items() if rules[key].largest < radius}
     if len(out) == len(cells):
         largest = max(rules[key].largest for key in out)
         raise InputError(
-            f"nothing reaches radius {radius:g}: the largest that these draws certify is {largest:.3g}. Give more draws "
-            "(--n, or --n-max and --radii of a sequential rule) or a larger sigma (--sigmas)"
+            f"nothing reaches radius {radius:g}: the largest that these draws certify is {largest:.3g}. Give more "
+            "draws (--n, or --n-max and --radii of a sequential rule) or a larger sigma (--sigmas)"
         )
     out |= left_out
     racing = [cell.key for cell in cells if cell.key not in out]
@@ -105,7 +105,7 @@ def new_race(
     rng = np.random.default_rng([0x72616365, seed])  # "race"
     order = [int(i) for i in rng.permutation(np.asarray(images))]
     full = sum(len(order) * most_draws(rules[key]) for key in racing)
-    return Race(radius, margin, ERROR, budget, order, full, racing, out, [], [])
+    return Race(radius, margin, ERROR, budget, order, 0, full, racing, out, [], [])
 
 
 def most_draws(rule: Certifier) -> int:

@@ -16,7 +16,7 @@ from bench.racing.allocation import Seen, run_race
 from bench.racing.candidates import MARGIN, Limits, new_race, too_costly
 from bench.racing.rule import RacedRule, ceilings, verdict
 from bench.store import Run
-from bench.store.races import Ending, Race
+from bench.store.races import Ending
 from bench.summary import summarise
 
 _Floats = NDArray[np.float64]
@@ -139,9 +139,7 @@ def replay(
     )
 
 
-def traces_of(
-    run: Run, rules: Mapping[str, Certifier], images: Sequence[int], radius: float, seed: int = 0
-) -> Traces:
+def traces_of(run: Run, rules: Mapping[str, Certifier], images: Sequence[int], radius: float, seed: int = 0) -> Traces:
     """The traces of some cells of a run, in the order of `rules` and of `images`.
 
     A block that a race would have cut holds its votes in an unknown order, so it is cut at random: any order of

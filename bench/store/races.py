@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 RACE = "race"  # in the manifest
 Ending = Literal["one", "alike", "all", "budget", "failed"]
 _STRICT = ConfigDict(extra="forbid")
+_Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -79,6 +80,7 @@ class Race:
         error: probability that the best candidate is dropped, or that the chosen one is worse by more than the margin.
         budget: in words.
         order: the images of the preset in the order in which they are drawn.
+        before: draws that the run held before the race, which need not be made again.
         full: most draws of a sweep of all candidates over all images.
         candidates: keys of the cells that race.
         left_out: keys of the cells that do not, with the reason.
@@ -88,11 +90,12 @@ class Race:
         within: keys of the remaining cells that are shown to be within the margin of the best.
     """
 
-    radius: float
+    radius: _Radius
     margin: float
     error: float
     budget: str
     order: list[int]
+    before: int
     full: int
     candidates: list[str]
     left_out: dict[str, str]

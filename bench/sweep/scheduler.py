@@ -25,7 +25,7 @@ _OPEN = 4  # cells counted together: later ones fill the batches that the last i
 
 
 @dataclass
-class _Outcome:
+class Outcome:
     """The outcome of a sweep.
 
     Attributes:
@@ -74,7 +74,7 @@ def sweep(
     timeout: float | None = None,
     check: Callable[[Sequence[Counts]], None] = lambda _: None,
     trust: Trust | None = None,
-) -> _Outcome:
+) -> Outcome:
     """Count until every image of every cell is decided.
 
     A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep.
@@ -90,7 +90,7 @@ def sweep(
         RuntimeError: workers kept dying, or no batch came back in time.
         Exception: from `check`; other counts that came back are stored first.
     """
-    waiting, outcome, trust = deque(cells), _Outcome(batch), trust or Trust()
+    waiting, outcome, trust = deque(cells), Outcome(batch), trust or Trust()
     open_cells: list[CellProgress] = []
     running: dict[Future[list[Counts]], _Assigned] = {}
 
