@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 MARGIN = 2.0  # percent points
 _READING = (
     "→: the choice; ≈: shown to be less than the margin behind the best; certified: share of the images that were "
-    "drawn until the end, or until it was dropped, with Wilson's 95 % interval; only rival, only it: images that only one of "
-    "the two certifies; p: test by betting on these differences, valid at every look, corrected for all comparisons"
+    "drawn until the end, or until it was dropped, with Wilson's 95 % interval; only rival, only it: images that only "
+    "one of the two certifies; p: test by betting on these differences, valid at every look, corrected for all "
+    "comparisons"
 )
 
 

@@ -75,8 +75,8 @@ def test_open_images_are_drawn_further_only_when_images_no_longer_help():
     clear = raced(world([0.95, 0.3]), first=0.1)
     assert clear.ended == "one" and {r.level for r in clear.rounds} == {0}
     close = raced(world([0.8]).repeat(2, axis=0), first=0.1)
-    assert close.ended == "alike" and [r.level for r in close.rounds][-1] == 1
-    assert [r.level for r in close.rounds][0] == 0
+    assert close.ended == "alike" and close.rounds[-1].level == 1
+    assert close.rounds[0].level == 0
 
 
 def test_the_best_is_dropped_in_at_most_five_percent_of_races():
