@@ -80,9 +80,9 @@ def draw_all(
     """
     make_folder(folder)
     rows, written = drawable(summary), []
-    for run, of_run in (races or {}).items():
+    for run, raced in (races or {}).items():
         name = "race" if len(races or {}) == 1 else f"race-{run}"
-        written += save(race(summary, of_run, run), folder, name, formats)
+        written += save(race(summary, raced, run), folder, name, formats)
     if len(rows) or not written:
         written += _fronts(summary, rows, folder, formats)
     if examples is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -135,7 +135,9 @@ def _draw_ladder(axes: Axes, lines: list[_Line], of_run: Race, end: float) -> No
     for i, line in enumerate(lines):
         chosen = line.cell == of_run.chosen
         axes.plot([0, line.draws[-1]], [i, i], color=line.colour, lw=2.2 if chosen else 1.2, solid_capstyle="butt")
-        mark = {"marker": "x", "ms": 4.5, "mew": 1.2} if line.dropped else {"marker": "o", "ms": 4.5, "mec": "white"}
+        mark: dict[str, Any] = (
+            {"marker": "x", "ms": 4.5, "mew": 1.2} if line.dropped else {"marker": "o", "ms": 4.5, "mec": "white"}
+        )
         axes.plot([line.draws[-1]], [i], color=line.colour, zorder=5, **mark)
         annotate(
             axes,

@@ -37,7 +37,7 @@ def forecast(
     further, endings = [], []
     for _ in range(_REPEATS):
         columns = np.concatenate([np.arange(seen), rng.integers(seen, size=len(race.order) - seen)])
-        at = np.ix_(rows, columns)
+        at = np.ix_(np.array(rows), columns)
         open_images = low[at] < high[at]
         certified = np.where(open_images, rng.integers(2, size=open_images.shape), low[at])
         draws = made[at] * np.where(open_images, _OPEN, 1)

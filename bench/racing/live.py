@@ -136,7 +136,7 @@ class _Live:
         spent, spending, session = self._spent(), _Spending(), self.session
 
         def over() -> bool:
-            return self.budget.over(spent + spending.draws, time.monotonic() - self.begun, session.workers)
+            return self.budget.over(spent + spending.draws, time.monotonic() - self.begun, session.executor.workers)
 
         rules = {self.cells[k].key: self._rule(k, level) for k in candidates}
         made = session.count(
@@ -217,6 +217,7 @@ def race_in(
         store.describe(session.record)
         observe(now)
 
+    session.check([cell for cell in planned.cells if cell.key in race.candidates])
     live = _Live(session, race, rules, limits, budget, begun, earlier)
     ended = run_race(race, live, [nfe[key] for key in race.candidates], keep)
     if ended.ended == "budget":

@@ -69,13 +69,13 @@ def _raced(run: Run, rules: Mapping[str, Certifier], radius: float) -> dict[str,
     verdicts: dict[str, list[bool | None]] = {key: [] for key in rules}
     for key, tally in _tallies(run, rules.keys()):
         verdicts[key].append(rules[key].reaches(tally, radius))
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for key, known in verdicts.items():
         total, sure, possible = len(known), known.count(True), len(known) - known.count(False)
         figures[key] = {"images": total, "raced": True}
         if total:
-            ends = sure / total, wilson_interval(sure, total)[0], wilson_interval(possible, total)[1]
-            figures[key] |= dict(zip(accuracy_columns(radius), ends, strict=True))
+            accuracy = sure / total, wilson_interval(sure, total)[0], wilson_interval(possible, total)[1]
+            figures[key] |= dict(zip(accuracy_columns(radius), accuracy, strict=True))
     return figures
 
 

@@ -23,7 +23,7 @@ from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
 from bench.store.run import read_manifest
-from bench.sweep.costs import COSTS, weigh_cells
+from bench.sweep.costs import COSTS
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
@@ -31,7 +31,7 @@ from bench.sweep.scheduler import Observer, Outcome, refuse_unreadable, sweep
 from bench.sweep.session import Session, count_all, with_sessions, without_latest
 from bench.sweep.settle import advice, device_of, settle_options, with_device_defaults
 from bench.sweep.stop import stop_requests
-from bench.sweep.trust import TRUST, check_plugins, evidence
+from bench.sweep.trust import TRUST, evidence
 
 _Notify = Callable[[str], object]
 _Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
@@ -100,8 +100,6 @@ def _count(
             store.begin(planned.cells, record)
             energy = energy_since(devices)
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
-                check_plugins(planned, executor, unfinished, trust, notify, lambda: stop.received)
-                costs = weigh_cells(planned, executor, before, notify)
                 count = partial(
                     sweep,
                     store=store,
@@ -113,8 +111,10 @@ def _count(
                     check=planned.refuse_votes,
                     trust=trust,
                 )
-                outcome = drive(Session(planned, store, executor.workers, stop, record, count, costs))
-                record[COSTS] = costs()
+                facts = planned, store, executor, record, before, unfinished, trust, stop
+                session = Session(*facts, count, notify)
+                outcome = drive(session)
+                record[COSTS] = session.costs()
                 trust.keep()
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt

@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.executors import Executor
+from bench.records import Cell
 from bench.store import Store
 from bench.store.races import RACE
+from bench.sweep.costs import weigh_cells
 from bench.sweep.plan import Plan
 from bench.sweep.scheduler import Outcome
+from bench.sweep.stop import Stop
+from bench.sweep.trust import Trust, check_plugins
 
 _SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """A run that is about to count: its plan, its open folder, and `count`, which a driver calls once or more often.
+    """A run that is about to count: its plan, its open folder, and what a driver calls.
 
     Attributes:
         record: the manifest; what a driver adds to it is stored at the end, and with `store.describe`.
+        before: that of the earlier sessions; empty for a new run.
+        unfinished: keys of the cells that lack draws.
+        stop: whether the user, or the time limit, stops the session.
         count: `bench.sweep.scheduler.sweep` in this session, of some cells, their rules, and labels of some images;
             `observer` and `stop` replace those of the session.
-        costs: waits for the static costs, and returns them.
+        costs: waits for the static costs, and returns them; after `check`.
     """
 
     planned: Plan
     store: Store
-    workers: int
-    stop: Callable[[], bool]
+    executor: Executor
     record: dict[str, Any]
+    before: dict[str, Any]
+    unfinished: set[str]
+    trust: Trust
+    stop: Stop
     count: Callable[..., Outcome]
-    costs: Callable[[], dict[str, Any]]
+    notify: Callable[[str], object]
+    costs: Callable[[], dict[str, Any]] = dict
+
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Check the plugins of the cells that will be counted, and begin to count their FLOPs."""
+        unfinished = self.unfinished & {cell.key for cell in cells}
+        check_plugins(self.planned, self.executor, unfinished, self.trust, self.notify, lambda: self.stop.received)
+        self.costs = weigh_cells(self.planned, self.executor, self.before, self.notify)
 
 
 def count_all(session: Session) -> Outcome:
     """Count every image of every cell."""
+    session.check(session.planned.cells)
     return session.count(session.planned.cells, session.planned.certifier, session.planned.labels)
 
 
