@@ -45,7 +45,12 @@ def race(
     from bench.sweep import load_preset, resolve
 
     if replay is not None:
-        limits = {"max_nfe": max_nfe, "max_ms": max_ms, "max_joint_ms": max_joint_ms, "max_gflops": max_gflops}
+        limits: dict[str, Any] = {
+            "max_nfe": max_nfe,
+            "max_ms": max_ms,
+            "max_joint_ms": max_joint_ms,
+            "max_gflops": max_gflops,
+        }
         found = racing.replay_race(runs.load(replay), radius, margin=margin, repeats=repeats, **limits)
         show(racing.replay_parts(found), console)
         return
