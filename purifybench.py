@@ -17,6 +17,7 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
+    from bench.api.racing import race, replay_race
     from bench.api.reading import (
         bundle,
         choose,
@@ -46,7 +47,9 @@ __all__ = [
     "plot",
     "presets",
     "purifiers",
+    "race",
     "recommend",
+    "replay_race",
     "report",
     "run",
     "verify",
@@ -54,6 +57,7 @@ __all__ = [
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
+    "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
     "bench.api.reading": (

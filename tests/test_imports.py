@@ -22,6 +22,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "analysis": "certify summary",
     "quality": "plugins engine executors store sweep summary",
     "attack": "certify plugins engine executors store sweep quality",
+    "racing": "certify store sweep summary",
     "plots": "store summary analysis",
     "report": "store summary analysis",
     "training": "data engine executors",
@@ -33,9 +34,15 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
-COMMANDS = ("shell", "run", "results", "tools", "quality", "trust", "scaffold", "gpu", "arena")
+COMMANDS = ("shell", "run", "results", "tools", "quality", "trust", "scaffold", "gpu", "arena", "choose", "race")
 LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
-LIGHT += ("bench.doctor", "bench.api.runs", "bench.api.reading", *(f"bench.cli.{name}" for name in COMMANDS))
+LIGHT += (
+    "bench.doctor",
+    "bench.api.runs",
+    "bench.api.reading",
+    "bench.api.racing",
+    *(f"bench.cli.{name}" for name in COMMANDS),
+)
 LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")
 
 

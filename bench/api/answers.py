@@ -63,7 +63,7 @@ def show(parts: Sequence[str | Table] | Iterator[str | Table], console: Console)
             console.print(part)
 
 
-def _as_text(parts: Iterator[str | Table]) -> str:
+def as_text(parts: Iterator[str | Table]) -> str:
     """The printed form, without colours."""
     out = io.StringIO()
     show(parts, Console(file=out, width=_WIDTH))
@@ -74,14 +74,14 @@ class PrintedRecommendation(Recommendation):
     """A recommendation that prints as `bench recommend` does."""
 
     def __str__(self) -> str:
-        return _as_text(recommendation_parts(self))
+        return as_text(recommendation_parts(self))
 
 
 class PrintedComparison(Comparison):
     """A comparison that prints as `bench compare` does."""
 
     def __str__(self) -> str:
-        return _as_text(comparison_parts(self))
+        return as_text(comparison_parts(self))
 
 
 _NOISE = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.store import Examples
     from bench.store.attacks import Attacks
     from bench.store.quality import Metrics
+    from bench.store.races import Race
     from bench.summary import Summary
     from bench.sweep import Preset
     from bench.verify import Verification
@@ -64,6 +65,14 @@ def _attacks_of(runs: _Runs) -> dict[str, Attacks]:
     from bench.store import attacks
 
     return attacks.attacks_of(_folders_of(runs))
+
+
+def _races_of(runs: _Runs) -> dict[str, Race]:
+    """Races by run, for the runs that raced."""
+    from bench.store.races import race_of
+
+    found = {name: race_of(run.stored.manifest) for name, run in _by_name(runs).items()}
+    return {name: race for name, race in found.items() if race is not None and race.rounds}
 
 
 def recommend(
@@ -172,7 +181,8 @@ def plot(
         written = plots.draw_gains(summary_of(runs), against, radius, folder, kinds)
     else:
         examples = next(iter(_examples_of(runs).values()), None)
-        written = plots.draw_all(summary_of(runs), examples, folder, kinds, _metrics_of(runs), _attacks_of(runs))
+        more = _metrics_of(runs), _attacks_of(runs), _races_of(runs)
+        written = plots.draw_all(summary_of(runs), examples, folder, kinds, *more)
     list_written(written)
     return written
 

@@ -152,13 +152,14 @@ def run_into(
     observe: Callable[[Sequence[Cell], int], AbstractContextManager[Observer]] | None = None,
     notify: Callable[[str], object] = lambda message: None,
     minutes: float | None = None,
+    **drive: Any,
 ) -> Run:
     """Run a preset into a folder and write its `summary.csv`; parameters and errors as `bench.sweep.run.run_sweep`."""
     from bench.files import write_file
     from bench.store.checksums import relisted
     from bench.sweep import Observer, run_sweep, writing_into
 
-    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify, minutes)
+    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify, minutes, **drive)
     finished = load(folder)
     with writing_into(folder), relisted(folder, "summary.csv"):
         write_file(folder / "summary.csv", finished.table.to_csv(index=False))

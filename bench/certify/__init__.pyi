@@ -1,4 +1,6 @@
 from .base import Certifier as Certifier
+from .base import Request as Request
+from .base import Requesting as Requesting
 from .base import Tally as Tally
 from .bounds import largest_radius as largest_radius
 from .fixed import FixedN as FixedN

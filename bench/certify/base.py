@@ -94,7 +94,14 @@ def gaps(stored: Mapping[int, Sequence[int]], stage: Stage, start: int, end: int
     return requests
 
 
-class Certifier(Protocol):
+class Requesting(Protocol):
+    """What a sweep asks of a certifier."""
+
+    def missing(self, tally: Tally) -> list[Request]:
+        """Draws that are still needed and can be made now; empty when the image is decided."""
+
+
+class Certifier(Requesting, Protocol):
     """A rule that turns the counts of one image into a certificate, for smoothing noise of one `sigma`."""
 
     @property
@@ -112,8 +119,12 @@ class Certifier(Protocol):
     def largest(self) -> float:
         """The largest radius that the rule can prove."""
 
-    def missing(self, tally: Tally) -> list[Request]:
-        """Draws that are still needed and can be made now; empty when the image is decided."""
-
     def certify(self, tally: Tally) -> Certificate | None:
         """The certificate, or None while draws are missing."""
+
+    def reaches(self, tally: Tally, radius: float) -> bool | None:
+        """Whether a correct certificate has at least `radius` once no draw is missing; None while draws decide that.
+
+        Known early if the selected class is not `tally.label`, if the radius is proved, or if no further votes can
+        prove it.
+        """

@@ -149,6 +149,32 @@ class FixedN:
         predicted = top if claim.radius > 0 else None
         return Certificate(predicted, draws, claim.p_lower, self._rounded(claim.radius), self.rule, claim.p_upper)
 
+    def reaches(self, tally: Tally, radius: float) -> bool | None:
+        """See `Certifier.reaches`: the certificate if every missing draw hits, and if all go to the strongest rival.
+
+        Radii increase with the votes for the selected class and decrease with those for the runner-up.
+        """
+        selected, choice_votes = tally.uninterrupted("select", self.n0)
+        if selected < self.n0:
+            return None
+        top = max(range(len(choice_votes)), key=choice_votes.__getitem__)
+        if top != tally.label:
+            return False
+        draws, counted = tally.uninterrupted("estimate", self.n)
+        votes = list(counted or [0] * len(choice_votes))
+        rival = max((k for k in range(len(votes)) if k != top), key=votes.__getitem__, default=top)
+        uniform = self._uniform(tally)
+
+        def reached(beneficiary: int) -> bool:
+            """Whether the certificate reaches the radius if all missing draws vote for one class."""
+            full = [count + (self.n - draws) * (k == beneficiary) for k, count in enumerate(votes)]
+            claim = BOUNDS[self.bound](full, top, self.sigma, self.alpha, uniform)
+            return claim.radius > 0 and self._rounded(claim.radius) >= radius
+
+        if not reached(top):
+            return False
+        return True if reached(rival) else None
+
     def _rounded(self, radius: float) -> float:
         return float(f"{radius:.{self.digits}g}") if self.digits else radius
 

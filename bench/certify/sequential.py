@@ -148,6 +148,18 @@ class Sequential:
             return Certificate(None, draws, 0.0, 0.0, self.rule)
         return Certificate(progress.choice, draws, float(b.thresholds[c - 1]), float(b.radii[c - 1]), self.rule)
 
+    def reaches(self, tally: Tally, radius: float) -> bool | None:
+        """See `Certifier.reaches`: the smallest decided radius of at least `radius` is proved, or given up."""
+        progress = self.progress(tally)
+        if progress.choice is None:
+            return None
+        if progress.choice != tally.label:
+            return False
+        needed = int(np.searchsorted(self.boundaries.radii, radius)) + 1
+        if progress.proved >= needed:
+            return True
+        return False if progress.decided or progress.top < needed else None
+
     def progress(self, tally: Tally) -> _Progress:
         """Apply the rule to the counts, look by look.
 

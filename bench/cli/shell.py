@@ -52,6 +52,7 @@ _LEAST_ADDRESSES = 1 << 29  # bytes of virtual memory; with fewer, OpenBLAS wait
 EXAMPLES = {  # of every command, in the order of the help
     "run": "bench run embedded --images 100 --out results/runs/small",
     "recommend": "bench recommend results/embedded --radius 0.5 --max-nfe 2",
+    "race": "bench race embedded --radius 0.5 --minutes 10",
     "report": "bench report results/embedded --out report.html",
     "summary": "bench summary results/embedded --against onestep-edm",
     "choose": "bench choose results/runs/embedded-val results/embedded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import InputError
 from bench.files import make_folder
@@ -13,12 +14,17 @@ from bench.plots.gains import gains
 from bench.plots.grid import image_grid
 from bench.plots.pareto import VOTE, pareto, pareto_at
 from bench.plots.quality import quality
+from bench.plots.race import race
 from bench.plots.style import METADATA, save
 from bench.store import Examples
 from bench.store.attacks import Attacks
 from bench.store.quality import Metrics
+from bench.store.races import Race
 from bench.summary import Summary
 from bench.summary.rows import drawable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "FORMATS",
@@ -32,6 +38,7 @@ __all__ = [
     "pareto",
     "pareto_at",
     "quality",
+    "race",
 ]
 
 FORMATS = ("png", "svg")
@@ -56,27 +63,28 @@ def draw_all(
     formats: Sequence[str] = FORMATS,
     metrics: Mapping[str, Metrics] | None = None,
     attacks: Mapping[str, Attacks] | None = None,
+    races: Mapping[str, Race] | None = None,
 ) -> list[Path]:
     """Draw every picture of a summary, and return the files, the most important ones first.
 
     `pareto`, `pareto-vote` (against FLOPs and time of purifier and classifier, if the FLOPs are known),
     `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
     and `quality` and `attack` for the first run with metrics or attacks only, because those of several runs may not
-    compare.
+    compare. Before all others `race` for the run that raced, of several runs `race-NAME`. A run with the draws of a
+    race only has no fronts.
 
     Parameters:
         folder: is made if it does not exist.
         formats: of `FORMATS`, or `pdf`.
-        metrics, attacks: by run, of the runs that have some.
+        metrics, attacks, races: by run, of the runs that have some.
     """
     make_folder(folder)
-    rows = drawable(summary)
-    written = save(pareto(summary), folder, "pareto", formats)
-    if len(rows) and rows["gflops"].notna().any():
-        written += save(pareto(summary, VOTE), folder, "pareto-vote", formats)
-    for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
-        written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)
-    written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius", formats)
+    rows, written = drawable(summary), []
+    for run, raced in (races or {}).items():
+        name = "race" if len(races or {}) == 1 else f"race-{run}"
+        written += save(race(summary, raced, run), folder, name, formats)
+    if len(rows) or not written:
+        written += _fronts(summary, rows, folder, formats)
     if examples is not None:
         for sigma in sorted({panel.sigma for panel in examples.panels}):
             written += save(image_grid(summary, examples, sigma), folder, f"examples-sigma-{sigma:g}", formats)
@@ -84,6 +92,17 @@ def draw_all(
         written += save(quality(summary, of_run, run), folder, "quality", formats)
     for run, on_run in list((attacks or {}).items())[:1]:
         written += save(attack(summary, on_run, run), folder, "attack", formats)
+    return written
+
+
+def _fronts(summary: Summary, rows: pd.DataFrame, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draw the fronts and the curves of a summary."""
+    written = save(pareto(summary), folder, "pareto", formats)
+    if len(rows) and rows["gflops"].notna().any():
+        written += save(pareto(summary, VOTE), folder, "pareto-vote", formats)
+    for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
+        written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)
+    written += save(accuracy_vs_radius(summary), folder, "accuracy-vs-radius", formats)
     return written
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -14,24 +14,21 @@ import pandas as pd
 from bench.certify import SEQUENTIAL, Certifier, Tally
 from bench.records import COUNTED, IMPORTED, Cell, StaticCost, label_of, parameters_text
 from bench.store import Run
+from bench.store.races import race_of
 from bench.summary.statistics import mean_interval, wilson_interval
 
 _FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"
 CERTIFICATE = ["cell", "image", "label", "predicted", "draws", "p_lower", "p_upper", "radius", "correct", "rule"]
 
 
-def _certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFrame:
-    """A row for each image of each cell that its certifier has decided.
-
-    Columns: cell, image, label (true class), predicted (-1: abstained), draws, p_lower, p_upper, radius (L2, [0,1]
-    pixel units), correct, rule.
-    """
+def _tallies(run: Run, keys: Collection[str]) -> Iterator[tuple[str, Tally]]:
+    """The counts of every image of some cells, with their cells; images without a label are left out."""
     labels = {int(i): label for i, label in run.manifest.get("labels", {}).items()}
     b = run.blocks
     if b.empty:
-        return pd.DataFrame(columns=CERTIFICATE)
+        return
     cell, words = pd.factorize(b["cell"])  # integers: a million strings would need much memory
-    keys = words.tolist()
+    names = words.tolist()
     image = b["image"].to_numpy(np.int64)
     group = pd.factorize(cell * (image.max() + 1) + image)[0]
     order = np.argsort(group, kind="stable")  # the blocks of an image stand together, images as they first appear
@@ -39,20 +36,47 @@ def _certificates(run: Run, cell_certifier: dict[str, Certifier]) -> pd.DataFram
     first, votes = (b[name].to_numpy()[order].tolist() for name in ("first", "votes"))
     bounds = np.flatnonzero(np.diff(group[order], prepend=-1, append=-1))
     cells, images = (column[order[bounds[:-1]]].tolist() for column in (cell, image))
-    rows: list[tuple[Any, ...]] = []
     for which, number, (start, end) in zip(cells, images, pairwise(bounds.tolist()), strict=True):
-        key = keys[which]
-        if key not in cell_certifier or number not in labels:
+        key = names[which]
+        if key not in keys or number not in labels:
             continue
-        label = labels[number]
         select, estimate = (
             {first[i]: votes[i] for i in range(start, end) if selecting[i] == wanted} for wanted in (True, False)
         )
-        if (c := cell_certifier[key].certify(Tally(select, estimate, number, label))) is not None:
+        yield key, Tally(select, estimate, number, labels[number])
+
+
+def _certificates(run: Run, cell_certifier: Mapping[str, Certifier]) -> pd.DataFrame:
+    """A row for each image of each cell that its certifier has decided.
+
+    Columns: cell, image, label (true class), predicted (-1: abstained), draws, p_lower, p_upper, radius (L2, [0,1]
+    pixel units), correct, rule.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for key, tally in _tallies(run, cell_certifier.keys()):
+        if (c := cell_certifier[key].certify(tally)) is not None:
             predicted = -1 if c.predicted is None else c.predicted
             proved = (c.p_lower, c.p_upper, c.radius)
-            rows.append((key, number, label, predicted, c.draws, *proved, predicted == label, c.rule))
+            rows.append((key, tally.image, tally.label, predicted, c.draws, *proved, predicted == tally.label, c.rule))
     return pd.DataFrame(rows, columns=CERTIFICATE)
+
+
+def _raced(run: Run, rules: Mapping[str, Certifier], radius: float) -> dict[str, dict[str, Any]]:
+    """The figures of cells that have the draws of a race only: images, and certified accuracy at its radius.
+
+    An image whose verdict is open counts as not certified, and in the upper end of the interval as certified.
+    """
+    verdicts: dict[str, list[bool | None]] = {key: [] for key in rules}
+    for key, tally in _tallies(run, rules.keys()):
+        verdicts[key].append(rules[key].reaches(tally, radius))
+    figures: dict[str, dict[str, Any]] = {}
+    for key, known in verdicts.items():
+        total, sure, possible = len(known), known.count(True), len(known) - known.count(False)
+        figures[key] = {"images": total, "raced": True}
+        if total:
+            accuracy = sure / total, wilson_interval(sure, total)[0], wilson_interval(possible, total)[1]
+            figures[key] |= dict(zip(accuracy_columns(radius), accuracy, strict=True))
+    return figures
 
 
 _SECONDS = ["noise_s", "purify_s", "classify_s"]
@@ -156,6 +180,11 @@ def counted_rows(
     foreign = {key for key, cell in run.cells.items() if cell.hashes.get("rule", "") != rules[key].identity}
     failed = {**dict.fromkeys(foreign, _FOREIGN_RULE), **run.errors}
     decided = _certificates(run, {key: rule for key, rule in rules.items() if key not in failed})
+    raced = {}
+    if (race := race_of(run.manifest)) is not None:
+        partial = decided["cell"].value_counts().reindex(list(rules), fill_value=0) < len(run.manifest["labels"])
+        raced = _raced(run, {key: rules[key] for key in rules if partial[key] and key not in failed}, race.radius)
+        decided = decided[~decided["cell"].isin(raced)]
     by_cell = dict(tuple(decided.groupby("cell", sort=False)))
     cost = _costs(run, failed)
     rows = []
@@ -179,6 +208,7 @@ def counted_rows(
             "wanted": run.wanted.get(key, len(run.manifest["labels"])),
             "error": failed.get(key),
             "largest": rules[key].largest,
+            **raced.get(key, {}),
         }
         if key in by_cell:
             row |= _describe_row(by_cell[key], radii, row["largest"])

@@ -24,7 +24,12 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     failed, partial, biased = unfinished(table)
     if len(failed):
         lines.append(f"{len(failed)} of {len(table)} cells failed: {', '.join(sorted(set(failed['name'])))}")
-    if len(partial):
+    if len(raced := partial[partial["raced"]]):
+        lines.append(
+            f"{len(raced)} of {len(table)} cells have the draws of a race only: their figures are of the images that "
+            "raced, at its radius; `bench run PRESET --out FOLDER` completes them"
+        )
+    if len(partial := partial[~partial["raced"]]):
         fewer = f"{len(partial)} of {len(table)} cells have fewer images than were asked for"
         lines.append("; ".join(filter(None, (f"incomplete: {fewer}", biased))))
     if table["device"].dropna().nunique() > 1:
@@ -93,7 +98,7 @@ def unfinished(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     failed = table["error"].notna()
     partial = table[~failed & ~table["complete"]]
     biased = "a sequential rule decides easy images first, so these figures are biased"
-    return table[failed], partial, biased if partial["sequential"].any() else ""
+    return table[failed], partial, biased if partial.loc[~partial["raced"], "sequential"].any() else ""
 
 
 def _session_notes(run: Run) -> list[str]:

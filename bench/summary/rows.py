@@ -22,11 +22,13 @@ def named(summary: Summary) -> pd.DataFrame:
     """The table of a summary as it is displayed, with all of its rows.
 
     Adds imported (bool) and series: the row's name, with its run if several runs have the purifier, the same at every
-    sigma. In the column name, an incomplete row has its number of images added, and a failed one says so.
+    sigma. In the column name, an incomplete row has its number of images added; raced and
+    failed rows say so.
     """
     table = summary.table
     series = series_of(table)
-    remark = (" (" + table["images"].astype(str) + " images)").where(~table["complete"], "")
+    images = table["raced"].map({True: " (raced: ", False: " ("}) + table["images"].astype(str) + " images)"
+    remark = images.where(~table["complete"], "")
     remark = remark.where(table["error"].isna(), " (failed)")
     return table.assign(imported=table["source"] == IMPORTED, series=series, name=series + remark)
 

@@ -15,13 +15,15 @@ from bench.certify import SEQUENTIAL, Certifier, of_sweep
 from bench.errors import InputError
 from bench.records import COUNTED, IMPORTED, Cell
 from bench.store import Run
+from bench.store.races import race_of
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
 from bench.summary.notes import audit_of, different_data, file_notes, notes
 
 _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
-    *("source", "certifier", "sequential", "label_aware", "rule", "images", "wanted", "complete", "error"),
+    *("source", "certifier", "sequential", "label_aware", "rule", "images", "wanted", "complete", "raced"),
+    "error",
 )
 _COSTS = (
     *("nfe", "classifier_rows", "ms_noise", "ms_purify", "ms_classify", "ms_joint", "ms_rows", "gflops_purify"),
@@ -76,7 +78,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     name (display name, unique for the purifier and its parameters), purifier (the plugin's name), parameters (text),
     networks (their roles), classifier, family, dataset, sigma, source (`counts`, or `imported, radii only`), certifier
     (short name), sequential, label_aware, rule (the certifier with its constants), images, wanted (images of the
-    sweep), complete (all of them, without an error), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every
+    sweep), complete (all of them, without an error), raced (it has the draws of a race only, and no figures but the
+    accuracy at its radius), error. Figures: `acc@R`, `acc_low@R`, `acc_high@R` for every
     radius R (Wilson, 95 %; NaN if R is beyond `largest`), acr, acr_low, acr_high (bootstrap, 95 %), abstained, largest
     (radius that the draws can certify), nfe, classifier_rows, ms_noise, ms_purify, ms_classify (per draw), ms_joint
     (purifier and classifier), ms_rows (number of rows of the run that do the same work, whose milliseconds are the mean
@@ -93,7 +96,8 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
         ValueError: `alpha` is not between 0 and 1, or a run has a sequential rule, which fixes alpha beforehand.
     """
     presets = [preset_at(run, alpha) for run in runs]
-    chosen = tuple(radii or sorted({r for preset in presets for r in preset.get("radii", ())})) or _RADII
+    raced = {race.radius for run in runs if (race := race_of(run.manifest)) is not None}
+    chosen = tuple(radii or sorted({r for preset in presets for r in preset.get("radii", ())} | raced)) or _RADII
     rows: list[dict[str, Any]] = []
     images: list[pd.DataFrame] = []
     cells: dict[tuple[str, str], Cell] = {}
@@ -181,5 +185,7 @@ def _table_of(rows: Sequence[Mapping[str, Any]], radii: Sequence[float], cells: 
     table = pd.DataFrame(rows, columns=[*_FACTS, *figures, "largest", *_COSTS])
     imported = table["source"] == IMPORTED
     table["name"] = (table["purifier"] + " (imported)").where(imported, labels(table).map(names))
+    table["raced"] = table["raced"].eq(True)
     table["complete"] = table["error"].isna() & (table["images"] > 0) & (table["images"] >= table["wanted"])
+    table["complete"] &= ~table["raced"]
     return table

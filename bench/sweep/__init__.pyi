@@ -1,3 +1,4 @@
+from .draws import evaluations_of as evaluations_of
 from .plan import Plan as Plan
 from .plan import PlanError as PlanError
 from .plan import make_plan as make_plan
@@ -17,6 +18,8 @@ from .run import run_sweep as run_sweep
 from .run import start as start
 from .run import writing_into as writing_into
 from .scheduler import Observer as Observer
+from .scheduler import Outcome as Outcome
 from .scheduler import sweep as sweep
+from .session import Session as Session
 from .settle import settle_options as settle_options
 from .stop import stop_requests as stop_requests

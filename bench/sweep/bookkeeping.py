@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bench.certify import Certifier, Tally
+from bench.certify import Requesting, Tally
 from bench.records import Block, Cell, Counts, Task
 from bench.sweep.audit import CellAudit
 
@@ -34,7 +34,7 @@ class CellProgress:
     """
 
     cell: Cell
-    certifier: Certifier
+    certifier: Requesting
     labels: Mapping[int, int]
     counted: Mapping[int, Tally]
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class CellProgress:
 
     @classmethod
     def resume(
-        cls, cell: Cell, certifier: Certifier, labels: Mapping[int, int], counted: Mapping[int, Tally]
+        cls, cell: Cell, certifier: Requesting, labels: Mapping[int, int], counted: Mapping[int, Tally]
     ) -> CellProgress:
         """Continue from stored counts; raises ValueError if the certifier cannot read them."""
         progress = cls(cell, certifier, labels, counted)

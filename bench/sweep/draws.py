@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.certify import largest_radius, rules
 from bench.plugins import registry as plugins
+from bench.records import Cell
 from bench.sweep.preset import Preset
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ def evaluations(purifier: Any, sigma: float) -> int:
     return 2 * len(grid_from(2 * sigma)) - 1 if documented is None else documented
 
 
+def evaluations_of(planned: Plan, cell: Cell) -> int:
+    """`evaluations` of a planned cell's purifier at its sigma."""
+    return evaluations(_purifier_of(planned, cell), cell.sigma)
+
+
+def _purifier_of(planned: Plan, cell: Cell) -> Any:
+    named = planned.plugin_files.get(plugins.PURIFIER.name, {}).get(cell.purifier, cell.purifier)
+    return plugins.create(plugins.PURIFIER, named, cell.parameters)
+
+
 def rows_of_networks(planned: Plan, workers: int) -> dict[str, float]:
     """Role, or `classifier` -> rows that each of `workers` evaluates in a sweep, about.
 
@@ -46,8 +57,7 @@ def rows_of_networks(planned: Plan, workers: int) -> dict[str, float]:
     """
     rows: dict[str, float] = defaultdict(float)
     for cell in planned.cells:
-        named = planned.plugin_files.get(plugins.PURIFIER.name, {}).get(cell.purifier, cell.purifier)
-        purifier = plugins.create(plugins.PURIFIER, named, cell.parameters)
+        purifier = _purifier_of(planned, cell)
         draws = len(planned.images) * math.sqrt(math.prod(draw_bounds(planned.preset, cell.sigma)))
         rows["classifier"] += draws / workers
         for role in purifier.networks:

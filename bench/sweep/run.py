@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,28 @@ from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
 from bench.store.run import read_manifest
-from bench.sweep.costs import COSTS, weigh_cells
+from bench.sweep.costs import COSTS
 from bench.sweep.examples import make_examples
 from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
-from bench.sweep.scheduler import Observer, refuse_unreadable, sweep
+from bench.sweep.scheduler import Observer, Outcome, refuse_unreadable, sweep
+from bench.sweep.session import Session, count_all, with_sessions, without_latest
 from bench.sweep.settle import advice, device_of, settle_options, with_device_defaults
 from bench.sweep.stop import stop_requests
-from bench.sweep.trust import TRUST, check_plugins, evidence
-
-_SESSION = ("started", "purifybench", "git", "python", "libraries", "platform", "devices")  # facts of one session
-
+from bench.sweep.trust import TRUST, evidence
 
 _Notify = Callable[[str], object]
 _Observing = Callable[[Sequence[Cell], int], AbstractContextManager[Observer]]
+_Driver = Callable[[Session], Outcome]
 
 
 def run_sweep(
-    preset: Preset, folder: Path, observe: _Observing, notify: _Notify, minutes: float | None = None
+    preset: Preset,
+    folder: Path,
+    observe: _Observing,
+    notify: _Notify,
+    minutes: float | None = None,
+    drive: _Driver = count_all,
 ) -> dict[str, str]:
     """Run a sweep into a folder, or continue it; returns the errors of failed cells, by key.
 
@@ -50,6 +55,7 @@ def run_sweep(
         observe: makes the observer of a sweep of these cells and so many images.
         notify: called with messages.
         minutes: time limit, with loading and tuning; None: none.
+        drive: decides what is counted. A run that it leaves incomplete has not ended.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; all counts are stored.
@@ -62,7 +68,7 @@ def run_sweep(
         planned, devices, executor = _prepare(preset, read_manifest(folder), notify)
         with closing(executor):
             try:
-                return _count(planned, devices, executor, folder, observe, notify, deadline)
+                return _count(planned, devices, executor, folder, observe, notify, deadline, drive)
             except BaseException:
                 executor.abandon()  # nobody would store its results
                 raise
@@ -78,6 +84,7 @@ def _count(
     observe: _Observing,
     notify: _Notify,
     deadline: float | None,
+    drive: _Driver,
 ) -> dict[str, str]:
     """Count and export a planned sweep, and make its example images; returns and raises as `run_sweep`."""
     _refuse_hidden_cells(planned, folder)
@@ -87,17 +94,27 @@ def _count(
         _refuse_changed_images(planned, store)
         with observe(planned.cells, len(planned.images)) as observer:
             before = store.manifest()
-            record = _with_sessions(manifest(planned, devices), before, store.size())
+            record = with_sessions(manifest(planned, devices), before, store.size())
             trust = evidence(planned, before, unfinished, lambda: store.describe(record))
             record[TRUST] = trust.record
             store.begin(planned.cells, record)
             energy = energy_since(devices)
-            facts = planned.cells, planned.certifier, planned.labels, store, executor, int(planned.preset.batch)
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
-                check_plugins(planned, executor, unfinished, trust, notify, lambda: stop.received)
-                costs = weigh_cells(planned, executor, before, notify)
-                outcome = sweep(*facts, observer, stop, planned.preset.timeout, planned.refuse_votes, trust)
-                record[COSTS] = costs()
+                count = partial(
+                    sweep,
+                    store=store,
+                    executor=executor,
+                    batch=int(planned.preset.batch),
+                    observer=observer,
+                    stop=stop,
+                    timeout=planned.preset.timeout,
+                    check=planned.refuse_votes,
+                    trust=trust,
+                )
+                facts = planned, store, executor, record, before, unfinished, trust, stop
+                session = Session(*facts, count, notify)
+                outcome = drive(session)
+                record[COSTS] = session.costs()
                 trust.keep()
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt
@@ -105,12 +122,15 @@ def _count(
                 with writing_into(folder):
                     export(read_run(folder))
                 raise TimeOver(f"the time is over: the counts are stored in {folder}; the same command continues")
-            ended = datetime.now(UTC).isoformat(timespec="seconds")
-            record = record if outcome.draws else _without_latest(record)
+            record = record if outcome.draws else without_latest(record)
             spent = {"occupancy": outcome.occupancy, **energy()}
+            if drive is count_all:
+                spent["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+            elif not outcome.draws and "ended" in before:
+                spent["ended"] = before["ended"]
             if outcome.start_s:
                 spent["start_s"] = {name: round(seconds, 3) for name, seconds in outcome.start_s.items()}
-            store.describe({**record, "ended": ended, **spent})
+            store.describe({**record, **spent})
         if outcome.occupancy is not None:
             notify(f"batches were {outcome.occupancy:.1%} full")
         written = read_run(folder)
@@ -133,24 +153,6 @@ def writing_into(folder: Path) -> Iterator[None]:
         raise StoreError(
             f"{folder} cannot be written ({error}). All counts are stored: make room and run the same command again"
         ) from error
-
-
-def _with_sessions(record: dict[str, Any], before: dict[str, Any], blocks: int) -> dict[str, Any]:
-    """The new manifest with the sessions and the pixel hashes of the one before.
-
-    Parameters:
-        blocks: stored at the beginning of this session. An earlier session with as many stored none, and is dropped.
-    """
-    earlier = before.get("sessions") or ([{k: before.get(k) for k in _SESSION}] if before else [])
-    earlier = [session for session in earlier if session.get("blocks") != blocks]
-    sessions = [*earlier, {**{k: record[k] for k in _SESSION}, "blocks": blocks}]
-    return {**record, "sessions": sessions, "pixels": before.get("pixels", {}) | record["pixels"]}
-
-
-def _without_latest(record: dict[str, Any]) -> dict[str, Any]:
-    """The manifest without its latest session, which counted nothing."""
-    *earlier, _ = record["sessions"]
-    return {**record, **{k: earlier[-1][k] for k in _SESSION}, "sessions": earlier} if earlier else record
 
 
 def _refuse_another_rule(planned: Plan, store: Store) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.certify import Certifier
+from bench.certify import Requesting
 from bench.engine import PluginFault
 from bench.errors import RunError
 from bench.executors import Executor, describe_cell, timeout_message, workers_died_message
@@ -25,7 +25,7 @@ _OPEN = 4  # cells counted together: later ones fill the batches that the last i
 
 
 @dataclass
-class _Outcome:
+class Outcome:
     """The outcome of a sweep.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Assigned(NamedTuple):
 
 def sweep(
     cells: Sequence[Cell],
-    certifier_of: Callable[[Cell], Certifier],
+    certifier_of: Callable[[Cell], Requesting],
     labels: Mapping[int, int],
     store: Store,
     executor: Executor,
@@ -74,7 +74,7 @@ def sweep(
     timeout: float | None = None,
     check: Callable[[Sequence[Counts]], None] = lambda _: None,
     trust: Trust | None = None,
-) -> _Outcome:
+) -> Outcome:
     """Count until every image of every cell is decided.
 
     A plugin that raises or returns wrong values fails its own cell. Workers that keep dying end the sweep.
@@ -90,7 +90,7 @@ def sweep(
         RuntimeError: workers kept dying, or no batch came back in time.
         Exception: from `check`; other counts that came back are stored first.
     """
-    waiting, outcome, trust = deque(cells), _Outcome(batch), trust or Trust()
+    waiting, outcome, trust = deque(cells), Outcome(batch), trust or Trust()
     open_cells: list[CellProgress] = []
     running: dict[Future[list[Counts]], _Assigned] = {}
 
@@ -191,7 +191,7 @@ def _named_all(assigned: Iterable[_Assigned]) -> str:
 
 
 def refuse_unreadable(
-    cells: Sequence[Cell], certifier_of: Callable[[Cell], Certifier], labels: Mapping[int, int], store: Store
+    cells: Sequence[Cell], certifier_of: Callable[[Cell], Requesting], labels: Mapping[int, int], store: Store
 ) -> set[str]:
     """Raise ValueError if the certifiers cannot read the stored counts, before the run changes its folder.
 

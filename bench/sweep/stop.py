@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class _Stop:
+class Stop:
     """Whether to stop: after Ctrl-C, SIGTERM or a deadline of `time.monotonic`.
 
     Attributes:
@@ -28,9 +28,9 @@ class _Stop:
 
 
 @contextmanager
-def stop_requests(notify: Callable[[str], object], consequence: str, deadline: float | None = None) -> Iterator[_Stop]:
+def stop_requests(notify: Callable[[str], object], consequence: str, deadline: float | None = None) -> Iterator[Stop]:
     """A function that returns True after Ctrl-C, SIGTERM or the deadline; a second signal interrupts at once."""
-    stop = _Stop(deadline)
+    stop = Stop(deadline)
 
     def note(number: int, _: Any) -> None:
         if stop.received:

@@ -77,7 +77,7 @@ def test_a_purifier_that_averages_its_batch_is_broken_and_the_code_must_be_named
     file.write_text(BATCH_MEAN.format(body="x.mean(0, keepdim=True).expand_as(x)"))
     folder, path = tmp_path / "run", tiny_preset(purifiers=["none"], images=6, n0=20, n=100, block=100, sigmas=[1.0])
     options = ("--purifiers", f"none,{file}", "--batch", 100, "--audit", 0)
-    monkeypatch.setattr("bench.sweep.run.check_plugins", lambda *arguments: None)  # refuses such a purifier
+    monkeypatch.setattr("bench.sweep.session.check_plugins", lambda *arguments: None)  # refuses such a purifier
     assert cli("run", path, *options, "--out", folder, "--no-plots").exit_code == 0
     refused = cli("attack", folder, *FAST)
     assert refused.exit_code == 2 and "name the file yourself" in refused.stderr

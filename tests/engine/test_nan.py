@@ -35,7 +35,7 @@ def failing(monkeypatch):
     Without the check before the run, which would meet the failure before anything is counted.
     """
     sound = CountedNetwork.__init__
-    monkeypatch.setattr("bench.sweep.run.check_plugins", lambda *arguments: None)
+    monkeypatch.setattr("bench.sweep.session.check_plugins", lambda *arguments: None)
 
     def after(calls: int, value: float):
         monkeypatch.setattr(CountedNetwork, "__init__", lambda self, d: sound(self, Failing(d, calls, value)))

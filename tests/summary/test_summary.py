@@ -185,11 +185,11 @@ def test_what_changed_while_a_run_was_made_is_noted():
     """Counts of several library versions, and times of processes that shared a GPU."""
     from bench.store.run import Run
     from bench.summary.notes import _session_notes
-    from bench.sweep.run import _with_sessions
+    from bench.sweep.session import with_sessions
 
     facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same"), "pixels": {}}
-    first = _with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
-    second = _with_sessions(
+    first = with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
+    second = with_sessions(
         {**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first, 9
     )
     assert [session["libraries"]["torch"] for session in second["sessions"]] == ["2.11", "2.12"]
@@ -202,17 +202,17 @@ def test_what_changed_while_a_run_was_made_is_noted():
 
 def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
     """A finished run that is repeated with a new torch holds no count of it."""
-    from bench.sweep.run import _with_sessions, _without_latest
+    from bench.sweep.session import with_sessions, without_latest
 
     facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same"), "pixels": {}}
     old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
-    first = _with_sessions(old, {}, 0)
-    repeated = _without_latest(_with_sessions(new, first, 50))
+    first = with_sessions(old, {}, 0)
+    repeated = without_latest(with_sessions(new, first, 50))
     assert repeated["libraries"] == {"torch": "2.11"} and repeated["sessions"] == first["sessions"]
-    killed_at_once = _with_sessions(new, first, 50)
-    third = _with_sessions(new, killed_at_once, 50)
+    killed_at_once = with_sessions(new, first, 50)
+    third = with_sessions(new, killed_at_once, 50)
     assert [part["libraries"]["torch"] for part in third["sessions"]] == ["2.11", "2.12"]
-    assert _without_latest(_with_sessions(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
+    assert without_latest(with_sessions(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
 
 
 def test_runs_of_other_library_versions_say_so_side_by_side():

@@ -219,7 +219,7 @@ def test_memory_that_ends_while_noise_is_made_halves_the_batch_too(cli, tiny_pre
         return normal(self, like)
 
     monkeypatch.setattr(RowRng, "normal", greedy)
-    monkeypatch.setattr("bench.sweep.run.check_plugins", lambda *arguments: None)  # has failures of its own
+    monkeypatch.setattr("bench.sweep.session.check_plugins", lambda *arguments: None)  # has failures of its own
     assert run(cli, path, "--out", tmp_path / "scarce").exit_code == OK
     plenty, scarce = (read_run(tmp_path / name).blocks for name in ("plenty", "scarce"))
     columns = ["cell", "image", "stage", "first", "draws", "nfe", "classifier_rows"]

@@ -25,7 +25,7 @@ from bench.engine.checks import PluginFault
 from bench.records import Block, Cell, Certificate, Cost, Counts, Task
 from bench.store.store import Store
 from bench.sweep.bookkeeping import CellProgress
-from bench.sweep.scheduler import Observer, _Outcome, sweep
+from bench.sweep.scheduler import Observer, Outcome, sweep
 
 CLASSES = 3
 FREE = Cost(0, 0, 0, 0, 0, 0, "none")
@@ -175,7 +175,7 @@ class Case:
                 getattr(tally, r.stage)[r.first] = votes_of(Block(cell.key, image, r.stage, r.first, r.draws))
         return tally
 
-    def run(self, store: Store, executor: Chaos, observer: Observer | None = None, stop=lambda: False) -> _Outcome:
+    def run(self, store: Store, executor: Chaos, observer: Observer | None = None, stop=lambda: False) -> Outcome:
         with patch("bench.sweep.scheduler.wait", executor.wait):
             return sweep(
                 *(self.cells, lambda cell: self.rules[cell.key], self.labels, store, executor, self.batch),
