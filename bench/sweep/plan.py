@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import data
 from bench.certify import Certifier, rules
@@ -26,7 +26,7 @@ from bench.names import nearest
 from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.provenance import EXTRAS, LIBRARIES, version_record
-from bench.records import DISCRETE, Cell, Counts
+from bench.records import DISCRETE, Cell, Counts, label_of, parameters_text
 from bench.sweep.preset import Preset
 from classifiers.base import ClassifierError
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
@@ -51,7 +51,8 @@ class Plan:
         weights: role -> network, as `purifiers.nets.load` takes it.
         plugin_files: kind -> plugin name -> path, of plugins that the preset names by path.
         families: purifier name -> family, for the pictures.
-        preprocessing: steps between an image and the classifier's network.
+        preprocessing: steps between an image and the classifier's network; those of classifiers of single purifiers
+            by their text, under `own`.
         tuning: the measurements behind the choice of `auto` options; empty if there were none.
     """
 
@@ -80,10 +81,11 @@ class Plan:
         """
         classes = self.split.classes
         numbered = self.split.dataset == "parquet" and classes == tuple(map(str, range(len(classes))))
-        for count in {len(c.votes) for c in counts}:
+        voters = {cell.key: cell.classifier for cell in self.cells}
+        for voter, count in {(voters.get(c.block.cell, self.preset.classifier.name), len(c.votes)) for c in counts}:
             if count < len(classes) or (count > len(classes) and not numbered):
                 raise InputError(
-                    f"the classifier {self.preset.classifier.name!r} has {count} classes, and {self.split.title} has "
+                    f"the classifier {voter!r} has {count} classes, and {self.split.title} has "
                     f"{len(classes)} ({', '.join(classes[:3])}, ...), so its votes mean other classes. Give a "
                     "--classifier that was trained on these, or a preset with its data set"
                 )
@@ -95,14 +97,18 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     Raises:
         PlanError, PluginError, DataError, InputError: something is missing; the message names it.
     """
-    purifiers, classifier, _ = resolve(preset)
+    resolved = resolve(preset)
+    purifiers, voters = resolved.purifiers, resolved.voters
     weights = _networks_of(preset, purifiers, download=True)
     split = data.load(preset.dataset, preset.split, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     networks = {role: find(network).identity() for role, network in weights.items()}
-    voter = {"classifier": plugin_hash(type(classifier)), "classifier weights": _classifier_weights(classifier)}
+    votes = {
+        text: {"classifier": plugin_hash(type(voter)), "classifier weights": _classifier_weights(voter)}
+        for text, voter in resolved.by_text.items()
+    }
     codes = {purifier.name: plugin_hash(type(purifier)) for purifier in purifiers}
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     if discrete := preset.noise == DISCRETE:
@@ -113,8 +119,8 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
         Cell(
             purifier=purifier.name,
             parameters=plugins.parameters(purifier),
-            classifier=classifier.name,
-            classifier_parameters=plugins.parameters(classifier),
+            classifier=voter.name,
+            classifier_parameters=plugins.parameters(voter),
             dataset=preset.dataset,
             data_hash="",
             split=preset.split,
@@ -128,18 +134,18 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             hashes={
                 "purifier": codes[purifier.name],
                 **{f"network {role}": networks[role] for role in purifier.networks},
-                **voter,
+                **votes[text_of(voter)],
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
             },
+            own_classifier=text_of(voter) != text_of(resolved.classifier),
         )
         for sigma in preset.sigmas
-        for purifier in purifiers
+        for purifier, voter in zip(purifiers, voters, strict=True)
     ]
-    if len({cell.key for cell in cells}) < len(cells):
-        raise PlanError("the preset asks for the same purifier and sigma twice; name each once")
+    refuse_doubles(cells)
     created = {
         plugins.PURIFIER: zip(preset.purifiers, purifiers, strict=True),
-        plugins.CLASSIFIER: [(preset.classifier, classifier)],
+        plugins.CLASSIFIER: zip([preset.classifier, *preset.classifiers], [resolved.classifier, *voters], strict=True),
     }
     return Plan(
         preset=preset,
@@ -152,8 +158,14 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             for kind, pairs in created.items()
         },
         families={purifier.name: purifier.family for purifier in purifiers},
-        preprocessing=classifier.preprocessing(),
+        preprocessing=_preprocessing(resolved),
     )
+
+
+def refuse_doubles(cells: Sequence[Cell]) -> None:
+    """Raise PlanError if two cells would count the same."""
+    if len({cell.key for cell in cells}) < len(cells):
+        raise PlanError("the preset asks for the same purifier, classifier and sigma twice; name each once")
 
 
 def rows_of(preset: Preset, device_type: str) -> dict[str, int]:
@@ -161,8 +173,29 @@ def rows_of(preset: Preset, device_type: str) -> dict[str, int]:
     return {"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]}
 
 
-def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
-    """The purifiers, the classifier and the networks of a preset, without downloads; imports no torch.
+class Resolved(NamedTuple):
+    """The plugins and networks of a preset.
+
+    Attributes:
+        purifiers: in their order.
+        classifier: of the preset.
+        voters: the classifier behind each purifier.
+        networks: role -> network as the engine loads it.
+    """
+
+    purifiers: list[Any]
+    classifier: Any
+    voters: list[Any]
+    networks: dict[str, str]
+
+    @property
+    def by_text(self) -> dict[str, Any]:
+        """All classifiers by name and parameters, that of the preset first."""
+        return {text_of(voter): voter for voter in (self.classifier, *self.voters)}
+
+
+def resolve(preset: Preset) -> Resolved:
+    """The plugins and the networks of a preset, without downloads; imports no torch.
 
     Raises:
         PlanError, PluginError: as `make_plan`.
@@ -171,11 +204,30 @@ def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
     by_name: dict[str, type] = {}
     for purifier in purifiers:
         plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
-    classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
+    classifier, *voters = (
+        plugins.create(plugins.CLASSIFIER, c.name, c.parameters) for c in (preset.classifier, *preset.classifiers)
+    )
+    resolved = Resolved(purifiers, classifier, voters, {})
+    by_name = {}
+    for voter in resolved.by_text.values():
+        plugins.refuse_namesake(by_name, plugins.CLASSIFIER, type(voter))
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    _classifier_weights(classifier, download=False)
-    return purifiers, classifier, _networks_of(preset, purifiers)
+    for voter in resolved.by_text.values():
+        _classifier_weights(voter, download=False)
+    return resolved._replace(networks=_networks_of(preset, purifiers))
+
+
+def text_of(voter: Any) -> str:
+    """A classifier with its parameters, as `Cell.classifier_text`."""
+    return label_of(voter.name, parameters_text(plugins.parameters(voter)))
+
+
+def _preprocessing(resolved: Resolved) -> dict[str, Any]:
+    """See `Plan.preprocessing`."""
+    _, *others = resolved.by_text.items()
+    own = {text: voter.preprocessing() for text, voter in others}
+    return {**resolved.classifier.preprocessing(), **({"own": own} if own else {})}
 
 
 def _classifier_weights(classifier: Any, download: bool = True) -> str:

@@ -23,7 +23,7 @@ from bench.errors import InputError, PurifyBenchError
 from bench.files import read_toml
 from bench.names import nearest
 from bench.plugins.notation import Plugin as Plugin
-from bench.plugins.notation import own_options
+from bench.plugins.notation import own_options, read_purifier
 from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
@@ -94,8 +94,9 @@ class Preset(BaseModel):
 
     classifier: Plugin
     """The classifier that votes: a name (`cnn:path=FILE`) or a Python file."""
-    purifiers: Annotated[list[Plugin], _Split] = Field(min_length=1)
-    """Comma-separated names (`pf-ode:steps=8`) or paths of Python files."""
+    purifiers: Annotated[list[Annotated[Plugin, BeforeValidator(read_purifier)]], _Split] = Field(min_length=1)
+    """Comma-separated names (`pf-ode:steps=8`) or paths of Python files. `none@cnn:path=FILE`: with a classifier of its
+    own."""
     networks: dict[str, str] = {}
     """ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub id;
     KIND:NAME for files that do not name their kind (docs/networks.md)."""
@@ -157,8 +158,15 @@ class Preset(BaseModel):
     timeout: float = Field(1800, gt=0, le=1e6)
     """Seconds after which a batch without a result ends the run."""
 
+    @property
+    def classifiers(self) -> list[Plugin]:
+        """The classifier behind each purifier: its own, or that of the preset."""
+        return [purifier.classifier or self.classifier for purifier in self.purifiers]
+
     @model_validator(mode="after")
     def fields_agree(self) -> Preset:
+        if self.classifier.classifier is not None:
+            raise ValueError("classifier: it has no classifier of its own; a purifier may have one")
         refuse_draws(self.block, n0=self.n0, n=self.n, n_max=self.n_max)
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")

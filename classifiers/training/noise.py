@@ -13,7 +13,7 @@ _ROWS = 250  # images in one call of a network
 
 
 def noised_at(sigmas: Sequence[float]) -> Callable[[Tensor, Generator], Tensor]:
-    """A transform `(x [B,C,H,W] in [0,1], generator) -> x + sigma z`, each image at one of `sigmas`, all equally likely.
+    """A transform `(x [B,C,H,W] in [0,1], generator) -> x + sigma z`; each image gets one of `sigmas`, at random.
 
     The result is not clipped: the purifier `none` hands the noisy image to the classifier as it is.
     """
