@@ -68,7 +68,7 @@ def seconds_per_draw(
     precision, device = choose_precision(preset.precision, devices[0]), devices[0]
     once = [
         seconds(
-            f"classifier {voter.name if voter is resolved.classifier else text}",
+            f"classifier {voter.name if text == text_of(resolved.classifier) else text}",
             _GFLOP.get(getattr(voter, "path", "")),
             partial(_classifier_s, _text(plugin), shape or (), device),
         )

@@ -11,7 +11,7 @@ from bench import data
 from bench.data.files import table_of
 from bench.files import machine_memory
 from bench.sweep import Preset
-from bench.sweep.plan import Resolved
+from bench.sweep.plan import Resolved, text_of
 
 _PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
 
@@ -37,7 +37,7 @@ def needs(preset: Preset, resolved: Resolved) -> Iterator[Need]:
     """Everything that a preset needs; looks for files, and neither loads nor downloads anything."""
     yield _data_need(preset)
     for text, classifier in resolved.by_text.items():
-        yield _classifier_need(classifier, "" if classifier is resolved.classifier else text)
+        yield _classifier_need(classifier, text if text != text_of(resolved.classifier) else "")
     for role in sorted({role for purifier in resolved.purifiers for role in purifier.networks}):
         yield _network_need(role, preset.networks[role])
 

@@ -204,9 +204,11 @@ def resolve(preset: Preset) -> Resolved:
     by_name: dict[str, type] = {}
     for purifier in purifiers:
         plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
-    classifier, *voters = (
-        plugins.create(plugins.CLASSIFIER, c.name, c.parameters) for c in (preset.classifier, *preset.classifiers)
-    )
+    classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
+    voters = [
+        plugins.create(plugins.CLASSIFIER, own.name, own.parameters) if (own := purifier.classifier) else classifier
+        for purifier in preset.purifiers
+    ]
     resolved = Resolved(purifiers, classifier, voters, {})
     by_name = {}
     for voter in resolved.by_text.values():
