@@ -157,11 +157,11 @@ class Bundle:
             for kind, by_name in self.plugins.items()
         }
         named = plugin_files.get(plugins.CLASSIFIER.name, {})
-        changed = {
-            classifier_key(name, parameters): _relocated_parameters(named.get(name, name), parameters, files, get)
-            for name, parameters, files in self.classifiers
-            if files is not None
-        }
+        changed = {}
+        for name, parameters, files in self.classifiers:
+            own = {} if files is None else _relocated_parameters(named.get(name, name), parameters, files, get)
+            if own:
+                changed[classifier_key(name, parameters)] = own
         return weights, plugin_files, changed
 
 
