@@ -76,9 +76,10 @@ def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: i
     others = [s for s in alike if s.name != top.name]  # at another sigma a purifier costs the same
     if cheaper := [s for s in others if price[s] < _CHEAPER * price[top]]:
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
-        parts.append(
-            f"not significantly worse, and cheaper: {_named(s, top)}, {price[s]:.3g} {unit} instead of {price[top]:.3g}"
-        )
+        spent = f"{price[s]:.3g} {unit} instead of {price[top]:.3g}"
+        if cost == "nfe" and not price[s] and math.isfinite(s.option.ms_joint):  # no network, and not free
+            spent += f", {s.option.ms_joint:.3g} ms per vote instead of {top.option.ms_joint:.3g}"
+        parts.append(f"not significantly worse, and cheaper: {_named(s, top)}, {spent}")
     elif others:
         parts.append("none of them is cheaper" if len(others) > 1 else "it is no cheaper")
     if more is None:

@@ -12,7 +12,7 @@ from bench.certify import rules
 from bench.doctor.requirements import Need
 from bench.sweep import Plugin, Preset
 from bench.sweep.draws import evaluations, sweep_bounds
-from bench.sweep.plan import Resolved, text_of
+from bench.sweep.resolved import Resolved, text_of
 
 _QUICK = 20_000_000  # bytes of weights above which a call on a CPU, or loading, would take seconds
 _SHARE = 0.5  # of the rate of their layers that networks reach, about, since they do more than these layers

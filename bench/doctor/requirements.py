@@ -11,7 +11,7 @@ from bench import data
 from bench.data.files import table_of
 from bench.files import machine_memory
 from bench.sweep import Preset
-from bench.sweep.plan import Resolved, text_of
+from bench.sweep.resolved import Resolved, text_of
 
 _PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
 

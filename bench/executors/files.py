@@ -158,8 +158,8 @@ class Bundle:
         }
         named = plugin_files.get(plugins.CLASSIFIER.name, {})
         changed = {}
-        for name, parameters, files in self.classifiers:
-            own = {} if files is None else _relocated_parameters(named.get(name, name), parameters, files, get)
+        for name, parameters, listed in self.classifiers:
+            own = {} if listed is None else _relocated_parameters(named.get(name, name), parameters, listed, get)
             if own:
                 changed[classifier_key(name, parameters)] = own
         return weights, plugin_files, changed

@@ -95,8 +95,7 @@ class Preset(BaseModel):
     classifier: Plugin
     """The classifier that votes: a name (`cnn:path=FILE`) or a Python file."""
     purifiers: Annotated[list[Annotated[Plugin, BeforeValidator(read_purifier)]], _Split] = Field(min_length=1)
-    """Comma-separated names (`pf-ode:steps=8`) or paths of Python files. `none@cnn:path=FILE`: with a classifier of its
-    own."""
+    """Comma-separated names (`pf-ode:steps=8`) or Python files; `none@cnn:path=FILE` has its own classifier."""
     networks: dict[str, str] = {}
     """ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub id;
     KIND:NAME for files that do not name their kind (docs/networks.md)."""
@@ -117,8 +116,7 @@ class Preset(BaseModel):
     alpha: float = Field(0.001, gt=0, lt=1)
     """Probability that a certificate is wrong."""
     radii: Annotated[list[_Radius], _Split, _Ascending] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
-    """Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also every multiple of
-    0.01)."""
+    """Comma-separated L2 radii of tables; a sequential rule decides only these (`acr` also every multiple of 0.01)."""
     radius_digits: int | None = Field(None, ge=1)
     """Significant digits of radii (rules of fixed N; all by default). Published logs have 3."""
     seed: int = Field(0, ge=0)

@@ -19,8 +19,9 @@ from bench.engine.tuning.tune import AUTO, TuningRequest, tune
 from bench.errors import InputError
 from bench.records import Cell
 from bench.sweep.draws import rows_of_networks
-from bench.sweep.plan import Plan, refuse_doubles, resolve
+from bench.sweep.plan import Plan, refuse_doubles
 from bench.sweep.preset import Plugin, Preset
+from bench.sweep.resolved import resolve
 
 _SAMPLE = 16  # images in a request
 _MEASURED = ("precision", "channels_last", "compile", "batch")  # `auto` on a GPU unless a preset or its user names them

@@ -43,7 +43,6 @@ _WORSE = (
     "its single draws are classified correctly less often than those of {start}; shipped because the comparison "
     "needs it"
 )
-_LEAST_NOISY_ROWS = 5000
 _LEAST_ROWS = 1000  # of a validation figure; a smaller validation set gets several noise draws per image
 
 
@@ -109,8 +108,7 @@ def _printed(name: str) -> Callable[[str], None]:
 
 
 def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
-    recipes = read_recipe("classifiers", job.dataset)
-    recipe = recipes[name]
+    recipe = read_recipe("classifiers", job.dataset)[name]
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
@@ -149,12 +147,11 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     )
     _refuse_paused(job, name)
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
-    if start:
-        record["starts_from"] = start
+    record |= {"starts_from": start} if start else {}
     if denoiser:
         record["validation"]["purified"] = purified_accuracy(denoiser, model, images.val, images.val_labels)
     if "sigmas" in recipe:
-        draws = math.ceil(_LEAST_NOISY_ROWS / len(images.val))
+        draws = math.ceil(5 * _LEAST_ROWS / len(images.val))
         record["validation"]["noisy"] = noisy_accuracy(model, images.val, images.val_labels, recipe["sigmas"], draws)
     path = classifier_files.save_cnn(job.path(name), model, architecture, {**record, **origin})
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"

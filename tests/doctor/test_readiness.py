@@ -13,7 +13,7 @@ from bench.doctor.duration import duration, span
 from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
 from bench.sweep.draws import draw_bounds, sweep_bounds
-from bench.sweep.plan import resolve
+from bench.sweep.resolved import resolve
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_local_data_are_looked_for_where_a_run_would_look(tiny_preset, tmp_path,
 def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_library_asks_for_it(
     monkeypatch, tmp_path
 ):
-    chosen, _, _ = asked("cifar10-paper")
+    chosen, _ = asked("cifar10-paper")
     assert readiness._data_need(chosen) == Need("data cifar10", False, 144_000_000)
     monkeypatch.setattr("bench.data.installed", lambda: False)
     assert "purifybench[hub]" in readiness._data_need(chosen).by_hand
@@ -193,9 +193,7 @@ def test_durations_are_said_as_a_person_says_them(seconds, said):
 @pytest.mark.parametrize("certifier", rules.SEQUENTIAL)
 @pytest.mark.parametrize("label_aware", [False, True])
 def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(tiny_preset, certifier, label_aware):
-    chosen, _, _ = asked(
-        tiny_preset(certifier=certifier, n=None, n_max=2000, n0=10, radii=[0.0], label_aware=label_aware)
-    )
+    chosen, _ = asked(tiny_preset(certifier=certifier, n=None, n_max=2000, n0=10, radii=[0.0], label_aware=label_aware))
     rule = rules.of_sweep(chosen.model_dump(), 0.5)
     fewest, most = draw_bounds(chosen, 0.5)
     drawn = {}
@@ -215,7 +213,7 @@ def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(
 
 
 def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
-    chosen, _, _ = asked(tiny_preset(images=5, n0=10, n=90, block=20, sigmas=[0.25, 0.5]))
+    chosen, _ = asked(tiny_preset(images=5, n0=10, n=90, block=20, sigmas=[0.25, 0.5]))
     lines = describe_dry_run(chosen, tmp_path / "new" / "run")
     assert lines[0] == "4 cells: 2 purifiers at 2 noise levels, 5 images each"
     assert lines[1] == "draws: 2,000"

@@ -20,8 +20,9 @@ from bench.records import Cell
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset, settle
-from bench.sweep.plan import PlanError, make_plan
+from bench.sweep.plan import make_plan
 from bench.sweep.preset import PresetError
+from bench.sweep.resolved import PlanError
 from classifiers.nets.cnn import CNN
 from classifiers.nets.files import save_cnn
 
@@ -171,7 +172,7 @@ def test_a_run_tells_both_rows_apart_everywhere_and_can_be_verified(cli, tiny_pr
         shown = cli(command[0], out, *command[1:])
         assert shown.exit_code == OK and "none [noisy-classifier]" in shown.output, shown.output
     assert cli("tables", out).exit_code == OK
-    assert "none [noisy-classifier]" in (out / "tables" / "table-radius-0.md").read_text()
+    assert r"none \[noisy-classifier\]" in (out / "tables" / "table-radius-0.md").read_text()
     page = pb.report([pb.load(out)], tmp_path / "report.html")
     assert "none [noisy-classifier]" in Path(page).read_text()
     checks = json.loads((out / "manifest.json").read_text())["trust"]["checks"]
