@@ -17,6 +17,7 @@ Stage = Literal["select", "estimate"]
 DISCRETE = "discrete"  # `Cell.noise` of the exact sampler
 
 _OPTIONAL = ("compute", "split", "versions", "data_hash", "noise")
+_SHOWN = ("own_classifier",)  # no part of a key
 COUNTED = "counts"  # source of a row's radii: counted draws, or a published log
 IMPORTED = "imported, radii only"
 
@@ -54,6 +55,8 @@ class Cell:
             Only if networks compute differently: `networks`, role -> the options in which it differs (`precision`,
             too), and `classifier`, the same of the classifier's network.
         noise: `discrete` for the exact sampler of 8-bit images; empty for Gaussian noise in float32.
+        own_classifier: the row names this classifier itself, instead of the one of its preset. It decides the label
+            and no count, so it is no part of the key.
     """
 
     purifier: str
@@ -71,6 +74,7 @@ class Cell:
     split: str = ""
     versions: Mapping[str, int] = field(default_factory=dict)
     noise: str = ""
+    own_classifier: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -79,14 +83,26 @@ class Cell:
 
     def to_json(self) -> str:
         facts = asdict(self)
-        if not self.noise:  # cells without the option are stored as before it, so that earlier versions read them
-            del facts["noise"]
+        for name in ("noise", "own_classifier"):  # cells without it are stored as before, so that earlier versions
+            if not facts[name]:  # read them
+                del facts[name]
         return json.dumps(facts)
 
     @property
+    def classifier_text(self) -> str:
+        """The classifier with its parameters: `cnn(path=cifar10/classifier)`."""
+        return label_of(self.classifier, parameters_text(self.classifier_parameters))
+
+    @property
+    def parameters_text(self) -> str:
+        """The parameters as text, and the classifier among them if the row names its own: `steps=4`."""
+        own = {"classifier": self.classifier_text} if self.own_classifier else {}
+        return parameters_text({**self.parameters, **own})
+
+    @property
     def label(self) -> str:
-        """The purifier with its parameters: `pf-ode(steps=4)`."""
-        return label_of(self.purifier, parameters_text(self.parameters))
+        """The purifier with its parameters: `pf-ode(steps=4)`; if the row names its classifier, with that, too."""
+        return label_of(self.purifier, self.parameters_text)
 
     @classmethod
     def from_json(cls, text: str) -> Cell:
@@ -110,7 +126,7 @@ def key_of(facts: Mapping[str, object]) -> str:
 
     Optional facts enter the key only if they are set, so that cells of earlier versions keep their keys.
     """
-    facts = {name: value for name, value in facts.items() if name not in _OPTIONAL or value}
+    facts = {n: value for n, value in facts.items() if n not in _SHOWN and (n not in _OPTIONAL or value)}
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.references import Contender, worth
 from bench.analysis.repeats import one_of_each
 from bench.analysis.shortlist import left_out, shortlist
 from bench.analysis.standings import Option, Standing, rank
@@ -100,7 +101,14 @@ def recommend(
         return Recommendation(radius, budget, None, None, None, False, None, why, tuple(notes), standings, cost)
     at_sigmas = rows[rows["series"] == top.name]
     chosen = at_sigmas[at_sigmas["sigma"] == top.option.sigma].iloc[0]
-    notes = [*chosen_on_test(summary, at_sigmas, radius), *near_the_end(summary, chosen, radius), *notes]
+    families = dict(zip(rows["series"], rows["family"], strict=True))
+    asked = worth([Contender(s.name, families[s.name], s.option.accuracy, s.p) for s in standings], radius)
+    notes = [
+        *filter(None, [asked.removesuffix(".")]),
+        *chosen_on_test(summary, at_sigmas, radius),
+        *near_the_end(summary, chosen, radius),
+        *notes,
+    ]
     of_others = [s for s in others if s.name != top.name]
     rivals = of_others or list(others)
     alike = [s for s in rivals if s.p is None or s.p > LEVEL]

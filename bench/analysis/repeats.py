@@ -6,7 +6,6 @@ import pandas as pd
 
 from bench.records import Cell, parameters_text
 from bench.summary import Summary
-from bench.summary.cells import classifier_text
 from bench.summary.format import listed, number_of
 from bench.summary.rows import series_of
 
@@ -47,5 +46,5 @@ def one_of_each(summary: Summary, rows: pd.DataFrame) -> tuple[pd.DataFrame, str
 def _kind(cell: Cell) -> str:
     """A text that is equal for cells of one purifier, before one classifier, on one data set."""
     hashes = {name: value for name, value in cell.hashes.items() if name != "rule"}
-    facts = (cell.purifier, parameters_text(cell.parameters), classifier_text(cell), cell.dataset, cell.split)
+    facts = (cell.purifier, parameters_text(cell.parameters), cell.classifier_text, cell.dataset, cell.split)
     return repr((*facts, cell.data_hash, sorted(hashes.items())))

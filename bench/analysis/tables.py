@@ -18,7 +18,7 @@ import pandas as pd
 from bench.analysis.best import best_sigmas
 from bench.analysis.costs import COST_READING, cost_words, table_costs
 from bench.analysis.gains import gain_sentences, paired_gains
-from bench.analysis.references import READING
+from bench.analysis.references import READING, worth_sentences
 from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
@@ -185,6 +185,7 @@ def _of_radius(summary: Summary, rows: pd.DataFrame, best: pd.DataFrame, radius:
             else []
         ),
         *_readings(summary, rows),
+        *worth_sentences(summary, best),
         *((reading, *gain_sentences(best, per="radius")) if best["baseline"].any() else ()),
     )
     return PaperTable(f"radius-{radius:g}", caption, head, tuple(lines), notes)

@@ -18,8 +18,9 @@ from bench.summary.statistics import FEWEST, split_half
 
 _NEAR = 0.9  # of the largest radius: beyond it, nearly all draws must agree
 _CHEAPER = 0.9  # of the cost: milliseconds are not precise enough for smaller savings
+_OF_CLASSIFIER = ("classifier", "weights of the classifier")
 _MUST_AGREE = (
-    *("classifier", "weights of the classifier", "seed of the noise", "code of the noise", "version of the noise"),
+    *(*_OF_CLASSIFIER, "seed of the noise", "code of the noise", "version of the noise"),
     *("noise", "precision"),
 )
 
@@ -75,9 +76,10 @@ def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: i
     others = [s for s in alike if s.name != top.name]  # at another sigma a purifier costs the same
     if cheaper := [s for s in others if price[s] < _CHEAPER * price[top]]:
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
-        parts.append(
-            f"not significantly worse, and cheaper: {_named(s, top)}, {price[s]:.3g} {unit} instead of {price[top]:.3g}"
-        )
+        spent = f"{price[s]:.3g} {unit} instead of {price[top]:.3g}"
+        if cost == "nfe" and not price[s] and math.isfinite(s.option.ms_joint):  # no network, and not free
+            spent += f", {s.option.ms_joint:.3g} ms per vote instead of {top.option.ms_joint:.3g}"
+        parts.append(f"not significantly worse, and cheaper: {_named(s, top)}, {spent}")
     elif others:
         parts.append("none of them is cheaper" if len(others) > 1 else "it is no cheaper")
     if more is None:
@@ -111,7 +113,9 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
     cells = cells_of(summary, rows)
     facts = [settings(cell) | (identity(cell) if identities_compare(cells) else {}) for cell in cells]
     for fact in _MUST_AGREE:
-        if len(values := {f[fact] for f in facts if fact in f}) > 1:
+        told = [cell.own_classifier and fact in _OF_CLASSIFIER for cell in cells]  # by the name of the row
+        values = {f[fact] for f, known in zip(facts, told, strict=True) if fact in f and not known}
+        if len(values) > 1:
             lines.append(f"candidates differ in the {fact} ({listed(sorted(values))})")
     shared, _ = certified(summary, rows)
     if len(rows) > 1 and any(int(images) != len(shared) for images in rows["images"]):

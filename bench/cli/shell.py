@@ -30,7 +30,7 @@ PurifiersOption = Annotated[
     str | None,
     typer.Option(help="Comma-separated Python files of the run's purifiers: results run no code by themselves."),
 ]
-ClassifierOption = Annotated[str | None, typer.Option(help="The Python file of its classifier.")]
+ClassifierOption = Annotated[str | None, typer.Option(help="The Python file of its classifier, or several.")]
 
 _EXPECTED = (PurifyBenchError, ClassifierError, WeightsError)  # plugin packages do not import bench
 
@@ -206,9 +206,9 @@ def announce(file: Path, preset: Preset, overridden: Collection[str]) -> None:
     """
     from bench.plugins.trust import files_outside
 
-    for plugin in (preset.classifier, *preset.purifiers):
-        if plugin.name.endswith(".py"):
-            notice(f"runs code of {plugin.name}")
+    plugins = (preset.classifier, *preset.purifiers, *preset.classifiers)
+    for name in dict.fromkeys(plugin.name for plugin in plugins if plugin.name.endswith(".py")):
+        notice(f"runs code of {name}")
     outside = list(files_outside(file, preset.model_dump(), overridden)) if file.suffix else []
     if outside:
         notice(f"{file} reads files outside of its folder: {', '.join(map(str, outside))}")

@@ -35,14 +35,14 @@ def summary_parts(summary: Summary) -> Iterator[str | Table]:
     """Each purifier at its best sigma, at every radius; every row; significant gains and losses; costs."""
     from bench.analysis import best_sigmas, gain_sentences, paired_gains
     from bench.analysis.best import ACR_READING, BEST_READING, MARKS_READING, acr_behind, behind_sentences
+    from bench.analysis.references import worth_sentences
 
     best, gains, behind = best_sigmas(summary), paired_gains(summary), acr_behind(summary)
     for radius in dict.fromkeys(best["radius"]):
         yield _best_table(best[best["radius"] == radius], radius)
     if len(best):
-        yield "\n".join(
-            (*BEST_READING, MARKS_READING, *gain_sentences(best, per="radius"), *behind_sentences(best, "radius"), "")
-        )
+        found = *gain_sentences(best, per="radius"), *behind_sentences(best, "radius"), *worth_sentences(summary, best)
+        yield "\n".join((*BEST_READING, MARKS_READING, *found, ""))
     yield _results_table(summary, gains, behind)
     if len(gains) or len(behind):
         yield "\n".join((*ACR_READING, MARKS_READING, *gain_sentences(gains), *behind_sentences(behind), ""))

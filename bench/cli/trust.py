@@ -63,7 +63,7 @@ def attack(
 
     The same command continues. Ends with status 1 if a certificate is broken or a cell could not be attacked.
     """
-    for file in filter(None, [*(purifiers or "").split(","), classifier or ""]):
+    for file in filter(None, [*(purifiers or "").split(","), *(classifier or "").split(",")]):
         notice(f"runs code of {file}")
     try:
         with console.status("attacking") as status:

@@ -125,10 +125,10 @@ def _presets() -> Iterator[_Finding]:
     for name in preset.names():
         try:
             chosen = preset.load_preset(name, {})
-            purifiers, classifier, _ = resolve(chosen)
-            required = list(needs(chosen, purifiers, classifier))
+            resolved = resolve(chosen)
+            required = list(needs(chosen, resolved))
             devices = choose_devices(chosen.device, chosen.workers)
-            time = duration(chosen, purifiers, required, devices, calls=False)
+            time = duration(chosen, resolved, required, devices, calls=False)
             findings = describe(required), fits(required, devices), time
         except (PurifyBenchError, *_DAMAGED) as error:
             yield f"preset {name}", str(error), False

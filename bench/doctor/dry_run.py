@@ -28,14 +28,15 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     from bench.engine.devices import choose_devices
     from bench.sweep import resolve
 
-    purifiers, classifier, _ = resolve(preset)
+    resolved = resolve(preset)
+    purifiers = resolved.purifiers
     sigmas = len(preset.sigmas)
     fewest, most = (len(purifiers) * draws for draws in sweep_bounds(preset))
     sequential = preset.certifier in rules.SEQUENTIAL
     blocks = len(purifiers) * preset.images * sum(_most_blocks(preset, sigma) for sigma in preset.sigmas)
     disk = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
-    required = list(needs(preset, purifiers, classifier))
-    rate = seconds_per_draw(preset, purifiers, required, choose_devices(preset.device, preset.workers))
+    required = list(needs(preset, resolved))
+    rate = seconds_per_draw(preset, resolved, required, choose_devices(preset.device, preset.workers))
     lines = [
         f"{len(purifiers) * sigmas} cells: {len(purifiers)} purifiers at {sigmas} noise levels, "
         f"{preset.images:,} images each",

@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.certify import rules
 from bench.doctor.requirements import Need
-from bench.sweep import Preset, resolve
+from bench.sweep import Plugin, Preset
 from bench.sweep.draws import evaluations, sweep_bounds
+from bench.sweep.resolved import Resolved, text_of
 
 _QUICK = 20_000_000  # bytes of weights above which a call on a CPU, or loading, would take seconds
 _SHARE = 0.5  # of the rate of their layers that networks reach, about, since they do more than these layers
@@ -24,7 +25,9 @@ _GFLOP = {
     "mnist5k/": 0.0233,
     "cifar10/": 0.298,
     "mnist5k/classifier": 0.0035,
+    "mnist5k/noisy-classifier": 0.0035,
     "cifar10/classifier": 0.135,
+    "cifar10/noisy-classifier": 0.135,
     "cifar10_uncond_50M_500K": 16.8,
     "imagenet64_uncond_100M_1500K": 79.5,
     "64x64_diffusion": 219.4,
@@ -39,7 +42,7 @@ _GFLOP = {
 
 
 def seconds_per_draw(
-    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
+    preset: Preset, resolved: Resolved, needs: Sequence[Need], devices: Sequence[str], calls: bool = True
 ) -> tuple[float, str] | None:
     """Seconds for one draw of every purifier, all devices together, and the source; None if it cannot be told.
 
@@ -63,21 +66,24 @@ def seconds_per_draw(
     from bench.engine.devices import choose_precision
 
     precision, device = choose_precision(preset.precision, devices[0]), devices[0]
-    _, classifier, _ = resolve(preset)
-    path = getattr(classifier, "path", "")
-    once = seconds(
-        f"classifier {classifier.name}", _GFLOP.get(path), lambda: _classifier_s(_text(preset), shape or (), device)
-    )
+    once = [
+        seconds(
+            f"classifier {voter.name if text == text_of(resolved.classifier) else text}",
+            _GFLOP.get(getattr(voter, "path", "")),
+            partial(_classifier_s, _text(plugin), shape or (), device),
+        )
+        for text, voter, plugin in zip(map(text_of, resolved.voters), resolved.voters, preset.classifiers, strict=True)
+    ]
     networks = {
         role: seconds(
             f"network {role}", _gflop_of(network), partial(_network_s, network, shape or (), precision, device)
         )
         for role, network in preset.networks.items()
-        if any(role in purifier.networks for purifier in purifiers)
+        if any(role in purifier.networks for purifier in resolved.purifiers)
     }
     draw = sum(
-        once + sum(networks[role] for role in p.networks) * evaluations(p, sigma) / max(1, len(p.networks))
-        for p in purifiers
+        vote + sum(networks[role] for role in p.networks) * evaluations(p, sigma) / max(1, len(p.networks))
+        for p, vote in zip(resolved.purifiers, once, strict=True)
         for sigma in preset.sigmas
     ) / len(preset.sigmas)
     if math.isnan(draw):
@@ -91,12 +97,12 @@ def seconds_per_draw(
 
 
 def duration(
-    preset: Preset, purifiers: Sequence[Any], needs: Sequence[Need], devices: Sequence[str], calls: bool = True
+    preset: Preset, resolved: Resolved, needs: Sequence[Need], devices: Sequence[str], calls: bool = True
 ) -> str:
     """The most draws of a sweep and the time that they take, in words; `calls` as in `seconds_per_draw`."""
     _, most = sweep_bounds(preset)
-    total = f"{most * len(purifiers):,} draws"
-    rate = seconds_per_draw(preset, purifiers, needs, devices, calls)
+    total = f"{most * len(resolved.purifiers):,} draws"
+    rate = seconds_per_draw(preset, resolved, needs, devices, calls)
     if rate is None:
         return f"{total}, time unknown (nothing is known of such networks; `bench run --images 1` shows their speed)"
     seconds, source = rate
@@ -134,10 +140,10 @@ def _classifier_s(text: str, shape: tuple[int, ...], device: str) -> float:
     return _timed(loaded, shape, device)
 
 
-def _text(preset: Preset) -> str:
-    """The classifier of a preset in one text; `auto` becomes fp32."""
-    parameters = {k: "fp32" if v == "auto" else v for k, v in preset.classifier.parameters.items()}
-    return ":".join([preset.classifier.name, *(f"{name}={value}" for name, value in parameters.items())])
+def _text(plugin: Plugin) -> str:
+    """A classifier in one text; `auto` becomes fp32."""
+    parameters = {k: "fp32" if v == "auto" else v for k, v in plugin.parameters.items()}
+    return ":".join([plugin.name, *(f"{name}={value}" for name, value in parameters.items())])
 
 
 @cache

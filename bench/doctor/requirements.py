@@ -11,6 +11,7 @@ from bench import data
 from bench.data.files import table_of
 from bench.files import machine_memory
 from bench.sweep import Preset
+from bench.sweep.resolved import Resolved, text_of
 
 _PROCESS = 800_000_000  # bytes of a worker without weights, measured: Python with torch and diffusers
 
@@ -32,11 +33,12 @@ class Need:
     by_hand: str = ""
 
 
-def needs(preset: Preset, purifiers: Sequence[Any], classifier: Any) -> Iterator[Need]:
+def needs(preset: Preset, resolved: Resolved) -> Iterator[Need]:
     """Everything that a preset needs; looks for files, and neither loads nor downloads anything."""
     yield _data_need(preset)
-    yield _classifier_need(classifier)
-    for role in sorted({role for purifier in purifiers for role in purifier.networks}):
+    for text, classifier in resolved.by_text.items():
+        yield _classifier_need(classifier, text if text != text_of(resolved.classifier) else "")
+    for role in sorted({role for purifier in resolved.purifiers for role in purifier.networks}):
         yield _network_need(role, preset.networks[role])
 
 
@@ -60,10 +62,11 @@ def _data_need(preset: Preset) -> Need:
     return Need(name, False, data.REPOSITORIES[preset.dataset].size, by_hand)
 
 
-def _classifier_need(classifier: Any) -> Need:
+def _classifier_need(classifier: Any, text: str) -> Need:
+    """The need of a classifier; `text` names one that single purifiers have."""
     from classifiers.base import ClassifierError
 
-    name = f"classifier {classifier.name}"
+    name = f"classifier {text or classifier.name}"
     try:
         files = classifier.files(download=False)
     except ClassifierError as error:

@@ -48,7 +48,7 @@ class Loaded:
 
 @dataclass
 class Loader:
-    """Loads plugins and networks on first use, on one device; cells share networks and the classifier.
+    """Loads plugins and networks on first use, on one device; cells share networks and classifiers.
 
     Parameters:
         weights: role -> network, as `purifiers.nets.load` takes it.
@@ -111,13 +111,13 @@ class Loader:
         return self._denoisers[key]
 
     def classifier(self, cell: Cell) -> FixedRows:
-        """The classifier as a function of images, which counts its network's rows; only the latest one stays loaded."""
+        """The classifier as a function of images, which counts its network's rows."""
         compute = compute_of(cell, CLASSIFIER)
         key = cell.classifier, _text(cell.classifier_parameters), _text(compute)
         if key not in self._classifiers:
             prepared = _prepare_classifier(self._read_classifier(cell), compute, self.device)
             self._compile(f"classifier {cell.classifier!r}", compute, prepared)
-            self._classifiers = {key: prepared}
+            self._classifiers[key] = prepared
         return self._classifiers[key]
 
     def _read_network(self, role: str, cell: Cell) -> Any:

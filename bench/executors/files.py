@@ -7,10 +7,11 @@ same path uses them. Any other machine writes them once, into a private folder n
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,33 +113,35 @@ class Bundle:
     Attributes:
         networks: role -> the network and its files.
         plugins: kind -> plugin name -> file name and files, for plugins named by path.
-        classifier: name, parameters and files (None: it has no files).
+        classifiers: of each, name, parameters and files (None: it has no files).
     """
 
     networks: Mapping[str, tuple[Source, _FileSet]]
     plugins: Mapping[str, Mapping[str, tuple[str, _FileSet]]]
-    classifier: tuple[str, Mapping[str, object], _FileSet | None]
+    classifiers: Sequence[tuple[str, Mapping[str, object], _FileSet | None]]
 
     @classmethod
     def of(
         cls,
         weights: Mapping[str, str],
         plugin_files: Mapping[str, Mapping[str, str]],
-        classifier: str,
-        parameters: Mapping[str, object],
+        classifiers: Iterable[tuple[str, Mapping[str, object]]],
         put: _Put,
     ) -> Bundle:
-        """Pack networks by role, plugin files by kind and name, and the files of a classifier."""
+        """Pack networks by role, plugin files by kind and name, and the files of classifiers: name and parameters."""
         packed = {
             kind: {name: _pack_plugin(_KINDS[kind], Path(file), put) for name, file in files.items()}
             for kind, files in plugin_files.items()
         }
-        plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(classifier, classifier)
+        named = plugin_files.get(plugins.CLASSIFIER.name, {})
         networks = {role: _pack_network(find(text), put) for role, text in weights.items()}
-        return cls(networks, packed, (classifier, parameters, _pack_classifier(plugin, parameters, put)))
+        voters = [(name, own, _pack_classifier(named.get(name, name), own, put)) for name, own in classifiers]
+        return cls(networks, packed, voters)
 
-    def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], Mapping[str, object]]:
-        """Networks by role, plugin files by kind and name, and the classifier's parameters that change on this machine.
+    def unpack(self, get: Get) -> tuple[dict[str, str], dict[str, dict[str, str]], dict[str, Mapping[str, object]]]:
+        """Networks by role, plugin files by kind and name, and the parameters of classifiers that change here.
+
+        The latter by `classifier_key`.
 
         Raises:
             LoadError: no parameter of the classifier accepts the path of its files.
@@ -153,11 +156,18 @@ class Bundle:
             kind: {name: str(files.unpack(get) / file) for name, (file, files) in by_name.items()}
             for kind, by_name in self.plugins.items()
         }
-        name, parameters, classifier_files = self.classifier
-        if classifier_files is None:
-            return weights, plugin_files, {}
-        plugin = plugin_files.get(plugins.CLASSIFIER.name, {}).get(name, name)
-        return weights, plugin_files, _relocated_parameters(plugin, parameters, classifier_files, get)
+        named = plugin_files.get(plugins.CLASSIFIER.name, {})
+        changed = {}
+        for name, parameters, listed in self.classifiers:
+            own = {} if listed is None else _relocated_parameters(named.get(name, name), parameters, listed, get)
+            if own:
+                changed[classifier_key(name, parameters)] = own
+        return weights, plugin_files, changed
+
+
+def classifier_key(name: str, parameters: Mapping[str, object]) -> str:
+    """A text for each classifier, whatever its precision, which is settled after the files are packed."""
+    return json.dumps([name, {k: v for k, v in parameters.items() if k != "precision"}], sort_keys=True)
 
 
 def _pack_network(source: Source, put: _Put) -> tuple[Source, _FileSet]:

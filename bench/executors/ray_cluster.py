@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning.tune import TuningRequest, measurements
 from bench.errors import PurifyBenchError, RunError
 from bench.executors.base import MAX_DEATHS, Executor, Job
-from bench.executors.files import Bundle
+from bench.executors.files import Bundle, classifier_key
 from bench.executors.ray_connection import Cluster
 from bench.executors.ray_worker import RemoteEngine, libraries
 from bench.provenance import code_digest
@@ -52,7 +52,7 @@ class RayCluster(Executor):
         cluster: the connection; `close` closes it, too.
         images: clean images `[C,H,W]` in [0,1] by index.
         weights, plugin_files: as an `Engine` takes them.
-        cell: any cell of the sweep, since all have the same classifier.
+        cells: of the sweep, with every classifier.
         patience: seconds within which the first worker must be ready.
         notify: called with a message when a worker dies or is left out.
     """
@@ -65,7 +65,7 @@ class RayCluster(Executor):
         images: Mapping[int, np.ndarray],
         weights: Mapping[str, str],
         plugin_files: Mapping[str, Mapping[str, str]],
-        cell: Cell,
+        cells: Sequence[Cell],
         patience: float,
         notify: Callable[[str], object] = lambda message: None,
     ):
@@ -74,7 +74,9 @@ class RayCluster(Executor):
         device = "cuda:0" if cluster.devices[0] == "cuda" else "cpu"  # Ray hides the GPUs of other workers
         put, get = cluster.ray.put, cluster.ray.get
         stacked = put(np.stack(list(images.values())))
-        bundle = Bundle.of(weights, plugin_files, cell.classifier, cell.classifier_parameters, put)
+        voters = {classifier_key(c.classifier, c.classifier_parameters): c for c in cells}.values()
+        named = [(cell.classifier, cell.classifier_parameters) for cell in voters]
+        bundle = Bundle.of(weights, plugin_files, named, put)
         self._setup = device, code_digest(), libraries(), list(images), stacked, bundle, get
         self._capacity = len(cluster.devices)  # workers that fit, less one for each that was left out
         self._workers: list[_Worker] = []

@@ -13,7 +13,7 @@ from bench.engine import Engine, Examination, Loader, LoadError
 from bench.engine.devices import device_name, prepare_device
 from bench.engine.tuning.tune import TuningRequest, tune
 from bench.errors import PurifyBenchError
-from bench.executors.files import Bundle, Get
+from bench.executors.files import Bundle, Get, classifier_key
 from bench.provenance import code_digest, library_versions
 from bench.records import Cell, Counts, Shown, StaticCost, Task
 
@@ -106,4 +106,5 @@ class RemoteEngine:
 
     def _localised(self, cell: Cell) -> Cell:
         """The cell with the paths of this machine; its blocks keep the key of the driver's cell."""
-        return replace(cell, classifier_parameters={**cell.classifier_parameters, **self._changed_parameters})
+        changed = self._changed_parameters.get(classifier_key(cell.classifier, cell.classifier_parameters), {})
+        return replace(cell, classifier_parameters={**cell.classifier_parameters, **changed})

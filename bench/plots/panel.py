@@ -16,12 +16,13 @@ from bench.plots.labels import Floats, Name, place_names
 from bench.plots.style import FAINT, INK, LABEL, TEXT, Page, annotate, bar, mark, percent_tick
 from bench.summary.fronts import front
 from bench.summary.headline import COSTS, Metric
-from bench.summary.palette import FAMILIES
+from bench.summary.palette import FAMILIES, PLAIN
 
 _FADED = 0.45  # opacity of purifiers below the front
 _APART = 7.5  # points between marks that would cover each other
 _WIDEST = 62.0  # points over which the marks of one cost may spread
 _FLOOR_WORDS = ((1.0, "right"), (0.0, "left"), (0.5, "center"))
+_OF_PURIFICATION = ("nfe", "ms_purify")  # costs that leave the classifier out
 _STRIP = 0.36  # inches: height of the floor's own strip below a broken axis
 
 _Box = tuple[float, float, float, float]
@@ -30,22 +31,27 @@ _Box = tuple[float, float, float, float]
 def draw_panel(page: Page, box: _Box, rows: pd.DataFrame, metric: Metric, cost: str, edges: tuple[bool, bool]) -> None:
     """Draw a panel at `left, top, width, height` (inches).
 
-    Plain smoothing is the floor. If it lies far below all purifiers, the axis is broken, and the floor has a strip.
+    Plain smoothing is the floor where it costs nothing, that is against costs of purification alone, and where it lies
+    far below all purifiers: then the axis is broken, and the floor has a strip. Elsewhere it is a point at its cost.
 
     Parameters:
         edges: whether the panel is at the left, and at the bottom, of the figure; only there the axes have labels.
     """
     leftmost, lowest = edges
     rows = rows[rows[metric.column].notna()]
-    is_floor = rows["family"] == "none"
-    floor, points = rows[is_floor], rows[~is_floor & rows[cost].notna()].reset_index(drop=True)
+    is_plain = rows["family"] == PLAIN
     if rows.empty:
         page.axes(*box).set_axis_off()
         return
-    low, high = _extent(points if len(points) else rows, metric)
-    far = len(floor) and low - _extent(floor, metric)[1] > 0.45 * (high - low)  # never if there is a floor only
+    priced = rows if rows.loc[~is_plain, cost].isna().all() else rows[is_plain | rows[cost].notna()]
+    purifiers = priced[priced["family"] != PLAIN]
+    low, high = _extent(purifiers if len(purifiers) else priced, metric)
+    is_far = is_plain & (low - rows[[metric.column, metric.high]].max(axis=1) > 0.45 * (high - low))
+    is_floor = is_plain & (is_far | rows[cost].isna() | (cost in _OF_PURIFICATION))
+    floor, points = rows[is_floor], rows[~is_floor & rows[cost].notna()].reset_index(drop=True)
+    far = is_floor.any() and is_far[is_floor].all()
     if not far:
-        low, high = _extent(pd.concat([floor, points]) if len(points) else rows, metric)
+        low, high = _extent(priced, metric)
     left, top, width, height = box
     main = base = page.axes(left, top, width, height - (_STRIP + 0.07 if far else 0))
     pad = max(high - low, 0.04 if metric.percent else 0.04 * max(high, 0.5)) * 0.13
@@ -119,12 +125,12 @@ def _zero_place(points: pd.DataFrame, cost: str) -> float:
 
 
 def _draw_floor(axes: Axes, row: pd.Series, metric: Metric, number: int) -> Floats:
-    """Draw plain randomized smoothing as a level, because it costs nothing; returns the box of its text.
+    """Draw plain randomized smoothing as a level, because it purifies nothing; returns the box of its text.
 
     The floors of several runs may lie close together: by their `number`, their texts are at different ends.
     """
     at, side = _FLOOR_WORDS[number % len(_FLOOR_WORDS)]
-    look, value = FAMILIES["none"], row[metric.column]
+    look, value = FAMILIES[PLAIN], row[metric.column]
     if math.isfinite(row[metric.low]):
         axes.axhspan(row[metric.low], row[metric.high], color=look.colour, alpha=0.17, lw=0, zorder=1)
     axes.axhline(value, color=look.colour, lw=1.0, zorder=1.5)

@@ -17,10 +17,11 @@ from bench.plots.style import INK, SMALL, Page, family_handles, nothing, remarks
 from bench.summary import Summary
 from bench.summary.headline import Metric, at_best_sigma, decisive_radii, headline, metrics
 from bench.summary.notes import shared_times
-from bench.summary.palette import FAMILIES
+from bench.summary.palette import FAMILIES, OWN_CLASSIFIER, PLAIN
 from bench.summary.rows import conditions, drawable
 
-PURIFICATION, VOTE = ("nfe", "ms_purify"), ("gflops", "ms_joint")  # costs of one picture
+# Costs of one picture: evaluations beside the time of purifier and classifier, because no vote is free at NFE 0.
+USUAL, VOTE = ("nfe", "ms_joint"), ("gflops", "ms_joint")
 _MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
 _READING = (
@@ -28,6 +29,7 @@ _READING = (
     "ticks at the bottom show the measured costs, on a logarithmic axis. Bars and bands: 95 % intervals (Wilson for "
     "accuracy, bootstrap over images for the ACR)."
 )
+_NOT_FREE = "NFE counts the networks of the purifier only: at NFE 0 the classifier alone does the work, see its time."
 
 _CHOSEN = (
     "σ was chosen for each purifier and radius on these images, which favours it a little: `bench tables` has the "
@@ -36,13 +38,13 @@ _CHOSEN = (
 
 
 @styled
-def pareto(summary: Summary, costs: tuple[str, str] = PURIFICATION) -> Figure:
+def pareto(summary: Summary, costs: tuple[str, str] = USUAL) -> Figure:
     """The main picture: accuracy against cost at two radii, each purifier at its best sigma for the radius.
 
     Of one sigma: accuracy and ACR at the radius that separates the purifiers best.
 
     Parameters:
-        costs: columns of the summary's table: of purification, or of a whole vote (`VOTE`).
+        costs: columns of the summary's table: `USUAL`, or `VOTE`, both of a whole vote.
     """
     rows = drawable(summary)
     if rows.empty:
@@ -62,7 +64,7 @@ def pareto_at(summary: Summary, sigma: float) -> Figure:
     here = rows[rows["sigma"] == sigma] if len(rows) else rows
     if here.empty:
         return nothing(summary)
-    return _draw(summary, f"σ = {sigma:g}", [(m, here) for m in metrics(here, summary.radii, sigma)], 2.5, PURIFICATION)
+    return _draw(summary, f"σ = {sigma:g}", [(m, here) for m in metrics(here, summary.radii, sigma)], 2.5, USUAL)
 
 
 def _draw(
@@ -75,16 +77,17 @@ def _draw(
 ) -> Figure:
     """A row of panels for each metric and the rows that it shows, a column for each cost."""
     rows = pd.concat([part for _, part in shown])
-    marked = rows[rows["family"] != "none"].drop_duplicates("name")
+    marked = rows[rows["family"] != PLAIN].drop_duplicates("name")
     numbers = {name: str(n) for n, name in enumerate(marked["name"], 1)} if len(marked) > _MOST_NAMES else {}
     keys = marked.to_dict("records") if numbers else []
     left, between, right, heading, gap, axis = 0.62, 0.3, 0.16, 0.28, 0.32, 0.5
     lines = math.ceil(len(keys) / KEYS_PER_LINE)
     panels = len(shown) * (heading + height + gap) - gap + axis
+    not_free = [_NOT_FREE] if OWN_CLASSIFIER in set(rows["family"]) and "nfe" in costs else []
     page = Page(
         f"Certified robustness against cost, {where}",
         summary.title,
-        [conditions(rows) + ".", _READING, *footer, *filter(None, [shared_times(rows)]), *remarks(summary)],
+        [conditions(rows) + ".", _READING, *not_free, *footer, *filter(None, [shared_times(rows)]), *remarks(summary)],
         panels + lines * KEY_LINE + (0.15 if lines else 0),
     )
     page.legend([*family_handles(rows["family"]), Line2D([], [], color=INK, alpha=0.5, lw=1.0, label="front")])

@@ -16,7 +16,7 @@ from bench.plots.style import Page, bar, family_handles, mark, nothing, percent_
 from bench.store.quality import KINDS, Metrics, Value
 from bench.summary import Summary
 from bench.summary.headline import Metric, headline
-from bench.summary.palette import FAMILIES
+from bench.summary.palette import FAMILIES, OWN_CLASSIFIER, PLAIN
 from bench.summary.rows import conditions, drawable
 
 _ACROSS = 2
@@ -47,7 +47,7 @@ def quality(summary: Summary, metrics: Metrics, run: str) -> Figure:
     rows = drawable(summary)
     by_cell = {cell.cell: cell for cell in metrics.cells}
     if len(rows):
-        rows = rows[(rows["run"] == run) & (rows["family"] != "none") & rows["cell"].isin(by_cell)]
+        rows = rows[(rows["run"] == run) & ~rows["family"].isin((PLAIN, OWN_CLASSIFIER)) & rows["cell"].isin(by_cell)]
     if rows.empty:
         return nothing(summary)
     sigma, shown = headline(rows, summary.radii)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+# A path with an @ stays a path: the name of a classifier has neither a slash nor a dot.
+_WITH_CLASSIFIER = re.compile(r"(?P<purifier>[^@]+)@(?P<classifier>[\w-]+(:.*)?)", re.DOTALL)
+RESERVED = "classifier"  # of a purifier's entry; no purifier may have a parameter of this name
 
 
 class Plugin(BaseModel):
-    """A plugin by name (or path), with its parameters: `{name = "pf-ode", steps = 4}`, or `pf-ode:steps=4` as text."""
+    """A plugin by name (or path), with its parameters: `{name = "pf-ode", steps = 4}`, or `pf-ode:steps=4` as text.
+
+    A purifier may name the classifier behind it, instead of the one of its preset:
+    `{name = "none", classifier = {name = "cnn", path = "FILE"}}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
+    classifier: Plugin | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -22,7 +32,22 @@ class Plugin(BaseModel):
         name, *pairs = value.split(":")
         if any("=" not in pair for pair in pairs):
             raise ValueError(f"{value!r} is not of the form name:parameter=value:parameter=value")
-        return {"name": name, **dict(pair.split("=", 1) for pair in pairs)}
+        parameters = dict(pair.split("=", 1) for pair in pairs)
+        if RESERVED in parameters:
+            raise ValueError(f"write the classifier of a single purifier as {name}@CLASSIFIER:parameter=value")
+        return {"name": name, **parameters}
+
+    @model_validator(mode="after")
+    def one_classifier(self) -> Plugin:
+        if self.classifier is not None and self.classifier.classifier is not None:
+            raise ValueError("a classifier has no classifier of its own")
+        return self
+
+    @model_serializer(mode="wrap")
+    def as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `classifier`, unless it is named: presets are stored as they were before."""
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name != RESERVED or value is not None}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -52,3 +77,15 @@ def own_options(value: Any) -> dict[str, dict[str, Any]]:
     if "precision" in value.get("classifier", {}):
         raise ValueError("the classifier's precision is its own parameter: --classifier NAME:precision=bf16")
     return {name: OwnCompute.model_validate(own).model_dump(exclude_none=True) for name, own in value.items()}
+
+
+def purifier_and_classifier(text: str) -> tuple[str, str]:
+    """The two plugins of `none@cnn:path=FILE`, a purifier with its own classifier; the second is empty without one."""
+    both = _WITH_CLASSIFIER.fullmatch(text)
+    return (both["purifier"], both["classifier"]) if both else (text, "")
+
+
+def read_purifier(value: Any) -> Any:
+    """A purifier's entry as a `Plugin`, if it is a text with a classifier; other entries are returned unchanged."""
+    purifier, classifier = purifier_and_classifier(value) if isinstance(value, str) else (value, "")
+    return {**Plugin.model_validate(purifier).model_dump(), RESERVED: classifier} if classifier else value

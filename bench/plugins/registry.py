@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import PurifyBenchError
 from bench.names import nearest
 from bench.plugins.fingerprint import source
+from bench.plugins.notation import RESERVED
 from classifiers.base import Classifier
 from classifiers.local_votes import LOCAL, is_plain, with_local_votes
 from purifiers.base import Purifier
@@ -150,6 +151,11 @@ def create(kind: Kind, name: str, parameters: Mapping[str, Any]) -> Any:
     if kind is CLASSIFIER and parameters.keys() & set(LOCAL):
         plugin = with_local_votes(plugin)
     fields = [f.name for f in dataclasses.fields(plugin)]
+    if kind is PURIFIER and RESERVED in fields:
+        raise PluginError(
+            f"purifier {name!r} has a parameter {RESERVED!r}, a name that presets use for the classifier behind a "
+            "purifier: rename the parameter"
+        )
     if unknown := [parameter for parameter in parameters if parameter not in fields]:
         raise PluginError(f"{kind.name} {name!r}: " + nearest("parameter", unknown[0], fields or ["(none)"]))
     try:

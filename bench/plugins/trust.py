@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.errors import InputError
 from bench.files import read_toml
+from bench.plugins.notation import RESERVED, purifier_and_classifier
 
 PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field -> command line option that replaces it
 
@@ -47,11 +48,19 @@ def with_code_beside(
             )
         return {**plugin, "name": path} if isinstance(plugin, Mapping) else path + plugin[len(name) :]
 
+    def with_classifier(purifier: Any) -> Any:
+        if isinstance(purifier, str):
+            alone, _ = purifier_and_classifier(purifier)
+            return resolved("purifiers", alone) + purifier[len(alone) :]
+        purifier = resolved("purifiers", purifier)
+        own = isinstance(purifier, Mapping) and purifier.get(RESERVED)
+        return {**purifier, RESERVED: resolved("purifiers", own)} if own else purifier
+
     result = dict(fields)
     for field in PLUGINS.keys() & fields.keys() - set(overridden):
         value = fields[field]
         value = value.split(",") if field == "purifiers" and isinstance(value, str) else value
-        result[field] = [resolved(field, one) for one in value] if isinstance(value, list) else resolved(field, value)
+        result[field] = [with_classifier(one) for one in value] if isinstance(value, list) else resolved(field, value)
     return result
 
 

@@ -81,6 +81,7 @@ def render(
         pictures_shown=pictures_shown,
         stages=STAGES,
         times=times(table),
+        timed=len(table) > 0 and table["ms_joint"].notna().any(),
         counted_flops=len(table) > 0 and table["gflops"].notna().any(),
         classifier_gflops=_classifier_gflops(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,

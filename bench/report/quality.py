@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from bench.report.figures import short
 from bench.store.quality import KINDS, Measured, Metrics
+from bench.summary.palette import OWN_CLASSIFIER, PLAIN
 
 _FEWEST = 4  # purifiers for a rank correlation
 
@@ -66,7 +67,7 @@ def _ranks(name: str, rows: Sequence[dict[str, Any]], points: Sequence[dict[str,
     """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row, point in zip(rows, points, strict=True):
-        if name in point and row["family"] != "none":
+        if name in point and row["family"] not in (PLAIN, OWN_CLASSIFIER):
             for metric, entry in row["metrics"].items():
                 pairs.setdefault((row["sigma"]["words"], metric), []).append((entry["value"], point[name]["value"]))
     texts: dict[str, dict[str, str]] = {}

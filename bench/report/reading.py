@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.analysis import best_sigmas, gain_sentences, paired_gains
 from bench.analysis.best import ACR_READING, BEST_READING, acr_behind, behind_sentences
+from bench.analysis.references import worth_sentences
 from bench.report.figures import UNKNOWN, figure, known
 from bench.summary import Summary
 from bench.summary.format import change_text, p_text, percent_interval
@@ -33,7 +34,11 @@ def reading(summary: Summary, table: pd.DataFrame) -> dict[str, Any]:
     return {
         "best": list(_best_rows(summary, best)),
         "best_words": BEST_READING,
-        "best_found": [*gain_sentences(best, per="radius"), *behind_sentences(best, "radius")],
+        "best_found": [
+            *gain_sentences(best, per="radius"),
+            *behind_sentences(best, "radius"),
+            *worth_sentences(summary, best),
+        ],
         "gains": list(_gains(table, gains, behind)),
         "gains_words": ACR_READING if len(gains) or len(behind) else (),
         "gains_found": [*gain_sentences(gains), *behind_sentences(behind)],
@@ -42,13 +47,13 @@ def reading(summary: Summary, table: pd.DataFrame) -> dict[str, Any]:
 
 def _best_rows(summary: Summary, best: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of `best_sigmas`, every figure as a number and as text."""
-    families = dict(zip(summary.table["purifier"], summary.table["family"], strict=True))
+    families = dict(zip(summary.table["cell"], summary.table["family"], strict=True))
     for name, row in zip(series_of(best), best.to_dict("records"), strict=True):
         interval = percent_interval(row["low"], row["high"])
         half = None if known(row["split_half"]) is None else f"{100 * row['split_half']:.1f}"
         behind = _change(row["behind"], row["behind_low"], row["behind_high"])
         yield {
-            **{"name": name, "family": family_of(families[row["purifier"]]), "over": row["baseline"]},
+            **{"name": name, "family": family_of(families[row["cell"]]), "over": row["baseline"]},
             **{column: figure(row[column], f"{row[column]:g}") for column in ("radius", "sigma")},
             "accuracy": figure(row["accuracy"], f"{100 * row['accuracy']:.1f}") | {"small": interval},
             "half": figure(known(row["split_half"]), half),

@@ -11,6 +11,7 @@ from bench.summary import Summary
 from bench.summary.format import percent
 from bench.summary.fronts import front_shares
 from bench.summary.pairs import certified, certifiers_of
+from bench.summary.palette import OWN_CLASSIFIER, PLAIN
 from bench.summary.statistics import FEWEST, resampled_means, split_halves
 
 _COSTS = ("nfe", "ms", "gflops", "joint", "seconds")
@@ -90,9 +91,10 @@ def _contributions(summary: Summary, table: pd.DataFrame, rows: list[dict[str, A
 
 
 def _cost_of(row: dict[str, Any], metric: str, cost: str) -> float:
-    """The cost of a row, 0 for plain smoothing; NaN if unknown, which is never on a front."""
+    """The cost of a row; of purification, 0 for plain smoothing; NaN if unknown, which is never on a front."""
     if cost == "seconds":
         value = row["metrics"][metric]["seconds"]["value"]
     else:
-        value = 0.0 if row["family"] == "none" else row[cost]["value"]
+        purifies = row["family"] not in (PLAIN, OWN_CLASSIFIER) or cost not in ("nfe", "ms")
+        value = row[cost]["value"] if purifies else 0.0
     return float("nan") if value is None else value

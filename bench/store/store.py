@@ -107,7 +107,8 @@ class Store:
 
     def begin(self, cells: Iterable[Cell], manifest: dict[str, Any]) -> None:
         """Register the cells of a sweep and its manifest, and forget the errors of earlier attempts."""
-        register = "INSERT INTO cells VALUES (?, ?, NULL) ON CONFLICT (key) DO UPDATE SET error = NULL"
+        again = "ON CONFLICT (key) DO UPDATE SET cell = excluded.cell, error = NULL"  # its label may be another one now
+        register = f"INSERT INTO cells VALUES (?, ?, NULL) {again}"
         with self._transaction() as db:
             db.executemany(register, ((cell.key, cell.to_json()) for cell in cells))
         self.describe(manifest)

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from bench.certify import SEQUENTIAL, Certifier, Tally
-from bench.records import COUNTED, IMPORTED, Cell, StaticCost, label_of, parameters_text
+from bench.records import COUNTED, IMPORTED, Cell, StaticCost
 from bench.store import Run
 from bench.store.races import race_of
+from bench.summary.palette import OWN_CLASSIFIER, PLAIN
 from bench.summary.statistics import mean_interval, wilson_interval
 
 _FOREIGN_RULE = "another stopping rule ended these counts; read them with the preset and the version that made them"
@@ -136,12 +137,13 @@ def _work(key: str, cell: Cell | None, static: StaticCost | None, sums: pd.Serie
     """A text that is equal for cells that do the same work in the same way: their milliseconds differ by chance only.
 
     That is, the same tensor operations of the purifier on networks of one architecture (whatever weights and sigma), as
-    many classifier rows, precision and compilation, on one device. A solver whose evaluations depend on the image has
-    a text of its own, and so has a cell whose operations are not known.
+    many rows of classifiers that cost the same, precision and compilation, on one device. A solver whose evaluations
+    depend on the image has a text of its own, and so has a cell whose operations are not known.
     """
     if cell is None or static is None or sums["nfe"] != static.evaluations * sums["draws"]:
         return key
-    way = json.dumps(cell.compute, sort_keys=True), cell.precision, cell.noise, device
+    voter = static.classifier_flops, static.classifier_parameters, cell.classifier_parameters.get("precision")
+    way = json.dumps(cell.compute, sort_keys=True), cell.precision, cell.noise, device, cell.classifier, voter
     return repr((static.operations, sums["classifier_rows"] / sums["draws"], *way))
 
 
@@ -193,10 +195,10 @@ def counted_rows(
             "run": name,
             "cell": key,
             "purifier": cell.purifier,
-            "parameters": parameters_text(cell.parameters),
+            "parameters": cell.parameters_text,
             "networks": ", ".join(k.removeprefix("network ") for k in cell.hashes if k.startswith("network ")),
-            "classifier": classifier_text(cell),
-            "family": run.manifest.get("families", {}).get(cell.purifier, "other"),
+            "classifier": cell.classifier_text,
+            "family": _family(cell, run.manifest.get("families", {})),
             "dataset": cell.dataset,
             "sigma": cell.sigma,
             "source": COUNTED,
@@ -226,9 +228,10 @@ def _rule_text(certifier: str, rule: Certifier) -> str:
     return replace(rule, radii=()).rule.replace(", radii ", "") if certifier == "acr" else rule.rule  # type: ignore[type-var]
 
 
-def classifier_text(cell: Cell) -> str:
-    """`cnn(path=cifar10/classifier)`."""
-    return label_of(cell.classifier, parameters_text(cell.classifier_parameters))
+def _family(cell: Cell, families: Mapping[str, str]) -> str:
+    """The family of a cell's purifier; plain smoothing of a row's own classifier has a family of its own."""
+    family = families.get(cell.purifier, "other")
+    return OWN_CLASSIFIER if family == PLAIN and cell.own_classifier else family
 
 
 def imported_rows(run: Run, name: str, radii: Sequence[float]) -> tuple[list[dict[str, Any]], pd.DataFrame]:

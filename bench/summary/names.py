@@ -9,7 +9,7 @@ import pandas as pd
 from bench.errors import InputError
 from bench.records import Cell, label_of
 
-_LONGEST = 34  # characters
+_LONGEST, _LONGEST_CLASSIFIER = 34, 20  # characters
 _BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
 
 
@@ -18,7 +18,8 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
 
     `solver` and `steps` (if more than one) are always shown, other parameters only if purifiers of one plugin differ in
     them. A plugin's name loses its family as a prefix, because colours show the family: `pf-ode-torchdiffeq` with
-    `solver=midpoint, steps=2, rtol=0.01` becomes `torchdiffeq midpoint 2`. Names that would be equal become labels.
+    `solver=midpoint, steps=2, rtol=0.01` becomes `torchdiffeq midpoint 2`. The classifier of a row that names its own
+    follows in brackets: `none [noisy-classifier]`. Names that would be equal become labels.
 
     Parameters:
         families: by the plugin's name; a plugin without one keeps its full name.
@@ -28,17 +29,16 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
     for cell in purifiers.values():
         siblings.setdefault(cell.purifier, []).append(cell.parameters)
     names = {
-        label: _display_name(cell.purifier, cell.parameters, siblings[cell.purifier], families.get(cell.purifier, ""))
+        label: _display_name(cell, siblings[cell.purifier], families.get(cell.purifier, ""))
         for label, cell in purifiers.items()
     }
     taken = list(names.values())
     return {label: label if taken.count(name) > 1 else name for label, name in names.items()}
 
 
-def _display_name(
-    purifier: str, parameters: Mapping[str, object], siblings: Iterable[Mapping[str, object]], family: str
-) -> str:
+def _display_name(cell: Cell, siblings: Iterable[Mapping[str, object]], family: str) -> str:
     """The name of one purifier among the `siblings` that the same plugin has; at most `_LONGEST` characters."""
+    purifier, parameters = cell.purifier, cell.parameters
     prefix = f"{family}-"
     short = purifier.startswith(prefix) and len(purifier) > 2 * len(prefix)
     words = [purifier.removeprefix(prefix) if short else purifier]
@@ -48,8 +48,18 @@ def _display_name(
         for key, value in parameters.items()
         if key not in _BY_VALUE and any(other.get(key) != value for other in siblings)
     ]
-    name = " ".join(words)
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1].rstrip() + "…"
+    own = f" [{_cut(_classifier_name(cell), _LONGEST_CLASSIFIER)}]" if cell.own_classifier else ""
+    return _cut(" ".join(words), _LONGEST - len(own)) + own
+
+
+def _classifier_name(cell: Cell) -> str:
+    """The last part of the path of a classifier, `noisy-classifier`; the plugin's name if it has none."""
+    path = str(cell.classifier_parameters.get("path", ""))
+    return path.rstrip("/").rpartition("/")[2].removesuffix(".safetensors") or cell.classifier
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def _value_text(value: object) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from bench.records import COUNTED, Cell, parameters_text
-from bench.summary.cells import classifier_text
 from bench.summary.fronts import NFE_SCALE, hypervolume
 from bench.summary.statistics import FEWEST, percentile_interval, resampled_means
 from bench.summary.summary import Summary
@@ -102,8 +101,8 @@ def settings(cell: Cell) -> dict[str, str]:
         "precision": cell.precision,
         **({"computed": parameters_text(_flat(cell.compute))} if cell.compute else {}),
         "device type": cell.device_type,
-        "parameters": parameters_text(cell.parameters) or "none",
-        "classifier": classifier_text(cell),
+        "parameters": parameters_text(cell.parameters) or "none",  # the classifier has an entry of its own
+        "classifier": cell.classifier_text,
     }
 
 

@@ -13,9 +13,13 @@ class _Family(NamedTuple):
     words: str
 
 
+PLAIN = "none"  # plain randomized smoothing
+OWN_CLASSIFIER = "own-classifier"  # the same, with a classifier that the row names itself, such as one trained on noise
+
 # Okabe and Ito (2008), which colour-blind readers can tell apart; inks are the same hues at a contrast of 4.5 on white.
 FAMILIES = {
-    "none": _Family("#8C8C8C", "#5E5E5E", "none (plain randomized smoothing)"),
+    PLAIN: _Family("#8C8C8C", "#5E5E5E", "none (plain randomized smoothing)"),
+    OWN_CLASSIFIER: _Family("#56B4E9", "#24749F", "none, with its own classifier"),
     "one-step": _Family("#0072B2", "#00639B", "one-step"),
     "consistency": _Family("#D55E00", "#B04D00", "consistency"),
     "pf-ode": _Family("#009E73", "#00775A", "pf-ode"),

@@ -1,9 +1,7 @@
 from .draws import evaluations_of as evaluations_of
 from .plan import Plan as Plan
-from .plan import PlanError as PlanError
 from .plan import make_plan as make_plan
 from .plan import manifest as manifest
-from .plan import resolve as resolve
 from .plan import without_rule as without_rule
 from .preset import Plugin as Plugin
 from .preset import Preset as Preset
@@ -13,6 +11,8 @@ from .replay import Pair as Pair
 from .replay import ReplayError as ReplayError
 from .replay import planned as planned
 from .replay import preset_of as preset_of
+from .resolved import PlanError as PlanError
+from .resolved import resolve as resolve
 from .run import images_of as images_of
 from .run import run_sweep as run_sweep
 from .run import start as start

@@ -20,24 +20,16 @@ from bench.engine.versions import (
     NOISE_KERNEL_VERSION,
     NOISE_VERSION,
 )
-from bench.errors import InputError, PurifyBenchError
-from bench.files import without_advice
-from bench.names import nearest
+from bench.errors import InputError
 from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.provenance import EXTRAS, LIBRARIES, version_record
 from bench.records import DISCRETE, Cell, Counts
 from bench.sweep.preset import Preset
-from classifiers.base import ClassifierError
+from bench.sweep.resolved import PlanError, classifier_weights, networks_of, preprocessing_of, resolve, text_of
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
 from purifiers.nets import NETS_VERSION
-from purifiers.nets.hub.cards import WeightsError
-from purifiers.nets.hub.download import obtain
 from purifiers.nets.hub.sources import find
-
-
-class PlanError(PurifyBenchError):
-    """A plugin, network or data set of a preset is missing; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,8 @@ class Plan:
         weights: role -> network, as `purifiers.nets.load` takes it.
         plugin_files: kind -> plugin name -> path, of plugins that the preset names by path.
         families: purifier name -> family, for the pictures.
-        preprocessing: steps between an image and the classifier's network.
+        preprocessing: steps between an image and the classifier's network; those of classifiers of single purifiers
+            by their text, under `own`.
         tuning: the measurements behind the choice of `auto` options; empty if there were none.
     """
 
@@ -80,10 +73,11 @@ class Plan:
         """
         classes = self.split.classes
         numbered = self.split.dataset == "parquet" and classes == tuple(map(str, range(len(classes))))
-        for count in {len(c.votes) for c in counts}:
+        voters = {cell.key: cell.classifier for cell in self.cells}
+        for voter, count in {(voters.get(c.block.cell, self.preset.classifier.name), len(c.votes)) for c in counts}:
             if count < len(classes) or (count > len(classes) and not numbered):
                 raise InputError(
-                    f"the classifier {self.preset.classifier.name!r} has {count} classes, and {self.split.title} has "
+                    f"the classifier {voter!r} has {count} classes, and {self.split.title} has "
                     f"{len(classes)} ({', '.join(classes[:3])}, ...), so its votes mean other classes. Give a "
                     "--classifier that was trained on these, or a preset with its data set"
                 )
@@ -95,14 +89,18 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     Raises:
         PlanError, PluginError, DataError, InputError: something is missing; the message names it.
     """
-    purifiers, classifier, _ = resolve(preset)
-    weights = _networks_of(preset, purifiers, download=True)
+    resolved = resolve(preset)
+    purifiers, voters = resolved.purifiers, resolved.voters
+    weights = networks_of(preset, purifiers, download=True)
     split = data.load(preset.dataset, preset.split, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     networks = {role: find(network).identity() for role, network in weights.items()}
-    voter = {"classifier": plugin_hash(type(classifier)), "classifier weights": _classifier_weights(classifier)}
+    votes = {
+        text: {"classifier": plugin_hash(type(voter)), "classifier weights": classifier_weights(voter)}
+        for text, voter in resolved.by_text.items()
+    }
     codes = {purifier.name: plugin_hash(type(purifier)) for purifier in purifiers}
     versions = {"noise": NOISE_VERSION, "engine": ENGINE_VERSION, "classifier nets": CLASSIFIER_NETS_VERSION}
     if discrete := preset.noise == DISCRETE:
@@ -113,8 +111,8 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
         Cell(
             purifier=purifier.name,
             parameters=plugins.parameters(purifier),
-            classifier=classifier.name,
-            classifier_parameters=plugins.parameters(classifier),
+            classifier=voter.name,
+            classifier_parameters=plugins.parameters(voter),
             dataset=preset.dataset,
             data_hash="",
             split=preset.split,
@@ -128,18 +126,18 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             hashes={
                 "purifier": codes[purifier.name],
                 **{f"network {role}": networks[role] for role in purifier.networks},
-                **voter,
+                **votes[text_of(voter)],
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
             },
+            own_classifier=text_of(voter) != text_of(resolved.classifier),
         )
         for sigma in preset.sigmas
-        for purifier in purifiers
+        for purifier, voter in zip(purifiers, voters, strict=True)
     ]
-    if len({cell.key for cell in cells}) < len(cells):
-        raise PlanError("the preset asks for the same purifier and sigma twice; name each once")
+    refuse_doubles(cells)
     created = {
         plugins.PURIFIER: zip(preset.purifiers, purifiers, strict=True),
-        plugins.CLASSIFIER: [(preset.classifier, classifier)],
+        plugins.CLASSIFIER: zip([preset.classifier, *preset.classifiers], [resolved.classifier, *voters], strict=True),
     }
     return Plan(
         preset=preset,
@@ -152,76 +150,19 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
             for kind, pairs in created.items()
         },
         families={purifier.name: purifier.family for purifier in purifiers},
-        preprocessing=classifier.preprocessing(),
+        preprocessing=preprocessing_of(resolved),
     )
+
+
+def refuse_doubles(cells: Sequence[Cell]) -> None:
+    """Raise PlanError if two cells would count the same."""
+    if len({cell.key for cell in cells}) < len(cells):
+        raise PlanError("the preset asks for the same purifier, classifier and sigma twice; name each once")
 
 
 def rows_of(preset: Preset, device_type: str) -> dict[str, int]:
     """`Cell.compute` before options are settled: rows in each call of a network; `auto` becomes the default."""
     return {"rows": preset.rows if isinstance(preset.rows, int) else DEFAULT_ROWS[device_type]}
-
-
-def resolve(preset: Preset) -> tuple[list[Any], Any, dict[str, str]]:
-    """The purifiers, the classifier and the networks of a preset, without downloads; imports no torch.
-
-    Raises:
-        PlanError, PluginError: as `make_plan`.
-    """
-    purifiers = [plugins.create(plugins.PURIFIER, p.name, p.parameters) for p in preset.purifiers]
-    by_name: dict[str, type] = {}
-    for purifier in purifiers:
-        plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
-    classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
-    if preset.dataset not in data.DATASETS:
-        raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    _classifier_weights(classifier, download=False)
-    return purifiers, classifier, _networks_of(preset, purifiers)
-
-
-def _classifier_weights(classifier: Any, download: bool = True) -> str:
-    """Check the files of a classifier; returns their fingerprint, or nothing if `download` is False and some may lack.
-
-    Raises:
-        PlanError: a file is damaged, or is missing and cannot be downloaded.
-    """
-    try:
-        for file in classifier.files(download):
-            if not file.is_file():
-                raise ClassifierError(f"{file} is missing; make it with `bench train`")
-        classifier.preprocessing()
-        return classifier.identity() if download else ""
-    except ClassifierError as error:
-        if download or not error.obtainable:
-            raise PlanError(f"classifier {classifier.name!r}: {without_advice(str(error))}") from error
-        return ""
-    except RecursionError:  # in files of other projects' models, which those classifiers read by themselves
-        raise PlanError(f"classifier {classifier.name!r}: one of its files is nested too deeply; restore it") from None
-
-
-def _networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False) -> dict[str, str]:
-    """Role -> network as the engine loads it, for every role of the purifiers.
-
-    A published network that is missing is downloaded, or stays a name if `download` is False.
-
-    Raises:
-        PlanError: a role has no network, or a network is damaged or cannot be downloaded.
-    """
-    weights = {}
-    for role, purifier in {role: purifier for purifier in purifiers for role in purifier.networks}.items():
-        if role not in preset.networks:
-            raise PlanError(
-                f"purifier {purifier.name!r} asks for the network {role!r}, which the preset does not name; add "
-                f"it under [networks]. {nearest('role', role, preset.networks) if preset.networks else ''}"
-            )
-        network = preset.networks[role]
-        try:
-            source = obtain(network) if download else find(network)
-            if source.is_card:
-                source.identity()  # refuses a damaged file
-        except WeightsError as error:
-            raise PlanError(f"network {role!r}: {error}") from error
-        weights[role] = str(source) if source.present else network
-    return weights
 
 
 def without_rule(cell: Cell) -> Cell:

@@ -23,7 +23,7 @@ from bench.errors import InputError, PurifyBenchError
 from bench.files import read_toml
 from bench.names import nearest
 from bench.plugins.notation import Plugin as Plugin
-from bench.plugins.notation import own_options
+from bench.plugins.notation import own_options, read_purifier
 from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
@@ -94,8 +94,8 @@ class Preset(BaseModel):
 
     classifier: Plugin
     """The classifier that votes: a name (`cnn:path=FILE`) or a Python file."""
-    purifiers: Annotated[list[Plugin], _Split] = Field(min_length=1)
-    """Comma-separated names (`pf-ode:steps=8`) or paths of Python files."""
+    purifiers: Annotated[list[Annotated[Plugin, BeforeValidator(read_purifier)]], _Split] = Field(min_length=1)
+    """Comma-separated names (`pf-ode:steps=8`) or Python files; `none@cnn:path=FILE` has its own classifier."""
     networks: dict[str, str] = {}
     """ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub id;
     KIND:NAME for files that do not name their kind (docs/networks.md)."""
@@ -116,8 +116,7 @@ class Preset(BaseModel):
     alpha: float = Field(0.001, gt=0, lt=1)
     """Probability that a certificate is wrong."""
     radii: Annotated[list[_Radius], _Split, _Ascending] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
-    """Comma-separated L2 radii of tables and fronts; a sequential rule decides only these (`acr` also every multiple of
-    0.01)."""
+    """Comma-separated L2 radii of tables; a sequential rule decides only these (`acr` also every multiple of 0.01)."""
     radius_digits: int | None = Field(None, ge=1)
     """Significant digits of radii (rules of fixed N; all by default). Published logs have 3."""
     seed: int = Field(0, ge=0)
@@ -157,8 +156,15 @@ class Preset(BaseModel):
     timeout: float = Field(1800, gt=0, le=1e6)
     """Seconds after which a batch without a result ends the run."""
 
+    @property
+    def classifiers(self) -> list[Plugin]:
+        """The classifier behind each purifier: its own, or that of the preset."""
+        return [purifier.classifier or self.classifier for purifier in self.purifiers]
+
     @model_validator(mode="after")
     def fields_agree(self) -> Preset:
+        if self.classifier.classifier is not None:
+            raise ValueError("classifier: it has no classifier of its own; a purifier may have one")
         refuse_draws(self.block, n0=self.n0, n=self.n, n_max=self.n_max)
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import PurifyBenchError
+from bench.plugins.notation import RESERVED
 from bench.plugins.trust import PLUGINS, code_named_by_user, name_of
 from bench.records import Cell
 from bench.store import Run
@@ -67,7 +68,10 @@ def _with_named_code(run: Run, preset: Preset, code: Mapping[str, str | None]) -
         return plugin.model_copy(update={"name": str(file)})
 
     classifier = with_file("classifier", preset.classifier)
-    purifiers = [with_file("purifiers", plugin) for plugin in preset.purifiers]
+    purifiers = []
+    for plugin in preset.purifiers:
+        own = {RESERVED: with_file("classifier", plugin.classifier)} if plugin.classifier else {}
+        purifiers.append(with_file("purifiers", plugin).model_copy(update=own))
     for field, named in files.items():
         if unused := [str(file) for file in named if file not in used]:
             raise ReplayError(f"{run.folder} has nothing of {', '.join(unused)}: leave out {PLUGINS[field]}")

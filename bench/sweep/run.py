@@ -239,7 +239,7 @@ def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[P
     executor = None
     try:
         planned = make_plan(with_device_defaults(preset, cluster.devices[0]), cluster.devices[0])
-        facts = planned.weights, planned.plugin_files, planned.cells[0], preset.timeout
+        facts = planned.weights, planned.plugin_files, planned.cells, preset.timeout
         executor = RayCluster(cluster, images_of(planned), *facts, notify=notify)
         settled = executor.measure, notify, before, len(cluster.devices)
         planned = settle_options(planned, cluster.devices[0], *settled)

@@ -17,9 +17,11 @@ from bench.engine.compute import ComputeConfig
 from bench.engine.devices import choose_precision, prepare_device
 from bench.engine.tuning.tune import AUTO, TuningRequest, tune
 from bench.errors import InputError
+from bench.records import Cell
 from bench.sweep.draws import rows_of_networks
-from bench.sweep.plan import Plan, resolve
-from bench.sweep.preset import Preset
+from bench.sweep.plan import Plan, refuse_doubles
+from bench.sweep.preset import Plugin, Preset
+from bench.sweep.resolved import resolve
 
 _SAMPLE = 16  # images in a request
 _MEASURED = ("precision", "channels_last", "compile", "batch")  # `auto` on a GPU unless a preset or its user names them
@@ -31,11 +33,23 @@ def with_device_defaults(preset: Preset, device_type: str) -> Preset:
     if device_type != "cuda" or preset.protocol:
         return preset
     update: dict[str, Any] = {name: AUTO for name in _MEASURED if name not in preset.model_fields_set}
-    _, classifier, _ = resolve(preset)
-    hints = get_type_hints(type(classifier)) if "precision" in {field.name for field in fields(classifier)} else {}
-    if AUTO in get_args(hints.get("precision")) and "precision" not in preset.classifier.parameters:
-        update["classifier"] = preset.classifier.model_copy(update={"precision": AUTO})
+    resolved = resolve(preset)
+    update["classifier"] = _with_precision(preset.classifier, resolved.classifier)
+    update["purifiers"] = [
+        purifier.model_copy(update={"classifier": _with_precision(purifier.classifier, voter)})
+        if purifier.classifier
+        else purifier
+        for purifier, voter in zip(preset.purifiers, resolved.voters, strict=True)
+    ]
     return preset.model_copy(update=update)
+
+
+def _with_precision(plugin: Plugin, classifier: Any) -> Plugin:
+    """A classifier's entry, with the precision `auto` where it takes one and names none."""
+    hints = get_type_hints(type(classifier)) if "precision" in {field.name for field in fields(classifier)} else {}
+    if AUTO in get_args(hints.get("precision")) and "precision" not in plugin.parameters:
+        return plugin.model_copy(update={"precision": AUTO})
+    return plugin
 
 
 def advice(preset: Preset, device: str) -> str | None:
@@ -155,11 +169,12 @@ def _request_of(planned: Plan, device: str = "cpu") -> TuningRequest:
     compiled = any(own.get("compile", preset.compile) != "no" for own in ({}, *preset.compute.values()))
     if not compiled and preset.rows == AUTO and not (device.startswith("cuda") and preset.batch == AUTO):
         options["rows"] = planned.cells[0].compute["rows"]  # eager networks are about as fast with any number
-    options["classifier"] = planned.cells[0].classifier_parameters.get("precision")
+    cells = sorted(planned.cells, key=lambda cell: cell.own_classifier)  # the preset's classifier is the one measured
+    options["classifier"] = cells[0].classifier_parameters.get("precision")
     if options["classifier"] is None and "precision" in preset.classifier.parameters:
         options["classifier"] = preset.classifier.parameters["precision"]
     images = np.stack([planned.split.images[i] for i in planned.images[:_SAMPLE]])
-    return TuningRequest(options, planned.cells, images)
+    return TuningRequest(options, cells, images)
 
 
 def _loader_of(planned: Plan, device: str) -> Loader:
@@ -168,14 +183,29 @@ def _loader_of(planned: Plan, device: str) -> Loader:
 
 
 def _apply(planned: Plan, config: ComputeConfig, batch: int, record: dict[str, Any]) -> Plan:
-    """The plan whose preset and cells have the chosen configuration."""
+    """The plan whose preset and cells have the chosen configuration.
+
+    A classifier of a single purifier whose precision is `auto` computes as that of the preset, or in fp32.
+    """
+    own_precision = config.classifier or "fp32"
     update = {name: value for name, value in asdict(config).items() if name not in ("classifier", "differing")}
     update |= {"batch": batch, "compute": {name: dict(own) for name, own in config.differing.items()}}
     if config.classifier is not None:
         update["classifier"] = planned.preset.classifier.model_copy(update={"precision": config.classifier})
-    return replace(
-        planned,
-        preset=planned.preset.model_copy(update=update),
-        cells=[config.apply(cell) for cell in planned.cells],
-        tuning=record,
-    )
+    update["purifiers"] = [
+        purifier.model_copy(update={"classifier": own.model_copy(update={"precision": own_precision})})
+        if (own := purifier.classifier) and own.parameters.get("precision") == AUTO
+        else purifier
+        for purifier in planned.preset.purifiers
+    ]
+    cells = [_in_config(cell, config, own_precision) for cell in planned.cells]
+    refuse_doubles(cells)
+    return replace(planned, preset=planned.preset.model_copy(update=update), cells=cells, tuning=record)
+
+
+def _in_config(cell: Cell, config: ComputeConfig, own_precision: str) -> Cell:
+    """The cell in a configuration; its own classifier keeps the precision that the preset names."""
+    if cell.own_classifier:
+        named: Any = cell.classifier_parameters.get("precision")
+        config = replace(config, classifier=own_precision if named == AUTO else named)
+    return config.apply(cell)

@@ -115,7 +115,7 @@ def check_plugins(
     notify: Callable[[str], object] = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Check the classifier and every purifier that will be counted; cells of a plugin that fails are refused.
+    """Check every classifier and every purifier that will be counted; cells of a plugin that fails are refused.
 
     A purifier is checked at its highest sigma, with at most 2 % of its planned draws, but a few rows at least.
 
@@ -136,8 +136,12 @@ def check_plugins(
     checks |= {cell.key: {} for cell in cells}
     started = time.monotonic()
     cells.sort(key=lambda cell: -cell.sigma)
-    groups = [[cell for cell in cells if cell.label == label] for label in dict.fromkeys(cell.label for cell in cells)]
-    jobs = [("classifier", cells, _rows(planned, planned.cells)), *(("purifier", g, _rows(planned, g)) for g in groups)]
+    groups = _grouped(cells, lambda cell: cell.label)
+    voters = _grouped(cells, lambda cell: cell.classifier_text)
+    jobs = [
+        *(("classifier", g, _rows(planned, _alike(planned.cells, g))) for g in voters),
+        *(("purifier", g, _rows(planned, g)) for g in groups),
+    ]
     draws, futures = 0, []
     for plugin, group, rows in jobs:  # all at once, so that every worker is busy
         futures.append(executor.examine(group[0], plugin, rows))
@@ -156,10 +160,24 @@ def check_plugins(
                 checks[one.key]["error"] = trust.refused[one.key] = error
     trust.keep()
     fewest = min((entry[plugin]["rows"] for entry in checks.values() for plugin in entry.keys() - {"error"}), default=0)
+    classifiers = "the classifier" if len(voters) == 1 else f"{len(voters)} classifiers"
     notify(
-        f"checked the classifier and {len(groups)} purifiers before the first cell, on {fewest} rows or more each: "
+        f"checked {classifiers} and {len(groups)} purifiers before the first cell, on {fewest} rows or more each: "
         f"{draws:,} draws, {time.monotonic() - started:.0f} s"
     )
+
+
+def _grouped(cells: Sequence[Cell], text: Callable[[Cell], str]) -> list[list[Cell]]:
+    """The cells of each text, in their order."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(text(cell), []).append(cell)
+    return list(groups.values())
+
+
+def _alike(cells: Sequence[Cell], group: Sequence[Cell]) -> list[Cell]:
+    """The cells with the classifier of a group."""
+    return [cell for cell in cells if cell.classifier_text == group[0].classifier_text]
 
 
 def _refuse_stopped(stop: Callable[[], bool]) -> None:

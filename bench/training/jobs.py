@@ -13,11 +13,12 @@ from bench.files import read_toml, subfolder
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
-CLASSIFIERS = ("classifier", "features", "classifier-ft")
+CLASSIFIERS = ("classifier", "features", "classifier-ft", "noisy-classifier")
 NEEDS = {  # stage -> stages whose weights it reads
     "classifier": (),
     "features": (),
     "classifier-ft": ("classifier", "edm"),
+    "noisy-classifier": ("classifier",),
     "ddpm": ("classifier",),
     "edm": ("classifier",),
     "cm": ("classifier", "features", "edm"),

@@ -20,6 +20,7 @@ from bench.training.jobs import CLASSIFIERS, Job, for_job, read_recipe
 from classifiers.nets import files as classifier_files
 from classifiers.nets.cnn import CNN
 from classifiers.training import fit as classifier_training
+from classifiers.training.noise import noised_at, noisy_accuracy
 from purifiers.nets.denoisers import LevelledDenoiser
 from purifiers.nets.hub import files as network_files
 from purifiers.nets.hub.cards import Card, read_card
@@ -111,18 +112,26 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
-    before, denoiser, identity = None, None, dict(recipe)
-    if "levels" in recipe:  # on images that the denoiser has purified, from the classifier of clean ones
-        denoiser = network_files.load(job.source("edm"), job.device)
-        before = classifier_files.read_cnn(job.source("classifier"))
+    before, denoiser, transform, identity = None, None, None, dict(recipe)
+    if start := recipe.get("start"):
+        before = classifier_files.read_cnn(job.source(start))
         recipe["architecture"] = before[1]["architecture"]
-        identity |= {"starts_from": before[1]["sha256"], "purified by": read_card(job.source("edm")).sha256}
+        identity["starts_from"] = before[1]["sha256"]
+    if "levels" in recipe:  # on images that the denoiser has purified
+        denoiser = network_files.load(job.source("edm"), job.device)
+        identity["purified by"] = read_card(job.source("edm")).sha256
+        transform = purified_at(denoiser, recipe["levels"])
+    elif "sigmas" in recipe:  # on noisy images
+        transform = noised_at(recipe["sigmas"])
     if job.onward:
         before = classifier_files.read_cnn(initial_weights(job, job.path(name), name))
         identity["continues"] = before[1]["sha256"]
 
     def validate(model: CNN) -> dict[str, float]:
-        return {"val error": 1 - classifier_training.accuracy(model, images.val[:1000], images.val_labels[:1000])}
+        few, labels = images.val[:1000], images.val_labels[:1000]
+        accuracies = noisy_accuracy(model, few, labels, recipe.get("sigmas", ()))
+        errors = {f"val error, sigma = {sigma}": 1 - share for sigma, share in accuracies.items()}
+        return errors or {"val error": 1 - classifier_training.accuracy(model, few, labels)}
 
     model, architecture, record = classifier_training.train_classifier(
         recipe,
@@ -134,13 +143,16 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
         validate,
         _checkpoint_of(job, name, identity, recipe["batch"]),
         before,
-        purified_at(denoiser, recipe["levels"]) if denoiser else None,
+        transform,
     )
     _refuse_paused(job, name)
     record["validation"] = {"accuracy": classifier_training.accuracy(model, images.val, images.val_labels)}
+    record |= {"starts_from": start} if start else {}
     if denoiser:
-        record["starts_from"] = "classifier"
         record["validation"]["purified"] = purified_accuracy(denoiser, model, images.val, images.val_labels)
+    if "sigmas" in recipe:
+        draws = math.ceil(5 * _LEAST_ROWS / len(images.val))
+        record["validation"]["noisy"] = noisy_accuracy(model, images.val, images.val_labels, recipe["sigmas"], draws)
     path = classifier_files.save_cnn(job.path(name), model, architecture, {**record, **origin})
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
 

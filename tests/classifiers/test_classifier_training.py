@@ -6,6 +6,7 @@ import torch
 from bench.training.jobs import read_recipe
 from classifiers.nets.cnn import CNN
 from classifiers.training.fit import _blurred, _jitter
+from classifiers.training.noise import noised_at, noisy_accuracy
 
 STILL = {"rotation": 0, "scale": 0.0, "shift": 0, "flip": False}
 
@@ -49,3 +50,28 @@ def test_folding_early_pooling_keeps_the_function():
     before = model.eval()(x)
     assert [m.shape[-1] for m in model.features(x)] == [8, 4]
     assert torch.allclose(model.fused()(x), before, atol=1e-5)
+
+
+def test_training_noise_is_that_of_plain_smoothing():
+    """Each image has one of the sigmas, all equally often, and the result is not clipped."""
+    x = torch.full((3000, 1, 6, 6), 0.9)
+    noisy = noised_at([0.25, 1.0])(x, seeded())
+    deviation = (noisy - x).flatten(1).std(1)
+    low, high = deviation[deviation < 0.6], deviation[deviation >= 0.6]
+    assert abs(len(low) - 1500) < 150
+    assert low.mean() == pytest.approx(0.25, rel=0.05) and high.mean() == pytest.approx(1.0, rel=0.05)
+    assert noisy.max() > 1.5 and noisy.min() < 0
+    assert torch.equal(noised_at([0.25, 1.0])(x, seeded()), noisy)
+
+
+def test_the_accuracy_of_noisy_images_is_given_for_each_sigma():
+    images = torch.arange(600).remainder(2).float().view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+    def brightness(x):  # class 1 above the middle
+        mean = x.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+    found = noisy_accuracy(brightness, images, images[:, 0, 0, 0].long(), [0.5, 4.0, 40.0], draws=5)
+    assert found["0.5"] == 1.0  # the mean of 64 pixels has 1/8 of the noise
+    assert found["4"] == pytest.approx(0.841, abs=0.02)  # Phi(1)
+    assert found["40"] == pytest.approx(0.540, abs=0.03)  # Phi(0.1)

@@ -13,7 +13,7 @@ from bench.doctor.duration import duration, span
 from bench.doctor.requirements import Need, describe, fits, needs
 from bench.sweep import preset
 from bench.sweep.draws import draw_bounds, sweep_bounds
-from bench.sweep.plan import resolve
+from bench.sweep.resolved import resolve
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 def asked(name, **overrides):
     chosen = preset.load_preset(str(name), overrides)
-    purifiers, classifier, _ = resolve(chosen)
-    return chosen, purifiers, classifier
+    return chosen, resolve(chosen)
 
 
 @pytest.mark.parametrize("name", ["cifar10-paper", "cifar10-dds", "cifar10-diffsmooth", "imagenet64-paper"])
@@ -41,21 +40,21 @@ def test_a_published_preset_says_what_is_missing_and_downloads_nothing(name, mon
         raise AssertionError("something was fetched")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    chosen, purifiers, classifier = asked(name)
-    found = list(needs(chosen, purifiers, classifier))
+    chosen, resolved = asked(name)
+    found = list(needs(chosen, resolved))
     assert not any(need.present for need in found)
     said = describe(found)
     for need in found:
         assert need.name in said
     assert "would be downloaded: " in said and "together about" in said
-    assert duration(chosen, purifiers, found, ["cpu"])  # without loading anything
+    assert duration(chosen, resolved, found, ["cpu"])  # without loading anything
 
 
 def test_the_papers_fine_tuned_network_would_be_downloaded_like_the_others():
     """All five purifiers of the paper are there from the name of the preset, as far as a connection goes."""
-    chosen, purifiers, classifier = asked("cifar10-paper")
-    found = {need.name: need for need in needs(chosen, purifiers, classifier)}
-    assert {purifier.name for purifier in purifiers} >= {"consistency", "consistency-ft"}
+    chosen, resolved = asked("cifar10-paper")
+    found = {need.name: need for need in needs(chosen, resolved)}
+    assert {purifier.name for purifier in resolved.purifiers} >= {"consistency", "consistency-ft"}
     assert found["network cm-ft"] == Need("network cm-ft", False, 902_000_000)
     assert "by hand" not in describe(list(found.values()))
 
@@ -84,22 +83,22 @@ def test_the_sizes_of_downloads_are_added_up():
 
 
 def test_local_data_are_looked_for_where_a_run_would_look(tiny_preset, tmp_path, monkeypatch):
-    chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10", data=str(tmp_path / "absent")))
-    need = next(needs(chosen, purifiers, classifier))
+    chosen, resolved = asked(tiny_preset(dataset="cifar10", data=str(tmp_path / "absent")))
+    need = next(needs(chosen, resolved))
     assert not need.present and str(tmp_path / "absent") in need.by_hand
     (tmp_path / "cifar10").mkdir()
     monkeypatch.setenv("PURIFYBENCH_DATA", str(tmp_path))
-    chosen, purifiers, classifier = asked(tiny_preset(dataset="cifar10"))
-    need = next(needs(chosen, purifiers, classifier))
+    chosen, resolved = asked(tiny_preset(dataset="cifar10"))
+    need = next(needs(chosen, resolved))
     assert not need.present and "test.parquet is missing" in need.by_hand
     (tmp_path / "cifar10" / "test.parquet").touch()
-    assert next(needs(chosen, purifiers, classifier)).present
+    assert next(needs(chosen, resolved)).present
 
 
 def test_a_data_set_that_the_hubs_library_keeps_is_present_and_one_without_the_library_asks_for_it(
     monkeypatch, tmp_path
 ):
-    chosen, _, _ = asked("cifar10-paper")
+    chosen, _ = asked("cifar10-paper")
     assert readiness._data_need(chosen) == Need("data cifar10", False, 144_000_000)
     monkeypatch.setattr("bench.data.installed", lambda: False)
     assert "purifybench[hub]" in readiness._data_need(chosen).by_hand
@@ -134,56 +133,56 @@ def rate(monkeypatch):
 def test_the_draws_of_the_published_protocols_at_the_rate_of_this_machine(rate):
     """500 images, N0 + N, 3 sigmas; 1,001 million draws of a DDPM and a ViT for a sigma of CIFAR-10's test set."""
     assert sweep_bounds(asked("cifar10-paper")[0]) == (3 * 500 * 10_100,) * 2
-    chosen, purifiers, _ = asked("cifar10-dds", sigmas="0.5")
+    chosen, resolved = asked("cifar10-dds", sigmas="0.5")
     seconds = 1_001_000_000 * (16.8 + 35.1) * 1e9 / rate
-    said = duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+    said = duration(chosen, resolved, [Need("x", False)], ["cpu"])
     assert said == (
         f"1,001,000,000 draws, about {span(seconds)} (estimated: operations of the networks at the rate of such "
         "layers here, 1 workers)"
     )
-    assert f"about {span(seconds / 2)} " in duration(chosen, purifiers, [Need("x", False)], ["cpu", "cpu"])
-    chosen, purifiers, _ = asked("cifar10-dds", networks={"ddpm": "google/ddpm-cifar10-32"})
-    assert "time unknown" in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+    assert f"about {span(seconds / 2)} " in duration(chosen, resolved, [Need("x", False)], ["cpu", "cpu"])
+    chosen, resolved = asked("cifar10-dds", networks={"ddpm": "google/ddpm-cifar10-32"})
+    assert "time unknown" in duration(chosen, resolved, [Need("x", False)], ["cpu"])
 
 
 def test_every_evaluation_of_a_published_grid_counts(rate):
-    chosen, purifiers, _ = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
+    chosen, resolved = asked("cifar10-paper", purifiers="pf-ode:conditioning=karras18")
     seconds = (sum((13, 15, 17)) * 42.4 + 3 * 35.1) * 1e9 / rate * 500 * 10_100
-    assert span(seconds) in duration(chosen, purifiers, [Need("x", False)], ["cpu"])
+    assert span(seconds) in duration(chosen, resolved, [Need("x", False)], ["cpu"])
 
 
 def test_a_preset_whose_parts_are_here_is_measured(tiny_preset):
-    chosen, purifiers, classifier = asked(tiny_preset(images=5, n0=10, n=90, sigmas=[0.25, 0.5]))
-    found = list(needs(chosen, purifiers, classifier))
+    chosen, resolved = asked(tiny_preset(images=5, n0=10, n=90, sigmas=[0.25, 0.5]))
+    found = list(needs(chosen, resolved))
     assert describe(found) == "ready" and {need.name for need in found} == {
         "data mnist5k",
         "classifier cnn",
         "network edm",
     }
-    said = duration(chosen, purifiers, found, ["cpu", "cpu"])
+    said = duration(chosen, resolved, found, ["cpu", "cpu"])
     assert said.startswith("2,000 draws, about ")
     assert "(measured: one eager call of each network here, 2 workers)" in said
     (seconds, _), (alone, _) = (
-        timing.seconds_per_draw(chosen, chosen_purifiers, found, ["cpu"])
-        for chosen_purifiers in (purifiers, purifiers[:1])
+        timing.seconds_per_draw(*asked(tiny_preset(purifiers=purifiers)), found, ["cpu"])
+        for purifiers in (["none", "onestep-edm"], ["none"])
     )
     assert 0 < alone < seconds < 1  # none is only the classifier
 
 
 def test_large_or_unwanted_calls_are_not_made_and_unknown_networks_stay_unknown(tiny_preset, monkeypatch):
-    chosen, purifiers, classifier = asked(tiny_preset())
+    chosen, resolved = asked(tiny_preset())
     for name in ("_network_s", "_classifier_s"):
         monkeypatch.setattr(timing, name, lambda *_: pytest.fail("it was called"))
     large = [Need("network edm", True, 10**9), Need("classifier cnn", True, 10**9)]
-    assert "time unknown" in duration(chosen, purifiers, large, ["cpu"])
-    assert "time unknown" in duration(chosen, purifiers, list(needs(chosen, purifiers, classifier)), ["cpu"], False)
+    assert "time unknown" in duration(chosen, resolved, large, ["cpu"])
+    assert "time unknown" in duration(chosen, resolved, list(needs(chosen, resolved)), ["cpu"], False)
 
 
 def test_a_rule_that_stops_early_bounds_the_time(tiny_preset):
-    chosen, purifiers, classifier = asked(tiny_preset(certifier="tight", n=None, n_max=5000, images=2, n0=10))
+    chosen, resolved = asked(tiny_preset(certifier="tight", n=None, n_max=5000, images=2, n0=10))
     assert sweep_bounds(chosen)[1] == 2 * 5010 * len(chosen.sigmas)
-    found = list(needs(chosen, purifiers, classifier))
-    assert "at most" in duration(chosen, purifiers, found, ["cpu"])
+    found = list(needs(chosen, resolved))
+    assert "at most" in duration(chosen, resolved, found, ["cpu"])
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(3, "3 s"), (130, "2 min"), (7300, "2 h"), (200_000, "2 days")])
@@ -194,9 +193,7 @@ def test_durations_are_said_as_a_person_says_them(seconds, said):
 @pytest.mark.parametrize("certifier", rules.SEQUENTIAL)
 @pytest.mark.parametrize("label_aware", [False, True])
 def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(tiny_preset, certifier, label_aware):
-    chosen, _, _ = asked(
-        tiny_preset(certifier=certifier, n=None, n_max=2000, n0=10, radii=[0.0], label_aware=label_aware)
-    )
+    chosen, _ = asked(tiny_preset(certifier=certifier, n=None, n_max=2000, n0=10, radii=[0.0], label_aware=label_aware))
     rule = rules.of_sweep(chosen.model_dump(), 0.5)
     fewest, most = draw_bounds(chosen, 0.5)
     drawn = {}
@@ -216,7 +213,7 @@ def test_the_fewest_and_most_draws_are_those_of_images_that_stop_first_and_last(
 
 
 def test_a_dry_run_gives_cells_draws_bytes_and_time(tiny_preset, tmp_path):
-    chosen, _, _ = asked(tiny_preset(images=5, n0=10, n=90, block=20, sigmas=[0.25, 0.5]))
+    chosen, _ = asked(tiny_preset(images=5, n0=10, n=90, block=20, sigmas=[0.25, 0.5]))
     lines = describe_dry_run(chosen, tmp_path / "new" / "run")
     assert lines[0] == "4 cells: 2 purifiers at 2 noise levels, 5 images each"
     assert lines[1] == "draws: 2,000"

@@ -24,6 +24,8 @@ from bench.records import Block, Task
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
 from bench.sweep.settle import settle_options
+from classifiers.nets.cnn import CNN
+from classifiers.nets.files import save_cnn
 from purifiers.nets.hub.sources import Source
 
 
@@ -107,9 +109,10 @@ def test_an_engine_on_unpacked_files_counts_as_the_driver_does(node, far, tiny_z
     (folder / "plugin_helper.py").write_text("def half(x):\n    return x / 2\n")
     classifier = {"name": "cnn", "path": str(zoo / "classifier.safetensors")}
     networks = {role: str(zoo / f"{role}.safetensors") for role in ("ddpm", "edm")}
-    path = tiny_preset(
-        purifiers=["onestep-edm", "ddpm:steps=2", str(folder / "mine.py")], networks=networks, classifier=classifier
-    )
+    shape = {"channels": 1, "classes": 10, "widths": [4], "depths": [1]}
+    own = save_cnn(zoo / "own.safetensors", CNN(**shape), shape, {})
+    purifiers = ["onestep-edm", "ddpm:steps=2", str(folder / "mine.py"), f"none@cnn:path={own}"]
+    path = tiny_preset(purifiers=purifiers, networks=networks, classifier=classifier)
     planned = make_plan(preset.load_preset(str(path), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     tasks = [Task(cell, (Block(cell.key, planned.images[1], "estimate", 0, 12),)) for cell in planned.cells]
@@ -117,7 +120,9 @@ def test_an_engine_on_unpacked_files_counts_as_the_driver_does(node, far, tiny_z
     expected = [[(c.block, c.votes, c.cost.nfe) for c in engine.run(task)] for task in tasks]
 
     cell, remote = planned.cells[0], RemoteEngine()
-    bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    voters = [(cell.classifier, cell.classifier_parameters) for cell in planned.cells[-2:]]
+    assert voters[0] != voters[1]
+    bundle = Bundle.of(planned.weights, planned.plugin_files, voters, same)
     leave()
     del sys.modules["plugin_helper"]  # a worker is a new process, which has not imported it from the driver's folder
     setup = list(images), np.stack(list(images.values())), bundle, same
@@ -141,7 +146,7 @@ def test_a_worker_tunes_on_unpacked_files_and_counts_the_tuned_cell(node, far, t
     planned = make_plan(preset.load_preset(str(tiny_preset(**fields)), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}
     cell, remote = planned.cells[0], RemoteEngine()
-    bundle = Bundle.of(planned.weights, planned.plugin_files, cell.classifier, cell.classifier_parameters, same)
+    bundle = Bundle.of(planned.weights, planned.plugin_files, [(cell.classifier, cell.classifier_parameters)], same)
     engine = Engine(images, planned.weights, prepare_device("cpu"), planned.plugin_files)
     settled = settle_options(planned, "cpu").cells[0]
     task = Task(settled, (Block(settled.key, planned.images[1], "estimate", 0, 12),))
@@ -165,7 +170,7 @@ def test_a_worker_tunes_on_unpacked_files_and_counts_the_tuned_cell(node, far, t
     ],
 )
 def test_a_machine_with_other_code_or_libraries_is_refused(code, versions, message):
-    empty = Bundle({}, {}, ("cnn", {}, None))
+    empty = Bundle({}, {}, [("cnn", {}, None)])
     with pytest.raises(
         WorkerMismatch, match=f"the machine .* has {message}; install the driver's versions on every machine"
     ):
@@ -178,7 +183,7 @@ def test_a_repository_folder_arrives_with_its_kind_and_label(node, far):
     for name in ("config.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/notes.md"):
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_text(name)
-    bundle = Bundle.of({"ddpm": f"edm:{repository}?label=7"}, {}, "cnn", {"path": "mnist5k/classifier"}, same)
+    bundle = Bundle.of({"ddpm": f"edm:{repository}?label=7"}, {}, [("cnn", {"path": "mnist5k/classifier"})], same)
     assert bundle.unpack(same)[0] == {"ddpm": f"edm:{repository}?label=7"}
     leave()
     weights, _, parameters = bundle.unpack(same)
@@ -218,7 +223,7 @@ def test_the_parameter_that_names_a_classifiers_files_is_found_by_trial(node, fa
     plugin.write_text(CLASSIFIER.format(folder=str(folder)))
     parameters = {"folder": str(folder), "which": "net", "fixed": fixed}
     files = {plugins.CLASSIFIER.name: {"files": str(plugin)}}
-    file_set = Bundle.of({}, files, "files", parameters, same).classifier[2]
+    file_set = Bundle.of({}, files, [("files", parameters)], same).classifiers[0][2]
     assert file_set.hashes.keys() == {"net.bin", "net.json"}
     assert _relocated_parameters(str(plugin), parameters, file_set, same) == {}
     leave()
@@ -236,7 +241,7 @@ def test_the_bundled_classifier_is_sent_to_a_machine_with_other_weights(node, mo
     import classifiers.own
 
     parameters = {"path": "mnist5k/classifier"}
-    file_set = Bundle.of({}, {}, "cnn", parameters, same).classifier[2]
+    file_set = Bundle.of({}, {}, [("cnn", parameters)], same).classifiers[0][2]
     monkeypatch.setattr(classifiers.own, "_WEIGHTS", node)
     found = _relocated_parameters("cnn", parameters, replace(file_set, root=str(node / "absent")), same)
     assert Path(found["path"]).is_relative_to(node) and Path(found["path"]).is_file()

@@ -154,7 +154,7 @@ def made_up(
         thread.start()
         try:
             images = {0: np.zeros((1, 2, 2), np.float32)}
-            executor = RayCluster(Cluster(workers=workers), images, {}, {}, CELLS[0], patience, notify)
+            executor = RayCluster(Cluster(workers=workers), images, {}, {}, CELLS[:1], patience, notify)
             try:
                 if start:
                     executor.start()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn import (
+    CLASSIFY_MS,
+    PURIFIERS,
     names_of_points,
     small,
     synthetic,
@@ -21,7 +23,7 @@ from matplotlib.figure import Figure
 from bench.plots import accuracy_vs_radius, pareto, pareto_at
 from bench.plots.labels import _hits
 from bench.plots.panel import _APART, _on_front, _side_by_side
-from bench.summary.headline import _accuracy, _average_radius
+from bench.summary.headline import COSTS, _accuracy, _average_radius
 from bench.summary.summary import Summary
 
 
@@ -52,7 +54,7 @@ def test_every_point_has_its_short_name_and_no_two_names_overlap(full):
         assert all(box.x0 >= frame.x0 - 1 and box.x1 <= frame.x1 + 1 for _, box in boxes)
 
 
-def test_plain_smoothing_is_a_level_with_its_interval_and_not_a_point(full):
+def test_plain_smoothing_is_a_level_with_its_interval_where_it_costs_nothing_or_is_far_below(full):
     none = full.table[(full.table["name"] == "none") & (full.table["sigma"] == 0.25)].iloc[0]
     figure = pareto_at(full, 0.25)
     floors = [axes for axes in figure.axes if any(t.get_text() == f"none: {none['acr']:.3f}" for t in axes.texts)]
@@ -160,3 +162,27 @@ def test_fifty_purifiers_carry_numbers_and_a_key(tmp_path):
     assert any(words.endswith("  method-49") for words in words_of(figure))
     figure.savefig(tmp_path / "many.png", dpi=40)
     accuracy_vs_radius(summary).savefig(tmp_path / "curves.png", dpi=40)
+
+
+OWN = {**PURIFIERS, "none": ("none", 0, 0.0004, 0.3), "own": ("own-classifier", 0, 0.0004, 0.1)}
+
+
+def test_without_a_purifier_a_vote_is_at_nfe_0_and_at_its_time_and_never_free():
+    """Near the others, plain smoothing is a level against evaluations only; another classifier is a point in both."""
+    figure = pareto(synthetic(OWN, images=200))
+    by_nfe, by_time = figure.axes[:2]
+    assert any(words.get_text().startswith("none: ") for words in by_nfe.texts)
+    assert not any(words.get_text().startswith("none: ") for words in by_time.texts)
+    points = [{words.get_text().partition(" (σ")[0] for words in axes.texts} for axes in (by_nfe, by_time)]
+    assert "own" in points[0] and {"own", "none"} <= points[1]
+    assert "0" in [label.get_text() for label in by_nfe.get_xticklabels()]
+    assert "0" not in [label.get_text() for label in by_time.get_xticklabels()]
+    costs = [line.get_xdata()[0] for line in by_time.lines if line.get_transform() == by_time.get_xaxis_transform()]
+    assert min(costs) == pytest.approx(CLASSIFY_MS, rel=0.02)
+    assert "at NFE 0 the classifier alone does the work" in " ".join(" ".join(words_of(figure)).split())
+    assert "at NFE 0" not in " ".join(" ".join(words_of(pareto(small()))).split())
+
+
+def test_the_first_picture_has_evaluations_and_the_time_of_the_whole_vote(full):
+    axes = [ax for ax in pareto(full).axes if ax.get_xlabel()]
+    assert [ax.get_xlabel() for ax in axes] == [COSTS[cost].axis for cost in ("nfe", "ms_joint")]

@@ -210,7 +210,7 @@ ODD = {
     "one image": lambda: small(images=1),
     "all abstained": abstained,
     "nfe unknown": lambda: replace(small(), table=small().table.assign(nfe=np.nan)),
-    "no costs at all": lambda: without("nfe", "ms_purify", "device"),
+    "no costs at all": lambda: without("nfe", "ms_purify", "ms_joint", "device"),
     "a failed cell": lambda: with_failed(small()),
     "no plain smoothing": lambda: small(purifiers={"onestep-edm": PURIFIERS["onestep-edm"]}),
     "only plain smoothing": lambda: small(purifiers={"none": PURIFIERS["none"]}),

@@ -81,3 +81,27 @@ def test_a_name_of_none_or_of_several_purifiers_is_refused_with_the_names_there_
         rows_called(TABLE, "sde")
     with pytest.raises(ValueError, match="make them with `bench run`"):
         rows_called(summary_of(ODE).table.iloc[:0], "pf-ode")
+
+
+def test_a_row_with_a_classifier_of_its_own_says_it():
+    voter = {"classifier_parameters": {"path": "mnist5k/noisy-classifier", "precision": "bf16"}, "own_classifier": True}
+    other = {"classifier_parameters": {"path": "deep/down/robust.safetensors"}, "own_classifier": True}
+    cells = [
+        Cell(purifier="none", parameters={}, sigma=0.5, **CELL),
+        Cell(purifier="none", parameters={}, sigma=0.5, **{**CELL, **voter}),
+        Cell(purifier="none", parameters={}, sigma=0.5, **{**CELL, **other}),
+        Cell(purifier="pf-ode", parameters={"steps": 3}, sigma=0.5, **{**CELL, **voter}),
+        Cell(purifier="pf-ode-torchdiffeq", parameters={"a_long": "parameter"}, sigma=0.5, **{**CELL, **voter}),
+    ]
+    shown = display_names(cells, {})
+    assert list(shown)[1] == "none(classifier=cnn(path=mnist5k/noisy-classifier, precision=bf16))"
+    assert list(shown.values()) == [
+        "none",
+        "none [noisy-classifier]",
+        "none [robust]",
+        "pf-ode 3 [noisy-classifier]",
+        "pf-ode-torchdi… [noisy-classifier]",
+    ]
+    twins = [{"classifier_parameters": {"path": f"{zoo}/noisy"}, "own_classifier": True} for zoo in ("a", "b")]
+    cells = [Cell(purifier="none", parameters={}, sigma=0.5, **{**CELL, **twin}) for twin in twins]
+    assert list(display_names(cells, {}).values()) == [cell.label for cell in cells]  # the short names would be equal

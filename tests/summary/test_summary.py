@@ -89,6 +89,8 @@ def test_rows_that_do_equal_work_share_their_milliseconds(tmp_path):
     assert found.table["ms_purify"].tolist() == pytest.approx([3, 3, 3]) and set(found.table["ms_rows"]) == {3}
     assert shared_times(found.table).endswith("whatever the weights and σ: none and other.")
     assert found.table["counted_draws"].tolist() == [100] * 3
+    voter = {"own_classifier": True, "classifier_parameters": {"path": "of one architecture"}}
+    assert set(summarise([several(tmp_path, ({}, 1.0, same), (voter, 2.0, same))]).table["ms_rows"]) == {2}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,9 @@ def test_rows_that_do_equal_work_share_their_milliseconds(tmp_path):
         ({"sigma": 1.0}, static_cost(evaluations=3)),  # not those that were measured: it adapts to the image
         ({"sigma": 1.0, "precision": "bf16"}, static_cost()),
         ({"sigma": 1.0, "compute": {"compile": "default"}}, static_cost()),
+        ({"sigma": 1.0}, static_cost(classifier_flops=2e9)),  # before a larger classifier
+        ({"sigma": 1.0, "classifier": "other"}, static_cost()),
+        ({"sigma": 1.0, "classifier_parameters": {"precision": "bf16"}}, static_cost()),
         ({"sigma": 1.0}, None),  # of an earlier version
         ({"sigma": 1.0}, {"operations": "ops"}),  # damaged
         ({"sigma": 1.0}, static_cost(evaluation_flops="1e9")),

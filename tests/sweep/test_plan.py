@@ -11,7 +11,8 @@ from bench.plugins.fingerprint import _hash_files
 from bench.store.run import read_run
 from bench.summary.summary import summarise
 from bench.sweep import preset
-from bench.sweep.plan import PlanError, make_plan, manifest
+from bench.sweep.plan import make_plan, manifest
+from bench.sweep.resolved import PlanError
 
 
 def planned(path, **overrides):

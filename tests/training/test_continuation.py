@@ -85,6 +85,19 @@ def test_a_classifier_begins_another_cycle_with_its_weights(tmp_path):
         )
 
 
+def test_a_classifier_of_noisy_images_starts_from_the_clean_one_and_says_what_it_saw(zoo):
+    path, _ = train_one(replace(zoo, seed=4), "noisy-classifier")
+    _, card = read_cnn(path)
+    _, clean = read_cnn(zoo.path("classifier"))
+    training, sigmas = card["training"], read_recipe("classifiers", "mnist5k")["noisy-classifier"]["sigmas"]
+    assert path.name == "noisy-classifier.safetensors" and card["sha256"] != clean["sha256"]
+    assert (training["starts_from"], training["continues"]) == ("classifier", clean["sha256"])
+    assert training["recipe"]["sigmas"] == sigmas == [0.25, 0.5, 1.0] and training["seed"] == 4 + 3
+    assert training["validation"]["noisy"].keys() == {"0.25", "0.5", "1"}
+    curve = pd.read_csv(zoo.work() / "noisy-classifier.csv")
+    assert {f"val error, sigma = {sigma:g}" for sigma in sigmas} <= {*curve.iloc[:, 1]}
+
+
 def test_curves_are_kept_as_a_table_and_a_picture(tmp_path):
     state = {"losses": [(10, 0.5), (20, 0.25)], "validations": [(20, {"val MSE, t = 1": 0.1})]}
     write_curve(tmp_path / "edm.csv", state, batch=4)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.engine.checks import out_of_memory
-from bench.engine.compute import CLASSIFIER, PRECISIONS, ComputeConfig, FixedRows, float32_arithmetic
+from bench.engine.compute import CLASSIFIER, PRECISIONS, ComputeConfig, float32_arithmetic
 from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
@@ -35,7 +35,7 @@ class Trials:
 
     Parameters:
         cells: role -> a cell with that network.
-        cell: any cell, since all have the same classifier.
+        cell: with the classifier that is measured.
         sigmas: noise levels of the comparison with float32.
         images: `[M,C,H,W]` in [0,1].
     """
@@ -46,8 +46,6 @@ class Trials:
     sigmas: Sequence[float]
     images: np.ndarray
     _references: dict[tuple[str, float], Tensor] = field(default_factory=dict)
-    # The loader keeps one classifier only, and would load, or compile, it anew at every turn of a comparison.
-    _classifiers: dict[ComputeConfig, FixedRows] = field(default_factory=dict)
 
     def noisy(self, sigma: float, rows: int) -> Tensor:
         """`rows` images in [0,1] with the same noise at every call; on the device."""
@@ -60,9 +58,7 @@ class Trials:
         if config.compile == "no":
             config = replace(config, rows=1)  # resized below, so that one copy serves all numbers of rows
         if name == CLASSIFIER:
-            if config not in self._classifiers:
-                self._classifiers[config] = self.loader.classifier(config.apply(self.cell))
-            fixed: Any = self._classifiers[config]
+            fixed: Any = self.loader.classifier(config.apply(self.cell))
         else:
             denoiser = self.loader.denoiser(name, config.apply(self.cells[name]))
             fixed = denoiser.network

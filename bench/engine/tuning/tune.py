@@ -33,7 +33,7 @@ class TuningRequest:
     Attributes:
         options: `precision`, `channels_last`, `compile`, `rows`, `batch`, the precision of the `classifier` (None: it
             has no such parameter), and `compute`: options of single networks.
-        cells: of the sweep.
+        cells: of the sweep; the classifier of the first one is measured, and stands for all of them.
         images: `[M,C,H,W]` in [0,1], some images of the sweep.
         rows: role, or `classifier` -> rows that one worker evaluates in the sweep, about; empty: unknown, and many.
     """

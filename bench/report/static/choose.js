@@ -9,16 +9,20 @@ function chosenRows({ sigma, metric, hidden }) {
   return best.map(([, row]) => row);
 }
 
-/** The cost of a row, or null. Plain smoothing has no cost of purification: against NFE and time it is a level. */
-const costOf = (row, { cost, metric }) => (cost === "seconds" ? row.metrics[metric].seconds : row[cost]);
-const isLevel = (row, { cost }) => row.family === "none" && cost !== "seconds";
+/** The cost of a row, or null. Without a purifier there is no cost of purification, and against NFE and time of
+ * purification plain smoothing is a level; the costs of a vote, with the classifier, are its own. */
+const purifies = (row) => row.family !== "none" && row.family !== "own-classifier";
+const ofPurification = (cost) => cost === "nfe" || cost === "ms";
+const costOf = (row, { cost, metric }) =>
+  cost === "seconds" ? row.metrics[metric].seconds : ofPurification(cost) && !purifies(row) ? { value: 0 } : row[cost];
+const isLevel = (row, { cost }) => row.family === "none" && ofPurification(cost);
 
 /** The Pareto front, cheapest first. Rows of other images than most do not compete, and average radii only if all are
  * of one certifier. */
 function front(rows, choice) {
   const rivals = rows.filter((row) => row.competes);
   if (choice.metric === "acr" && new Set(rivals.map((row) => row.certifier)).size > 1) return [];
-  const priced = rivals.map((row) => ({ row, cost: isLevel(row, choice) ? 0 : costOf(row, choice).value }));
+  const priced = rivals.map((row) => ({ row, cost: costOf(row, choice).value }));
   const value = ({ row }) => row.metrics[choice.metric].value;
   const kept = [];
   for (const one of d3.sort(priced.filter(({ cost }) => cost !== null), (a, b) => a.cost - b.cost || value(b) - value(a)))

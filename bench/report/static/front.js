@@ -5,17 +5,20 @@
 function layout(choice, width, height) {
   const rows = chosenRows(choice);
   const onFront = front(rows, choice), best = new Set(onFront);
-  const levels = rows.filter((row) => isLevel(row, choice));
-  const points = rows.filter((row) => !isLevel(row, choice) && costOf(row, choice).value !== null);
   const found = (row) => row.metrics[choice.metric];
   const value = (row) => found(row).value;
   const low = (row) => found(row).low ?? value(row), high = (row) => found(row).high ?? value(row);
 
+  // Plain smoothing far below all others is only named, and the axis shows the others.
+  const others = rows.filter((row) => row.family !== "none" && costOf(row, choice).value !== null);
+  const [lowest, highest] = [d3.min(others, low), d3.max(others, high)];
+  const isFar = (row) => row.family === "none" && choice.cost !== "seconds" && lowest - high(row) > 0.45 * (highest - lowest);
+  const levels = rows.filter((row) => isLevel(row, choice) || isFar(row));
+  const points = rows.filter((row) => !levels.includes(row) && costOf(row, choice).value !== null);
   const costs = points.map((row) => costOf(row, choice).value);
   const { x, free, ticks } = costAxis(costs, choice.cost, [FRAME.marginLeft, width - FRAME.marginRight]);
 
-  const [lowest, highest] = [d3.min(points, low), d3.max(points, high)];
-  const far = lowest - d3.max(levels, high) > 0.45 * (highest - lowest); // then the level is only named, and the axis shows the marks
+  const far = levels.length > 0 && levels.every(isFar);
   const framed = far ? points : rows;
   const shown = padded(d3.min(framed, low) ?? 0, d3.max(framed, high) ?? 1);
   const y = d3.scaleLinear(shown, [height - FRAME.marginBottom, FRAME.marginTop]);

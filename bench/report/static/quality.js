@@ -7,7 +7,7 @@ function drawQuality(chart, { metric, against, sigma }) {
   const kind = record.quality.metrics.find((one) => one.name === metric);
   const far = (row) => record.quality.points[row.id][metric], reached = (row) => row.metrics[against];
   const rows = record.rows.filter(
-    (row) => row.sigma.words === sigma && row.family !== "none" && far(row) && reached(row),
+    (row) => row.sigma.words === sigma && purifies(row) && far(row) && reached(row),
   );
   const ends = ({ value, low, high }) => [low ?? value, high ?? value];
   const span = (values) => padded(d3.min(values, ([low]) => low) ?? 0, d3.max(values, ([, high]) => high) ?? 1);

@@ -114,7 +114,7 @@ function keyOf(row, on, off) {
 function pinFirst() {
   for (const [, rows] of d3.group(record.rows.filter((row) => !row.imported), (row) => row.sigma.value)) {
     pinned.add(d3.greatest(rows, (row) => row.metrics.acr.value).id);
-    for (const row of rows.filter((row) => row.family === "none")) pinned.add(row.id);
+    for (const row of rows.filter((row) => !purifies(row))) pinned.add(row.id);
   }
 }
 
