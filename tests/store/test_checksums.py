@@ -154,7 +154,7 @@ def test_a_writer_that_is_killed_leaves_files_that_are_noted_and_not_refused(fol
 
 def test_a_running_and_an_interrupted_run_need_no_list(tmp_path, run_folder):
     with Store(tmp_path / "new") as store:
-        store.begin([make_cell()], {"format": 1, "sweep": [make_cell().key], "labels": {}})
+        store.begin([make_cell()], make_manifest(make_cell(), labels={}))
         assert not read_run(tmp_path / "new").remarks
     with Store(run_folder) as store:  # a later session, whose counts are not exported yet
         store.describe({**store.manifest(), "started": "later"})

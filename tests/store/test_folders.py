@@ -37,7 +37,7 @@ def blocks(images: range, draws: int = 10) -> list[Counts]:
 
 
 def begin(store: Store, images: int = 4) -> None:
-    store.begin([CELL], {"format": 1, "sweep": [CELL.key], "labels": {str(i): i for i in range(images)}})
+    store.begin([CELL], make_manifest(CELL, labels={str(i): i for i in range(images)}))
 
 
 def in_a_child(function: Callable[[], Any]) -> Any:

@@ -85,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """The same command once more: failures are forgotten, counts are not."""
         assert self.store is not None
-        self.store.begin(CELLS, {"format": 1, "sweep": [cell.key for cell in CELLS], "labels": {}})
+        self.store.begin(CELLS, make_manifest(*CELLS, labels={}))
         self.errors.clear()
 
     @precondition(lambda self: self.store is not None)

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stored import closed_run, make_cell, make_counts, make_manifest, make_run
+from stored import PRESET, closed_run, make_cell, make_counts, make_manifest, make_run
 
 from bench import files
 from bench.certify.rules import of_sweep
@@ -22,7 +22,6 @@ from bench.store.checksums import SUMS
 from bench.store.database import DATABASE, StoreError, checked
 from bench.store.run import PARQUET, PUBLISHED, export, read_published, read_run
 
-PRESET = {"certifier": "cohen", "n0": 4, "n": 10, "alpha": 0.4, "block": 10, "radii": [0.0]}
 OUT = "outside.txt"  # beside the folder: a file of the reader, to which links lead
 
 
