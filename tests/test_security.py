@@ -13,6 +13,7 @@ import foreign
 import numpy as np
 import pytest
 from conftest import ROOT
+from stored import PRESET, make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.checksums import list_files

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import ROOT
+from stored import make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.database import _FORMAT, DATABASE, StoreError

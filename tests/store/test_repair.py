@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from stored import closed_run
+from stored import closed_run, make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.database import _FORMAT, _LATER, DATABASE, StoreError

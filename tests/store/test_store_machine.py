@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from stored import make_manifest
 
 from bench.certify.base import Tally
 from bench.records import Block, Cell, Cost, Counts, Stage
