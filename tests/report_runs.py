@@ -30,7 +30,7 @@ PRESET = {
     "n": N,
     "alpha": 0.001,
 }
-PRESET |= {"block": N, "radii": [0.0, 0.25, 0.5], "seed": 7, "precision": "fp32"}
+PRESET |= {"n_max": None, "label_aware": False, "block": N, "radii": [0.0, 0.25, 0.5], "seed": 7, "precision": "fp32"}
 PURIFIERS = {  # name: family, NFE, milliseconds, share of votes for the true class
     "none": ("none", 0, 0.001, 0.6),
     "onestep-edm": ("one-step", 1, 0.3, 0.93),
@@ -98,6 +98,8 @@ def make_run(
                 rows.append({**block, **cost})
     manifest = {
         **{"purifybench": "0.1.0", "git": "0123abc", "python": "3.11.7", "libraries": {"torch": "2.14"}},
+        "format": 1,
+        "classes": [str(number) for number in range(10)],
         "preset": {**PRESET, "images": images, "sigmas": list(sigmas), **(preset or {})},
         "families": {name: family for name, (family, *_) in purifiers.items()},
         "labels": {str(i): 0 for i in range(images)},

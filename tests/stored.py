@@ -22,8 +22,15 @@ def make_counts(cell: Cell, image: int = 0, stage: str = "estimate", first: int 
     return Counts(Block(cell.key, image, stage, first, sum(votes)), tuple(votes), COST)
 
 
-def make_manifest(*cells: Cell) -> dict:
-    return {"format": 1, "sweep": [cell.key for cell in cells], "labels": {"0": 3}}
+PRESET = {"certifier": "cohen", "n0": 4, "n": 10, "n_max": None, "alpha": 0.4, "block": 10, "images": 1}
+PRESET |= {"radii": [0.0], "seed": 0, "label_aware": False}
+
+
+def make_manifest(*cells: Cell, **others: object) -> dict:
+    """What decides a figure; runs record more."""
+    classes = [str(number) for number in range(10)]
+    record = {"format": 1, "preset": PRESET, "sweep": [cell.key for cell in cells], "labels": {"0": 3}}
+    return record | {"classes": classes, "families": {cell.purifier: "other" for cell in cells}, **others}
 
 
 def closed_run(folder: Path, fill: Callable[[Store], None]) -> Path:

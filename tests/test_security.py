@@ -13,6 +13,7 @@ import foreign
 import numpy as np
 import pytest
 from conftest import ROOT
+from stored import PRESET, make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.checksums import list_files
@@ -90,8 +91,7 @@ CELL = Cell("none", {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"n
 def exported(tmp_path: Path) -> Path:
     """A run of which the exports are there alone."""
     with Store(tmp_path) as store:
-        preset = {"certifier": "cohen", "n0": 4, "n": 10, "alpha": 0.4, "block": 10, "radii": [0.0]}
-        store.begin([CELL], {"format": 1, "sweep": [CELL.key], "labels": {"0": 3}, "preset": preset})
+        store.begin([CELL], make_manifest(CELL))
         store.add([Counts(Block(CELL.key, 0, "estimate", 0, 10), (7, 3), Cost(0, 10, 0, 0, 0, 0, "CPU"))])
     export(read_run(tmp_path))
     (tmp_path / DATABASE).unlink()
@@ -133,7 +133,7 @@ def test_a_pickle_inside_of_a_table_stays_bytes(exported):
 def test_a_database_whose_schema_calls_functions_is_refused(tmp_path):
     """A view in the place of a table, as somebody who sends a results folder could make one."""
     with Store(tmp_path) as store:
-        store.begin([CELL], {"format": 1, "sweep": [CELL.key], "labels": {}})
+        store.begin([CELL], make_manifest(CELL))
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("DROP TABLE manifest")
     db.execute("CREATE VIEW manifest AS SELECT load_extension('/tmp/evil.so') AS json, NULL AS crc")
@@ -212,8 +212,8 @@ def test_what_a_results_folder_says_is_text_in_a_report_wherever_it_stands(tmp_p
     """In names, titles, devices, errors, versions, classes: neither markup nor the end of a script."""
     cell = Cell(EVIL, {EVIL: EVIL}, EVIL, {}, EVIL, EVIL, 0.5, 0, EVIL, EVIL, {"noise": EVIL})
     failed = replace(cell, sigma=0.25)
-    preset = {"certifier": "cohen", "n0": 4, "n": 10, "alpha": 0.4, "block": 10, "radii": [0.0, 0.1], "title": EVIL}
-    manifest = {"format": 1, "sweep": [cell.key, failed.key], "labels": {"0": 0, "1": 1}, "preset": preset, "git": EVIL}
+    preset = {**PRESET, "images": 2, "radii": [0.0, 0.1], "title": EVIL}
+    manifest = make_manifest(cell, failed, labels={"0": 0, "1": 1}, preset=preset, git=EVIL)
     manifest |= {"families": {EVIL: EVIL}, "classes": [EVIL, EVIL], "libraries": {EVIL: EVIL}, "devices": [EVIL]}
     cost = Cost(1, 1, 0.1, 0.1, 0.1, 1, EVIL)
     with Store(tmp_path) as store:

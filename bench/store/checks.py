@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.certify.base import MOST_DRAWS
 from bench.errors import InputError
 from bench.files import validated
-from bench.store.database import INTEGERS, SECONDS
+from bench.store.database import INTEGERS, SECONDS, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,16 +32,21 @@ class _Model(BaseModel):
 
 
 class _Preset(_Model):
-    """The fields of a preset from which certificates are computed, or which pages show."""
+    """The fields of a preset from which certificates are computed, or which pages show.
 
-    certifier: str = ""
-    alpha: float = Field(0.5, gt=0, lt=1)
-    n0: _Draws | None = None
-    n: _Draws | None = None
-    n_max: _Draws | None = None
-    block: _Draws | None = None
-    images: _Class | None = None
-    radii: list[_Radius] = []
+    What decides a certificate has no default: every version has written it, `radius_digits` since there is one.
+    """
+
+    certifier: str
+    alpha: float = Field(gt=0, lt=1)
+    n0: _Draws
+    n: _Draws | None
+    n_max: _Draws | None
+    block: _Draws
+    images: _Class
+    radii: list[_Radius]
+    seed: int
+    label_aware: bool
     radius_digits: int | None = Field(None, ge=1)
     title: str = ""
     dataset: str = ""
@@ -59,13 +67,13 @@ class _Trust(_Model):
 
 
 class _Manifest(_Session):
-    format: int = 1
-    preset: _Preset | None = None
-    sweep: list[str] = []
-    labels: dict[_Image, _Class] = {}
+    format: int
+    preset: _Preset
+    sweep: list[str]
+    labels: dict[_Image, _Class]
+    classes: list[str]
+    families: dict[str, str]
     pixels: dict[_Image, str] = {}
-    classes: list[str] = []
-    families: dict[str, str] = {}
     sessions: list[_Session] = []
     trust: _Trust | None = None
     tuning: _Facts | None = None
@@ -74,12 +82,43 @@ class _Manifest(_Session):
     data: str = ""
 
 
-def refuse_manifest(manifest: Mapping[str, Any]) -> None:
-    """Raise InputError that names the first field of a manifest with a wrong type or an impossible value."""
-    validated(_Manifest, dict(manifest))
+def refuse_wrong(path: Path, manifest: dict[str, Any], blocks: pd.DataFrame | None = None) -> dict[str, Any]:
+    """A manifest, empty if no run has begun, whose fields are there and have possible values.
+
+    Parameters:
+        path: the file that is named in an error.
+        blocks: columns `COLUMNS`, whose types and values are checked, too.
+
+    Raises:
+        StoreError: a field is missing or wrong, or a column; the message names the first one.
+    """
+    try:
+        if manifest:
+            validated(_Manifest, manifest)
+        if blocks is not None:
+            _refuse_blocks(blocks)
+    except InputError as error:
+        raise StoreError(f"{path}: {error}; no run writes such a file, so ask for it again") from error
+    return manifest
 
 
-def refuse_blocks(blocks: pd.DataFrame) -> None:
+def take_checksum(manifest: dict[str, Any]) -> None:
+    """Remove the checksum from an exported manifest; raises ValueError or KeyError if it does not hold.
+
+    It is the last key. Exports of earlier versions have none and end with `cells`, so a manifest with a damaged name of
+    the checksum does not pass for one of those.
+    """
+    *_, last = manifest
+    if last != "cells" and manifest.pop("crc") != checksum(manifest):
+        raise ValueError("its checksum does not hold")
+
+
+def checksum(manifest: dict[str, Any]) -> int:
+    """CRC-32 of an exported manifest without its checksum, independent of white space."""
+    return zlib.crc32(json.dumps(manifest).encode())
+
+
+def _refuse_blocks(blocks: pd.DataFrame) -> None:
     """Raise InputError for wrong types or impossible values in blocks, columns `COLUMNS`; `decode` checks votes."""
     if blocks.empty:
         return

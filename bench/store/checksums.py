@@ -10,6 +10,7 @@ A checksum is no signature: who edits a file can edit the list. `bench verify` f
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,13 @@ def refuse_changed(folder: Path, name: str) -> None:
             f"{path} {problem} since {SUMS} was written: restore it. If you changed it yourself, "
             f"`bench checksums {folder}` lists the files as they are"
         )
+
+
+def refuse_lost(folder: Path, name: str, companions: Iterable[str]) -> None:
+    """Raise StoreError if a folder has lost a file: its list names it, or files are there that exist only beside it."""
+    refuse_changed(folder, name)
+    if beside := [companion for companion in companions if os.path.lexists(folder / companion)]:
+        raise StoreError(f"{folder / name} is missing beside {', '.join(beside)}: restore it, or move these away")
 
 
 @contextmanager

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import gc
 import json
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import InputError
 from bench.files import MOST_TEXT, TooLarge, open_file, read_json, refuse_large_table, write_file, writing
 from bench.records import Cell
 from bench.store import checksums, database
 from bench.store.attacks import FILE as ATTACKS_FILE
-from bench.store.checks import TEXTS, refuse_blocks, refuse_manifest
+from bench.store.checks import TEXTS, checksum, refuse_wrong, take_checksum
 from bench.store.database import COLUMNS, DATABASE, SECONDS, SELECTED, StoreError
 from bench.store.examples import EXAMPLES_FILE
 from bench.store.quality import FILE as METRICS_FILE
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
 
 _FORMAT = 1  # of the exports
 PARQUET, MANIFEST, PUBLISHED = "counts.parquet", "manifest.json", "published.csv"
+# Imported logs may lie alone in a folder; these files are never without a manifest.
+_DERIVED = (EXAMPLES_FILE, METRICS_FILE, ATTACKS_FILE)
+_WITH_COUNTS = (PARQUET, *_DERIVED, f"{DATABASE}-wal", f"{DATABASE}-journal")
 # The errors that damaged exports raise in json, pandas and pyarrow.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError)
 _LONGEST = 1000  # characters of a key, a stage or a device
@@ -79,11 +80,7 @@ def read_run(folder: Path) -> Run:
     except OSError as error:
         raise StoreError(f"{folder} cannot be read ({error}); allow reading it and its files") from error
     path = folder / (DATABASE if from_database else MANIFEST)
-    try:
-        refuse_manifest(manifest)
-        refuse_blocks(blocks)
-    except InputError as error:
-        raise StoreError(f"{path}: {error}; no run writes such a file, so ask for it again") from error
+    refuse_wrong(path, manifest, blocks)
     known, current = {row[0]: row for row in registered}, list(manifest.get("sweep", ()))
     if not all(map(database.is_cell, registered)):
         remedy = f"`bench doctor --repair {folder}` keeps the others" if from_database else f"export it from {DATABASE}"
@@ -104,7 +101,7 @@ def read_run(folder: Path) -> Run:
     audits = manifest.get("trust", {}).get("audits", {})
     errors = {key: problem for key in current if (problem := known[key][2] or audits.get(key, {}).get("error"))}
     needed = (PUBLISHED,) if from_database else (MANIFEST, PARQUET, PUBLISHED)
-    remarks = checksums.remarks(folder, needed, (EXAMPLES_FILE, METRICS_FILE, ATTACKS_FILE))
+    remarks = checksums.remarks(folder, needed, _DERIVED)
     return Run(folder, manifest, cells, errors, blocks, published, tuple(remarks))
 
 
@@ -117,8 +114,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if (path := folder / DATABASE).is_file() and path.stat().st_size:
         with database.reading(path) as db:
             if manifest := database.stored_manifest(db, path):
-                return manifest
-    return _read_manifest(folder) if _is_there(folder / MANIFEST) else {}
+                return refuse_wrong(path, manifest)
+    if _is_there(folder / MANIFEST):
+        return refuse_wrong(folder / MANIFEST, _read_manifest(folder))
+    if not _is_there(path):
+        checksums.refuse_lost(folder, MANIFEST, _WITH_COUNTS)
+    return {}
 
 
 def read_published(folder: Path) -> pd.DataFrame:
@@ -180,6 +181,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], list[tuple], pd.DataFrame
 
     path = folder / MANIFEST
     if not _is_there(path):
+        checksums.refuse_lost(folder, MANIFEST, _WITH_COUNTS)
         if _is_there(folder / PUBLISHED):
             return {}, [], pd.DataFrame(columns=COLUMNS)
         raise StoreError(f"there is no run in {folder} (neither {DATABASE} nor {MANIFEST}); make one with `bench run`")
@@ -228,7 +230,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     checksums.refuse_changed(folder, MANIFEST)
     try:
         manifest = read_json(path)
-        _check(manifest)
+        take_checksum(manifest)
         version = manifest.get("format", _FORMAT)
         if version > _FORMAT:
             raise database.later_format(path, version, _FORMAT)
@@ -243,22 +245,6 @@ def _damaged_export(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path} is damaged or missing ({error}); export it again from {DATABASE}")
 
 
-def _check(manifest: dict[str, Any]) -> None:
-    """Remove the checksum from an exported manifest; raises ValueError or KeyError if it does not hold.
-
-    It is the last key. Exports of earlier versions have none and end with `cells`, so a manifest with a damaged name of
-    the checksum does not pass for one of those.
-    """
-    *_, last = manifest
-    if last != "cells" and manifest.pop("crc") != _checksum(manifest):
-        raise ValueError("its checksum does not hold")
-
-
-def _checksum(manifest: dict[str, Any]) -> int:
-    """CRC-32 of an exported manifest without its checksum, independent of white space."""
-    return zlib.crc32(json.dumps(manifest).encode())
-
-
 def export(run: Run) -> list[Path]:
     """Write `manifest.json` and `counts.parquet` of the current sweep, and list them; returns their paths."""
     import numpy as np
@@ -270,7 +256,7 @@ def export(run: Run) -> list[Path]:
     votes = blocks["votes"].map(lambda v: np.asarray(v, np.int32))
     blocks = blocks.assign(votes=votes).astype(dict.fromkeys(SECONDS, np.float32))
     with checksums.relisted(run.folder, MANIFEST, PARQUET, begin=True):
-        write_file(manifest, json.dumps({**record, "crc": _checksum(record)}, indent=1) + "\n")
+        write_file(manifest, json.dumps({**record, "crc": checksum(record)}, indent=1) + "\n")
         with writing(parquet) as file:
             blocks.to_parquet(file, compression="zstd", index=False, write_page_checksum=True)
     return [manifest, parquet]

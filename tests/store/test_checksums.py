@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from drawn import synthetic_examples
-from stored import make_cell, make_run
+from stored import make_cell, make_manifest, make_run
 
 import purifybench as pb
 from bench.store import checksums, read_examples, write_examples
@@ -20,7 +20,7 @@ from bench.store.checksums import SUMS, differences, list_files, listed
 from bench.store.database import DATABASE, StoreError
 from bench.store.imported import import_log
 from bench.store.quality import Metrics, read_metrics, write_metrics
-from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_run
+from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_manifest, read_run
 from bench.store.store import Store
 
 RUNS = sorted(path.parent for path in (ROOT / "results").rglob(MANIFEST) if "runs" not in path.parts)
@@ -154,7 +154,7 @@ def test_a_writer_that_is_killed_leaves_files_that_are_noted_and_not_refused(fol
 
 def test_a_running_and_an_interrupted_run_need_no_list(tmp_path, run_folder):
     with Store(tmp_path / "new") as store:
-        store.begin([make_cell()], {"format": 1, "sweep": [make_cell().key], "labels": {}})
+        store.begin([make_cell()], make_manifest(make_cell(), labels={}))
         assert not read_run(tmp_path / "new").remarks
     with Store(run_folder) as store:  # a later session, whose counts are not exported yet
         store.describe({**store.manifest(), "started": "later"})
@@ -196,3 +196,19 @@ def test_pictures_tables_and_reports_are_listed_and_the_database_is_not(tmp_path
     other = make_run(tmp_path / "other")
     list_files(other)
     assert DATABASE not in listed(other) and np.size(list(listed(other))) == 2
+
+
+@pytest.mark.parametrize("listed_too", [True, False])
+@pytest.mark.parametrize("keep", [(), (PARQUET,), ("metrics.json",), ("attack.json",), ("examples.npz",)])
+def test_a_run_that_lost_its_manifest_is_no_folder_of_imported_logs(folder, listed_too, keep):
+    """The logs would otherwise be all of its rows."""
+    for name in {MANIFEST, PARQUET, "metrics.json", "attack.json", "examples.npz"} - {*keep}:
+        (folder / name).unlink()
+    if not listed_too:
+        (folder / SUMS).unlink()
+    if listed_too or keep:
+        for reader in (read_run, read_manifest):
+            with pytest.raises(StoreError, match=r"manifest\.json is missing"):
+                reader(folder)
+    else:
+        assert not read_run(folder).cells and read_manifest(folder) == {}

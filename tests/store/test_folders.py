@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import ROOT
+from stored import PRESET, make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.database import _FORMAT, DATABASE, StoreError
@@ -37,7 +38,7 @@ def blocks(images: range, draws: int = 10) -> list[Counts]:
 
 
 def begin(store: Store, images: int = 4) -> None:
-    store.begin([CELL], {"format": 1, "sweep": [CELL.key], "labels": {str(i): i for i in range(images)}})
+    store.begin([CELL], make_manifest(CELL, labels={str(i): i for i in range(images)}))
 
 
 def in_a_child(function: Callable[[], Any]) -> Any:
@@ -227,11 +228,10 @@ def test_results_of_a_later_version_are_refused_by_every_command_and_left_alone(
 
 
 def test_a_certifier_of_a_later_version_is_refused_by_name(tmp_path: Path, cli) -> None:
-    preset = {"certifier": "oracle", "radii": [0.0], "n0": 10, "n": 100, "alpha": 0.001, "block": 10}
     with Store(tmp_path) as store:
         begin(store)
         store.add(blocks(range(4)))
-        store.describe({**store.manifest(), "preset": preset})
+        store.describe({**store.manifest(), "preset": {**PRESET, "certifier": "oracle"}})
     for command in ("summary", "report", "plot"):
         result = cli(command, tmp_path)
         assert result.exit_code == REFUSED and "oracle" in result.stderr

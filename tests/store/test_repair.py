@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from stored import closed_run
+from stored import closed_run, make_manifest
 
 from bench.records import Block, Cell, Cost, Counts
 from bench.store.database import _FORMAT, _LATER, DATABASE, StoreError
@@ -28,7 +28,7 @@ def counts(cell: Cell, image: int, first: int) -> Counts:
 
 def fill(store: Store) -> None:
     labels = {str(image): image % 10 for image in range(IMAGES)}
-    store.begin(CELLS, {"format": 1, "sweep": [cell.key for cell in CELLS], "labels": labels})
+    store.begin(CELLS, make_manifest(*CELLS, labels=labels))
     for cell in CELLS:
         for image in range(IMAGES):
             store.add([counts(cell, image, 10 * k) for k in range(BLOCKS)])

@@ -93,9 +93,9 @@ def test_another_sweep_shows_its_own_cells_and_keeps_the_blocks_of_earlier_ones(
 
 def test_the_manifest_is_replaced_not_added_to(tmp_path):
     with Store(tmp_path) as store:
-        store.begin([], {"seed": 1, "git": "abc"})
-        store.describe({"seed": 2})
-    assert read_run(tmp_path).manifest == {"seed": 2}
+        store.begin([], make_manifest(git="abc", data="first"))
+        store.describe(second := make_manifest(data="second"))
+    assert read_run(tmp_path).manifest == second
 
 
 def test_counts_that_are_stored_survive_a_process_that_never_closes_its_store(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from stored import make_manifest
 
 from bench.certify.base import Tally
 from bench.records import Block, Cell, Cost, Counts, Stage
@@ -85,7 +86,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """The same command once more: failures are forgotten, counts are not."""
         assert self.store is not None
-        self.store.begin(CELLS, {"format": 1, "sweep": [cell.key for cell in CELLS], "labels": {}})
+        self.store.begin(CELLS, make_manifest(*CELLS, labels={}))
         self.errors.clear()
 
     @precondition(lambda self: self.store is not None)

@@ -12,17 +12,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stored import closed_run, make_cell, make_counts, make_manifest, make_run
+from stored import PRESET, closed_run, make_cell, make_counts, make_manifest, make_run
 
 from bench import files
 from bench.certify.rules import of_sweep
 from bench.errors import InputError
 from bench.store import votes
 from bench.store.checksums import SUMS
-from bench.store.database import DATABASE, StoreError, checked
-from bench.store.run import PARQUET, PUBLISHED, export, read_published, read_run
+from bench.store.database import COLUMNS, DATABASE, StoreError, checked
+from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_manifest, read_published, read_run
 
-PRESET = {"certifier": "cohen", "n0": 4, "n": 10, "alpha": 0.4, "block": 10, "radii": [0.0]}
 OUT = "outside.txt"  # beside the folder: a file of the reader, to which links lead
 
 
@@ -150,6 +149,32 @@ def test_a_manifest_of_right_checksum_and_wrong_types_is_refused_by_field(tmp_pa
     value = {**(PRESET if outer == "preset" else {}), inner: WRONG[field]} if inner else WRONG[field]
     with pytest.raises(StoreError, match=rf"run\.sqlite: {field}"):
         read_run(sent(tmp_path, **{outer: value}))
+
+
+DECISIVE = ("format", "sweep", "labels", "classes", "families", "preset")
+DECISIVE += tuple(f"preset.{name}" for name in PRESET)
+
+
+@pytest.mark.parametrize("field", DECISIVE)
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_manifest_of_right_checksum_that_lacks_what_decides_a_figure_is_refused_by_field(tmp_path, field, exported):
+    cell = make_cell()
+    manifest = make_manifest(cell)
+    outer, _, inner = field.partition(".")
+    if inner:
+        manifest["preset"] = {key: value for key, value in PRESET.items() if key != inner}
+    else:
+        del manifest[outer]
+    run = closed_run(tmp_path, lambda store: store.begin([cell], manifest))
+    if exported:
+        cells = [{"key": cell.key, "cell": cell.to_json(), "error": None}]
+        (run / DATABASE).unlink()
+        (run / MANIFEST).write_text(json.dumps({**manifest, "cells": cells}))
+        pd.DataFrame(columns=COLUMNS).to_parquet(run / PARQUET)
+    said = r"damaged or missing \('sweep'\)" if exported and field == "sweep" else rf"{field}: Field required"
+    for reader in (read_run, read_manifest):
+        with pytest.raises(StoreError, match=said if reader is read_run else "Field required"):
+            reader(run)
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def scripted_sweep(planned, folder, pause=0.0, **arguments):
             return future
 
     with Store(folder) as store:
-        store.begin(planned.cells, {"sweep": [cell.key for cell in planned.cells], "labels": {}})
+        store.begin(planned.cells, manifest(planned, ["cpu"]))
         rule = FixedN(0.5, 10, 400, 0.001, block=10)
         return sweep(planned.cells, lambda cell: rule, planned.labels, store, Slow(), 30, Observer(), **arguments)
 

@@ -17,7 +17,7 @@ from conftest import ROLES, ROOT, toml
 from forging import CONSISTENT, forge, label_changed, loaded, one_vote, votes_to_the_true_class, write
 
 import purifybench as pb
-from bench.store import run as store_run
+from bench.store import checks
 from bench.store.checksums import list_files
 
 
@@ -88,7 +88,7 @@ def _manifest_edited(folder: Path, edit) -> str:
     manifest = json.loads(path.read_text())
     edit(manifest)
     del manifest["crc"]
-    path.write_text(json.dumps({**manifest, "crc": store_run._checksum(manifest)}))
+    path.write_text(json.dumps({**manifest, "crc": checks.checksum(manifest)}))
     return "manifest.json and run.sqlite differ in 'preset'"
 
 
