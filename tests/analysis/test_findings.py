@@ -46,7 +46,7 @@ def test_the_page_has_its_tables():
     assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-mini", SHARP}
     assert {row["run"] for row in ACCURACIES} == {"embedded", "cifar10-mini", SHARP}
     assert {row["run"] for row in RADII} == {"embedded"}
-    assert {row["purifier"] for row in FIRST} == set(summary_of("embedded").table["name"])
+    assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
 
 
 def test_what_the_two_classifiers_are_compared_on_is_the_same_but_for_the_classifier():

@@ -1,4 +1,4 @@
-"""The Python code in README.md and CONTRIBUTING.md is the code that runs and that the commands write."""
+"""The Python code in README.md, docs/own.md and CONTRIBUTING.md runs, and is what the commands write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from bench.cli.scaffold import write_plugin
 from bench.plugins.registry import CLASSIFIER, PURIFIER
 from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+BLOCKS = [
+    re.search(r"```python\n(.*?)```", path.read_text(), re.DOTALL)[1]
+    for path in (ROOT / "README.md", ROOT / "docs" / "own.md")
+]
 GUIDE = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
