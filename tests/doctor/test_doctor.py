@@ -36,6 +36,8 @@ def bundled(tiny_zoo, tmp_path, monkeypatch, nothing_downloaded):
                     shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset)
                     if name == "edm-ft":
                         shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset / f"edm-cal{suffix}")
+                    if name == "classifier":
+                        shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset / f"noisy-classifier{suffix}")
     monkeypatch.setattr(cards, "BUNDLED", networks)
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
     monkeypatch.setattr(own, "_WEIGHTS", classifiers)

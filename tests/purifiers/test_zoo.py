@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
+from bench import data
 from bench.sweep import preset as presets
 from classifiers.nets import files as classifier_files
+from classifiers.training.noise import noisy_accuracy
 from purifiers.nets.hub import cards, files
 from purifiers.training.stages import STAGES
 
@@ -26,7 +29,7 @@ def megabytes(*folders):
 
 def test_all_weights_together_stay_small():
     assert megabytes(cards.BUNDLED, classifier_files.BUNDLED) < 45
-    assert megabytes(cards.BUNDLED / "cifar10", classifier_files.BUNDLED / "cifar10") < 32
+    assert megabytes(cards.BUNDLED / "cifar10", classifier_files.BUNDLED / "cifar10") < 35
 
 
 @pytest.mark.parametrize("folder", DATA_SETS)
@@ -76,9 +79,34 @@ def test_the_classifiers_say_how_accurate_they_are(folder):
         assert made["dataset"] == DATA_SETS[folder] and made["validation"]["accuracy"] > 0.7
 
 
-@pytest.mark.parametrize("name", ["embedded", "cifar10-mini"])
+@pytest.mark.parametrize(("folder", "preset"), [("mnist5k", "embedded"), ("cifar10", "cifar10-mini")])
+def test_the_classifier_of_noisy_images_says_which_sigmas_it_saw(folder, preset):
+    """One network for all sigmas of the presets."""
+    made = json.loads((classifier_files.BUNDLED / folder / "noisy-classifier.json").read_text())["training"]
+    sigmas = presets.load_preset(preset, {}).sigmas
+    assert made["recipe"]["sigmas"] == sigmas and made["starts_from"] == "classifier"
+    assert made["dataset"] == DATA_SETS[folder] and made["validation"]["noisy"].keys() == {f"{s:g}" for s in sigmas}
+
+
+def test_noisy_digits_are_recognised_as_the_card_says_and_better_than_by_the_clean_classifier():
+    val = data.load("mnist5k", "val")
+    images, labels = torch.from_numpy(val.images), torch.from_numpy(val.labels)
+    folder, found = classifier_files.BUNDLED / "mnist5k", {}
+    for name in ("classifier", "noisy-classifier"):
+        model = classifier_files.load_cnn(folder / f"{name}.safetensors")
+        found[name] = noisy_accuracy(model, images, labels, [0.25, 0.5, 1.0])
+    stated = json.loads((folder / "noisy-classifier.json").read_text())["training"]["validation"]["noisy"]
+    assert found["noisy-classifier"] == pytest.approx(stated, abs=0.03)
+    assert all(found["noisy-classifier"][sigma] > found["classifier"][sigma] for sigma in stated)
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-fair", "cifar10-mini", "cifar10-fair"])
 def test_presets_name_networks_that_are_there(name):
     chosen = presets.load_preset(name, {})
     for source in chosen.networks.values():
         assert files.load(cards.BUNDLED / f"{source}.safetensors")
-    assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{chosen.classifier.parameters['path']}.safetensors")
+    own = [classifier for classifier in chosen.classifiers if classifier != chosen.classifier]
+    assert [classifier.parameters["path"].partition("/")[2] for classifier in own] == ["noisy-classifier"]
+    for classifier in (chosen.classifier, *own):
+        assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{classifier.parameters['path']}.safetensors")
+        assert classifier.parameters.get("precision") == chosen.classifier.parameters.get("precision")
