@@ -28,6 +28,7 @@ from bench.sweep.run import images_of, start
 
 AUTO = {"precision": "auto", "channels_last": "auto", "compile": "auto", "rows": "auto", "batch": "auto"}
 _FEW = {"precision": "fp32", "rows": 4, "batch": 4}  # of the reduced form
+_QUICK = ["--workers", "1", "--no-plots"]  # of its commands
 _PURIFIERS = "none,onestep-edm,pf-ode:steps=3"
 _PATIENCE = 300  # seconds
 
@@ -88,13 +89,13 @@ def batches(small: bool) -> dict[str, Any]:
 
 
 def resume(small: bool) -> dict[str, Any]:
-    """A run that is killed twice and continued, beside one that is not disturbed."""
+    """A run that is killed twice (reduced: once) and continued, beside one that is not disturbed."""
     options = ["--images", "4" if small else "100", "--purifiers", "none,onestep-edm"]
-    options += ["--sigmas", "0.5", "--batch", "60"]
+    options += ["--sigmas", "0.5", "--batch", "60", *(_QUICK if small else ())]
     with tempfile.TemporaryDirectory(prefix="purifybench-") as folder:
         whole, killed = Path(folder, "whole"), Path(folder, "killed")
         run_command("run", "embedded", *options, "--out", str(whole))
-        for _ in range(2):
+        for _ in range(1 if small else 2):
             kill_when_counting(["run", "embedded", *options, "--out", str(killed)], killed)
         run_command("run", "embedded", *options, "--out", str(killed))
         first, second = (blocks_of(place) for place in (whole, killed))
@@ -131,11 +132,11 @@ def tuning(small: bool) -> dict[str, Any]:
 
 
 def embedded_sweep(small: bool) -> dict[str, Any]:
-    """The whole embedded benchmark by its command, once for the caches and once timed; beside the committed counts."""
-    options = ["--images", "3", "--purifiers", "none,onestep-edm", "--sigmas", "0.5"] if small else []
+    """The embedded benchmark: a sweep for the caches (not reduced), one that is timed; beside the committed counts."""
+    options = ["--images", "3", "--purifiers", "none,onestep-edm", "--sigmas", "0.5", *_QUICK] if small else []
     with tempfile.TemporaryDirectory(prefix="purifybench-") as folder:
         seconds = []
-        for name in ("first", "second"):
+        for name in ("second",) if small else ("first", "second"):
             started = time.perf_counter()
             run_command("run", "embedded", *options, "--out", str(Path(folder, name)))
             seconds.append(time.perf_counter() - started)
@@ -144,7 +145,7 @@ def embedded_sweep(small: bool) -> dict[str, Any]:
     none = blocks[blocks["purifier"] == "none"].groupby("sigma", sort=True)[["draws", "seconds"]].sum()
     return {
         "first_s": seconds[0],
-        "seconds": seconds[1],
+        "seconds": seconds[-1],
         "device_s": float(blocks["seconds"].sum()),
         "none_per_s": (none["draws"] / none["seconds"]).tolist(),
         **difference_to(blocks, Path(__file__).parents[2] / "results" / "embedded"),
