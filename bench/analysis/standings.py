@@ -90,8 +90,9 @@ def _option_of(summary: Summary, row: pd.Series, radius: float) -> Option:
     nfe, ms, gflops, joint = (float(row[column]) for column in ("nfe", "ms_purify", "gflops", "ms_joint"))
     low, high = wilson_interval(hits, images)
     names = row["series"], row["purifier"], row["parameters"]
-    read = hits / images, low, high, nfe, ms, gflops, joint, images
-    return Option(*names, float(row["sigma"]), *read, row["run"], row["cell"])
+    costs = nfe, ms, gflops, joint
+    place = {"run": row["run"], "cell": row["cell"]}
+    return Option(*names, float(row["sigma"]), hits / images, low, high, *costs, images, **place)
 
 
 def rank(summary: Summary, rows: pd.DataFrame, radius: float, cost: str) -> tuple[Standing, ...]:

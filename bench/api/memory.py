@@ -122,8 +122,7 @@ def certify(
     device = choose_devices(preset.device, 1)[0]
     preset = preset.model_copy(update={"precision": choose_precision(preset.precision, device)})
     plugin = preset.purifiers[0]
-    made = isinstance(purifier, Purifier)  # perhaps of a class that no file of the project defines
-    method = purifier if made else plugins.create(plugins.PURIFIER, plugin.name, plugin.parameters)
+    method = plugins.create(plugins.PURIFIER, plugin.name, plugin.parameters) if isinstance(purifier, str) else purifier
     if missing := [role for role in method.networks if role not in networks]:
         raise InputError(f"purifier {method.name!r} needs networks={{{missing[0]!r}: ...}}, a denoiser D(u, t)")
     # A split in which an image is found by its own number, not by its position.
