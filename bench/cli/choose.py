@@ -56,6 +56,7 @@ def _table(title: str, rows: pd.DataFrame) -> Table:
     seen, read = (images_text(rows[name]) for name in ("seen_images", "images"))
     table = figure_table(f"{title}: {seen} to choose, {read} to read", columns)
     for row in rows.to_dict("records"):
+        alike = (row["name"], row["sigma"]) == (row["best_name"], row["best_sigma"])
         table.add_row(
             f"{row['radius']:g}",
             escape(row["name"]),
@@ -64,6 +65,6 @@ def _table(title: str, rows: pd.DataFrame) -> Table:
             escape(f"{100 * row['accuracy']:.1f} {percent_interval(row['low'], row['high'])}"),
             f"{100 * row['best']:.1f}",
             escape(f"{row['best_name']}, σ {row['best_sigma']:g}"),
-            escape(change_text(row["cost"], row["cost_low"], row["cost_high"])),
+            "the same" if alike else escape(change_text(row["cost"], row["cost_low"], row["cost_high"])),
         )
     return table
