@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 
@@ -194,7 +195,8 @@ def test_answers_print_as_the_commands_do(cli, embedded):
     printed = str(pb.recommend(embedded, radius=0.5, max_nfe=1))
     told = cli("recommend", EMBEDDED, "--radius", 0.5, "--max-nfe", 1).stdout
     assert printed.splitlines()[0] == told.splitlines()[0]
-    assert "".join(printed.split()) == "".join(told.split())
+    frame = re.compile("[━─┏┳┓┡╇┩└┴┘│┃]")  # of a table, which a wider terminal does not fold
+    assert sorted(frame.sub(" ", printed).split()) == sorted(frame.sub(" ", told).split())
     compared = str(pb.compare(embedded, embedded))
     assert "".join(compared.split()) == "".join(cli("compare", EMBEDDED, EMBEDDED).stdout.split())
 

@@ -58,7 +58,7 @@ class Far(RayCluster):
     """A cluster whose machines do not see the folder `far`: it is gone before the first worker starts."""
 
     def _add_workers(self, total):
-        folder = Path(self._setup[5].classifier[2].root)
+        folder = Path(self._setup[5].classifiers[0][2].root)
         if folder.exists():
             shutil.move(folder, folder.with_name("elsewhere"))
             environment = {"TMPDIR": str(folder.with_name("unpacked"))}
@@ -95,7 +95,7 @@ def test_three_workers_count_what_one_process_counts_in_any_batches_and_order_th
     )
     (processes / str(os.getpid())).unlink()
     said: list[str] = []
-    given = planned.weights, planned.plugin_files, planned.cells[0]
+    given = planned.weights, planned.plugin_files, planned.cells
     (tmp_path / "unpacked").mkdir()
     executor = Far(Cluster(workers=3), images, *given, patience=300, notify=said.append)
     try:

@@ -71,21 +71,8 @@ def make(root: Path) -> None:
     _must("run", write_preset(root / "tiny.toml", values), "--out", run, "--no-plots")
     _must("run", write_preset(root / "small.toml", fields(zoo)), "--out", root / "small", "--no-plots")
     (root / "log.tsv").write_text(LOG)
-    _must(
-        "import",
-        root / "log.tsv",
-        "--sigma",
-        0.5,
-        "--name",
-        "theirs",
-        "--dataset=d",
-        "--nfe",
-        3,
-        "--n",
-        1000,
-        "--out",
-        run,
-    )
+    named = ("--name", "theirs", "--dataset", "d", "--nfe", 3, "--n", 1000)  # of other images than the run
+    _must("import", root / "log.tsv", "--sigma", 0.5, *named, "--out", run)
     _add_metrics(run)
     shutil.copytree(run, root / "exported")
     for path in (root / "exported").glob("run.*"):

@@ -86,7 +86,9 @@ def test_a_run_without_any_count_says_that_there_is_nothing(tmp_path):
 
 def test_imported_logs_stand_on_the_page_without_a_recommendation(tmp_path):
     log = pd.DataFrame({"image": range(5), "label": 0, "predicted": [0, 0, 0, -1, 1], "radius": [0.3, 0.6, 1, 0, 0.2]})
-    log = log.assign(correct=[True, True, True, False, False], name="paper", sigma=0.5, draws=100, nfe=np.nan)
+    log = log.assign(
+        correct=[True, True, True, False, False], name="paper", dataset="cifar10", sigma=0.5, draws=100, nfe=np.nan
+    )
     run = Run(tmp_path / "logs", {}, {}, {}, make_run(tmp_path, images=0).blocks, log.assign(largest=1.9, rule="cohen"))
     _, text = report_of(tmp_path / "r.html", run)
     record = record_of(text)

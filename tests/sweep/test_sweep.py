@@ -205,7 +205,7 @@ def test_fifty_kills_lose_no_block_and_count_none_twice(tiny_preset, tmp_path):
         child = os.fork()
         if not child:
             with suppress(BaseException):
-                scripted_sweep(planned, folder, pause=0.001)
+                scripted_sweep(planned, folder, pause=0.004)
             os._exit(0)
         time.sleep(rng.uniform(0.0, 0.12))
         os.kill(child, signal.SIGKILL)
