@@ -147,6 +147,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: the database is damaged, of a later format, or cannot be opened.
     """
+    if not path.is_file():  # SQLite would make the file to which a dangling link leads
+        raise StoreError(f"{path} is no file; remove it, and the exports beside it are read")
     try:
         with ExitStack() as opened:
             db = _readable(path, opened)

@@ -209,6 +209,8 @@ def _read(name: str, overridden: Collection[str] = (), within: tuple[Path, ...] 
     base = fields.pop("extends", None)
     inherited = {}
     if base is not None:
+        if not isinstance(base, str):
+            raise PresetError(f"{path}: extends must be the name or path of a preset, got {base!r}")
         beside = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
         inherited = _read(beside, overridden, within)
     merged = {**inherited, "name": path.stem, **fields}

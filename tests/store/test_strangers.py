@@ -272,3 +272,11 @@ def test_more_draws_than_a_run_can_hold_are_refused_by_name(name, draws):
     with pytest.raises(InputError, match=rf"^{name} = "):
         of_sweep({**PRESET, name: draws}, 0.5)
     of_sweep({**PRESET, name: 10**6}, 0.5)
+
+
+def test_a_dangling_link_in_the_place_of_the_database_is_refused_and_nothing_is_made(run_folder, tmp_path):
+    (run_folder / DATABASE).unlink()
+    (run_folder / DATABASE).symlink_to(tmp_path / "absent")
+    with pytest.raises(StoreError, match="is no file"):
+        read_run(run_folder)
+    assert not (tmp_path / "absent").exists()

@@ -196,3 +196,10 @@ def test_choices_are_made_on_validation_images_and_are_cells_of_their_own(tiny_p
     assert {cell.split for cell in plans["val"].cells} == {"val"}
     assert not {cell.key for cell in plans["val"].cells} & {cell.key for cell in plans["test"].cells}
     assert manifest(plans["val"], ["cpu"])["data"].endswith(", val images")
+
+
+def test_extends_that_is_no_text_is_refused_by_the_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("extends = true\n")
+    with pytest.raises(PresetError, match=r"mine\.toml: extends must be"):
+        preset.load_preset(str(path), {})
