@@ -21,7 +21,7 @@ UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuf
 CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
 
 
-QUICK = ("analysis", "certify", "plugins", "summary")  # folders of `--quick`: two minutes on two cores
+QUICK = ("analysis", "certify", "plugins", "summary")  # folders of `--quick`: about two minutes on two cores
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
