@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from bench.analysis.repeats import one_of_each
+from bench.analysis.repeats import kind_of, one_of_each
 from bench.errors import InputError
 from bench.records import COUNTED, Cell
 from bench.summary import Summary
@@ -65,15 +65,7 @@ def _candidates(summary: Summary) -> pd.DataFrame:
     """The complete rows with counts, with a key that is equal for equal purifiers and sigmas before one classifier."""
     table = named(summary)
     table, _ = one_of_each(summary, table[table["complete"] & (table["source"] == COUNTED)])
-    cells = cells_of(summary, table)
-    keys = [_key(cell) for cell in cells]
-    return table.assign(key=keys)
-
-
-def _key(cell: Cell) -> str:
-    kept = {name: value for name, value in cell.hashes.items() if name != "rule"}
-    facts = cell.label, cell.classifier, sorted(cell.classifier_parameters.items()), cell.dataset, cell.sigma
-    return repr((*facts, cell.noise, sorted(kept.items())))
+    return table.assign(key=[(kind_of(cell, images=False), cell.sigma) for cell in cells_of(summary, table)])
 
 
 def _images(cell: Cell) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ def one_of_each(summary: Summary, rows: pd.DataFrame) -> tuple[pd.DataFrame, str
     """
     if rows["run"].nunique() <= 1:
         return rows, ""
-    kinds = [_kind(summary.cells[key]) for key in zip(rows["run"], rows["cell"], strict=True)]
+    kinds = [kind_of(summary.cells[key]) for key in zip(rows["run"], rows["cell"], strict=True)]
     rows = rows.assign(kind=kinds)
     order = rows.sort_values(["images", "largest"], ascending=False, kind="stable")
     kept = rows.loc[sorted(order.drop_duplicates(["kind", "sigma"]).index)]
@@ -43,8 +43,12 @@ def one_of_each(summary: Summary, rows: pd.DataFrame) -> tuple[pd.DataFrame, str
     return kept.drop(columns="kind"), note
 
 
-def _kind(cell: Cell) -> str:
-    """A text that is equal for cells of one purifier, before one classifier, on one data set."""
+def kind_of(cell: Cell, images: bool = True) -> str:
+    """A text that is equal for cells of one purifier, before one classifier, on one data set, at any sigma.
+
+    Parameters:
+        images: also on the same part and the same images of the data set.
+    """
     hashes = {name: value for name, value in cell.hashes.items() if name != "rule"}
-    facts = (cell.purifier, parameters_text(cell.parameters), cell.classifier_text, cell.dataset, cell.split)
-    return repr((*facts, cell.data_hash, sorted(hashes.items())))
+    facts = (cell.purifier, parameters_text(cell.parameters), cell.classifier_text, cell.dataset, cell.noise)
+    return repr((*facts, sorted(hashes.items()), *((cell.split, cell.data_hash) if images else ())))

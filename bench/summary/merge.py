@@ -7,9 +7,8 @@ apart, and a remark says so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
@@ -85,7 +84,7 @@ def _moved(host: Run, donor: Run, keys: Sequence[str]) -> tuple[Run, Run]:
 def _contradiction(host: Run, donor: Run, own: pd.DataFrame, other: pd.DataFrame) -> str:
     """Why two runs cannot both be right about the images and draws that they share; empty if they agree."""
     for name, words in (("labels", "other labels"), ("pixels", "other pixels")):
-        first, second = _facts(host, name), _facts(donor, name)
+        first, second = (run.manifest.get(name, {}) for run in (host, donor))
         if differing := [image for image in first.keys() & second.keys() if first[image] != second[image]]:
             return f"they have {words} for image {listed(sorted(differing, key=int), 3)}"
     joined = own.merge(other, on=["cell", *_BLOCK], suffixes=("", "_other"))
@@ -93,7 +92,3 @@ def _contradiction(host: Run, donor: Run, own: pd.DataFrame, other: pd.DataFrame
     if len(unequal):
         return f"{number_of(len(unequal), 'block')} of {len(joined):,} have other votes"
     return ""
-
-
-def _facts(run: Run, name: str) -> Mapping[str, Any]:
-    return run.manifest.get(name, {})
