@@ -14,7 +14,7 @@ from bench.summary import Summary
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import drawable
 
-LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, GAP, AXIS = 1.72, 0.16, 0.16, 0.3, 0.72, 0.14, 0.5
+LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, GAP, AXIS = 1.95, 0.16, 0.16, 0.3, 0.72, 0.14, 0.5
 _READING = (
     "Solid: share of the images with a correct certificate of at least this radius. Dashed: share with a correct "
     "certificate whose class no attack within this radius has changed; the true accuracy lies between them. {images} "
