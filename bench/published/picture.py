@@ -32,7 +32,7 @@ from bench.summary import Summary
 from bench.summary.palette import MARKERS
 from bench.summary.rows import conditions
 
-_APART = 4.5  # points between marks of one radius
+_APART = 3.0  # points between marks of one radius
 _Certified = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
@@ -76,7 +76,11 @@ def published(summary: Summary, dataset: str, figures: Sequence[Figure]) -> Pict
     shown = pd.concat([panel.rows for panel in panels])
     keys, labels = shown.drop_duplicates("series"), list(dict.fromkeys(figure.label for figure in figures))
     key_lines, body = math.ceil(len(keys) / KEYS_PER_LINE), height_of(len(panels))
-    footer = [conditions(rows) + ".", f"Hollow marks: published. {READING}", *remarks(summary)]
+    footer = [
+        conditions(rows) + ".",
+        f"Hollow marks: published; those of one radius stand side by side. {READING}",
+        *remarks(summary),
+    ]
     height = body + (key_lines + len(labels)) * KEY_LINE + 0.2
     page = Page(f"Beside published figures on {dataset}", summary.title, footer, height, head=0.72)
     for panel, axes in zip(panels, panel_axes(page, [panel.heading for panel in panels]), strict=True):
@@ -102,7 +106,7 @@ def _panels(summary: Summary, rows: pd.DataFrame, figures: Sequence[Figure]) -> 
     ]
     others = [figure for figure in figures if figure.sigma not in sigmas]
     if others:
-        panels.append(_Panel("Each at its best σ, or as the key says", *_at_best_sigma(summary, rows), others))
+        panels.append(_Panel("Best σ, or as the key says", *_at_best_sigma(summary, rows), others))
     return panels
 
 

@@ -21,6 +21,18 @@ def published_table(summary: Summary, figures: Iterable[Figure]) -> list[PaperTa
     return [_of_data_set(f"published-{name}" if several else "published", name, own) for name, own in found.items()]
 
 
+def chart_marks(figures: Iterable[Figure], sigmas: Iterable[float]) -> list[dict[str, object]]:
+    """The figures of single noise levels as a chart of the report takes them: shares and intervals in percent."""
+    levels = set(sigmas)
+    marks = []
+    for figure in figures:
+        if figure.value is not None and figure.sigma in levels:
+            low, high = (round(100 * end, 1) for end in figure.interval) if figure.interval else (None, None)
+            place = {"sigma": f"{figure.sigma:g}", "radius": figure.radius, "y": round(100 * figure.value, 4)}
+            marks.append({**place, "low": low, "high": high, "label": figure.label})
+    return marks
+
+
 def _of_data_set(name: str, dataset: str, figures: list[Figure]) -> PaperTable:
     radii = sorted({figure.radius for figure in figures})
     by_label: dict[str, dict[float, Figure]] = {}
