@@ -33,15 +33,8 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "verify": "certify engine executors store summary analysis published report sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
-READING = (
-    "store",
-    "certify",
-    "summary",
-    "analysis",
-    "plots",
-    "published",
-    "report",
-)  # nothing here loads a network or a plugin
+# Nothing here loads a network or a plugin.
+READING = ("store", "certify", "summary", "analysis", "plots", "published", "report")
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
 COMMANDS = ("shell", "run", "results", "tools", "quality", "trust", "scaffold", "gpu", "arena", "choose", "race")
 COMMANDS += ("reproduce",)

@@ -14,6 +14,8 @@ import typer
 from bench.api import runs as api
 from bench.cli.shell import FAILED, INTERRUPTED, DataOption, DeviceOption, WorkersOption, announce, app, console, say
 from bench.errors import InputError, PurifyBenchError, TimeOver
+from classifiers.base import ClassifierError
+from purifiers.nets.hub.cards import WeightsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,10 +49,11 @@ def reproduce(
     device: DeviceOption = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Reproduce a published protocol: check, download, certify, and judge each published figure. The same command continues.
+    """Reproduce a published protocol: check, download, certify, judge its figures. The same command continues.
 
-    Certifies by a rule that stops early, then by the published rule. The result is one file to send back,
-    reproduction.json. The exit status is 75 if --minutes ended the command, and 1 if a cell failed.
+    Certifies by a rule that stops early, then by the published one. The result is one file to send: reproduction.json.
+
+    The exit status is 75 if --minutes ended the command, and 1 if a cell failed.
     """
     from bench.published import read_figures
     from bench.sweep import load_preset, resolve
@@ -61,7 +64,8 @@ def reproduce(
     quoted = [figure for figure in read_figures(figures) if figure.preset == chosen.name]
     if not chosen.protocol and not quoted:
         raise InputError(
-            f"the preset {chosen.name!r} reproduces no publication: it has no `protocol`, and no published figure names it"
+            f"the preset {chosen.name!r} reproduces no publication: it has no `protocol`, and no published figure "
+            "names it; `bench run` certifies it"
         )
     announce(Path(preset), chosen, {name for name, value in fields.items() if value is not None})
     plans = _plans(chosen, rules)
@@ -128,8 +132,10 @@ def _examine(plans: dict[str, Preset], resolved: Resolved) -> list[Need]:
     required = list(needs(first, resolved))
     say(f"needs: {describe(required)}")
     say(f"memory: {fits(required, devices)}")
-    for rule, plan in plans.items():
-        say(f"{rule} rule: {duration(plan, resolved, required, devices, calls=False)}")
+    if _PUBLISHED in plans:
+        say(f"{_PUBLISHED} rule: {duration(plans[_PUBLISHED], resolved, required, devices, calls=False)}")
+    if _EARLY in plans:
+        say(f"{_EARLY} rule: on published logs a third of the published rule's draws or less (docs/certifiers.md)")
     if by_hand := [f"{need.name} {need.by_hand}" for need in required if need.by_hand]:
         raise InputError(
             f"{len(by_hand)} of {len(required)} needs must be met by hand: {'; '.join(by_hand)}. Then give the same "
@@ -151,13 +157,14 @@ def _download(preset: Preset, resolved: Resolved, required: Sequence[Need]) -> N
         say(f"downloads {need.name}")
         try:
             fetch()
-        except (PurifyBenchError, OSError, ValueError) as error:  # the plugin packages do not import bench.errors
+        except (PurifyBenchError, WeightsError, ClassifierError, OSError) as error:
             failed.append(f"{need.name}: {error}")
     if failed:
         missing = sum(not need.present for need in required)
         raise InputError(
-            f"{len(failed)} of {missing} downloads failed. Whatever has arrived is kept, and the same command continues, "
-            "here or where there is a connection.\n" + "\n".join(f"- {text}" for text in failed)
+            f"{len(failed)} of {missing} downloads failed. Whatever has arrived is kept, and the same command goes "
+            "on once there is a connection or the files are in their places.\n"
+            + "\n".join(f"- {text}" for text in failed)
         )
 
 
@@ -216,25 +223,38 @@ def _of_run(run: api.Run, found: Sequence[Verdict]) -> dict[str, Any]:
     facts += [name for name in table if str(name).startswith("acc")] + ["ms_purify", "ms_joint", "device"]
     rows = plain(table[facts].astype(object).where(table[facts].notna(), None).to_dict("records"))
     judged = [
-        plain(v) | {"accuracy": v.accuracy, "interval": v.interval, "published": v.figure.interval} for v in found
+        plain(v) | {"accuracy": v.accuracy, "interval": v.interval, "published_interval": v.figure.interval}
+        for v in found
     ]
     return {"rows": rows, "verdicts": judged, "notes": list(run.summary.notes)}
 
 
 def _table(rule: str, found: Sequence[Verdict]) -> Table:
+    from rich.box import SIMPLE
+
     from bench.api.grid import figure_table
-    from bench.summary.format import percent_interval
+    from bench.summary.format import images_text, listed, percent_interval
 
     words = [v.verdict for v in found]
     total = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-    columns = "purifier", "published σ", "radius", "published", "σ here", "here", "images", "verdict"
-    table = figure_table(f"{rule} rule: {total}", columns)
+    images = sorted({v.images for v in found if v.images is not None})
+    columns = "row", "at σ", "radius", "published", "σ here", "here", "verdict"
+    reasons = listed(
+        dict.fromkeys(f"{v.figure.purifier} at radius {v.figure.radius:g}: {v.why}" for v in found if v.why)
+    )
+    title = f"{rule} rule, {images_text(images)}: {total}"
+    table = figure_table(title, columns, reasons or None, no_wrap=True, box=SIMPLE)
     for v in found:
         figure, own = v.figure, v.interval
         value = "–" if figure.value is None else f"{100 * figure.value:.{max(figure.decimals - 2, 0)}f}"
         interval = "" if figure.interval is None else f" {percent_interval(*figure.interval)}"
         here = f"{100 * (v.accuracy or 0):.1f} {percent_interval(*own)}" if own else "–"
         sigma = f"{v.sigma:g}" if v.sigma is not None and math.isfinite(v.sigma) else "–"
-        facts = figure.purifier, figure.sigma_words.removeprefix("σ "), f"{figure.radius:g}", value + interval
-        table.add_row(*map(str, facts), sigma, here, str(v.images or "–"), v.verdict + (f": {v.why}" if v.why else ""))
+        facts = (
+            figure.purifier,
+            figure.sigma_words.removeprefix("σ ").replace("best σ", "best"),
+            f"{figure.radius:g}",
+            value + interval,
+        )
+        table.add_row(*map(str, facts), sigma, here, v.verdict)
     return table

@@ -73,6 +73,8 @@ def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **op
         written = reading.plot(runs, folder, kinds, **options)
     names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
     say(f"pictures in {written[0].parent}: {names}")
+    if options.get("published") and not any(path.stem.startswith("published") for path in written):
+        say("published: none, for no published figure is about the test images of these data sets (docs/protocols.md)")
 
 
 def _folder_for(folders: Sequence[Path], out: Path | None) -> Path:

@@ -76,11 +76,8 @@ def published(summary: Summary, dataset: str, figures: Sequence[Figure]) -> Pict
     shown = pd.concat([panel.rows for panel in panels])
     keys, labels = shown.drop_duplicates("series"), list(dict.fromkeys(figure.label for figure in figures))
     key_lines, body = math.ceil(len(keys) / KEYS_PER_LINE), height_of(len(panels))
-    footer = [
-        conditions(rows) + ".",
-        f"Hollow marks: published; those of one radius stand side by side. {READING}",
-        *remarks(summary),
-    ]
+    marks_words = f"Hollow marks: published; those of one radius stand side by side. {READING}"
+    footer = [conditions(rows) + ".", marks_words, *remarks(summary)]
     height = body + (key_lines + len(labels)) * KEY_LINE + 0.2
     page = Page(f"Beside published figures on {dataset}", summary.title, footer, height, head=0.72)
     for panel, axes in zip(panels, panel_axes(page, [panel.heading for panel in panels]), strict=True):

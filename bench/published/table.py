@@ -51,7 +51,7 @@ def _of_data_set(name: str, dataset: str, figures: list[Figure]) -> PaperTable:
         rows.append((*map(Entry, facts), *(Entry(_words(series.get(radius))) for radius in radii)))
     notes = (READING, *(f"{source}: {url}" for source, url in {f.source: f.url for f in figures}.items()))
     head = ("Published", "σ", "images", "N", "read in", *(f"{EPSILON}{radius:g}" for radius in radii))
-    caption = f"Published certified accuracy (%) on {dataset} at radius ε, 95 % intervals for the number of images."
+    caption = f"Published certified accuracy (%) on {dataset} at radius ε."
     return PaperTable(name, caption, head, tuple(rows), notes)
 
 

@@ -70,12 +70,13 @@ def verdicts(summary: Summary, figures: Iterable[Figure]) -> list[Verdict]:
 
 def _verdict(summary: Summary, figure: Figure) -> Verdict:
     rows, why = _rows_of(summary, figure)
-    measured = [] if why else [_measured(summary, row, figure.radius) for row in rows.to_dict("records")]
-    if not why and None in measured:
+    # At a low noise level the draws may not reach the radius: there, the best one is another.
+    measured = [] if why else [m for row in rows.to_dict("records") if (m := _measured(summary, row, figure.radius))]
+    if not why and not measured:
         why = "the rule decides other radii, or the draws cannot certify this one"
     if why:
         return Verdict(figure, NOT_ENTERED if figure.value is None else NOT_MEASURED, why=why)
-    sigma, hits, images = max((found for found in measured if found), key=lambda found: found[1] / found[2])
+    sigma, hits, images = max(measured, key=lambda found: found[1] / found[2])
     return Verdict(figure, _word(figure, hits, images), sigma, hits, images)
 
 
