@@ -197,14 +197,16 @@ def _conclude(folder: Path, preset: Preset, quoted: Sequence[Figure]) -> bool:
     from bench.provenance import EXTRAS, LIBRARIES, version_record
     from bench.published import verdicts
     from bench.records import as_json
+    from bench.store.database import StoreError
 
     record: dict[str, Any] = {name: getattr(preset, name) for name in ("name", "title", "protocol")}
     record |= {"versions": version_record((*LIBRARIES, *EXTRAS)), "images": preset.images, "rules": {}}
     failed = False
     for rule in (_EARLY, _PUBLISHED):
-        if not (folder / rule).is_dir():
+        try:
+            run = api.load(folder / rule)
+        except StoreError:  # this rule was not asked for, or was interrupted before its first draw
             continue
-        run = api.load(folder / rule)
         found = verdicts(run.summary, quoted)
         console.print(_table(rule, found) if found else f"{rule} rule: no published figure entered", highlight=False)
         failed |= bool(run.errors)
