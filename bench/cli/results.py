@@ -102,6 +102,8 @@ def plot(
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     _check_radius(radius, against)
+    if published and against:
+        raise InputError("--published draws certified accuracy, and --against gains: give one of them")
     draw(_loaded(runs, alpha), _folder_for(runs, out), formats, against=against, radius=radius, published=published)
 
 

@@ -115,7 +115,7 @@ class _Series(_Strict):
     best_of: tuple[_Positive, ...] = ()
     n: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0, lt=1)
-    images: int | None = Field(None, ge=1)
+    images: int | None = Field(None, ge=1, le=10**9)
     hardware: str = ""
     read: Literal["table", "log", "abstract", "readme"]
     where: str = ""

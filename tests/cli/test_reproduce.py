@@ -103,6 +103,21 @@ def test_a_time_limit_leaves_verdicts_of_what_is_counted_and_the_same_command_go
     assert read_run(out / "published").manifest["ended"]
 
 
+def test_an_interrupt_keeps_the_verdicts_of_the_rule_that_has_ended(cli, tiny_preset, figures, tmp_path, monkeypatch):
+    certify = reproduce._certify
+
+    def interrupted(folder, *facts):
+        if folder.name == "published":
+            raise KeyboardInterrupt
+        certify(folder, *facts)
+
+    monkeypatch.setattr(reproduce, "_certify", interrupted)
+    out = tmp_path / "out"
+    result = cli("reproduce", tiny_preset(protocol="Author 2020"), "--out", out, "--figures", figures())
+    assert result.exit_code == 130 and "the same command continues" in result.stdout
+    assert set(record_of(out)["rules"]) == {"early"} and len(words_of(out, "early")) == 2
+
+
 def test_a_dry_run_tells_needs_and_time_and_makes_nothing(cli, tiny_preset, tmp_path):
     result = cli("reproduce", tiny_preset(protocol="Author 2020"), "--out", tmp_path / "out", "--dry-run")
     assert result.exit_code == OK, result.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command import OK
+from command import OK, refused
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\n0\t3\t3\t0.378\t1\n20\t7\t-1\t0.0\t0\n40\t4\t4\t0.341\t1\n"
 
@@ -35,6 +35,11 @@ def test_plot_says_that_no_published_figure_is_about_the_data_set(cli, logged, t
     said = cli("plot", logged("cifar10-jpeg"), "--out", tmp_path / "out", "--formats", "svg", "--published")
     assert said.exit_code == OK and "published: none" in said.stdout
     assert not list((tmp_path / "out").glob("published*"))
+
+
+def test_published_figures_and_gains_are_two_pictures(cli, logged):
+    said = refused(cli("plot", logged("cifar10"), "--published", "--against", "mine"))
+    assert "give one of them" in said
 
 
 def test_tables_and_report_show_them_unless_told_not_to(cli, logged, tmp_path):

@@ -108,6 +108,21 @@ def test_a_wrong_field_is_refused_with_the_file_and_the_page_that_helps(publishe
     assert "docs/protocols.md" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"source = ", b"a = [" + b"[" * 100_000, b"", FILE.replace("500", "1" * 30).encode()]
+)
+def test_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "author.toml").write_bytes(content)
+    with pytest.raises(FiguresError, match=r"author\.toml"):
+        read_figures(tmp_path)
+
+
+def test_a_file_that_is_missing_is_refused_and_a_folder_without_files_has_no_figures(tmp_path):
+    assert read_figures(tmp_path) == []
+    with pytest.raises(FiguresError, match=r"none\.toml"):
+        read_figures(tmp_path / "none.toml")
+
+
 def test_the_committed_files_name_rows_of_presets_and_say_where_their_values_are_read():
     figures = read_figures(FILES)
     assert {f.file.removesuffix(".toml") for f in figures} == {
