@@ -62,6 +62,7 @@ _PAGES = {  # class of an error -> the page of docs/ that explains its subject
     "PublishedError": "decide.md",
     "MetricsError": "decide.md",
     "CompareError": "decide.md",
+    "FiguresError": "protocols.md",
 }
 
 EXAMPLES = {  # of every command, in the order of the help
