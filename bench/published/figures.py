@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -186,7 +186,7 @@ def _read_file(file: Path) -> list[Figure]:
         raise FiguresError(
             f"{file} is no file of published figures ({error}); docs/protocols.md describes its fields"
         ) from error
-    common = {"source": publication.source, "url": publication.url, "file": file.name}
+    common: dict[str, Any] = {"source": publication.source, "url": publication.url, "file": file.name}
     return [
         Figure(**common, **point.model_dump(), **series.model_dump(exclude={"figures"}))
         for series in publication.series

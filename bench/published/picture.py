@@ -130,6 +130,8 @@ def _draw_marks(axes: Axes, figures: Sequence[Figure], labels: Sequence[str]) ->
     """Draw the figures with their intervals; those of one radius stand side by side."""
     here = [label for label in labels if label in {figure.label for figure in figures}]
     for figure in figures:
+        if figure.value is None:
+            continue
         points = (here.index(figure.label) - (len(here) - 1) / 2) * _APART
         beside = axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
         if figure.interval is not None:
