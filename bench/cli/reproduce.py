@@ -118,11 +118,7 @@ def _plans(preset: Preset, rules: str) -> dict[str, Preset]:
 
 
 def _examine(plans: dict[str, Preset], resolved: Resolved) -> list[Need]:
-    """Print what is needed and how long each rule takes; returns the needs.
-
-    Raises:
-        InputError: something must be fetched by hand.
-    """
+    """Print what is needed and how long each rule takes; returns the needs."""
     from bench.doctor.duration import duration
     from bench.doctor.requirements import describe, fits, needs
     from bench.engine.devices import choose_devices
@@ -136,11 +132,6 @@ def _examine(plans: dict[str, Preset], resolved: Resolved) -> list[Need]:
         say(f"{_PUBLISHED} rule: {duration(plans[_PUBLISHED], resolved, required, devices, calls=False)}")
     if _EARLY in plans:
         say(f"{_EARLY} rule: on published logs a third of the published rule's draws or less (docs/certifiers.md)")
-    if by_hand := [f"{need.name} {need.by_hand}" for need in required if need.by_hand]:
-        raise InputError(
-            f"{len(by_hand)} of {len(required)} needs must be met by hand: {'; '.join(by_hand)}. Then give the same "
-            "command again"
-        )
     return required
 
 
@@ -148,8 +139,14 @@ def _download(preset: Preset, resolved: Resolved, required: Sequence[Need]) -> N
     """Download everything that is not here, whatever fails among it.
 
     Raises:
-        InputError: a download failed; the message has the reason and the remedy of each.
+        InputError: something must be fetched by hand, which is told before any download; or a download failed. The
+            message has the reason and the remedy of each.
     """
+    if by_hand := [f"{need.name} {need.by_hand}" for need in required if need.by_hand]:
+        raise InputError(
+            f"{len(by_hand)} of {len(required)} needs must be met by hand: {'; '.join(by_hand)}. Then give the same "
+            "command again"
+        )
     failed = []
     for need, fetch in zip(required, _fetches(preset, resolved), strict=True):
         if need.present:
