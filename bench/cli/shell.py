@@ -62,6 +62,7 @@ _PAGES = {  # class of an error -> the page of docs/ that explains its subject
     "PublishedError": "decide.md",
     "MetricsError": "decide.md",
     "CompareError": "decide.md",
+    "FiguresError": "protocols.md",
 }
 
 EXAMPLES = {  # of every command, in the order of the help
@@ -78,6 +79,7 @@ EXAMPLES = {  # of every command, in the order of the help
     "attack": "bench attack results/runs/small --images 20",
     "verify": "bench verify results/embedded --share 0.01",
     "bundle": "bench bundle results/embedded",
+    "reproduce": "bench reproduce cifar10-paper --images 20",
     "checksums": "bench checksums results/runs/old",
     "list": "bench list",
     "doctor": "bench doctor",
