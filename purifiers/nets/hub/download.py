@@ -20,7 +20,7 @@ from purifiers.nets.hub.sources import Source, find
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without an answer
 _FILES = ("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors")
-_FOLDERS = ("", "unet/", "scheduler/")
+_FOLDERS = ("", "unet/", "transformer/", "scheduler/")
 
 
 def obtain(text: str | Path) -> Source:
