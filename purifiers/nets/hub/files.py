@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.files import make_folder, write_file
 from purifiers.nets.architectures.dit import DiT
+from purifiers.nets.architectures.edm2 import EDM2
 from purifiers.nets.architectures.songunet import SongUNet
 from purifiers.nets.architectures.unet import PixelUNet
 from purifiers.nets.architectures.unet2d import UNet2D
@@ -28,7 +29,13 @@ _KINDS: dict[str, type[LevelledDenoiser]] = {
     "consistency": ConsistencyFunction,
     "flow": FlowDenoiser,
 }
-_NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D, "DiT": DiT}
+_NETWORKS: dict[str, type[nn.Module]] = {
+    "PixelUNet": PixelUNet,
+    "SongUNet": SongUNet,
+    "UNet2D": UNet2D,
+    "DiT": DiT,
+    "EDM2": EDM2,
+}
 
 
 def build(card: Card) -> LevelledDenoiser:
