@@ -50,9 +50,10 @@ def load_clip(folder: Path, tokenizer_file: Path, texts: Sequence[Sequence[str]]
     from transformers import CLIPModel, PreTrainedTokenizerFast
     from transformers.utils import logging
 
+    make: Any = CLIPModel  # whose results transformers does not declare
     logging.disable_progress_bar()  # it would interrupt the progress bar of the sweep
     try:
-        model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        model, report = make.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file))
     except Exception as error:  # a damaged file, another architecture: each library raises its own errors
         raise ClassifierError(f"{folder} cannot be loaded by transformers as a CLIPModel ({brief(error)})") from error
