@@ -14,6 +14,7 @@ from bench.files import read_json as read_object
 from purifiers.nets.checkpoints.state import PLAIN, Checkpoint, gather
 from purifiers.nets.checkpoints.tensor_file import read_safetensors, read_torch
 from purifiers.nets.hub.cards import Card, WeightsError
+from purifiers.nets.hub.download import refuse_latents
 from purifiers.nets.hub.files import lay_out
 
 _WEIGHTS = {"diffusion_pytorch_model.safetensors": read_safetensors, "diffusion_pytorch_model.bin": read_torch}
@@ -22,7 +23,6 @@ _NETWORKS = {  # class in diffusers -> it, our network, and the name of its only
     "UNet2DModel": (UNet2DModel, "UNet2D", "unet."),
     "DiTTransformer2DModel": (DiTTransformer2DModel, "DiT", "transformer."),
 }
-_AUTOENCODERS = ("vae", "vqvae", "movq")  # parts of repositories whose networks work on latents
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of attention, before 2023
 
 
@@ -32,7 +32,7 @@ def read(folder: Path) -> Checkpoint:
     Raises:
         WeightsError: a part is missing or not supported, or weights and configuration do not fit.
     """
-    _refuse_latents(folder)
+    refuse_latents(_parts(folder))
     model = _part(folder, ("unet", "transformer"), "config.json")
     scheduler = _part(folder, ("scheduler",), "scheduler_config.json")
     config, schedule = read_json(model), read_json(scheduler)
@@ -61,16 +61,13 @@ def read(folder: Path) -> Checkpoint:
     return Checkpoint(card, gather(network, state, modules))
 
 
-def _refuse_latents(folder: Path) -> None:
-    """Raise WeightsError for the repository of a latent model, whose network takes no images."""
+def _parts(folder: Path) -> set[str]:
+    """Names of the parts of a repository: its folders, and those that its index lists with a class."""
     index = folder / "model_index.json"
-    parts = read_json(index) if index.is_file() else {}
-    found = [name for name in _AUTOENCODERS if any(parts.get(name) or ()) or (folder / name).is_dir()]
-    if found:
-        raise WeightsError(
-            f"it is a latent model (it has a {found[0]}): its network removes noise from the codes of an autoencoder, "
-            "and randomized smoothing adds noise to pixels; give a network on pixels"
-        )
+    listed = read_json(index) if index.is_file() else {}
+    return {entry.name for entry in folder.iterdir() if entry.is_dir()} | {
+        name for name, described in listed.items() if isinstance(described, list) and any(described)
+    }
 
 
 def is_one(folder: Path) -> bool:
