@@ -63,6 +63,11 @@ class CLIP(HubModel):
         """The names of the classes, in the order of the logits."""
         return [name.strip() for name in CLASSES.get(self.names, self.names).split("|")]
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes that a data set must have, in their order; None for given names, which may be other words."""
+        return tuple(self.described()) if self.names in CLASSES else None
+
     def files(self, download: bool = True) -> tuple[Path, ...]:
         require("transformers")
         return model_files(self.path, _WANTED, download, _SIZES.get(self.path))

@@ -12,6 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from bench.data import load as load_images
 from bench.plugins.registry import CLASSIFIER, PluginError, create
+from bench.sweep.plan import PlanError, make_plan
+from bench.sweep.preset import load_preset
 from bench.testing import CLASSIFIER_CHECKS
 from classifiers import hub
 from classifiers.base import ClassifierError
@@ -118,6 +120,16 @@ def test_given_names_are_the_classes_in_their_order(tiny_clip):
 def test_names_and_prompts_that_mean_nothing_are_refused(tiny_clip, parameters, said):
     with pytest.raises(PluginError, match=said):
         made(tiny_clip, **parameters)
+
+
+def test_a_data_set_of_other_classes_is_refused_before_anything_is_counted(tiny_clip):
+    """Both have ten classes, so the number of votes could not tell."""
+    chosen = load_preset("embedded", {"classifier": f"clip:path={tiny_clip}:names=cifar10", "purifiers": ["none"]})
+    with pytest.raises(PlanError, match=r"classes airplane, automobile, bird, \.\.\., and MNIST has 0, 1, 2"):
+        make_plan(chosen, "cpu")
+    for names in ("mnist5k", "null|one|two|three|four|five|six|seven|eight|nine"):
+        classifier = f"clip:path={tiny_clip}:names={names}"
+        make_plan(load_preset("embedded", {"classifier": classifier, "purifiers": ["none"]}), "cpu")
 
 
 def test_a_text_that_is_too_long_is_refused(tiny_clip):
