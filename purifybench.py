@@ -17,6 +17,7 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
+    from bench.api.publishing import board
     from bench.api.racing import race, replay_race
     from bench.api.reading import (
         bundle,
@@ -38,6 +39,7 @@ __all__ = [
     "Run",
     "__version__",
     "attack",
+    "board",
     "bundle",
     "certify",
     "choose",
@@ -57,6 +59,7 @@ __all__ = [
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
+    "bench.api.publishing": ("board",),
     "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),

@@ -31,6 +31,7 @@ class Benchmark:
         dataset, part: its name, and the part of it: `test`.
         images: their number.
         classifier: with its parameters; empty if every row names its own.
+        weights: hash of its weights; may be empty.
         rule: the certifier with its constants, as the first run states it.
         noise: `gaussian` or `discrete`.
         submissions: the most verified ones first.
@@ -42,6 +43,7 @@ class Benchmark:
     part: str
     images: int
     classifier: str
+    weights: str
     rule: str
     noise: str
     submissions: tuple[Submission, ...]
@@ -80,14 +82,15 @@ def benchmarks(submissions: Sequence[Submission]) -> list[Benchmark]:
 
 def _described(key: str, group: Sequence[Submission]) -> Benchmark:
     run = group[0].run
-    cell = next(iter(run.cells.values()))
+    cell, classifier = next(iter(run.cells.values())), _shared_classifier(run)
     return Benchmark(
         key=key,
         data=str(run.manifest.get("data") or cell.dataset),
         dataset=cell.dataset,
         part=cell.split or "test",
         images=len(run.manifest["labels"]),
-        classifier=_shared_classifier(run).get("text", ""),
+        classifier=classifier.get("text", ""),
+        weights=classifier.get("weights", ""),
         rule=of_sweep(run.manifest["preset"], min(c.sigma for c in run.cells.values())).rule,
         noise=cell.noise or "gaussian",
         submissions=tuple(group),

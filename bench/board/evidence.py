@@ -19,6 +19,8 @@ def evidence(name: str, submission: Submission, summary: Summary) -> dict[str, A
     Parameters:
         name: of the run in the summary.
     """
+    audit = summary.evidence.get(name, "no audit")
+    notes = [note.removeprefix(f"{name}: ") for note in summary.notes if note.startswith(f"{name}: ")]
     manifest, rows = submission.run.manifest, summary.table[summary.table["run"] == name]
     failed = int(rows["error"].notna().sum())
     return {
@@ -36,9 +38,9 @@ def evidence(name: str, submission: Submission, summary: Summary) -> dict[str, A
         "digest": submission.digest,
         "verifications": [_verification(record) for record in submission.records],
         "badge": _badge(submission),
-        "audit": summary.evidence.get(name, "no audit"),
+        "audit": audit,
         "attack": _attack(submission.attacks),
-        "remarks": [note.removeprefix(f"{name}: ") for note in summary.notes if note.startswith(f"{name}: ")],
+        "remarks": [note for note in notes if note != audit],
     }
 
 

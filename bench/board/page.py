@@ -42,12 +42,13 @@ def benchmark_page(benchmark: Benchmark) -> str:
         choices.append([answers.setdefault(text, len(answers)) for text in texts])
     radius, table = _opening_radius(benchmark), summary.table
     script = _source(environment, "board.js")
-    own = {note for run in runs.values() for note in run["remarks"]}
-    notes = [*benchmark.contradictions, *(n for n in summary.notes if n.partition(": ")[2] not in own)]
+    apart = tuple(f"{name}: " for name in runs)  # each run shows its own; a board shows no average certified radius
+    notes = [*benchmark.contradictions, *(n for n in summary.notes if "ACR" not in n and not n.startswith(apart))]
     return environment.get_template("benchmark.html").render(
         **_frame(environment, script),
         benchmark=benchmark,
         title=_title(benchmark),
+        conditions=_conditions(benchmark),
         radii=list(enumerate(summary.radii)),
         opening_radius=radius,
         budgets=list(enumerate(offered)),
@@ -72,6 +73,7 @@ def overview(found: Sequence[Benchmark]) -> str:
         answers = [(benchmark.summary.radii.index(r), ranking(benchmark, r, Budget("nfe", "any cost"))) for r in radii]
         runs = [evidence(name, s, benchmark.summary) for name, s in benchmark.runs.items()]
         cards.append({"benchmark": benchmark, "title": _title(benchmark), "answers": answers, "runs": runs})
+        cards[-1]["conditions"] = _conditions(benchmark)
     return environment.get_template("index.html").render(**_frame(environment), cards=cards, file_of=page_name)
 
 
@@ -83,6 +85,14 @@ def page_name(benchmark: Benchmark) -> str:
 
 def _title(benchmark: Benchmark) -> str:
     return benchmark.data if benchmark.part == "test" else f"{benchmark.data}, {benchmark.part} images"
+
+
+def _conditions(benchmark: Benchmark) -> str:
+    """All that must be equal, in words; weights by the first digits of their hash, because paths say little."""
+    weights = f" with weights {benchmark.weights[:8]}" if benchmark.weights else ""
+    parts = [f"{benchmark.images:,} images", f"{benchmark.classifier}{weights}" or "a classifier for each row"]
+    parts += [benchmark.rule, *([] if benchmark.noise == "gaussian" else [f"{benchmark.noise} noise"])]
+    return " · ".join(parts)
 
 
 def _ranking_text(template: jinja2.Template, found: Ranking, runs: dict[str, dict[str, Any]]) -> str:

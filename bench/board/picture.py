@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 12, 42
 _TICKS = (0, 0.001, 0.01, 0.1, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000)
 _APART = 26  # pixels between two ticks
+_MARK = 9.0  # pixels between two marks of equal cost
 
 
 def picture(ranking: Ranking) -> dict[str, Any] | None:
@@ -29,9 +30,10 @@ def picture(ranking: Ranking) -> dict[str, Any] | None:
     costs = [entry.option.cost(cost) for entry in priced]
     across, ticks = _across(costs, zero=cost == "nfe")
     top = min(1.0, 0.1 * math.ceil(10 * max(entry.option.high for entry in priced)))
+    places = _spread([across(price) for price in costs])
     marks = [
         {
-            "x": across(entry.option.cost(cost)),
+            "x": x,
             **{end: _up(getattr(entry.option, end), top) for end in ("accuracy", "low", "high")},
             "family": entry.family,
             "tied": entry.tied,
@@ -40,14 +42,24 @@ def picture(ranking: Ranking) -> dict[str, Any] | None:
             f"{percent_interval(entry.option.low, entry.option.high)}, {short(entry.option.cost(cost))} "
             f"{COSTS[cost].head}",
         }
-        for entry in sorted(priced, key=lambda entry: entry.tied)  # those that are tied lie above the others
+        for entry, x in zip(priced, places, strict=True)
     ]
     steps = [i * top / 5 for i in range(6)]
     return {
         **{"width": WIDTH, "height": HEIGHT, "left": _LEFT, "right": WIDTH - _RIGHT, "floor": HEIGHT - _BOTTOM},
-        **{"marks": marks, "ticks": ticks, "axis": COSTS[cost].axis},
+        **{"marks": marks, "ticks": ticks, "axis": COSTS[cost].axis, "top": top},
         "levels": [{"y": _up(step, top), "words": f"{100 * step:.3g}"} for step in steps],
     }
+
+
+def _spread(places: Sequence[float]) -> list[float]:
+    """The same places, with equal ones side by side, the first of them leftmost."""
+    spread = []
+    for i, x in enumerate(places):
+        equal = [j for j, other in enumerate(places) if abs(other - x) < 1]
+        step = min(_MARK, 60 / len(equal))
+        spread.append(round(x + (equal.index(i) - (len(equal) - 1) / 2) * step, 1))
+    return spread
 
 
 def _up(share: float, top: float) -> float:

@@ -49,12 +49,18 @@ class Entry:
     Attributes:
         standing: its figures, its distance to the leader, and its share of resamples at any sigma.
         family: of the palette.
-        tied: the images cannot tell it from the leader, at one of its sigmas at least; the leader itself, too.
+        p: the largest at any of its sigmas, so that a purifier is lower only if it is lower at all of them; None for
+            the leader.
     """
 
     standing: Standing
     family: str
-    tied: bool
+    p: float | None
+
+    @property
+    def tied(self) -> bool:
+        """The images cannot tell it from the leader; the leader itself, too."""
+        return self.p is None or self.p > LEVEL
 
     @property
     def option(self) -> Option:
@@ -85,10 +91,11 @@ def ranking(benchmark: Benchmark, radius: float, budget: Budget) -> Ranking:
     table = benchmark.summary.table
     advice = recommend(benchmark.summary, radius, **budget.limit)
     families = dict(zip(zip(table["run"], table["cell"], strict=True), table["family"], strict=True))
-    alike = {s.name for s in advice.standings if s.p is None or s.p > LEVEL}
-    entries = [
-        Entry(s, family_of(families[s.option.run, s.option.cell]), s.name in alike) for s in candidates(advice)
-    ]
+    largest: dict[str, float | None] = {}
+    for standing in reversed(advice.standings):  # the leader comes last, and has no p
+        before = largest.get(standing.name, 0.0)
+        largest[standing.name] = None if standing.p is None or before is None else max(standing.p, before)
+    entries = [Entry(s, family_of(families[s.option.run, s.option.cell]), largest[s.name]) for s in candidates(advice)]
     tied = sorted((e for e in entries if e.tied), key=lambda e: _price(e, budget.cost))
     lower = [e for e in entries if not e.tied]
     leader = next((e for e in tied if e.option == advice.chosen), None)
