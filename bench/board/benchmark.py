@@ -1,4 +1,4 @@
-"""Benchmarks: the runs whose figures compare, because data set, images, classifier, rule and kind of noise are equal."""
+"""Benchmarks: runs whose figures compare, because data set, images, classifier, rule and kind of noise are equal."""
 
 from __future__ import annotations
 

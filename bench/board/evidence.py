@@ -90,7 +90,8 @@ def _attack(attacks: Attacks | None) -> dict[str, Any]:
     broken = sum(cell.broken for cell in attacks.cells)
     return {
         "tried": tried,
-        "words": f"{broken:,} of {number_of(tried, 'certificate')} broken (at most {attacks.alpha * tried:.2g} expected), "
-        f"{number_of(len(attacks.cells), 'row')}, {attacks.attack}, {number_of(attacks.restarts, 'restart')}",
+        "words": f"{broken:,} of {number_of(tried, 'certificate')} broken (at most {attacks.alpha * tried:.2g} "
+        f"expected), {number_of(len(attacks.cells), 'row')}, {attacks.attack}, "
+        f"{number_of(attacks.restarts, 'restart')}",
         "state": "bad" if broken > attacks.alpha * tried else "good",
     }

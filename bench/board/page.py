@@ -1,4 +1,4 @@
-"""The pages of a board: an overview, and a page for each benchmark. Strangers' text is escaped and cannot turn lines."""
+"""The pages of a board: an overview, and a page for each benchmark. Text from runs is escaped and cannot turn lines."""
 
 from __future__ import annotations
 

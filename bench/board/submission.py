@@ -12,6 +12,7 @@ from bench.files import copy_file, make_subfolder, open_file
 from bench.store import MANIFEST, Run, read_run
 from bench.store.attacks import Attacks, read_attacks
 from bench.store.checksums import digests
+from bench.store.database import StoreError
 from bench.store.run import PARQUET
 from bench.verify import VERIFIED, VerificationRecord, opened, verify, write_bundle
 
@@ -88,7 +89,10 @@ def _submitted(
 ) -> tuple[Submission, _Files]:
     """One run with the hashes of its files."""
     if path.is_file():
-        checked = verify(path, counts=False)
+        try:
+            checked = verify(path, counts=False)
+        except StoreError as error:  # which names a file of the unpacked bundle
+            raise BoardError(f"{path} cannot be read: {error}") from error
         if checked.status != VERIFIED:
             problem = next(iter([*checked.problems, *checked.missing]))
             raise BoardError(f"{path} is no evidence: {problem}; see `bench verify {path} --no-counts`")

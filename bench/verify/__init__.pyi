@@ -6,7 +6,7 @@ from .record import read_verification as read_verification
 from .record import write_verification as write_verification
 from .verdict import CHECKED as CHECKED
 from .verdict import FAILED as FAILED
-from .verdict import Recount as Recount
 from .verdict import VERIFIED as VERIFIED
+from .verdict import Recount as Recount
 from .verdict import Verification as Verification
 from .verify import verify as verify

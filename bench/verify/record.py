@@ -1,4 +1,4 @@
-"""The record of a verification: who checked which files, when and with what result, as one JSON file to keep or send."""
+"""The record of a verification: who checked which files, when and with what result, as one JSON file."""
 
 from __future__ import annotations
 
