@@ -73,7 +73,8 @@ def overview(found: Sequence[Benchmark]) -> str:
         answers = [(benchmark.summary.radii.index(r), ranking(benchmark, r, Budget("nfe", "any cost"))) for r in radii]
         runs = [evidence(name, s, benchmark.summary) for name, s in benchmark.runs.items()]
         cards.append({"benchmark": benchmark, "title": _title(benchmark), "answers": answers, "runs": runs})
-        cards[-1]["conditions"] = _conditions(benchmark)
+        timed = benchmark.summary.table["device"].nunique() == 1  # milliseconds of several devices do not compare
+        cards[-1] |= {"conditions": _conditions(benchmark), "timed": timed}
     return environment.get_template("index.html").render(**_frame(environment), cards=cards, file_of=page_name)
 
 
