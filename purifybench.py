@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     )
     from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
+    from bench.trackers import Callback
 
 __all__ = [
+    "Callback",
     "PurifyBenchError",
     "Run",
     "__version__",
@@ -63,6 +65,7 @@ _MODULES = {
     "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
+    "bench.trackers": ("Callback",),
     "bench.api.reading": (
         *("bundle", "choose", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
         "verify",

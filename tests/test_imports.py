@@ -31,6 +31,7 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "doctor": "data certify plugins engine sweep",
     "verify": "certify engine executors store summary analysis report sweep",
     "board": "certify store summary analysis report verify",
+    "trackers": "summary sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
 
 from bench.board.submission import BUNDLES, Submission
@@ -10,6 +12,7 @@ from bench.summary import Summary
 from bench.summary.format import images_text, listed, number_of, percent
 from bench.verify import FAILED, VERIFIED, VerificationRecord
 
+_SPACES = re.compile(r"[^\w.-]+")
 _STATES = {VERIFIED: "good", FAILED: "bad"}
 
 
@@ -25,7 +28,7 @@ def evidence(name: str, submission: Submission, summary: Summary) -> dict[str, A
     failed = int(rows["error"].notna().sum())
     return {
         "name": name,
-        "id": f"run-{submission.bundle.removesuffix('.zip')}",
+        "id": f"run-{_SPACES.sub('_', submission.bundle.removesuffix('.zip'))}",
         "rows": number_of(len(rows), "row") + (f", {failed} failed" if failed else ""),
         "images": images_text(int(images) for images in rows["images"]),
         "sigmas": listed((f"{sigma:g}" for sigma in sorted(rows["sigma"].unique())), 8),
@@ -34,6 +37,7 @@ def evidence(name: str, submission: Submission, summary: Summary) -> dict[str, A
         "revision": str(manifest.get("git") or "")[:12],
         "devices": sorted(set(rows["device"].dropna())),
         "bundle": f"{BUNDLES}/{submission.bundle}",
+        "command": f"bench verify {shlex.quote(f'{BUNDLES}/{submission.bundle}')} --share 0.02",
         "megabytes": f"{submission.size / 1e6:.1f}",
         "digest": submission.digest,
         "verifications": [_verification(record) for record in submission.records],
