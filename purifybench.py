@@ -17,7 +17,7 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
-    from bench.api.publishing import board
+    from bench.api.publishing import board, export_hub
     from bench.api.racing import race, replay_race
     from bench.api.reading import (
         bundle,
@@ -47,6 +47,7 @@ __all__ = [
     "choose",
     "classifiers",
     "compare",
+    "export_hub",
     "load",
     "plot",
     "presets",
@@ -61,7 +62,7 @@ __all__ = [
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
-    "bench.api.publishing": ("board",),
+    "bench.api.publishing": ("board", "export_hub"),
     "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),

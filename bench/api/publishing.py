@@ -27,3 +27,24 @@ def board(runs: Sequence[str | Path], out: str | Path, verified: Sequence[str | 
     from bench.board import write_board
 
     return write_board([Path(run) for run in runs], Path(out), [Path(file) for file in verified])[0]
+
+
+def export_hub(run: str | Path, out: str | Path) -> Path:
+    """Write a run as a data set in the layout of the Hugging Face Hub; returns its card. Nothing is sent.
+
+    Parquet files of the summary, the certificates and the counts, a card with their configurations, and the bundle.
+
+    Parameters:
+        run: results folder.
+        out: folder of the data set.
+
+    Raises:
+        BoardError: `out` is the folder of a run.
+        BundleError, StoreError: the run has not ended, or cannot be read.
+
+    Examples:
+        >>> pb.export_hub("results/embedded", "embedded-dataset")
+    """
+    from bench.board import export_hub as export
+
+    return export(Path(run), Path(out))[0]

@@ -1,4 +1,4 @@
-"""Publish runs: `bench board` (docs/submitting.md)."""
+"""Publish runs: `bench board` and `bench export-hub` (docs/submitting.md)."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ def board(
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error}); give another --out") from error
     say(f"leaderboard in {page}; the folder opens from disk, and any static host can serve it")
+
+
+@app.command(name="export-hub")
+def export_hub(
+    run: Annotated[Path, typer.Argument(help="Results folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set.")],
+) -> None:
+    """Write a run as a data set for the Hugging Face Hub: a card, parquet files, the bundle. Nothing is sent."""
+    try:
+        card = publishing.export_hub(run, out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error}); give another --out") from error
+    say(f"data set in {card.parent}; read {card}, add a licence, and `hf upload OWNER/NAME {out} --repo-type dataset`")

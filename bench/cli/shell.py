@@ -64,6 +64,7 @@ EXAMPLES = {  # of every command, in the order of the help
     "verify": "bench verify results/embedded --share 0.01",
     "bundle": "bench bundle results/embedded",
     "board": "bench board results/embedded results/cifar10-fair --out site/board",
+    "export-hub": "bench export-hub results/embedded --out embedded-dataset",
     "checksums": "bench checksums results/runs/old",
     "list": "bench list",
     "doctor": "bench doctor",
