@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -56,7 +56,11 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-_SINKS = {"mlflow": _MLflow, "wandb": _WeightsAndBiases, "trackio": _WeightsAndBiases}
+_SINKS: dict[str, Callable[[str, str, Mapping[str, Any]], Sink]] = {
+    "mlflow": _MLflow,
+    "wandb": _WeightsAndBiases,
+    "trackio": _WeightsAndBiases,
+}
 NAMES = tuple(_SINKS)
 
 
