@@ -17,7 +17,7 @@ from bench import __version__
 from bench.board.benchmark import Benchmark
 from bench.board.evidence import evidence
 from bench.board.picture import picture
-from bench.board.ranking import Budget, Ranking, budgets, ranking
+from bench.board.ranking import Budget, Ranking, budgets, radii_of, ranking
 from bench.report.figures import known, short
 from bench.summary.format import p_text, percent, percent_interval
 from bench.summary.headline import headline
@@ -25,22 +25,21 @@ from bench.summary.notes import shared_times
 from bench.summary.palette import FAMILIES
 from bench.summary.rows import drawable
 
-_MOST_RADII = 12  # of the overview
 _KEPT = "\n\t\u200d"  # of the signs without a form: those that do no harm
 
 
 def benchmark_page(benchmark: Benchmark) -> str:
     """The page of a benchmark: a ranking for every radius and budget, and the evidence of its submissions."""
-    summary, offered = benchmark.summary, budgets(benchmark.summary.table)
+    summary, offered, radii = benchmark.summary, budgets(benchmark.summary.table), radii_of(benchmark)
     environment = _environment()
     template = environment.get_template("ranking.html")
     runs = {name: evidence(name, submission, summary) for name, submission in benchmark.runs.items()}
     answers: dict[str, int] = {}
     choices = []
-    for radius in summary.radii:
+    for radius in radii:
         texts = [_ranking_text(template, ranking(benchmark, radius, budget), runs) for budget in offered]
         choices.append([answers.setdefault(text, len(answers)) for text in texts])
-    radius, table = _opening_radius(benchmark), summary.table
+    first, table = _opening_radius(benchmark, radii), summary.table
     script = _source(environment, "board.js")
     apart = tuple(f"{name}: " for name in runs)  # each run shows its own; a board shows no average certified radius
     notes = [*benchmark.contradictions, *(n for n in summary.notes if "ACR" not in n and not n.startswith(apart))]
@@ -49,13 +48,13 @@ def benchmark_page(benchmark: Benchmark) -> str:
         benchmark=benchmark,
         title=_title(benchmark),
         conditions=_conditions(benchmark),
-        radii=list(enumerate(summary.radii)),
-        opening_radius=radius,
+        radii=list(enumerate(radii)),
+        opening_radius=first,
         budgets=list(enumerate(offered)),
         kinds=list(dict.fromkeys(b.kind for b in offered if b.kind)),
         untimed=table["device"].nunique() > 1,
         answers=[Markup(text) for text in answers],
-        opening=choices[radius][0],
+        opening=choices[first][0],
         choices=htmlsafe_json_dumps(choices, separators=(",", ":")),
         runs=list(runs.values()),
         notes=notes,
@@ -69,8 +68,8 @@ def overview(found: Sequence[Benchmark]) -> str:
     environment = _environment()
     cards = []
     for benchmark in found:
-        radii = [r for r in benchmark.summary.radii if (benchmark.summary.table["largest"] >= r).any()][:_MOST_RADII]
-        answers = [(benchmark.summary.radii.index(r), ranking(benchmark, r, Budget("nfe", "any cost"))) for r in radii]
+        any_cost = Budget("nfe", "any cost")
+        answers = [(at, ranking(benchmark, radius, any_cost)) for at, radius in enumerate(radii_of(benchmark))]
         runs = [evidence(name, s, benchmark.summary) for name, s in benchmark.runs.items()]
         cards.append({"benchmark": benchmark, "title": _title(benchmark), "answers": answers, "runs": runs})
         timed = benchmark.summary.table["device"].nunique() == 1  # milliseconds of several devices do not compare
@@ -101,13 +100,13 @@ def _ranking_text(template: jinja2.Template, found: Ranking, runs: dict[str, dic
     return template.render(r=found, a=found.advice, picture=picture(found), runs=runs)
 
 
-def _opening_radius(benchmark: Benchmark) -> int:
+def _opening_radius(benchmark: Benchmark, radii: Sequence[float]) -> int:
     """The position of the radius that separates the purifiers best, which the page shows first."""
-    table, radii = drawable(benchmark.summary), benchmark.summary.radii
+    table = drawable(benchmark.summary)
     if table.empty:
         return 0
     _, metrics = headline(table, radii)
-    return next((radii.index(metric.radius) for metric in metrics if metric.percent), 0)
+    return next((radii.index(metric.radius) for metric in metrics if metric.percent and metric.radius in radii), 0)
 
 
 def _frame(environment: jinja2.Environment, script: str = "") -> dict[str, Any]:

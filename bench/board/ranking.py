@@ -23,6 +23,7 @@ from bench.summary.statistics import LEVEL
 
 _AXES = {"nfe": "max_nfe", "ms_joint": "max_joint_ms", "gflops": "max_gflops"}  # cost -> keyword of `recommend`
 _MOST_BUDGETS = 8  # of each kind
+_MOST_RADII = 16
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ def _price(entry: Entry, cost: str) -> tuple[float, ...]:
     return tuple(math.inf if math.isnan(value) else value for value in costs)
 
 
+def radii_of(benchmark: Benchmark) -> list[float]:
+    """The radii that some row can certify, at most `_MOST_RADII`, evenly spaced among them; one at least."""
+    radii, reach = benchmark.summary.radii, benchmark.summary.table["largest"].max()
+    return _thinned([r for r in radii if r <= reach] or radii[:1], _MOST_RADII)
+
+
 def budgets(table: pd.DataFrame) -> list[Budget]:
     """Any cost, and of each cost the values that let in one more purifier, at most eight, rounded up to two digits.
 
@@ -124,7 +131,7 @@ def budgets(table: pd.DataFrame) -> list[Budget]:
         unit = COSTS[cost].unit
         found += [
             Budget(cost, f"at most {v:g} {unit.removesuffix('s') if v == 1 and cost == 'nfe' else unit}", {keyword: v})
-            for v in _thinned(levels)
+            for v in _thinned(levels, _MOST_BUDGETS)
         ]
     return found
 
@@ -137,8 +144,8 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit * (1 - 1e-12)) * unit:.12g}")
 
 
-def _thinned(values: Sequence[float]) -> list[float]:
-    """At most `_MOST_BUDGETS` of the values, evenly spaced, with the first and the last."""
-    if len(values) <= _MOST_BUDGETS:
+def _thinned(values: Sequence[float], most: int) -> list[float]:
+    """At most so many of the values, evenly spaced, with the first and the last."""
+    if len(values) <= most:
         return list(values)
-    return [values[round(i * (len(values) - 1) / (_MOST_BUDGETS - 1))] for i in range(_MOST_BUDGETS)]
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]

@@ -14,7 +14,7 @@ from bench.board.benchmark import benchmarks
 from bench.board.evidence import evidence
 from bench.board.page import benchmark_page, overview
 from bench.board.picture import HEIGHT, WIDTH, picture
-from bench.board.ranking import Budget, budgets, ranking
+from bench.board.ranking import Budget, budgets, radii_of, ranking
 from bench.store import attacks
 from bench.summary.statistics import LEVEL
 
@@ -140,6 +140,28 @@ def test_equal_cells_of_two_runs_stay_with_their_runs_and_contradictions_are_tol
     assert "first and second" in told and "other votes" in told
     assert told in Page(benchmark_page(benchmark)).text
     assert set(benchmark.summary.table["run"]) == {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"errors": dict.fromkeys(PURIFIERS, "out of memory")},
+        {"images": 1},
+        {"hits": 20},
+        {"purifiers": {"none": PURIFIERS["none"]}},
+        {"preset": {"radii": [i / 100 for i in range(200)]}, "images": 12},
+        {"preset": {"radii": [9.0]}},
+    ],
+    ids=["nothing", "one image", "all abstain", "plain only", "200 radii", "out of reach"],
+)
+def test_there_are_pages_whatever_the_run_and_not_without_end(tmp_path, options):
+    benchmark = benchmark_of(make_run(tmp_path / "run", **options))
+    radii = radii_of(benchmark)
+    assert 1 <= len(radii) <= 16
+    page = Page(benchmark_page(benchmark))
+    assert sum(attributes.get("name") == "radius" for attributes in page.all("input")) == len(radii)
+    assert recommend(benchmark.summary, radii[0]).verdict in page.text
+    assert Page(overview([benchmark])).text.count("All purifiers, by radius and budget") == 1
 
 
 EVIL = "<script>alert(1)</script>"
