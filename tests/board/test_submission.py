@@ -9,14 +9,15 @@ from dataclasses import replace
 
 import pytest
 from board_runs import make_run, write_run
+from conftest import ROOT
 from report_runs import Page
 
 import purifybench as pb
 from bench.board import BoardError, write_board
 from bench.errors import PurifyBenchError
 from bench.store import export
-from bench.store.checksums import list_files
-from bench.verify import BundleError, Recount, read_verification, verify, write_bundle, write_verification
+from bench.store.checksums import digests, list_files
+from bench.verify import VERIFIED, BundleError, Recount, read_verification, verify, write_bundle, write_verification
 
 EVIL = "<script>alert(1)</script>"
 
@@ -145,3 +146,11 @@ def test_verify_keeps_a_record(cli, tmp_path):
     assert done.exit_code == 0
     record = read_verification(tmp_path / "r.json")
     assert record.by == "Ada" and set(record.verification.files) == {"manifest.json", "counts.parquet"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "verified").glob("*.json")), ids=lambda path: path.stem)
+def test_the_verifications_of_our_own_runs_are_of_the_counts_that_are_here(path):
+    """After a run is made again, `bench verify results/RUN --record results/verified/RUN.json` verifies it again."""
+    found = read_verification(path).verification
+    assert found.status == VERIFIED and found.recount.moved <= found.recount.limit
+    assert found.files == digests(ROOT / "results" / path.stem, found.files)
