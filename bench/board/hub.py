@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from bench import __version__
 from bench.analysis import markup
@@ -66,16 +67,17 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 def _card(summary: Summary, name: str, claim: str, bundle: str, digest: str) -> str:
     """The card. Texts of the run are quoted as JSON in its header, which YAML reads, and escaped in its body."""
     loader = jinja2.PackageLoader("bench.board", "static")
-    # Markdown: what needs to be escaped is escaped here.
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    # Escaped for Markdown, so jinja does not escape it for HTML.
+    environment.filters["words"] = lambda text: Markup(markup.escape_markdown(text))
     return environment.get_template("card.md").render(
-        quoted_title=json.dumps(summary.title),
-        title=markup.escape_markdown(summary.title),
+        quoted_title=Markup(json.dumps(summary.title)),
+        title=summary.title,
         configs={config: f"{_DATA}/{config}.parquet" for config in _CONFIGS},
         meanings=_CONFIGS,
-        claim=markup.escape_markdown(claim),
-        notes=[markup.escape_markdown(note) for note in summary.notes],
-        tables=[markup.text_of(table, "md") for table in paper.tables(summary)[:1]],
+        claim=claim,
+        notes=summary.notes,
+        tables=[Markup(markup.text_of(table, "md")) for table in paper.tables(summary)[:1]],
         name=name,
         bundle=bundle,
         digest=digest,
