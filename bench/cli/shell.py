@@ -50,9 +50,8 @@ _LEAST_ADDRESSES = 1 << 29  # bytes of virtual memory; with fewer, OpenBLAS wait
 
 
 _PAGES = {  # class of an error -> the page of docs/ that explains its subject
-    **dict.fromkeys(
-        ("PluginFault", "PluginError", "ClassifierError", "DataError", "PixelError", "ScaffoldError"), "own.md"
-    ),
+    **dict.fromkeys(("PluginFault", "PluginError", "ClassifierError", "ScaffoldError"), "own.md"),
+    **dict.fromkeys(("DataError", "PixelError"), "own.md"),
     **dict.fromkeys(("LoadError", "WeightsError"), "networks.md"),
     **dict.fromkeys(("PresetError", "PlanError"), "run.md"),
     **dict.fromkeys(("ReplayError", "BundleError", "AttackError"), "trust.md"),
@@ -63,6 +62,7 @@ _PAGES = {  # class of an error -> the page of docs/ that explains its subject
     "MetricsError": "decide.md",
     "CompareError": "decide.md",
     "FiguresError": "protocols.md",
+    "BoardError": "submitting.md",
 }
 
 EXAMPLES = {  # of every command, in the order of the help
