@@ -19,7 +19,10 @@ class PixelError(PurifyBenchError, ValueError):
 
 
 _GREY = ("1", "L", "LA", "La")  # Pillow's modes of greyscale images
-_DEEP = ("I", "F")  # of images with more than 8 bits a channel, of which Pillow would keep the lowest 8 and clip the rest
+_DEEP = (
+    "I",
+    "F",
+)  # of images with more than 8 bits a channel, of which Pillow would keep the lowest 8 and clip the rest
 
 
 def decode(encoded: list[bytes]) -> np.ndarray:
