@@ -12,9 +12,11 @@ import typer
 from rich.markup import escape
 
 from bench.api.runs import RUNS
-from bench.cli.shell import FAILED, app, console, numbers, refuse, say
+from bench.cli.shell import FAILED, INTERRUPTED, app, console, numbers, refuse, say
 from bench.errors import InputError
 from bench.files import read_json
+
+_ZOOS = Path("results") / "zoos"
 
 
 @app.command("import")
@@ -142,7 +144,9 @@ def _stored_runs() -> list[tuple[str, str, str, str]]:
 
 @app.command()
 def train(
-    dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
+    dataset: Annotated[
+        str, typer.Option(help="Data set with a recipe, mnist5k or cifar10; or folder or parquet, for own images.")
+    ] = "mnist5k",
     stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
     loss: Annotated[
         str | None,
@@ -154,7 +158,10 @@ def train(
     bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
     jobs: Annotated[int | None, typer.Option(help="Stages that train in parallel (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels to which own images are cut and scaled.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the weights (the bundled ones; results/zoos/NAME of own images).")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop and save each stage after this time; the same command continues.")
     ] = None,
@@ -169,19 +176,28 @@ def train(
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.
 
-    The same command continues an interrupted training. Checkpoints and curves are in results/training, or in
-    OUT/training. A stage whose start is not in OUT starts from the bundled network.
+    The same command continues an interrupted training (Ctrl-C, at any step). Checkpoints and curves are in
+    results/training, or in OUT/training. A stage whose start is not in OUT starts from the bundled network.
     """
     if scale <= 0:
         raise InputError(f"scale must be positive, got {scale}")
+    from bench.data import OWN
     from bench.training import zoo
     from bench.training.jobs import Job
+    from bench.training.own import write_preset
 
-    folder = str(out) if out else None
-    job = Job(dataset, folder, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked)
+    if dataset in OWN and out is None:
+        out = _ZOOS / Path(data or "").expanduser().resolve().name
+    how = loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked
+    job = Job(dataset, str(out) if out else None, data, size, *how)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
-        zoo.train(job, chosen, jobs, console.print)
+        zoo.train(job, chosen, jobs, say)
+        if dataset in OWN:
+            say(f"try it:  python -m bench run {write_preset(job)}")
+    except KeyboardInterrupt as interrupted:
+        say(str(interrupted) or "interrupted at once; the same command continues from the last saved states")
+        raise typer.Exit(INTERRUPTED) from None
     except (OSError, ValueError, FloatingPointError) as error:  # the plugin packages do not import bench.errors
         raise refuse(error) from error
 
@@ -211,23 +227,44 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _scaffold_command(kind: str) -> None:
-    """Add the command that writes a plugin of a kind to start from."""
+def _scaffold_command(kind: str, place: Path, trial: str) -> None:
+    """Add the command that writes a plugin of a kind to start from.
+
+    Parameters:
+        place: folder of its file, unless another one is named.
+        trial: a command that runs it, with `{plugin}` and `{name}`.
+    """
 
     @app.command(f"new-{kind}", help=f"Write a working {kind} plugin to start from, and its test.")
     def scaffold(
         name: Annotated[str, typer.Argument(help="Such as `my-plugin`.")],
-        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path(f"{kind}s"),
+        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = place,
         tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
     ) -> None:
+        from bench.attack import ATTACK
         from bench.cli.scaffold import write_plugin
         from bench.plugins import CLASSIFIER, PURIFIER
 
-        plugin, test = write_plugin(PURIFIER if kind == "purifier" else CLASSIFIER, name, folder, tests)
-        option = f"--purifiers none,{plugin}" if kind == "purifier" else f"--classifier {plugin}"
+        known = {one.name: one for one in (PURIFIER, CLASSIFIER, ATTACK)}
+        plugin, test = write_plugin(known[kind], name, folder, tests)
         say(f"wrote {plugin} and {test}")
-        say(f"try it:  python -m bench run {option} --images 20 --sigmas 0.5 --out results/runs/{name}")
+        say(f"try it:  python -m bench {trial.format(plugin=plugin, name=name)}")
 
 
-_scaffold_command("purifier")
-_scaffold_command("classifier")
+_SMALL = "--images 20 --sigmas 0.5 --out results/runs/{name}"
+_scaffold_command("purifier", Path("purifiers"), f"run --purifiers none,{{plugin}} {_SMALL}")
+_scaffold_command("classifier", Path("classifiers"), f"run --classifier {{plugin}} {_SMALL}")
+_scaffold_command("attack", Path(), "attack RUN --attack {plugin} --images 10")
+
+
+@app.command("new-package")
+def new_package(
+    name: Annotated[str, typer.Argument(help="Such as `my-package`.")],
+    folder: Annotated[Path, typer.Option(help="Folder in which the package's folder is made.")] = Path(),
+) -> None:
+    """Write a package with a purifier, a classifier, their entry points and tests, to publish by itself."""
+    from bench.cli.scaffold import write_package
+
+    root = write_package(name, folder)
+    say(f"wrote {root}: pyproject.toml, README.md, src, tests")
+    say(f"try it:  cd {root} && python -m pip install -e .[tests] && python -m pytest && python -m bench list")

@@ -138,7 +138,7 @@ def _source_of(part: str, parts: Collection[str]) -> tuple[str, bool]:
     """The name under which the images of a part lie, or "", and whether `train` and `val` share them.
 
     Files without validation images of their own have a tenth of the training images as `val`. If there are no test
-    images, the validation images are `test`, so they are not `val`, too: choices are made on other images than verdicts.
+    images, the validation images are `test`, and not `val`, too: choices are made on other images than verdicts.
 
     Parameters:
         parts: names that there are, of those in `_PARTS`.

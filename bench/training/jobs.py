@@ -50,6 +50,7 @@ class Job:
     Attributes:
         out: folder of the weights (None: the bundled ones, `purifiers/weights` and `classifiers/weights`).
         data: folder of local data files, or None.
+        size: side in pixels to which own images are cut and scaled; None: as they are.
         loss: distance of fine-tuning; None: the recipe's.
         scale: factor on the length of every recipe, for a short trial or a continuation.
         seed: replaces the recipes' seeds; None keeps them.
@@ -66,6 +67,7 @@ class Job:
     dataset: str
     out: str | None = None
     data: str | None = None
+    size: int | None = None
     loss: str | None = None
     scale: float = 1.0
     seed: int | None = None
