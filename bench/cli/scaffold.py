@@ -1,4 +1,4 @@
-"""Write a working plugin to start from, and its test; or a package of plugins."""
+"""`bench new-purifier` and its like: write a working plugin to start from and its test, or a package of plugins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from bench.cli.shell import app, say
 from bench.errors import PurifyBenchError
 from bench.files import make_folder, read_text, write_file
 from bench.plugins import CLASSIFIER, PURIFIER, Kind, discover
@@ -106,3 +110,42 @@ def _words(name: str) -> dict[str, str]:
 
 def _fill(template: str, path: Path, words: dict[str, str]) -> None:
     write_file(path, read_text(_TEMPLATES / template).format(**words))
+
+
+def _scaffold_command(kind: str, place: Path, trial: str) -> None:
+    """Add the command that writes a plugin of a kind to start from.
+
+    Parameters:
+        place: folder of its file, unless another one is named.
+        trial: a command that runs it, with `{plugin}` and `{name}`.
+    """
+
+    @app.command(f"new-{kind}", help=f"Write a working {kind} plugin to start from, and its test.")
+    def scaffold(
+        name: Annotated[str, typer.Argument(help="Such as `my-plugin`.")],
+        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = place,
+        tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
+    ) -> None:
+        from bench.attack import ATTACK
+
+        known = {one.name: one for one in (PURIFIER, CLASSIFIER, ATTACK)}
+        plugin, test = write_plugin(known[kind], name, folder, tests)
+        say(f"wrote {plugin} and {test}")
+        say(f"try it:  python -m bench {trial.format(plugin=plugin, name=name)}")
+
+
+_SMALL = "--images 20 --sigmas 0.5 --out results/runs/{name}"
+_scaffold_command("purifier", Path("purifiers"), f"run --purifiers none,{{plugin}} {_SMALL}")
+_scaffold_command("classifier", Path("classifiers"), f"run --classifier {{plugin}} {_SMALL}")
+_scaffold_command("attack", Path(), "attack RUN --attack {plugin} --images 10")
+
+
+@app.command("new-package")
+def new_package(
+    name: Annotated[str, typer.Argument(help="Such as `my-package`.")],
+    folder: Annotated[Path, typer.Option(help="Folder in which the package's folder is made.")] = Path(),
+) -> None:
+    """Write a package with a purifier, a classifier, their entry points and tests, to publish by itself."""
+    root = write_package(name, folder)
+    say(f"wrote {root}: pyproject.toml, README.md, src, tests")
+    say(f"try it:  cd {root} && python -m pip install -e .[tests] && python -m pytest && python -m bench list")

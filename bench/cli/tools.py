@@ -1,4 +1,4 @@
-"""Imported logs, boundaries of sequential rules, lists, training, checks of this machine, new plugins."""
+"""Imported logs, boundaries of sequential rules, lists, training, checks of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,9 @@ from bench.api.runs import RUNS
 from bench.cli.shell import FAILED, INTERRUPTED, app, console, numbers, refuse, say
 from bench.errors import InputError
 from bench.files import read_json
+
+if TYPE_CHECKING:
+    from bench.training.jobs import Job
 
 _ZOOS = Path("results") / "zoos"
 
@@ -184,7 +187,7 @@ def train(
     from bench.data import OWN
     from bench.training import zoo
     from bench.training.jobs import Job
-    from bench.training.own import write_preset
+    from bench.training.stage import Refused
 
     if dataset in OWN and out is None:
         out = _ZOOS / Path(data or "").expanduser().resolve().name
@@ -193,13 +196,24 @@ def train(
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, say)
-        if dataset in OWN:
-            say(f"try it:  python -m bench run {write_preset(job)}")
+    except Refused:
+        _offer(job)  # with the other networks
+        raise
     except KeyboardInterrupt as interrupted:
         say(str(interrupted) or "interrupted at once; the same command continues from the last saved states")
         raise typer.Exit(INTERRUPTED) from None
     except (OSError, ValueError, FloatingPointError) as error:  # the plugin packages do not import bench.errors
         raise refuse(error) from error
+    _offer(job)
+
+
+def _offer(job: Job) -> None:
+    """Write the preset of a zoo of own images, and name the command that runs it."""
+    from bench.data import OWN
+    from bench.training.own import write_preset
+
+    if job.dataset in OWN and job.path("classifier").is_file():
+        say(f"try it:  python -m bench run {write_preset(job)}")
 
 
 @app.command()
@@ -225,46 +239,3 @@ def doctor(
         console.print(f"{mark} {escape(f'{subject}: {finding}')}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
-
-
-def _scaffold_command(kind: str, place: Path, trial: str) -> None:
-    """Add the command that writes a plugin of a kind to start from.
-
-    Parameters:
-        place: folder of its file, unless another one is named.
-        trial: a command that runs it, with `{plugin}` and `{name}`.
-    """
-
-    @app.command(f"new-{kind}", help=f"Write a working {kind} plugin to start from, and its test.")
-    def scaffold(
-        name: Annotated[str, typer.Argument(help="Such as `my-plugin`.")],
-        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = place,
-        tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
-    ) -> None:
-        from bench.attack import ATTACK
-        from bench.cli.scaffold import write_plugin
-        from bench.plugins import CLASSIFIER, PURIFIER
-
-        known = {one.name: one for one in (PURIFIER, CLASSIFIER, ATTACK)}
-        plugin, test = write_plugin(known[kind], name, folder, tests)
-        say(f"wrote {plugin} and {test}")
-        say(f"try it:  python -m bench {trial.format(plugin=plugin, name=name)}")
-
-
-_SMALL = "--images 20 --sigmas 0.5 --out results/runs/{name}"
-_scaffold_command("purifier", Path("purifiers"), f"run --purifiers none,{{plugin}} {_SMALL}")
-_scaffold_command("classifier", Path("classifiers"), f"run --classifier {{plugin}} {_SMALL}")
-_scaffold_command("attack", Path(), "attack RUN --attack {plugin} --images 10")
-
-
-@app.command("new-package")
-def new_package(
-    name: Annotated[str, typer.Argument(help="Such as `my-package`.")],
-    folder: Annotated[Path, typer.Option(help="Folder in which the package's folder is made.")] = Path(),
-) -> None:
-    """Write a package with a purifier, a classifier, their entry points and tests, to publish by itself."""
-    from bench.cli.scaffold import write_package
-
-    root = write_package(name, folder)
-    say(f"wrote {root}: pyproject.toml, README.md, src, tests")
-    say(f"try it:  cd {root} && python -m pip install -e .[tests] && python -m pytest && python -m bench list")
