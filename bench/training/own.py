@@ -10,7 +10,7 @@ from bench import data
 from bench.files import make_folder, write_file
 from bench.training.jobs import Job
 
-_IMAGES = 500  # at most, as in the embedded benchmark
+_IMAGES = 200  # at most: a first sweep takes minutes
 _PURIFIERS = {  # stage -> the purifiers that it makes possible
     "noisy-classifier": (),
     "ddpm": ("onestep-ddpm", "ddim:steps=2"),
@@ -50,6 +50,7 @@ def write_preset(job: Job) -> Path:
         "n0": 10,
         "n": 100,
         "radii": [0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
+        "precision": "auto",
     }
     lines = [
         "# Written by `bench train`. Run it from the folder in which that command ran: networks are named from there."

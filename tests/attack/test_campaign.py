@@ -143,7 +143,7 @@ def write_attack(folder, shift):
 
 def test_an_attack_in_a_file_runs_in_every_worker_and_its_code_is_announced(run_folder, cli, tmp_path):
     path = write_attack(tmp_path, 1)
-    fast = ("--images", 4, "--rounds", 0, "--draws", 50)
+    fast = ("--images", 4, "--rounds", 0, "--draws", 50, "--restarts", 1)
     done = cli("attack", run_folder, "--attack", f"{path}:part=0.25", "--workers", 2, *fast)
     assert done.exit_code in (0, 1), done.output
     assert f"runs code of {path}" in done.stderr
