@@ -19,7 +19,7 @@ _OWN = "own"  # the recipes with everything but these
 class Images(NamedTuple):
     """What a recipe is derived from: the number of training images, their channels, and their side in pixels."""
 
-    count: int
+    number: int
     channels: int
     side: int
 
@@ -59,7 +59,7 @@ def described(images: Images, job: Job) -> str:
     architecture, seen = denoisers["architecture"], denoisers["edm"]["steps"] * denoisers["edm"]["batch"]
     epochs = max(1, round(classifiers["classifier"]["epochs"] * job.scale))
     return (
-        f"recipes derived from {images.count:,} training images of {images.channels}x{images.side}x{images.side} "
+        f"recipes derived from {images.number:,} training images of {images.channels}x{images.side}x{images.side} "
         f"(channels x height x width): denoisers of widths {architecture['widths']} over patches of "
         f"{architecture['unshuffle']} pixels see {round(seen * job.scale):,} images each, the classifier has {epochs} "
         "epochs. --scale changes the lengths"
@@ -72,7 +72,7 @@ def _patch(side: int) -> int:
 
 
 def _is_large(images: Images, large: dict[str, Any]) -> bool:
-    return images.channels > 1 or images.count >= large["many"]
+    return images.channels > 1 or images.number >= large["many"]
 
 
 def _seen(settings: dict[str, Any], count: int) -> int:
@@ -89,15 +89,15 @@ def _denoisers(recipe: dict[str, Any], images: Images) -> dict[str, Any]:
         levels = levels[:-1]
     recipe["architecture"] |= {"widths": levels, "unshuffle": patch}
     for settings in (value for value in recipe.values() if isinstance(value, dict) and "passes" in value):
-        settings["steps"] = max(1, _seen(settings, images.count) // settings["batch"])
+        settings["steps"] = max(1, _seen(settings, images.number) // settings["batch"])
     return recipe
 
 
 def _classifiers(recipe: dict[str, Any], images: Images) -> dict[str, Any]:
     many = read_recipe("purifiers", _OWN)["large"]
     for settings in recipe.values():
-        settings["batch"] = max(1, min(settings["batch"], images.count // _LEAST_BATCHES))
-        settings["epochs"] = max(1, _seen(settings, images.count) // images.count)
+        settings["batch"] = max(1, min(settings["batch"], images.number // _LEAST_BATCHES))
+        settings["epochs"] = max(1, _seen(settings, images.number) // images.number)
         settings["shift"] = images.side * _SHIFT
         large = settings.pop("large", None)
         if architecture := settings.get("architecture"):

@@ -70,7 +70,7 @@ def test_between_stages_an_interrupt_ends_no_worker(worker):
 def test_ctrl_c_keeps_the_states_says_how_to_go_on_and_the_same_command_continues(tmp_path):
     draw_shapes(tmp_path / "shapes" / "train", 40, 16)
     draw_shapes(tmp_path / "shapes" / "test", 2, 16, seed=1)
-    command = [sys.executable, "-m", "bench", "train", "--dataset", "folder", "--data", "shapes", "--jobs", "1"]
+    command = [sys.executable, "-m", "bench", "train", "--dataset", "folder", "--data", "shapes", "--jobs", "2"]
     command += ["--stages", "classifier"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     files = {name: tmp_path / f"{name}.log" for name in ("first", "second")}

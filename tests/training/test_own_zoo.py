@@ -79,7 +79,7 @@ def test_a_zoo_for_own_images_is_trained_and_certified_by_the_preset_that_is_wri
     job = Job("folder", "results/zoos/shapes", str(shapes), scale=0.0005, unchecked=True)
     for stage in sorted({*NEEDS} - {"edm-cal"}, key=lambda stage: (len(NEEDS[stage]), stage == "cm-ft")):
         train_one(job, stage)
-    options = ("--dataset", "folder", "--data", shapes, "--scale", 0.0005, "--jobs", 1, "--no-bf16")
+    options = ("--dataset", "folder", "--data", shapes, "--scale", 0.0005, "--jobs", 2)  # a thread for each
     result = cli("train", *options, "--stages", "edm-cal")
     assert result.exit_code == OK, result.output
     assert "recipes derived from 108 training images of 1x16x16" in result.stdout
