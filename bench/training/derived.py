@@ -14,6 +14,7 @@ _GRID = 16  # most rows of the grid of patches that a network works on
 _LEAST_BATCHES = 8  # of an epoch of a classifier, so that a few images make more than one step
 _SHIFT = 1 / 16  # of the side: how far a classifier's training images are moved
 _OWN = "own"  # the recipes with everything but these
+LONG = ("cm", "cm-ft")  # stages of own images that are trained only on request
 
 
 class Images(NamedTuple):

@@ -12,20 +12,21 @@ from bench.errors import InputError, TimeOver
 from bench.executors.worker import WorkerContext
 from bench.names import nearest
 from bench.training.curves import BEFORE, draw_curves
-from bench.training.derived import described, images_of
+from bench.training.derived import LONG, described, images_of
 from bench.training.interrupts import begin_worker, stage_of_worker, stop_by_interrupt
 from bench.training.jobs import NEEDS, Job
 from bench.training.stage import train_one
 
 
 def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, say=print) -> list[Path]:
-    """Train the named stages (default: all) and save each network with its card; returns the written files.
+    """Train the named stages and save each network with its card; returns the written files.
 
     Stages run in parallel processes, as many as `jobs` (default: one per core, or one on a GPU), because small networks
     gain little from more threads and lose much when another program occupies a core. After an interruption the same
     call resumes from the checkpoints, at the step of the interruption.
 
     Parameters:
+        stages: None: all, or of own images all but `LONG`.
         say: called with a progress message.
 
     Raises:
@@ -44,6 +45,9 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
         raise InputError("; ".join(missing))
     if images := images_of(job):
         say(described(images, job))
+        if stages is None:
+            selected = [stage for stage in selected if stage not in LONG]
+            say(f"without {', '.join(LONG)}, which take longer than all others: --stages {','.join(LONG)} trains them")
     workers = jobs or (cores() if job.device == "cpu" else 1)
     threads = max(1, cores() // workers) if job.device == "cpu" else 1
     waiting, running, written = list(selected), dict[Future, str](), list[Path]()
