@@ -19,7 +19,7 @@ def draw_shapes(folder: Path, count: int, side: int = 28, mode: str = "L", seed:
         (folder / name).mkdir(parents=True)
         for number in range(count):
             half, bright = side * random.uniform(0.22, 0.36), int(random.integers(150, 256))
-            x, y = random.uniform(half + 1, side - half - 1, 2)
+            x, y = random.uniform(half, side - half, 2)
             image = Image.new("L", (side, side), int(random.integers(0, 40)))
             pen, box = ImageDraw.Draw(image), (x - half, y - half, x + half, y + half)
             if name == "bar":
