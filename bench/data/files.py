@@ -148,12 +148,18 @@ def _source_of(part: str, parts: Collection[str]) -> tuple[str, bool]:
 
 
 def _rows_of(part: str, labels: np.ndarray, shared: bool) -> np.ndarray:
-    """The rows of a part: all, or of shared training images the second, twelfth, ... of each class as `val`."""
+    """The rows of a part: all, or of shared training images the second, twelfth, ... of each class as `val`.
+
+    Raises:
+        DataError: no class has two training images.
+    """
     if not shared:
         return np.arange(len(labels))
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         held_out[np.flatnonzero(labels == label)[1::_HELD_OUT]] = True
+    if part == "val" and not held_out.any():
+        raise DataError("no class has two training images, of which one could be kept for validation; add images")
     return np.flatnonzero(held_out if part == "val" else ~held_out)
 
 

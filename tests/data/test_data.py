@@ -184,6 +184,13 @@ def test_without_validation_images_of_its_own_a_tenth_of_the_training_images_ser
         assert len(hashes[0] | hashes[1]) == 25 and not hashes[0] & hashes[1]
 
 
+def test_a_single_training_image_of_each_class_leaves_none_for_validation(tmp_path):
+    write_folder(tmp_path / "train", (8,))
+    assert len(data.load("folder", "train", str(tmp_path)).images) == 2
+    with pytest.raises(data.DataError, match="no class has two training images"):
+        data.load("folder", "val", str(tmp_path))
+
+
 def test_a_label_means_the_same_class_in_every_part(tmp_path):
     write_folder(tmp_path / "train", (8, 8), ("ant", "bee", "cow"))
     write_folder(tmp_path / "test", (8,), ("ant", "cow"))
