@@ -82,7 +82,7 @@ def _begin(
     plugin_files: Mapping[str, Mapping[str, str]],
     devices: Any,
     attack: tuple[str, Mapping[str, Any]],
-    settings: tuple[Any, ...],
+    settings: tuple[int, int, int, float],
 ) -> None:
     global _worker
     ignore_interrupts()
@@ -209,7 +209,7 @@ def attack_run(
     yield result()
 
 
-def _settings(search: Search) -> tuple[Any, ...]:
+def _settings(search: Search) -> tuple[int, int, int, float]:
     return search.restarts, search.rounds, search.draws, search.level
 
 

@@ -191,8 +191,9 @@ def train(
 
     if dataset in OWN and out is None:
         out = _ZOOS / Path(data or "").expanduser().resolve().name
+    folder = str(out) if out else None
     how = loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked
-    job = Job(dataset, str(out) if out else None, data, size, *how)
+    job = Job(dataset, folder, data, *how, size=size)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, say)

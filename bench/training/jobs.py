@@ -50,7 +50,6 @@ class Job:
     Attributes:
         out: folder of the weights (None: the bundled ones, `purifiers/weights` and `classifiers/weights`).
         data: folder of local data files, or None.
-        size: side in pixels to which own images are cut and scaled; None: as they are.
         loss: distance of fine-tuning; None: the recipe's.
         scale: factor on the length of every recipe, for a short trial or a continuation.
         seed: replaces the recipes' seeds; None keeps them.
@@ -62,12 +61,12 @@ class Job:
         batch: images of a step, instead of the recipe's; the same images in all, see `for_job`.
         timed: only the time limit ends a training.
         stop: pauses a training, which the same job continues, once it returns True; None: never.
+        size: side in pixels to which own images are cut and scaled; None: as they are.
     """
 
     dataset: str
     out: str | None = None
     data: str | None = None
-    size: int | None = None
     loss: str | None = None
     scale: float = 1.0
     seed: int | None = None
@@ -81,6 +80,7 @@ class Job:
     batch: int | None = None
     timed: bool = False
     stop: Callable[[], bool] | None = None
+    size: int | None = None
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""
