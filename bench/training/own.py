@@ -53,7 +53,7 @@ def write_preset(job: Job) -> Path:
         "precision": "auto",
     }
     lines = [
-        "# Written by every `bench train` of these images, so edit a copy. Run it where that ran: networks are named from there."
+        "# Every `bench train` of these images writes this again: edit a copy. Networks are named from where it ran."
     ]
     lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     lines += ["", "[networks]", *(f"{stage} = {json.dumps(str(job.path(stage)))}" for stage in networks)]
