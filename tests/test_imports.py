@@ -24,17 +24,20 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "attack": "certify plugins engine executors store sweep quality",
     "racing": "certify store sweep summary",
     "plots": "store summary analysis",
-    "report": "store summary analysis",
+    "published": "summary analysis plots",
+    "report": "store summary analysis published",
     "training": "data engine executors",
     "gpu": "training engine executors store sweep",
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
-    "verify": "certify engine executors store summary analysis report sweep",
+    "verify": "certify engine executors store summary analysis published report sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
-READING = ("store", "certify", "summary", "analysis", "plots", "report")  # nothing here loads a network or a plugin
+# Nothing here loads a network or a plugin.
+READING = ("store", "certify", "summary", "analysis", "plots", "published", "report")
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
 COMMANDS = ("shell", "run", "results", "tools", "quality", "trust", "scaffold", "gpu", "arena", "choose", "race")
+COMMANDS += ("reproduce",)
 LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
 LIGHT += (
     "bench.doctor",

@@ -66,7 +66,7 @@ def best_sigmas(summary: Summary, sigmas: Sequence[float] | None = None) -> pd.D
     table = table[table["complete"] & (table["source"] == COUNTED)]
     table, _ = one_of_each(summary, table)
     if sigmas is not None:
-        table = table[[any(math.isclose(sigma, s) for s in sigmas) for sigma in table["sigma"]]]
+        table = table.loc[[any(math.isclose(sigma, s) for s in sigmas) for sigma in table["sigma"]]]
     own = own_steps(summary)
     found = [
         row

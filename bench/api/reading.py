@@ -156,6 +156,7 @@ def plot(
     formats: Sequence[str] = ("png", "svg"),
     against: str | None = None,
     radius: float | None = None,
+    published: bool = False,
 ) -> list[Path]:
     """Draw the fronts, curves and image grids of runs; or, with `against`, the paired gains over that purifier.
 
@@ -163,6 +164,7 @@ def plot(
         out: folder of the pictures, made if it is missing.
         formats: of png, svg and pdf.
         radius: with `against`: gains of certified accuracy at this L2 radius, instead of average certified radius.
+        published: draw certified accuracy beside published figures of the same data set, too (docs/protocols.md).
 
     Returns:
         the files, in the order in which to look at them.
@@ -182,24 +184,33 @@ def plot(
     else:
         examples = next(iter(_examples_of(runs).values()), None)
         more = _metrics_of(runs), _attacks_of(runs), _races_of(runs)
-        written = plots.draw_all(summary_of(runs), examples, folder, kinds, *more)
+        summary = summary_of(runs)
+        written = plots.draw_all(summary, examples, folder, kinds, *more)
+        if published:
+            from bench.published import read_figures
+            from bench.published.picture import draw_published
+
+            written += draw_published(summary, read_figures(), folder, kinds)
     list_written(written)
     return written
 
 
-def report(runs: _Runs, path: str | Path) -> Path:
+def report(runs: _Runs, path: str | Path, published: bool = True) -> Path:
     """Write one self-contained HTML page about runs; returns its path.
+
+    Parameters:
+        published: show published figures of the same data set, if there are some (docs/protocols.md).
 
     Examples:
         >>> pb.report([run], "report.html")
     """
+    from bench.published import read_figures
     from bench.report import write_report
     from bench.store.checksums import list_written
 
     manifests = {name: run.stored.manifest for name, run in _by_name(runs).items()}
-    page = write_report(
-        summary_of(runs), manifests, _examples_of(runs), Path(path), _metrics_of(runs), _attacks_of(runs)
-    )
+    more = _metrics_of(runs), _attacks_of(runs), read_figures() if published else ()
+    page = write_report(summary_of(runs), manifests, _examples_of(runs), Path(path), *more)
     list_written([page])
     return page
 

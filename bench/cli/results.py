@@ -23,6 +23,9 @@ _Alpha = Annotated[
     float | None,
     typer.Option(help="Read the counts at this probability of error, instead of the run's (rules of fixed N only)."),
 ]
+_Published = Annotated[
+    bool, typer.Option("--published/--no-published", help="Show published figures of the same data set.")
+]
 _RunsArgument = Annotated[
     list[Path] | None,
     typer.Argument(help="Results folders; without one, the newest in results/runs, else results/embedded."),
@@ -57,19 +60,21 @@ def _writing(subject: str, remedy: str = "give another --out") -> Iterator[None]
         raise InputError(f"{subject} cannot be written ({error}); {remedy}") from error
 
 
-def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **gains: Any) -> None:
+def draw(runs: Sequence[api.Run], folder: Path, formats: str | None = None, **options: Any) -> None:
     """Draw the pictures of some runs into a folder, or the gains over one purifier, and name the files.
 
     Parameters:
-        gains: `against` and `radius` of `bench.api.reading.plot`.
+        options: `against`, `radius` and `published` of `bench.api.reading.plot`.
     """
     from bench.plots import FORMATS
 
     kinds = formats.split(",") if formats is not None else FORMATS
     with _writing("the pictures", "give `bench plot` another --out"):
-        written = reading.plot(runs, folder, kinds, **gains)
+        written = reading.plot(runs, folder, kinds, **options)
     names = ", ".join(path.name for path in written if path.suffix == written[0].suffix)
     say(f"pictures in {written[0].parent}: {names}")
+    if options.get("published") and not any(path.stem.startswith("published") for path in written):
+        say("published: none, for no published figure is about the test images of these data sets (docs/protocols.md)")
 
 
 def _folder_for(folders: Sequence[Path], out: Path | None) -> Path:
@@ -92,11 +97,14 @@ def plot(
     formats: Annotated[str | None, typer.Option(help="Of png, svg and pdf, instead of png,svg.")] = None,
     against: Annotated[str | None, typer.Option(help="Draw the gains over this purifier instead.")] = None,
     radius: Annotated[float | None, typer.Option(help="Of the gains: accuracy there, instead of ACR.")] = None,
+    published: _Published = False,
     alpha: _Alpha = None,
 ) -> None:
     """Draw fronts, curves and image grids of runs, from their results alone; or paired gains over one purifier."""
     _check_radius(radius, against)
-    draw(_loaded(runs, alpha), _folder_for(runs, out), formats, against=against, radius=radius)
+    if published and against:
+        raise InputError("--published draws certified accuracy, and --against gains: give one of them")
+    draw(_loaded(runs, alpha), _folder_for(runs, out), formats, against=against, radius=radius, published=published)
 
 
 @app.command()
@@ -144,13 +152,14 @@ def summary(
 def report(
     runs: _RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="The page (report.html in the run's folder).")] = None,
+    published: _Published = True,
     alpha: _Alpha = None,
 ) -> None:
     """Write one HTML page that answers which purifier, opens from disk, and can be sent to a reviewer."""
     folders = runs or _default_folders()
     page = out or _folder_for(folders, out) / "report.html"
     with _writing("the report"):
-        path = reading.report(_loaded(folders, alpha), page)
+        path = reading.report(_loaded(folders, alpha), page, published)
     say(f"report in {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
 
 
@@ -205,16 +214,20 @@ def tables(
     runs: _RunsArgument = None,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of `tables` in the run's.")] = None,
     sigma: Annotated[str | None, typer.Option(help="Comma-separated noise levels, instead of all.")] = None,
+    published: _Published = True,
     alpha: _Alpha = None,
 ) -> None:
     """Write tables for a paper, as Markdown and LaTeX: rows purifiers, columns radii, the best in bold."""
     from bench.analysis import markup
     from bench.analysis import tables as paper
+    from bench.published import published_table, read_figures
     from bench.store.checksums import list_written
 
     folders = runs or _default_folders()
     sigmas = numbers("sigma", sigma) if sigma else None
-    made = paper.tables(reading.summary_of(_loaded(folders, alpha)), sigmas)
+    summary = reading.summary_of(_loaded(folders, alpha))
+    made = paper.tables(summary, sigmas)
+    made += published_table(summary, read_figures()) if published and made else []
     beside = _folder_for(folders, out)
     with _writing("the tables"):
         folder = out or make_subfolder(beside, "tables")

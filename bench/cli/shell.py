@@ -49,6 +49,22 @@ _LIMITS = {  # words of the system and of libraries, in lower case -> the limit 
 _LEAST_ADDRESSES = 1 << 29  # bytes of virtual memory; with fewer, OpenBLAS waits for memory without end
 
 
+_PAGES = {  # class of an error -> the page of docs/ that explains its subject
+    **dict.fromkeys(
+        ("PluginFault", "PluginError", "ClassifierError", "DataError", "PixelError", "ScaffoldError"), "own.md"
+    ),
+    **dict.fromkeys(("LoadError", "WeightsError"), "networks.md"),
+    **dict.fromkeys(("PresetError", "PlanError"), "run.md"),
+    **dict.fromkeys(("ReplayError", "BundleError", "AttackError"), "trust.md"),
+    **dict.fromkeys(("CheckpointError", "Refused"), "zoo.md"),
+    **dict.fromkeys(("WorkerDied", "WorkerMismatch"), "cluster.md"),
+    "StoreError": "faults.md",
+    "PublishedError": "decide.md",
+    "MetricsError": "decide.md",
+    "CompareError": "decide.md",
+    "FiguresError": "protocols.md",
+}
+
 EXAMPLES = {  # of every command, in the order of the help
     "run": "bench run embedded --images 100 --out results/runs/small",
     "recommend": "bench recommend results/embedded --radius 0.5 --max-nfe 2",
@@ -63,6 +79,7 @@ EXAMPLES = {  # of every command, in the order of the help
     "attack": "bench attack results/runs/small --images 20",
     "verify": "bench verify results/embedded --share 0.01",
     "bundle": "bench bundle results/embedded",
+    "reproduce": "bench reproduce cifar10-paper --images 20",
     "checksums": "bench checksums results/runs/old",
     "list": "bench list",
     "doctor": "bench doctor",
@@ -118,7 +135,7 @@ class _Commands(TyperGroup):
             say(over)
             raise typer.Exit(TIME_OVER) from over
         except _EXPECTED as error:
-            raise refuse(error) from error
+            raise refuse(error, page_of(type(error))) from error
         except (OSError, ImportError, MemoryError, RuntimeError) as error:
             if (limit := limit_of(error)) is None:
                 raise
@@ -183,9 +200,15 @@ def numbers(name: str, text: str) -> list[float]:
         raise InputError(f"{name} must be comma-separated numbers, got {text!r}") from None
 
 
-def refuse(message: object) -> typer.Exit:
-    """Print an error message; returns the exit to raise."""
-    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(str(message))}", highlight=False)
+def page_of(kind: type[BaseException]) -> str | None:
+    """The page that explains an error, or None: `docs/own.md`."""
+    return next((f"docs/{_PAGES[cls.__name__]}" for cls in kind.__mro__ if cls.__name__ in _PAGES), None)
+
+
+def refuse(message: object, page: str | None = None) -> typer.Exit:
+    """Print an error message, and the page that explains it; returns the exit to raise."""
+    text = f"[red]error:[/] {escape(str(message))}" + (f"\n[dim]explained in {page}[/]" if page else "")
+    Console(stderr=True, soft_wrap=True).print(text, highlight=False)
     return typer.Exit(REFUSED)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from bench.summary.statistics import wilson_interval
 PANELS_PER_LINE, KEYS_PER_LINE, KEY_LINE = 3, 4, 0.178
 _MOST_BANDS = 3  # lines with an interval each; of more lines, only the best and plain smoothing have one
 LEFT, BETWEEN, RIGHT, HEADING_ROOM, HEIGHT, AXIS = 0.62, 0.22, 0.2, 0.28, 3.0, 0.5
+SPACING: dict[str, Any] = {"handlelength": 3, "labelspacing": 0.55, "columnspacing": 2.5}  # of a legend
 
 
 @styled
@@ -30,11 +32,9 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
     if rows.empty:
         return nothing(summary)
     sigmas = sorted(rows["sigma"].unique())
-    across = min(len(sigmas), PANELS_PER_LINE)
-    down = math.ceil(len(sigmas) / across)
     keys = rows.drop_duplicates("series")
     key_lines = math.ceil(len(keys) / KEYS_PER_LINE)
-    panels = down * (HEADING_ROOM + HEIGHT + AXIS)
+    panels = height_of(len(sigmas))
     few = rows.groupby("sigma").size().max() <= _MOST_BANDS
     some = "" if few else " of plain smoothing and of the purifier with the highest average certified radius"
     page = Page(
@@ -49,25 +49,41 @@ def accuracy_vs_radius(summary: Summary) -> Figure:
         panels + key_lines * KEY_LINE + 0.1,
         head=0.72,
     )
+    for sigma, axes in zip(sigmas, panel_axes(page, [f"σ = {sigma:g}" for sigma in sigmas]), strict=True):
+        draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
+    series_legend(page, keys, page.head + panels + 0.06)
+    return page.figure
+
+
+def height_of(panels: int) -> float:
+    """Inches of so many panels on a page, with their headings and axes."""
+    return math.ceil(panels / PANELS_PER_LINE) * (HEADING_ROOM + HEIGHT + AXIS)
+
+
+def panel_axes(page: Page, headings: Sequence[str]) -> Iterator[Axes]:
+    """Axes against radius below each heading, side by side and line by line."""
+    across = min(len(headings), PANELS_PER_LINE)
     width = (page.WIDTH - LEFT - RIGHT - (across - 1) * BETWEEN) / across
-    for i, sigma in enumerate(sigmas):
+    for i, heading in enumerate(headings):
         line, column = divmod(i, across)
         left, top = LEFT + column * (width + BETWEEN), line * (HEADING_ROOM + HEIGHT + AXIS)
-        page.heading(left, top, f"σ = {sigma:g}")
+        page.heading(left, top, heading)
         axes = page.axes(left, top + HEADING_ROOM, width, HEIGHT)
         axes.tick_params(labelleft=column == 0)
         axes.set_xlabel("Radius (L2, pixels in [0, 1])")
-        _draw_curves(axes, rows[rows["sigma"] == sigma], summary.certified)
+        yield axes
+
+
+def series_legend(page: Page, keys: pd.DataFrame, top: float) -> None:
+    """A legend entry for each of the rows, at inches from the top of the page."""
     handles = [
         Line2D([], [], color=FAMILIES[row["family"]].colour, ls=row["dash"], lw=1.7, label=row["series"])
         for row in keys.to_dict("records")
     ]
-    spacing = {"handlelength": 3, "labelspacing": 0.55, "columnspacing": 2.5}
-    page.legend(handles, LEFT, page.head + panels + 0.06, ncols=min(KEYS_PER_LINE, len(handles)), **spacing)
-    return page.figure
+    page.legend(handles, LEFT, top, ncols=min(KEYS_PER_LINE, len(handles)), **SPACING)
 
 
-def _draw_curves(
+def draw_curves(
     axes: Axes, rows: pd.DataFrame, certified: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 ) -> None:
     """The lines of one sigma, the best on top; `certified` as a summary has it."""

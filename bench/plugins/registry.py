@@ -33,15 +33,16 @@ class PluginError(PurifyBenchError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: its package and its contract."""
+    """A kind of plugin: its package, its contract, and subpackages of the package that hold plugins, too."""
 
     name: str
     package: str
     contract: type
+    subpackages: tuple[str, ...] = ()
 
 
 PURIFIER = Kind("purifier", "purifiers", Purifier)
-CLASSIFIER = Kind("classifier", "classifiers", Classifier)
+CLASSIFIER = Kind("classifier", "classifiers", Classifier, ("classifiers.zeroshot",))
 
 
 def discover(kind: Kind) -> dict[str, type]:
@@ -50,13 +51,13 @@ def discover(kind: Kind) -> dict[str, type]:
     Raises:
         PluginError: a file of the package or an installed third party's plugin cannot be imported, or two share a name.
     """
-    package = importlib.import_module(kind.package)
     known: dict[str, type] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{kind.package}."):
-        if not module.ispkg:
-            with _refusing_import(module.name, "; mend its file or move it away"):
-                imported = importlib.import_module(module.name)
-            _add(known, kind, imported)
+    for package in (kind.package, *kind.subpackages):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            if not module.ispkg:
+                with _refusing_import(module.name, "; mend its file or move it away"):
+                    imported = importlib.import_module(module.name)
+                _add(known, kind, imported)
     for point in entry_points(group=f"purifybench.{kind.package.rpartition('.')[2]}"):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         with _refusing_import(third_party, f"; {remedy}"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.files import make_folder, write_file
+from bench.published import Figure
 from bench.report.page import render
 from bench.store import Examples
 from bench.store.attacks import Attacks
@@ -23,13 +24,15 @@ def write_report(
     path: Path,
     metrics: Mapping[str, Metrics] | None = None,
     attacks: Mapping[str, Attacks] | None = None,
+    published: Sequence[Figure] = (),
 ) -> Path:
     """Write the report of a summary into one HTML file, atomically.
 
     Parameters:
         manifests: of all runs, by the name of the run in `summary.table`.
         examples, metrics, attacks: of the runs that have some, by the same names.
+        published: figures of publications; those of the same data sets are shown.
     """
-    text = render(summary, manifests, examples, metrics or {}, attacks or {})
+    text = render(summary, manifests, examples, metrics or {}, attacks or {}, published)
     make_folder(path.parent)
     return write_file(path, text)

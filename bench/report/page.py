@@ -14,6 +14,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from bench.analysis import Recommendation
+from bench.published import Figure, beside, chart_marks, published_table
 from bench.report.attack import attacks_section
 from bench.report.data import STAGES, record, times
 from bench.report.decisions import budgets, candidates, decisions
@@ -43,6 +44,7 @@ def render(
     examples: Mapping[str, Examples],
     metrics: Mapping[str, Metrics],
     attacks: Mapping[str, Attacks] | None = None,
+    published: Sequence[Figure] = (),
 ) -> str:
     """The whole page as HTML; texts from results are escaped. Parameters as `bench.report.write_report` takes them."""
     table, facts = drawable(summary), record(summary)
@@ -55,6 +57,9 @@ def render(
     rows = facts["rows"]
     facts["quality"] = quality(table, rows, metrics) | {"sigma": facts["opening"]["sigma"]}
     facts["shared"] = shared_times(table) if len(table) else ""
+    quoted = [figure for own in beside(summary, published).values() for figure in own]
+    if marks := chart_marks(quoted, (sigma["value"] for sigma in facts["sigmas"])):
+        facts["published"] = marks
     facts |= {"choices": choices, "uses": [_used(advice, rows) for advice in answers.values()]}
     opening = choices[summary.radii.index(facts["opening"]["radius"])][0]
     if (use := facts["uses"][opening]) is not None:
@@ -77,6 +82,7 @@ def render(
         several_runs=len(manifests) > 1,
         attacks=attacks_section(table, attacks or {}),
         reading=reading(summary, table),
+        published=published_table(summary, quoted),
         grids=pictures,
         pictures_shown=pictures_shown,
         stages=STAGES,

@@ -59,6 +59,7 @@ class _Session(_Model):
     devices: list[str] | None = None
     libraries: dict[str, str] | None = None
     blocks: int | None = None
+    waited: float | None = Field(None, ge=0, le=1)
 
 
 class _Trust(_Model):

@@ -26,7 +26,15 @@ from bench.plugins import registry as plugins
 from bench.provenance import EXTRAS, LIBRARIES, version_record
 from bench.records import DISCRETE, Cell, Counts
 from bench.sweep.preset import Preset
-from bench.sweep.resolved import PlanError, classifier_weights, networks_of, preprocessing_of, resolve, text_of
+from bench.sweep.resolved import (
+    PlanError,
+    Resolved,
+    classifier_weights,
+    networks_of,
+    preprocessing_of,
+    resolve,
+    text_of,
+)
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
 from purifiers.nets import NETS_VERSION
 from purifiers.nets.hub.sources import find
@@ -95,6 +103,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     split = data.load(preset.dataset, preset.split, preset.data, preset.size)
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
+    refuse_other_classes(resolved, split)
     images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
     networks = {role: find(network).identity() for role, network in weights.items()}
     votes = {
@@ -152,6 +161,17 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
         families={purifier.name: purifier.family for purifier in purifiers},
         preprocessing=preprocessing_of(resolved),
     )
+
+
+def refuse_other_classes(resolved: Resolved, split: data.Split) -> None:
+    """Raise PlanError if a classifier states the names of its classes (`class_names`), and the data set has others."""
+    for text, voter in resolved.by_text.items():
+        stated = getattr(voter, "class_names", None)
+        if stated is not None and tuple(stated) != split.classes:
+            raise PlanError(
+                f"the classifier {text!r} has the classes {', '.join(stated[:3])}, ..., and {split.title} has "
+                f"{', '.join(split.classes[:3])}, ...: give the names of the data set's classes, in their order"
+            )
 
 
 def refuse_doubles(cells: Sequence[Cell]) -> None:

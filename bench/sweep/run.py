@@ -18,7 +18,7 @@ from bench.data import decoder_versions
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, energy_since, prepare_device
 from bench.errors import InputError, TimeOver
-from bench.executors import Executor, InProcess, Pipelined, Processes
+from bench.executors import Executor, InProcess, Pipelined, Processes, waiting_since
 from bench.records import Cell
 from bench.store import EXAMPLES_FILE, MANIFEST, Store, export, read_run, write_examples
 from bench.store.database import DATABASE, StoreError
@@ -98,7 +98,7 @@ def _count(
             trust = evidence(planned, before, unfinished, lambda: store.describe(record))
             record[TRUST] = trust.record
             store.begin(planned.cells, record)
-            energy = energy_since(devices)
+            energy, waiting = energy_since(devices), waiting_since()
             with stop_requests(notify, "running batches are finished and stored", deadline) as stop:
                 count = partial(
                     sweep,
@@ -115,6 +115,8 @@ def _count(
                 session = Session(*facts, count, notify)
                 outcome = drive(session)
                 record[COSTS] = session.costs()
+                if planned.preset.executor == "local":  # nobody asks the machines of a cluster
+                    record["sessions"][-1]["waited"] = waiting()
                 trust.keep()
             if outcome.stopped and not stop.timely:
                 raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from bench.analysis import tables as paper
 from bench.certify import of_sweep
 from bench.errors import InputError
 from bench.files import MOST_TEXT, open_file, parse_json, read_text
+from bench.published import read_figures
 from bench.report import render
 from bench.store import Run, attacks, checksums, quality, read_examples
 from bench.store.database import StoreError
@@ -196,7 +197,8 @@ def _check_report(path: Path, run: Run, summary: Summary, found: Findings) -> No
     shown = {run.folder.name: examples} if examples else {}
     measured = quality.metrics_of(folders), attacks.attacks_of(folders)
     expected = render(summary, {run.folder.name: run.manifest}, shown, *measured)
-    if text == expected:
+    quoting = render(summary, {run.folder.name: run.manifest}, shown, *measured, read_figures())
+    if text in (expected, quoting):
         found.checked.append(f"{REPORT} (the whole page)")
         return
     if stated is None:

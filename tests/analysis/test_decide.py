@@ -11,10 +11,7 @@ import pytest
 from scipy import stats
 from summaries import Row, hits, summary_of
 
-from bench.analysis.best import best_sigmas
 from bench.analysis.recommendation import Recommendation, recommend
-from bench.analysis.references import worth_sentences
-from bench.analysis.tables import tables
 from bench.certify.fixed import FixedN
 from bench.certify.sequential import Sequential
 from bench.summary.statistics import wilson_interval
@@ -99,30 +96,6 @@ def test_of_equals_the_cheapest_is_chosen_and_no_number_of_images_is_promised():
     assert "more images may never separate them" in found.verdict
 
 
-def test_so_many_more_images_would_tell():
-    """The number is checked against drawing that many images, with the shares that were seen."""
-    first, second = hits(200, range(120)), hits(200, range(20, 130))
-    found = recommend(summary_of(Row("a", first), Row("b", second)), 0.25)
-    assert not found.clear and found.chosen.name == "a"
-    n = 200 + found.more_images
-    drawn = np.random.default_rng(0).multinomial(n, [20 / 200, 10 / 200, 170 / 200], size=1500)
-    power = np.mean([stats.binomtest(int(a), int(a + b)).pvalue <= 0.05 for a, b, _ in drawn])
-    assert 0.72 <= power <= 0.85
-    assert f"about {found.more_images:,} more images would separate it from the closest" in found.verdict.lower()
-
-
-def test_the_probability_is_that_of_the_purifier_at_whichever_sigma():
-    halves = hits(100, range(50)), hits(100, range(1, 51))
-    found = recommend(summary_of(Row("a", halves[0], 0.5), Row("a", halves[1], 1.0), Row("b", hits(100, 0), 0.5)), 0.25)
-    assert found.chosen.name == "a" and found.runner_up.name == "b"
-    assert found.share_best == pytest.approx(1.0)
-    assert found.clear  # which sigma is not what was asked
-    assert any("σ was chosen on the test set, among 2" in note for note in found.notes)
-    tried = [Row("a", half, sigma, cell={"split": "val"}) for half, sigma in zip(halves, (0.5, 1.0), strict=True)]
-    found = recommend(summary_of(*tried, Row("b", hits(100, 0), 0.5, cell={"split": "val"})), 0.25)
-    assert any("σ was chosen on the val set, among 2" in note for note in found.notes)
-
-
 def test_where_there_is_one_purifier_its_sigmas_are_the_rivals():
     found = recommend(summary_of(Row("a", hits(100, range(50)), 0.5), Row("a", hits(100, range(20)), 1.0)), 0.25)
     assert (found.chosen.sigma, found.runner_up.sigma, found.clear) == (0.5, 1.0, True)
@@ -151,13 +124,6 @@ def test_standings_are_behind_by_what_is_measured_on_the_same_images():
     assert second.behind.effect == pytest.approx(0.4)
     assert second.behind.p == stats.binomtest(40, 40).pvalue < second.p < 0.001  # the least that resamples can show
     assert (first.best, second.best, first.on_front, second.on_front) == (1, 0, 1, 0)
-
-
-def test_more_candidates_make_the_best_less_sure():
-    alone = recommend(summary_of(GOOD, FAIR), 0.25).standings[1]
-    among = recommend(summary_of(GOOD, POOR, FAIR, NONE, replace(FAIR, sigma=1.0)), 0.25).standings[1:]
-    assert len(among) == 4 and all(s.p >= s.behind.p for s in among)
-    assert alone.p < next(s.p for s in among if s.name == alone.name)
 
 
 @pytest.mark.parametrize(
@@ -252,49 +218,6 @@ def test_the_same_purifier_in_two_runs_is_told_apart():
     assert found.runner_up is not None
 
 
-def test_purifiers_are_compared_on_the_images_that_they_share():
-    """`few` is right on all of its 20 images, which are easy; on these, `good` is as right."""
-    few = Row("few", hits(20, range(20)), nfe=3.0, run="other")
-    found = recommend(summary_of(GOOD, few), 0.25)
-    assert found.chosen.name == "good" and found.chosen.images == 100
-    assert found.runner_up.accuracy == 1.0 and not found.clear
-    assert any("compared on the 20 that they share" in note for note in found.notes)
-    hard = recommend(summary_of(GOOD, replace(few, first=75)), 0.25)  # of these, `good` is right on five
-    assert hard.chosen.name == "few" and hard.standings[1].behind.effect == pytest.approx(0.75)
-    apart = recommend(summary_of(GOOD, replace(few, first=500)), 0.25)
-    assert apart.share_best is None and not apart.clear and apart.more_images is None
-    assert "no images in common" in apart.verdict
-
-
-def test_one_image_decides_nothing():
-    found = recommend(summary_of(Row("a", hits(1, 0)), Row("b", hits(1))), 0.25)
-    assert found.chosen.name == "a" and not found.clear and found.share_best is None
-    assert "of 1 image at" in found.verdict
-    assert any("fewer than 10 images" in note for note in found.notes)
-
-
-def test_fifty_purifiers_with_nothing_between_them_give_no_clear_choice():
-    """Holm's correction at work: among fifty equals, the first and the last often differ at an uncorrected 5 %."""
-    clear, uncorrected = 0, 0
-    for seed in range(6):
-        drawn = np.random.default_rng(seed).random((50, 200)) < 0.5
-        found = recommend(summary_of(*(Row(f"p{i:02}", np.where(d, 1.0, -1.0)) for i, d in enumerate(drawn))), 0.25)
-        clear += found.clear
-        uncorrected += found.standings[-1].behind.p <= 0.05
-        assert len(found.standings) == 50
-        assert found.share_best < 0.6
-    assert clear == 0 and uncorrected > 3
-
-
-def test_a_choice_is_called_clear_wrongly_no_more_often_than_its_level():
-    wrong = 0
-    for seed in range(150):
-        drawn = np.random.default_rng(seed).random((3, 80)) < np.array([[0.6], [0.6], [0.2]])
-        found = recommend(summary_of(*(Row(f"p{i}", np.where(d, 1.0, -1.0)) for i, d in enumerate(drawn))), 0.25)
-        wrong += found.clear
-    assert wrong / 150 <= 0.06
-
-
 @pytest.mark.parametrize("arguments", [(-1.0,), (math.inf,), (math.nan,), (0.5, -1.0), (0.5, None, math.inf)])
 def test_a_radius_or_a_budget_that_is_none_is_refused(arguments):
     with pytest.raises(ValueError, match="must be a number of at least 0"):
@@ -327,36 +250,3 @@ def test_the_command_line_takes_the_newest_run_and_refuses_what_is_none(cli, tin
     for wrong in (("absent", "--radius", "0.1"), ("--radius", "-1"), ("--radius", "0.1", "--max-ms", "-2"), ()):
         refused = cli("recommend", *wrong)
         assert refused.exit_code == 2 and "Traceback" not in refused.output
-
-
-NOISY = Row("none(classifier=noisy)", hits(100, range(76)), nfe=0.0, ms=0.001, family="own-classifier")
-
-
-def test_whether_a_purifier_pays_is_said_where_plain_smoothing_has_a_classifier_of_its_own():
-    """Purifiers beat a classifier that never saw noise; that is no answer to the question."""
-    assert not any("pay" in note for note in recommend(summary_of(NONE, GOOD), 0.25).notes)
-    assert not any("pay" in note for note in recommend(summary_of(NONE, NOISY), 0.25).notes)
-    close = recommend(summary_of(NONE, NOISY, GOOD), 0.25)
-    assert close.notes[0].startswith("At radius 0.25 no purifier is shown to pay: plain smoothing, none")
-    assert "(76.0 %), is not significantly worse than the best of them, good (80.0 %); p = 0.12" in close.notes[0]
-    far = recommend(summary_of(NONE, replace(NOISY, radii=hits(100, range(50))), GOOD), 0.25)
-    assert far.notes[0].startswith("At radius 0.25 a purifier pays: good (80.0 %) certifies more than plain smoothing")
-    assert far.notes[0].endswith("(50.0 %); p <0.001")
-    best = recommend(summary_of(NONE, replace(NOISY, radii=hits(100, range(99))), GOOD), 0.25)
-    assert "At radius 0.25 no purifier pays: plain smoothing" in best.notes[0] and best.chosen.nfe == 0
-    equal = recommend(summary_of(NONE, replace(NOISY, radii=hits(100, range(81))), GOOD), 0.25)
-    assert "no purifier is shown to pay: the best purifier, good (80.0 %), certifies no more than" in equal.notes[0]
-
-
-def test_tables_say_at_each_radius_whether_a_purifier_pays():
-    radii = np.where(np.arange(100) < 90, 0.3, -1.0)  # plain smoothing certifies more images, and none of them far
-    found = summary_of(NONE, replace(NOISY, radii=radii), replace(GOOD, radii=hits(100, range(60))))
-    said = worth_sentences(found, best_sigmas(found))
-    assert [text.split(": ")[0] for text in said] == [
-        "At radius 0 no purifier pays",
-        "At radius 0.25 no purifier pays",
-        "At radius 0.5 a purifier pays",
-    ]
-    notes = [table.notes for table in tables(found) if table.name == "radius-0.5"]
-    assert said[2] in notes[0] and said[0] not in notes[0]
-    assert worth_sentences(summary_of(NONE, GOOD), best_sigmas(summary_of(NONE, GOOD))) == []

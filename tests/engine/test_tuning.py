@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 import torch
 
 from bench.engine.compute import CLASSIFIER, ComputeConfig
-from bench.engine.loader import Loader, LoadError
+from bench.engine.loader import Loader
 from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning import search
 from bench.engine.tuning.search import _TOLERANCE
-from bench.engine.tuning.trials import Trials, _is_flat, knee_of
+from bench.engine.tuning.trials import Trials
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.store import read_run
@@ -28,48 +27,6 @@ from bench.sweep.settle import (
     settle_options,
     with_device_defaults,
 )
-
-
-def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
-    assert knee_of([(10, 40.0), (25, 80.0), (50, 96.0), (100, 99.0), (250, 100.0)]) == 50
-    assert knee_of([(10, 5.0)]) == 10
-
-
-def test_the_search_for_the_knee_ends_where_larger_batches_gain_nothing():
-    assert not _is_flat([(10, 40.0), (25, 41.0)])
-    assert not _is_flat([(10, 40.0), (25, 41.0), (50, 60.0)])
-    assert _is_flat([(10, 40.0), (25, 41.0), (50, 41.5)])
-    assert _is_flat([(10, 40.0), (25, 30.0)])
-
-
-@pytest.mark.parametrize("fits", [64, 5])
-def test_sizes_that_do_not_fit_into_memory_are_not_tried_further(tiny_preset, monkeypatch, fits):
-    """The failure is the allocator's own, which has no class on a CPU."""
-    trials = _request_of(planned_of(tiny_preset())).trials(_loader_of(planned_of(tiny_preset()), "cpu"))
-    monkeypatch.setattr(Trials, "call", lambda self, name, how, x, _: torch.empty(1 if len(x) <= fits else 1 << 50))
-    if fits < 32:
-        with pytest.raises(LoadError, match="a batch of 32 does not fit into memory"):
-            trials.knee({CLASSIFIER: ComputeConfig()})
-    else:
-        knee, rates = trials.knee({CLASSIFIER: ComputeConfig()})
-        assert [size for size, _ in rates] == [32, 64] and knee in (32, 64)
-
-
-def test_another_failure_at_some_size_is_not_taken_for_the_end_of_memory(tiny_preset, monkeypatch):
-    trials = _request_of(planned_of(tiny_preset())).trials(_loader_of(planned_of(tiny_preset()), "cpu"))
-    monkeypatch.setattr(Trials, "call", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        trials.knee({CLASSIFIER: ComputeConfig()})
-
-
-def test_networks_that_do_not_fit_into_memory_name_the_rows(tiny_preset, cache, monkeypatch):
-    monkeypatch.setattr(Trials, "seconds", lambda *_: torch.empty(1 << 50))
-    with pytest.raises(LoadError, match="give fewer --rows"):
-        settle_options(planned_of(tiny_preset(precision="auto")), "cpu")
-
-
-MADE = {"precision": "bf16", "channels_last": False, "compile": "no", "rows": 32, "beside": "fp32", "gain": 2.0}
-MADE |= {"row_s": 0.001, "distances": {"edm": 0.002}}
 
 
 @pytest.fixture
@@ -241,30 +198,6 @@ def test_the_time_for_tuning_ends_the_search_with_the_best_way_so_far(tiny_prese
     assert all("the time for tuning was over" in reason for reason in settled.tuning["skipped"])
 
 
-def test_an_interrupted_search_keeps_what_it_measured_and_says_what_it_tries(tiny_preset, cache, scripted, monkeypatch):
-    scripted(lambda name, way: 1.0)
-
-    def interrupted(self, name, ways, rows):
-        asked.append(name)
-        if name == CLASSIFIER and len(asked) < 5:
-            raise KeyboardInterrupt
-        return [1.0] * len(ways)
-
-    asked, said = [], []
-    monkeypatch.setattr(Trials, "seconds", interrupted)
-    path = tiny_preset(precision="auto", channels_last="auto")
-    with pytest.raises(KeyboardInterrupt):
-        settle_options(planned_of(path), "cpu", notify=said.append)
-    assert said == [
-        "tuning: network 'edm' in bf16, bf16 channels_last, fp32, fp32 channels_last",
-        "tuning: the classifier in fp32, fp32 channels_last",
-    ]
-    before = asked.count("edm")
-    asked += [""] * 5
-    settle_options(planned_of(path), "cpu", notify=said.append)
-    assert asked.count("edm") == before and "to measure again, delete" in said[2]
-
-
 def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no C++ compiler")
@@ -275,25 +208,6 @@ def test_without_a_compiler_auto_computes_eagerly(tiny_preset, cache, monkeypatc
     )
     assert settled.cells[0].compute == {"rows": 6}
     assert any("no C++ compiler" in reason for reason in settled.tuning["skipped"])
-
-
-def test_a_choice_is_measured_once_and_again_when_a_network_changes(tiny_preset, cache, monkeypatch, tiny_zoo):
-    path = tiny_preset(precision="auto", batch="auto", purifiers=["onestep-edm"])
-    monkeypatch.setattr(search, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-    calls, seconds = [], Trials.seconds
-    monkeypatch.setattr(Trials, "seconds", lambda *given: calls.append(1) or seconds(*given))
-    first = settle_options(planned_of(path), "cpu")
-    measured = len(calls)
-    again = settle_options(planned_of(path), "cpu")
-    assert len(calls) == measured > 0 and len(list(cache.iterdir())) == 1
-    assert first.cells == again.cells and json.dumps(first.tuning) == json.dumps(again.tuning)
-    assert isinstance(first.preset.batch, int)
-    other = {"edm": str(tiny_zoo / "edm-ft.safetensors")}
-    settle_options(
-        planned_of(tiny_preset("other", precision="auto", batch="auto", networks=other, purifiers=["onestep-edm"])),
-        "cpu",
-    )
-    assert len(calls) > measured
 
 
 def test_comparing_two_ways_of_the_classifier_loads_each_once(tiny_preset, cache, monkeypatch):
@@ -368,58 +282,3 @@ def test_a_published_protocol_says_how_much_faster_auto_may_be(monkeypatch):
     assert advice(preset.load_preset("embedded", {}), "cuda:0") is None
     monkeypatch.setattr(settle, "choose_precision", lambda asked, device: "fp32")
     assert advice(preset.load_preset("cifar10-dds", {}), "cpu") is None
-
-
-def test_a_speed_that_was_measured_beside_other_programs_is_measured_again_once_they_are_gone(cache, monkeypatch):
-    facts = {"device": "d"}
-
-    def recalled(before, after):
-        made = {"date": "2026-01-01", "load": before, "cores": 2}
-        tuning_cache.remember(facts, {"measured": made})
-        monkeypatch.setattr(tuning_cache, "now", lambda: made | {"load": after})
-        return tuning_cache.recall(facts) is not None
-
-    assert recalled(0.5, 0.1) and recalled(0.9, 6.0)
-    assert not recalled(3.0, 0.5) and not recalled(6.0, 3.0)
-    assert recalled(3.0, 2.9)  # another measurement would be as doubtful
-
-
-def test_a_damaged_or_foreign_measurement_is_made_again(cache):
-    facts = {"device": "d", "n": 1}
-    assert tuning_cache.recall(facts) is None
-    tuning_cache.remember(facts, {"batch": 3})
-    assert tuning_cache.recall(facts) == {"batch": 3} and tuning_cache.recall({**facts, "n": 2}) is None
-    for text in ("", "[]", '{"facts": {}, "result": {}}', '{"result": 3}', "[" * 100_000):
-        tuning_cache.place(facts).write_text(text)
-        assert tuning_cache.recall(facts) is None
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"rates": [[0, 5.0]]},
-        {"rates": [[2**40, 5.0]]},
-        {"rates": 3},
-        {"measured": {"load": [1]}},
-        {"ways": {"edm": [{"precision": "bf16"}]}},
-        {"ways": {"edm": [MADE | {"gain": "x"}]}},
-        {"ways": {"edm": [MADE | {"rows": -5}]}},
-    ],
-)
-def test_a_measurement_of_wrong_types_is_made_again(cache, wrong):
-    result = {
-        "measured": {"date": "2026-11-29", "load": 0.1, "cores": 2},
-        "rates": [[32, 9.5]],
-        "ways": {"edm": [MADE]},
-    }
-    tuning_cache.remember({"n": 1}, result)
-    assert tuning_cache.recall({"n": 1}) == result
-    tuning_cache.remember({"n": 1}, {**result, **wrong})
-    assert tuning_cache.recall({"n": 1}) is None
-
-
-def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "file" / "speed"))
-    tuning_cache.remember({"n": 1}, {"batch": 3})
-    assert tuning_cache.recall({"n": 1}) is None

@@ -259,6 +259,10 @@ WEIGHTS = "diffusion_pytorch_model"
             {"model_index.json", f"unet/{WEIGHTS}.safetensors", "unet/config.json"},
         ),
         (
+            ["transformer/config.json", f"transformer/{WEIGHTS}.safetensors", "scheduler/scheduler_config.json"],
+            {"transformer/config.json", f"transformer/{WEIGHTS}.safetensors", "scheduler/scheduler_config.json"},
+        ),
+        (
             ["config.json", "scheduler_config.json", f"{WEIGHTS}.bin", "samples.png"],
             {"config.json", "scheduler_config.json", f"{WEIGHTS}.bin"},
         ),
@@ -272,6 +276,13 @@ def test_of_a_repository_only_what_makes_the_network_is_fetched(hub, networks, t
     assert all((source.path / name).is_file() for name in wanted)
     obtain("somebody/their-net")
     assert len(hub.fetched) == len(wanted)
+
+
+def test_a_latent_model_is_refused_before_anything_is_fetched(hub, networks):
+    hub.there = {"transformer/config.json": b"{}", "vae/config.json": b"{}"}
+    with pytest.raises(WeightsError, match=r"somebody/their-net: it is a latent model .it has a vae"):
+        obtain("somebody/their-net")
+    assert hub.fetched == []
 
 
 def test_a_repository_whose_file_is_not_what_the_hub_says_is_refused(hub, networks):

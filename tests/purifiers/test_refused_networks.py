@@ -207,3 +207,9 @@ def test_a_folder_with_two_weight_files_is_refused_with_their_names(edm):
 def test_a_converted_file_ends_in_safetensors(edm, tmp_path):
     with pytest.raises(WeightsError, match=r"must end in \.safetensors"):
         convert(edm, tmp_path / "network.pt")
+
+
+def test_a_transformer_of_sit_or_dit_is_refused_as_a_latent_model(tmp_path):
+    state = {"x_embedder.proj.weight": torch.zeros(8, 4, 2, 2), "blocks.0.attn.qkv.weight": torch.zeros(24, 8)}
+    with pytest.raises(WeightsError, match=r"DiT or SiT.*codes of an autoencoder"):
+        load(foreign.folder(tmp_path, state, None, "weights.pt"))

@@ -83,7 +83,7 @@ def test_every_known_network_says_what_it_is_and_where():
 def test_the_kinds_that_are_known_are_those_that_can_be_read():
     from purifiers.nets.checkpoints import loading
 
-    assert set(known.KINDS) == {"card", "diffusers", "edm", "iddpm", "cm-edm", "cm-consistency"} | {
+    assert set(known.KINDS) == {"card", "diffusers", "edm", "edm2", "ffdnet", "iddpm", "cm-edm", "cm-consistency"} | {
         kind for kind in loading._TELLING.values() if kind.startswith("jcm")
     }
 

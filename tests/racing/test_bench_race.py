@@ -224,3 +224,16 @@ def test_the_manifest_of_a_race_is_plain_json(cli, tiny_preset, tmp_path):
     race(cli, tiny_preset(), tmp_path / "race", images=6)
     manifest = json.loads((tmp_path / "race" / "manifest.json").read_text())
     assert race_of(manifest) == raced(tmp_path / "race")
+
+
+def test_a_race_on_ray_is_the_race_of_one_process(cli, tiny_preset, address, tmp_path):
+    """Under fixed N a round's draws are fixed, whoever makes them: so are its verdicts and all that follows."""
+    path = tiny_preset(purifiers=FOUR, n=60)
+    race(cli, path, tmp_path / "one")
+    race(cli, path, tmp_path / "ray", "--executor", "ray", "--address", address, "--workers", 2)
+    assert draws_by_block(tmp_path / "ray") == draws_by_block(tmp_path / "one")
+    one, ray = (raced(tmp_path / name) for name in ("one", "ray"))
+    assert [r.draws for r in ray.rounds] == [r.draws for r in one.rounds]
+    assert (ray.chosen, ray.ended, ray.dropped) == (one.chosen, one.ended, one.dropped) and ray.ended != "budget"
+    assert run(cli, path, "--images", 24, "--out", tmp_path / "ray", "--audit", 0).exit_code == 0
+    assert pb.load(tmp_path / "ray").table["complete"].all()

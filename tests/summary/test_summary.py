@@ -1,7 +1,6 @@
 """From counts to figures: certificates, paired gains, and what the reader is told."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -184,48 +183,6 @@ def test_a_row_is_never_compared_with_the_baseline_of_another_run(tmp_path):
     other = replace(CELL, purifier="better")
     found = summarise([run_of(tmp_path / "a", [30, 40]), run_of(tmp_path / "b", [40, 40], other)])
     assert paired_gains(found, "none").empty
-
-
-def test_what_changed_while_a_run_was_made_is_noted():
-    """Counts of several library versions, and times of processes that shared a GPU."""
-    from bench.store.run import Run
-    from bench.summary.notes import _session_notes
-    from bench.sweep.session import with_sessions
-
-    facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform"), "same"), "pixels": {}}
-    first = with_sessions({**facts, "libraries": {"torch": "2.11"}, "devices": ["cpu"]}, {}, 0)
-    second = with_sessions(
-        {**facts, "libraries": {"torch": "2.12"}, "devices": ["cuda:0", "cuda:0", "cuda:1"]}, first, 9
-    )
-    assert [session["libraries"]["torch"] for session in second["sessions"]] == ["2.11", "2.12"]
-    empty = pd.DataFrame()
-    assert not _session_notes(Run(Path("run"), first, {}, {}, empty, empty))
-    versions, shared = _session_notes(Run(Path("run"), second, {}, {}, empty, empty))
-    assert versions == "run: counted in parts with torch 2.11 and 2.12"
-    assert "up to 2 processes shared a GPU" in shared
-
-
-def test_a_part_of_a_run_that_counted_nothing_is_no_part_of_it():
-    """A finished run that is repeated with a new torch holds no count of it."""
-    from bench.sweep.session import with_sessions, without_latest
-
-    facts = {**dict.fromkeys(("started", "purifybench", "git", "python", "platform", "devices"), "same"), "pixels": {}}
-    old, new = ({**facts, "libraries": {"torch": version}} for version in ("2.11", "2.12"))
-    first = with_sessions(old, {}, 0)
-    repeated = without_latest(with_sessions(new, first, 50))
-    assert repeated["libraries"] == {"torch": "2.11"} and repeated["sessions"] == first["sessions"]
-    killed_at_once = with_sessions(new, first, 50)
-    third = with_sessions(new, killed_at_once, 50)
-    assert [part["libraries"]["torch"] for part in third["sessions"]] == ["2.11", "2.12"]
-    assert without_latest(with_sessions(new, {}, 0))["libraries"] == {"torch": "2.12"}  # all of it failed
-
-
-def test_runs_of_other_library_versions_say_so_side_by_side():
-    from bench.summary.notes import _versions
-
-    parts = [{"libraries": {"torch": "2.11", "numpy": "2.0"}}, {"libraries": {"torch": "2.12", "timm": "1.0"}}, {}]
-    assert _versions(parts) == "torch 2.11 and 2.12"
-    assert _versions(parts[:1] * 2) == ""
 
 
 def test_counts_are_never_read_by_a_rule_that_did_not_stop_them():

@@ -11,13 +11,16 @@ function drawCurves(chart, sigma, pinned) {
     return x.map((radius, i) => ({ radius, y: y[i], low: low[i], high: high[i] }));
   });
   const largest = d3.max(rows.filter((row) => !row.imported), (row) => row.largest);
-  const end = d3.max(curves, (curve) => curve.at(-1).radius) || 1;
+  const quoted = (record.published ?? []).filter((mark) => mark.sigma === sigma);
+  const end = Math.max(d3.max(curves, (curve) => curve.at(-1).radius) || 1, d3.max(quoted, (mark) => mark.radius) ?? 0);
+  const labels = [...new Set(quoted.map((mark) => mark.label))];
   const svg = Plot.plot({
     ...FRAME, width, height,
     ariaLabel: `Certified accuracy against radius at σ = ${sigma}`,
     x: { domain: [0, end * 1.02], label: null },
     y: { domain: [0, 100], label: null },
     color: { type: "identity" },
+    symbol: { type: "identity" },
     marks: [
       Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1, ticks: 5 }),
       Plot.axisY({ ticks: 5, tickFormat: (v) => `${v} %`, tickSize: 0 }),
@@ -29,6 +32,13 @@ function drawCurves(chart, sigma, pinned) {
         x: "radius", y: "y", curve: "step-before", stroke: colour(row), strokeDasharray: dash(row), strokeWidth: 1.8,
         className: "curves",
       })),
+      Plot.ruleX(quoted.filter((mark) => mark.low !== null), {
+        x: "radius", y1: "low", y2: "high", stroke: "var(--imported)", strokeWidth: 1.3,
+      }),
+      Plot.dot(quoted, {
+        x: "radius", y: "y", r: 4.5, symbol: (mark) => SYMBOLS[labels.indexOf(mark.label) % SYMBOLS.length],
+        fill: "var(--card)", stroke: "var(--imported)", strokeWidth: 1.4, title: quotation, className: "quoted",
+      }),
       Plot.ruleX(largest ? [largest] : [], { stroke: "var(--faint)", strokeDasharray: "1 3" }),
       Plot.text(largest ? [largest] : [], {
         ...NAME, x: (d) => d, frameAnchor: "top", textAnchor: "end", dx: -5, text: (d) => `largest: ${digits(d)}`, fill: "var(--soft)",
@@ -58,6 +68,9 @@ function drawCurves(chart, sigma, pinned) {
   svg.addEventListener("pointerleave", hide);
   return { rows, point };
 }
+
+const quotation = ({ label, radius, y, low, high }) =>
+  `${label}: ${y} % ${low === null ? "" : `[${low.toFixed(1)}, ${high.toFixed(1)}] `}at radius ${radius}`;
 
 const stepFacts = (row, { y, low, high }, radius) => [
   `${row.name}, σ = ${row.sigma.words}`,

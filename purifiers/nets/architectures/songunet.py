@@ -50,21 +50,28 @@ class FIR(nn.Module):
         return convolve(x, kernel, stride=self.stride, padding=self.padding, groups=x.shape[1])
 
 
-class _Fourier(nn.Module):
-    """`[sin, cos]` of the time's projections on fixed random frequencies, always in float32."""
+class Frequencies(nn.Module):
+    """Base class of embeddings with fixed random frequencies, which stay in float32."""
 
     frequencies: Tensor
 
-    def __init__(self, channels: int):
+    def __init__(self, *shape: int):
         super().__init__()
-        self.register_buffer("frequencies", torch.zeros(channels // 2))
+        self.register_buffer("frequencies", torch.zeros(shape))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Fourier:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frequencies:
         """As `nn.Module._apply`, but without half precision: phases reach a hundred radians."""
         exact = self.frequencies
         super()._apply(fn, recurse)
         self.frequencies = exact.to(self.frequencies.device)
         return self
+
+
+class _Fourier(Frequencies):
+    """`[sin, cos]` of the time's projections on the frequencies."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels // 2)
 
     def forward(self, time: Tensor) -> Tensor:
         phase = torch.outer(time.float(), 2 * math.pi * self.frequencies)

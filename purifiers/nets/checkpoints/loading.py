@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.files import open_file
 from purifiers.nets.checkpoints import diffusers as repository
-from purifiers.nets.checkpoints import edm, jcm, openai
+from purifiers.nets.checkpoints import edm, edm2, ffdnet, jcm, openai
 from purifiers.nets.checkpoints.flax_file import read_flax
 from purifiers.nets.checkpoints.safe_pickle import read_pickle
 from purifiers.nets.checkpoints.state import FORMATS, Checkpoint, some
@@ -25,7 +25,7 @@ from purifiers.nets.hub.files import assemble, save
 from purifiers.nets.hub.known import KINDS
 from purifiers.nets.hub.sources import CONFIG, WEIGHTS, Source, words
 
-_READERS = {"edm": edm.read, "jcm": jcm.read, "openai": openai.read}
+_READERS = {"edm": edm.read, "edm2": edm2.read, "ffdnet": ffdnet.read, "jcm": jcm.read, "openai": openai.read}
 _FAMILIES: dict[str, Any] = FORMATS["families"]
 _SECTIONS = [family["section"] for family in _FAMILIES.values()]
 _TELLING: dict[str, str] = FORMATS["telling"]
@@ -42,6 +42,11 @@ def _family_of(state: Mapping[str, Tensor]) -> str:
             return name
     if any(name.startswith("down_blocks.") for name in state):
         raise WeightsError("it is the network of a diffusers repository: give the folder with its config.json")
+    if any(name.startswith("x_embedder.") for name in state):
+        raise WeightsError(
+            "it is a transformer of DiT or SiT, which remove noise from the codes of an autoencoder, and randomized "
+            "smoothing adds noise to pixels; one on pixels loads as a diffusers folder (DiTTransformer2DModel)"
+        )
     raise WeightsError(f"it is no known network; it holds {some(sorted(state)) or 'nothing'}")
 
 

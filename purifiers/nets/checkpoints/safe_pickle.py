@@ -1,4 +1,4 @@
-"""Tensors and plain containers of the pickles of NVlabs/edm. Nothing in a file is imported or called.
+"""Tensors and plain containers of the pickles of NVlabs/edm and edm2. Nothing in a file is imported or called.
 
 EDM's files contain the source of their classes, and their own loader executes it. Here a `_Record`, which only stores
 its arguments, replaces every class and function in a file, and names outside the list below are refused.
@@ -23,6 +23,7 @@ from purifiers.nets.hub.cards import WeightsError
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # EDM's, for an object that carries its source
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 _STORAGE = "torch.storage._load_from_bytes"  # in torch, this would unpickle anything
+_ROOTS = ("EDMPrecond", "Precond")  # classes of whole networks, of EDM and of EDM2
 _CONTAINERS = {  # EDM's EasyDict is a dict with attributes, as OrderedDict is
     "collections.OrderedDict": OrderedDict,
     "builtins.set": set,
@@ -84,8 +85,8 @@ def read_pickle(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
         storages: dict[int, Tensor] = {}
         if isinstance(network, _Record):
             kind, attributes = _described(network)
-            if kind != "EDMPrecond":
-                raise WeightsError(f"its network is a {kind}; only EDMPrecond is supported")
+            if kind not in _ROOTS:
+                raise WeightsError(f"its network is a {kind}; only {' and '.join(_ROOTS)} are supported")
             return {**attributes["_init_kwargs"]}, {n: _tensor(value, storages) for n, value in _entries(network)}
         if not isinstance(network, dict) or not network:
             raise WeightsError(f"it holds {type(network).__name__}, neither an EDM network nor a state dict")

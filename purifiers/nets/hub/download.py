@@ -7,6 +7,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from purifiers.nets.hub.sources import Source, find
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without an answer
 _FILES = ("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors")
-_FOLDERS = ("", "unet/", "scheduler/")
+_AUTOENCODERS = ("vae", "vqvae", "movq")  # parts of repositories whose networks work on latents
+_FOLDERS = ("", "unet/", "transformer/", "scheduler/")
 
 
 def obtain(text: str | Path) -> Source:
@@ -42,6 +44,15 @@ def obtain(text: str | Path) -> Source:
     elif not source.known.repository:
         _check(source.path, source.known)
     return source
+
+
+def refuse_latents(parts: Collection[str]) -> None:
+    """Raise WeightsError for a latent model, whose network takes no images; `parts` are those of its repository."""
+    if found := [name for name in _AUTOENCODERS if name in parts]:
+        raise WeightsError(
+            f"it is a latent model (it has a {found[0]}): its network removes noise from the codes of an autoencoder, "
+            "and randomized smoothing adds noise to pixels; give a network on pixels"
+        )
 
 
 def _record_of(path: Path) -> Path:
@@ -143,6 +154,7 @@ def _fetch_repository(name: str, known: Known, folder: Path) -> None:
 
         info = HfApi().model_info(known.repository, revision=known.revision, files_metadata=True, timeout=_TIMEOUT)
         there = {file.rfilename: file for file in info.siblings or []}
+        refuse_latents({file.partition("/")[0] for file in there})  # before gigabytes are fetched
         wanted = [f"{place}{file}" for place in _FOLDERS for file in _FILES if f"{place}{file}" in there]
         if not any(file.endswith(".safetensors") for file in wanted):
             wanted += [f for place in _FOLDERS if (f := f"{place}diffusion_pytorch_model.bin") in there]
@@ -153,6 +165,8 @@ def _fetch_repository(name: str, known: Known, folder: Path) -> None:
             lfs = there[file].lfs
             if lfs is not None and fingerprint(Path(fetched)) != lfs.sha256:
                 raise OSError(f"{file} differs from its SHA-256 on the hub ({lfs.sha256})")
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error
     except Exception as error:  # the library raises many types of errors, all with the same remedy
         reason = next(iter(str(error).splitlines()), "")
         raise _by_hand(name, known, folder, f"{type(error).__name__}: {reason}") from error

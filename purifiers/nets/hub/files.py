@@ -14,14 +14,32 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from bench.files import make_folder, write_file
+from purifiers.nets.architectures.dit import DiT
+from purifiers.nets.architectures.edm2 import EDM2
+from purifiers.nets.architectures.ffdnet import FFDNet
 from purifiers.nets.architectures.songunet import SongUNet
 from purifiers.nets.architectures.unet import PixelUNet
 from purifiers.nets.architectures.unet2d import UNet2D
 from purifiers.nets.denoisers import ConsistencyFunction, EDMDenoiser, LevelledDenoiser, VPDenoiser
+from purifiers.nets.flow import FlowDenoiser
 from purifiers.nets.hub.cards import REMEDY, Card, WeightsError, fingerprint, missing, read_facts, with_facts
+from purifiers.nets.regression import RegressionDenoiser
 
-_KINDS: dict[str, type[LevelledDenoiser]] = {"edm": EDMDenoiser, "vp": VPDenoiser, "consistency": ConsistencyFunction}
-_NETWORKS: dict[str, type[nn.Module]] = {"PixelUNet": PixelUNet, "SongUNet": SongUNet, "UNet2D": UNet2D}
+_KINDS: dict[str, type[LevelledDenoiser]] = {
+    "edm": EDMDenoiser,
+    "vp": VPDenoiser,
+    "consistency": ConsistencyFunction,
+    "flow": FlowDenoiser,
+    "regression": RegressionDenoiser,
+}
+_NETWORKS: dict[str, type[nn.Module]] = {
+    "PixelUNet": PixelUNet,
+    "SongUNet": SongUNet,
+    "UNet2D": UNet2D,
+    "DiT": DiT,
+    "EDM2": EDM2,
+    "FFDNet": FFDNet,
+}
 
 
 def build(card: Card) -> LevelledDenoiser:

@@ -22,7 +22,7 @@ _HUB_ID = re.compile(rf"(?![^@]*(?:--|\.\.))({_HUB_NAME}/{_HUB_NAME})(?<!\.git)(
 _LABEL = re.compile(r"(.*)\?label=(mean|\d+)")
 CONFIG = "config.json"
 _DIGITS = 16  # of an identity
-_PARTS = ("", "unet", "scheduler")  # folders of a repository that define its network
+_PARTS = ("", "unet", "transformer", "scheduler")  # folders of a repository that define its network
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack")
 
 
@@ -157,7 +157,7 @@ def _hub_cache(known: Known) -> Path | None:
     """The folder of a repository in the cache of the hub's library, if it is complete."""
     from huggingface_hub import try_to_load_from_cache
 
-    for file in ("unet/config.json", "config.json"):
+    for file in ("unet/config.json", "transformer/config.json", "config.json"):
         config = try_to_load_from_cache(known.repository, file, revision=known.revision)
         if isinstance(config, str) and any(Path(config).parent.glob("diffusion_pytorch_model.*")):
             return Path(config).parents[file.count("/")]

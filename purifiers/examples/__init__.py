@@ -1,0 +1,1 @@
+"""Purifiers that are examples: `bench list` omits them, and `--purifiers PATH` runs them."""
