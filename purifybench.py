@@ -17,6 +17,7 @@ from bench import __version__
 
 if TYPE_CHECKING:
     from bench.api.attacking import attack
+    from bench.api.publishing import board, export_hub
     from bench.api.racing import race, replay_race
     from bench.api.reading import (
         bundle,
@@ -32,17 +33,21 @@ if TYPE_CHECKING:
     )
     from bench.api.runs import Run, certify, load, run
     from bench.errors import PurifyBenchError
+    from bench.trackers import Callback
 
 __all__ = [
+    "Callback",
     "PurifyBenchError",
     "Run",
     "__version__",
     "attack",
+    "board",
     "bundle",
     "certify",
     "choose",
     "classifiers",
     "compare",
+    "export_hub",
     "load",
     "plot",
     "presets",
@@ -57,9 +62,11 @@ __all__ = [
 
 _MODULES = {
     "bench.api.attacking": ("attack",),
+    "bench.api.publishing": ("board", "export_hub"),
     "bench.api.racing": ("race", "replay_race"),
     "bench.api.runs": ("Run", "certify", "load", "run"),
     "bench.errors": ("PurifyBenchError",),
+    "bench.trackers": ("Callback",),
     "bench.api.reading": (
         *("bundle", "choose", "classifiers", "compare", "plot", "presets", "purifiers", "recommend", "report"),
         "verify",

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cli import (
-    arena,
-    choose,
-    data,
-    gpu,
-    quality,
-    race,
-    reproduce,
-    results,
-    run,
-    scaffold,
-    tools,
-    trust,
-)
+from bench.cli import arena, choose, data, gpu, publish, quality, race, reproduce, results, run, scaffold, tools, trust
 from bench.cli.shell import app
 
 __all__ = [
@@ -24,6 +11,7 @@ __all__ = [
     "choose",
     "data",
     "gpu",
+    "publish",
     "quality",
     "race",
     "reproduce",

@@ -31,19 +31,22 @@ ALLOWED = {  # package of `bench` -> packages that it may import; the table of d
     "testing": "engine",
     "doctor": "data certify plugins engine sweep",
     "verify": "certify engine executors store summary analysis published report sweep",
+    "board": "certify store summary analysis report verify",
+    "trackers": "summary sweep",
 }
 FREE = {"api", "cli", "__main__", "__init__"}  # the public API and the command line import everything
 # Nothing here loads a network or a plugin.
 READING = ("store", "certify", "summary", "analysis", "plots", "published", "report")
 HEAVY = ("torch", "torchvision", "diffusers", "torchdiffeq", "lpips", "matplotlib", "pandas")
 COMMANDS = ("shell", "run", "results", "tools", "quality", "trust", "scaffold", "gpu", "arena", "choose", "race")
-COMMANDS += ("reproduce",)
+COMMANDS += ("reproduce", "publish")
 LIGHT = ("bench.data", "bench.plugins", "bench.store", "bench.certify", "bench.sweep.preset", "bench.sweep.plan")
 LIGHT += (
     "bench.doctor",
     "bench.api.runs",
     "bench.api.reading",
     "bench.api.racing",
+    "bench.api.publishing",
     *(f"bench.cli.{name}" for name in COMMANDS),
 )
 LIGHT += ("purifiers.base", "classifiers.base", "purifiers.nets.hub.sources")

@@ -28,14 +28,14 @@ def _escape_latex(words: str) -> str:
     return re.sub("-(?=-)", "-{}", shown)  # two of them would be a dash
 
 
-def _escape_markdown(words: str) -> str:
+def escape_markdown(words: str) -> str:
     """Text as Markdown shows it, inside a table too; line breaks become spaces."""
     return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(words.split()))
 
 
 # Ending of a file -> how it escapes text, the highest entry, and the signs of one close to it and of a lower one.
 _FORMS = {
-    "md": (_escape_markdown, "**{}**", " †", " ↓"),
+    "md": (escape_markdown, "**{}**", " †", " ↓"),
     "tex": (_escape_latex, r"\textbf{{{}}}", r"\rlap{$^\dagger$}", r"\rlap{$^\downarrow$}"),
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.store import Run as StoredRun
     from bench.summary import Summary
     from bench.sweep import Observer, Preset
+    from bench.trackers import Callback
     from purifiers.base import Purifier
 
 RUNS = Path("results") / "runs"
@@ -125,12 +126,21 @@ def load(folder: str | Path) -> Run:
     return Run(read_run(Path(folder)), Path(folder))
 
 
-def run(preset: str | Path, out: str | Path | None = None, **fields: Any) -> Run:
+def run(
+    preset: str | Path,
+    out: str | Path | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    track: str | None = None,
+    **fields: Any,
+) -> Run:
     """Certify every purifier of a preset, as `bench run` does; continues the run that is in the folder.
 
     Parameters:
         preset: a name from `presets()`, or the path of a TOML file.
         out: results folder; results/runs/NAME by default.
+        callbacks: receive each block, each cell and the end of the run; see `Callback`.
+        track: mlflow, wandb or trackio: tells this tracker the progress and the figures.
         fields: fields of the preset to replace, as values or as text: `images=50, sigmas=[0.5], purifiers="none"`.
 
     Raises:
@@ -143,7 +153,15 @@ def run(preset: str | Path, out: str | Path | None = None, **fields: Any) -> Run
     from bench.sweep import load_preset
 
     chosen = load_preset(str(preset), fields)
-    return run_into(Path(out) if out else RUNS / chosen.name, chosen)
+    folder = Path(out) if out else RUNS / chosen.name
+    return run_into(folder, chosen, callbacks=[*callbacks, *trackers_of(track, folder, chosen)])
+
+
+def trackers_of(track: str | None, folder: Path, preset: Preset) -> list[Callback]:
+    """The callback of a tracker that is named, or none; raises InputError as `bench.trackers.tracker`."""
+    from bench.trackers import tracker
+
+    return [tracker(track, folder.name, preset.model_dump(mode="json"))] if track else []
 
 
 def run_into(
@@ -152,17 +170,26 @@ def run_into(
     observe: Callable[[Sequence[Cell], int], AbstractContextManager[Observer]] | None = None,
     notify: Callable[[str], object] = lambda message: None,
     minutes: float | None = None,
+    callbacks: Sequence[Callback] = (),
     **drive: Any,
 ) -> Run:
-    """Run a preset into a folder and write its `summary.csv`; parameters and errors as `bench.sweep.run.run_sweep`."""
+    """Run a preset into a folder and write its `summary.csv`; parameters and errors as `bench.sweep.run.run_sweep`.
+
+    Parameters:
+        callbacks: whose errors are told through `notify`, and end no run.
+    """
     from bench.files import write_file
     from bench.store.checksums import relisted
     from bench.sweep import Observer, run_sweep, writing_into
+    from bench.trackers import reporting
 
-    run_sweep(preset, folder, observe or (lambda cells, images: nullcontext(Observer())), notify, minutes, **drive)
-    finished = load(folder)
-    with writing_into(folder), relisted(folder, "summary.csv"):
-        write_file(folder / "summary.csv", finished.table.to_csv(index=False))
+    observe = observe or (lambda cells, images: nullcontext(Observer()))
+    with reporting(callbacks, notify) as reports:
+        run_sweep(preset, folder, reports.observed(observe), notify, minutes, **drive)
+        finished = load(folder)
+        with writing_into(folder), relisted(folder, "summary.csv"):
+            write_file(folder / "summary.csv", finished.table.to_csv(index=False))
+        reports.end(finished.summary)
     return finished
 
 

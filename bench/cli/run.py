@@ -56,17 +56,26 @@ def run(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Finish the running batches after this time, and export the counts.")
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Tell a tracker the progress and the figures: mlflow, wandb or trackio (extras).")
+    ] = None,
     **fields: Any,
 ) -> None:
     """Certify every purifier of a preset and draw the results. The same command continues an interrupted run.
 
     Every field of the preset has an option, which replaces its value. The exit status is 75 if --minutes ended the run.
     """
-    certify_preset(preset, out, plots, dry_run, minutes, fields)
+    certify_preset(preset, out, plots, dry_run, minutes, fields, track)
 
 
 def certify_preset(
-    preset: str, folder: Path | None, plots: bool, dry_run: bool, minutes: float | None, fields: Mapping[str, Any]
+    preset: str,
+    folder: Path | None,
+    plots: bool,
+    dry_run: bool,
+    minutes: float | None,
+    fields: Mapping[str, Any],
+    track: str | None = None,
 ) -> None:
     """Run a preset with its options into a folder, as `bench run` does.
 
@@ -92,8 +101,9 @@ def certify_preset(
     from bench.cli.progress import ProgressDisplay
     from bench.cli.tables import summary_parts
 
+    callbacks = api.trackers_of(track, folder, chosen)
     try:
-        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say, minutes)
+        finished = api.run_into(folder, chosen, partial(ProgressDisplay, console, families), say, minutes, callbacks)
     except KeyboardInterrupt:
         say(f"interrupted: the finished counts are stored in {folder}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None

@@ -79,6 +79,8 @@ EXAMPLES = {  # of every command, in the order of the help
     "attack": "bench attack results/runs/small --images 20",
     "verify": "bench verify results/embedded --share 0.01",
     "bundle": "bench bundle results/embedded",
+    "board": "bench board results/embedded results/cifar10-fair --out site/board",
+    "export-hub": "bench export-hub results/embedded --out embedded-dataset",
     "reproduce": "bench reproduce cifar10-paper --images 20",
     "checksums": "bench checksums results/runs/old",
     "list": "bench list",

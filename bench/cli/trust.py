@@ -114,11 +114,13 @@ def verify(
     purifiers: PurifiersOption = None,
     classifier: ClassifierOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer, as JSON.")] = False,
+    record: Annotated[Path | None, typer.Option(help="File for the answer with its date, to keep or send.")] = None,
+    by: Annotated[str, typer.Option(help="Who verified, for the record.")] = "",
 ) -> None:
     """Verify a run without trusting it. Exit status 0: verified, 1: not reproduced, 3: a part cannot be checked."""
     from bench.records import as_json as to_json
     from bench.verify import FAILED as NOT_REPRODUCED
-    from bench.verify import VERIFIED
+    from bench.verify import VERIFIED, write_verification
 
     roles = dict(text.split("=", 1) for text in networks or () if "=" in text)
     if len(roles) < len(networks or ()):
@@ -131,6 +133,8 @@ def verify(
     else:
         for line in found.lines():
             say(line)
+    if record is not None:
+        write_verification(record, found, by)
     if found.status != VERIFIED:
         raise typer.Exit(FAILED if found.status == NOT_REPRODUCED else UNCHECKED)
 

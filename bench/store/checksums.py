@@ -69,6 +69,12 @@ def refuse_lost(folder: Path, name: str, companions: Iterable[str]) -> None:
         raise StoreError(f"{folder / name} is missing beside {', '.join(beside)}: restore it, or move these away")
 
 
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name -> SHA-256 of files as they are, if all of them are there; else nothing."""
+    names = list(names)
+    return {name: _digest(folder / name) for name in names} if all((folder / n).is_file() for n in names) else {}
+
+
 @contextmanager
 def unchecked() -> Iterator[None]:
     """Inside, files are read without a comparison with their list: `bench verify` tells all differences itself."""

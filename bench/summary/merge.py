@@ -54,7 +54,7 @@ def _moved(host: Run, donor: Run, keys: Sequence[str]) -> tuple[Run, Run]:
     """Both runs, with the counts of some cells of the donor in the host, unless they contradict each other."""
     words = f"{number_of(len(keys), 'cell')} of {donor.folder.name}"
     own, other = (run.blocks[run.blocks["cell"].isin(keys)] for run in (host, donor))
-    if problem := _contradiction(host, donor, own, other):
+    if problem := contradiction(host, donor, own, other):
         remark = f"{words} are not merged with the same ones here, because {problem}: one of these runs is wrong"
         return replace(host, remarks=(*host.remarks, remark)), donor
     draws = {name: part.groupby(["cell", "image"])["draws"].sum() for name, part in (("own", own), ("other", other))}
@@ -81,7 +81,7 @@ def _moved(host: Run, donor: Run, keys: Sequence[str]) -> tuple[Run, Run]:
     return host, replace(donor, cells=cells, blocks=rest)
 
 
-def _contradiction(host: Run, donor: Run, own: pd.DataFrame, other: pd.DataFrame) -> str:
+def contradiction(host: Run, donor: Run, own: pd.DataFrame, other: pd.DataFrame) -> str:
     """Why two runs cannot both be right about the images and draws that they share; empty if they agree."""
     for name, words in (("labels", "other labels"), ("pixels", "other pixels")):
         first, second = (run.manifest.get(name, {}) for run in (host, donor))

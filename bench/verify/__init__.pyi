@@ -1,6 +1,9 @@
 from .bundle import BundleError as BundleError
 from .bundle import opened as opened
 from .bundle import write_bundle as write_bundle
+from .record import VerificationRecord as VerificationRecord
+from .record import read_verification as read_verification
+from .record import write_verification as write_verification
 from .verdict import CHECKED as CHECKED
 from .verdict import FAILED as FAILED
 from .verdict import VERIFIED as VERIFIED

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 VERIFIED, FAILED, CHECKED = "verified", "not reproduced", "cannot be checked"
 
@@ -55,6 +55,7 @@ class Verification:
         checked: what follows from the counts.
         notes: facts that a reader should know, and what no verification covers.
         recount: None if nothing was counted again.
+        files: SHA-256 of the manifest and of the counts that were checked, by name; empty without exports.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Verification:
     checked: tuple[str, ...]
     notes: tuple[str, ...]
     recount: Recount | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """The verdict, its reasons, and what it covers."""

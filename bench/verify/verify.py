@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
-from bench.store import read_run
-from bench.store.checksums import unchecked
+from bench.store import MANIFEST, read_run
+from bench.store.checksums import digests, unchecked
+from bench.store.run import PARQUET
 from bench.verify.bundle import opened
 from bench.verify.figures import check_figures, claim_of
 from bench.verify.verdict import CHECKED, FAILED, VERIFIED, Verification
@@ -43,7 +44,7 @@ def verify(
 
             result = recount(run, share, secrets.randbits(32) if seed is None else seed, found, options)
         status = FAILED if found.problems else CHECKED if found.missing else VERIFIED
-        claim = claim_of(run)
+        claim, files = claim_of(run), digests(folder, (MANIFEST, PARQUET))
     return Verification(
         run=folder.name,
         status=status,
@@ -53,4 +54,5 @@ def verify(
         checked=tuple(found.checked),
         notes=tuple(found.notes),
         recount=result,
+        files=files,
     )

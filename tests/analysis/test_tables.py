@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from summaries import CELL, Row, hits, summary_of
 
-from bench.analysis.markup import _escape_latex, _escape_markdown, text_of, write
+from bench.analysis.markup import _escape_latex, escape_markdown, text_of, write
 from bench.analysis.tables import Entry, PaperTable, tables
 from bench.summary.summary import IMPORTED
 
@@ -193,7 +193,7 @@ def test_escaped_latex_has_balanced_braces_and_no_bare_special_sign(text):
 
 @given(words)
 def test_escaped_markdown_is_read_back_as_it_was(text):
-    shown = _escape_markdown(text)
+    shown = escape_markdown(text)
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())
     assert not re.search(r"(?<!\\)(\\\\)*[|*_`<\[]", shown)
 
