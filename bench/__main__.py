@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cli import arena, choose, data, gpu, publish, quality, race, reproduce, results, run, tools, trust
+from bench.cli import arena, choose, data, gpu, publish, quality, race, reproduce, results, run, scaffold, tools, trust
 from bench.cli.shell import app
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "reproduce",
     "results",
     "run",
+    "scaffold",
     "tools",
     "trust",
 ]

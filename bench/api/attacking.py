@@ -39,7 +39,7 @@ def attack(
 
     Parameters:
         images: number of images, balanced over the classes.
-        method: an attack with its parameters, such as `pgd:steps=40:draws=16`.
+        method: an attack with its parameters, such as `pgd:steps=40:draws=16`; a name, or the path of a Python file.
         restarts: attempts within the certified radius.
         rounds: steps of the search for the smallest radius at which the attack succeeds.
         draws: fresh draws of a verdict.

@@ -1,7 +1,10 @@
 from .base import ATTACK as ATTACK
 from .base import Attack as Attack
 from .base import Target as Target
+from .base import onto_ball as onto_ball
+from .base import unit as unit
 from .campaign import attack_run as attack_run
 from .campaign import choose as choose
+from .checks import ATTACK_CHECKS as ATTACK_CHECKS
 from .search import Search as Search
 from .search import attack_images as attack_images

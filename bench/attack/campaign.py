@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.attack.base import AttackError
+from bench.attack.base import ATTACK, AttackError
 from bench.attack.search import Certified, Search, attack_images
 from bench.attack.target import ROWS
 from bench.engine import Engine, Loader, LoadError, PluginFault
@@ -22,12 +22,14 @@ from bench.engine.compute import eager
 from bench.engine.devices import device_name, prepare_device
 from bench.errors import RunError
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
-from bench.plugins.registry import parameters
+from bench.plugins import plugin_hash
+from bench.plugins.fingerprint import source
+from bench.plugins.registry import create, discover, parameters
 from bench.provenance import version_record
 from bench.quality import chosen_images
 from bench.quality.replay import MetricsError, Pair, recount
 from bench.records import Cell, label_of, parameters_text
-from bench.store.attacks import AttackedCell, AttackedImage, Attacks
+from bench.store.attacks import CODE, AttackedCell, AttackedImage, Attacks
 from bench.sweep import Plan, start
 
 _FEWEST = 10  # certificates in a share of a cell: fewer would not fill a batch
@@ -76,12 +78,16 @@ _worker: _Worker | None = None  # of a worker process
 
 
 def _begin(
-    weights: Mapping[str, str], plugin_files: Mapping[str, Mapping[str, str]], devices: Any, search: Search
+    weights: Mapping[str, str],
+    plugin_files: Mapping[str, Mapping[str, str]],
+    devices: Any,
+    attack: tuple[str, Mapping[str, Any]],
+    settings: tuple[int, int, int, float],
 ) -> None:
     global _worker
     ignore_interrupts()
     end_with_parent()
-    _worker = _Worker(weights, plugin_files, devices.get(), search)
+    _worker = _Worker(weights, plugin_files, devices.get(), Search(create(ATTACK, *attack), *settings))
 
 
 def _run(share: _Share) -> tuple[list[AttackedImage], str, float]:
@@ -101,7 +107,11 @@ class _Pool:
             queue = multiprocessing.get_context("spawn").Queue()
             for device in devices:
                 queue.put(device)
-            self._pool = ProcessPoolExecutor(len(devices), context, _begin, (*facts, queue, search))
+            # A worker makes the attack by itself: the class of a file cannot be sent to another process.
+            attack = search.attack
+            name = attack.name if attack.name in discover(ATTACK) else source(type(attack))
+            made = (*facts, queue, (name, parameters(attack)), _settings(search))
+            self._pool = ProcessPoolExecutor(len(devices), context, _begin, made)
         self.workers = len(devices)
 
     def submit(self, share: _Share) -> Future[Any]:
@@ -166,9 +176,10 @@ def attack_run(
     chosen = chosen_images(plan, images)
     preset = run.manifest.get("preset", {})
     made = {**version_record(("torch",)), "device": device_name(prepare_device(devices[0])), "workers": len(devices)}
-    settings = (search.restarts, search.rounds, search.draws, search.level)
+    if not type(search.attack).__module__.startswith("bench."):
+        made[CODE] = plugin_hash(type(search.attack))
     name = label_of(search.attack.name, parameters_text(parameters(search.attack)))
-    record = Attacks(name, len(chosen), *settings, float(preset.get("alpha", 0.001)), made)
+    record = Attacks(name, len(chosen), *_settings(search), float(preset.get("alpha", 0.001)), made)
     if before and not before.same_settings(record):
         notify("the attacks that are stored were made with other settings, and are replaced")
     kept = {cell.cell: cell for cell in before.cells} if before and before.same_settings(record) else {}
@@ -196,6 +207,10 @@ def attack_run(
                 continue
             yield result()
     yield result()
+
+
+def _settings(search: Search) -> tuple[int, int, int, float]:
+    return search.restarts, search.rounds, search.draws, search.level
 
 
 def _unchanged(pairs: Sequence[Pair], kept: Mapping[str, AttackedCell]) -> list[Pair]:

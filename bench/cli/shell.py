@@ -87,6 +87,8 @@ EXAMPLES = {  # of every command, in the order of the help
     "doctor": "bench doctor",
     "new-purifier": "bench new-purifier my-purifier",
     "new-classifier": "bench new-classifier my-classifier",
+    "new-attack": "bench new-attack my-attack",
+    "new-package": "bench new-package my-package",
     "train": "bench train --dataset mnist5k --stages edm --scale 0.01 --out results/runs/zoo",
     "gpu": "bench gpu check",
     "import": 'bench import log.tsv --sigma 0.5 --name "Cohen 2019" --dataset cifar10 --n 100000',

@@ -1,4 +1,4 @@
-"""Imported logs, boundaries of sequential rules, lists, training, checks of this machine, new plugins."""
+"""Imported logs, boundaries of sequential rules, lists, training, checks of this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from bench.api.runs import RUNS
-from bench.cli.shell import FAILED, app, console, numbers, refuse, say
+from bench.cli.shell import FAILED, INTERRUPTED, app, console, numbers, refuse, say
 from bench.errors import InputError
 from bench.files import read_json
+
+if TYPE_CHECKING:
+    from bench.training.jobs import Job
+
+_ZOOS = Path("results") / "zoos"
 
 
 @app.command("import")
@@ -142,7 +147,9 @@ def _stored_runs() -> list[tuple[str, str, str, str]]:
 
 @app.command()
 def train(
-    dataset: Annotated[str, typer.Option(help="Data set with a recipe: mnist5k or cifar10.")] = "mnist5k",
+    dataset: Annotated[
+        str, typer.Option(help="Data set with a recipe, mnist5k or cifar10; or folder or parquet, for own images.")
+    ] = "mnist5k",
     stages: Annotated[str | None, typer.Option(help="Comma-separated stages (all).")] = None,
     loss: Annotated[
         str | None,
@@ -154,7 +161,10 @@ def train(
     bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
     jobs: Annotated[int | None, typer.Option(help="Stages that train in parallel (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights (the bundled ones).")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels to which own images are cut and scaled.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the weights (the bundled ones; results/zoos/NAME of own images).")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop and save each stage after this time; the same command continues.")
     ] = None,
@@ -169,21 +179,42 @@ def train(
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.
 
-    The same command continues an interrupted training. Checkpoints and curves are in results/training, or in
-    OUT/training. A stage whose start is not in OUT starts from the bundled network.
+    The same command continues an interrupted training (Ctrl-C, at any step). Checkpoints and curves are in
+    results/training, or in OUT/training. A stage whose start is not in OUT starts from the bundled network.
     """
     if scale <= 0:
         raise InputError(f"scale must be positive, got {scale}")
+    from bench.data import OWN
     from bench.training import zoo
     from bench.training.jobs import Job
+    from bench.training.stage import Refused
 
+    if dataset in OWN and out is None:
+        out = _ZOOS / Path(data or "").expanduser().resolve().name
     folder = str(out) if out else None
-    job = Job(dataset, folder, data, loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked)
+    how = loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked
+    job = Job(dataset, folder, data, *how, size=size)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
-        zoo.train(job, chosen, jobs, console.print)
+        zoo.train(job, chosen, jobs, say)
+    except Refused:
+        _offer(job)  # with the other networks
+        raise
+    except KeyboardInterrupt as interrupted:
+        say(str(interrupted) or "interrupted at once; the same command continues from the last saved states")
+        raise typer.Exit(INTERRUPTED) from None
     except (OSError, ValueError, FloatingPointError) as error:  # the plugin packages do not import bench.errors
         raise refuse(error) from error
+    _offer(job)
+
+
+def _offer(job: Job) -> None:
+    """Write the preset of a zoo of own images, and name the command that runs it."""
+    from bench.data import OWN
+    from bench.training.own import write_preset
+
+    if job.dataset in OWN and job.path("classifier").is_file():
+        say(f"try it:  python -m bench run {write_preset(job)}")
 
 
 @app.command()
@@ -209,25 +240,3 @@ def doctor(
         console.print(f"{mark} {escape(f'{subject}: {finding}')}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(FAILED)
-
-
-def _scaffold_command(kind: str) -> None:
-    """Add the command that writes a plugin of a kind to start from."""
-
-    @app.command(f"new-{kind}", help=f"Write a working {kind} plugin to start from, and its test.")
-    def scaffold(
-        name: Annotated[str, typer.Argument(help="Such as `my-plugin`.")],
-        folder: Annotated[Path, typer.Option(help="Folder of the file.")] = Path(f"{kind}s"),
-        tests: Annotated[Path, typer.Option(help="Folder of its test.")] = Path("tests"),
-    ) -> None:
-        from bench.cli.scaffold import write_plugin
-        from bench.plugins import CLASSIFIER, PURIFIER
-
-        plugin, test = write_plugin(PURIFIER if kind == "purifier" else CLASSIFIER, name, folder, tests)
-        option = f"--purifiers none,{plugin}" if kind == "purifier" else f"--classifier {plugin}"
-        say(f"wrote {plugin} and {test}")
-        say(f"try it:  python -m bench run {option} --images 20 --sigmas 0.5 --out results/runs/{name}")
-
-
-_scaffold_command("purifier")
-_scaffold_command("classifier")

@@ -41,7 +41,9 @@ def attack(
     images: Annotated[int, typer.Option(help="Number of its images, balanced over the classes.", min=1)] = (
         attacking.IMAGES
     ),
-    method: Annotated[str, typer.Option(help="The attack: pgd:steps=40:draws=16.")] = "pgd",
+    method: Annotated[
+        str, typer.Option("--attack", "--method", help="A name or a Python file, `pgd:steps=40:draws=16`.")
+    ] = "pgd",
     steps: Annotated[int | None, typer.Option(help="Steps of each attempt; short for pgd:steps=N.", min=1)] = None,
     restarts: Annotated[int, typer.Option(help="Attempts within each certified radius.", min=1)] = attacking.RESTARTS,
     rounds: Annotated[
@@ -63,7 +65,8 @@ def attack(
 
     The same command continues. Ends with status 1 if a certificate is broken or a cell could not be attacked.
     """
-    for file in filter(None, [*(purifiers or "").split(","), *(classifier or "").split(",")]):
+    own = [method.partition(":")[0]] if method.partition(":")[0].endswith(".py") else []
+    for file in filter(None, [*own, *(purifiers or "").split(","), *(classifier or "").split(",")]):
         notice(f"runs code of {file}")
     try:
         with console.status("attacking") as status:

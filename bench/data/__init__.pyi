@@ -4,6 +4,7 @@ from .hub import cached as cached
 from .hub import installed as installed
 from .pixels import decoder_versions as decoder_versions
 from .sets import DATASETS as DATASETS
+from .sets import OWN as OWN
 from .sets import load as load
 from .sets import where as where
 from .split import DATA_FOLDER as DATA_FOLDER

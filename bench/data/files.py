@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ _IMAGES = ("img", "image")
 _LABELS = ("label", "fine_label", "labels")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 _MOST_CLASSES = 1_000_000
+_HELD_OUT = 10  # one of so many training images of a class is for validation, if no others are
 _PARTS = {"test": ("test", "val", "validation"), "train": ("train",), "val": ("val", "validation")}
 
 
@@ -89,7 +90,8 @@ def table_of(root: Path, part: str) -> Path:
 def read_folder(root: Path, part: str, size: int | None) -> tuple[Encoded, np.ndarray, tuple[str, ...]]:
     """Images, labels and class names of a folder with a subfolder for each class, sorted by name: `ROOT/CLASS/*.png`.
 
-    Subfolders of ROOT named `test`, `val`, `train` and so on (see `_PARTS`) are parts; without them ROOT is `test`.
+    Subfolders of ROOT named `test`, `val`, `train` and so on (see `_PARTS`) are parts; without them ROOT is `test`. The
+    classes are those of all parts, so that a label means the same in each. See `_source_of` for parts without a folder.
 
     Parameters:
         size: see `Encoded`.
@@ -99,15 +101,71 @@ def read_folder(root: Path, part: str, size: int | None) -> tuple[Encoded, np.nd
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; `data` must name one with a subfolder of images for each class")
-    has_parts = any((root / name).is_dir() for names in _PARTS.values() for name in names)
-    whole = root if part == "test" and not has_parts else None
-    folder = next((root / name for name in _PARTS[part] if (root / name).is_dir()), whole)
-    if folder is None:
-        raise DataError(f"{root} has no part `{part}`: it must have a subfolder {' or '.join(_PARTS[part])}")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    by_class = [sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES) for path in classes]
+    parts = {name for names in _PARTS.values() for name in names if (root / name).is_dir()}
+    name, shared = _source_of(part, parts)
+    if not name and (parts or part != "test"):
+        named = " or ".join(_PARTS[part] if part == "test" else ("train",))
+        raise DataError(
+            f"{root} has no part `{part}`: it must have a subfolder {named}, which holds a subfolder for each class"
+        )
+    folder = root / name
+    folders = [root / one for one in parts] or [root]
+    classes = sorted({path.name for one in folders for path in one.iterdir() if _is_class(path)})
+    by_class = [sorted(f for f in _members(folder / one) if f.suffix.lower() in _SUFFIXES) for one in classes]
     files = [file for members in by_class for file in members]
     if not files:
         raise DataError(f"{folder} has no images ({', '.join(_SUFFIXES)}) in subfolders, one for each class")
-    labels = np.repeat(np.arange(len(classes)), [len(members) for members in by_class])
-    return Encoded.of_files(files, size), labels.astype(np.int64), tuple(path.name for path in classes)
+    labels = np.repeat(np.arange(len(classes)), [len(members) for members in by_class]).astype(np.int64)
+    rows = _rows_of(part, labels, shared)
+    return Encoded.of_files([files[row] for row in rows], size), labels[rows], tuple(classes)
+
+
+def read_tables(root: Path, part: str, size: int | None) -> tuple[Encoded, np.ndarray, tuple[str, ...]]:
+    """As `read_folder`, for a folder with a parquet file for each part, or a single file, which is the part `test`."""
+    parts = {
+        name
+        for names in _PARTS.values()
+        for name in names
+        if (root / f"{name}.parquet").is_file() or any(root.glob(f"{name}-*.parquet"))
+    }
+    shared = _source_of(part, parts)[1]
+    encoded, labels, classes = read_table(table_of(root, "train" if shared else part))
+    rows = _rows_of(part, labels, shared)
+    return Encoded.of_bytes([encoded[row] for row in rows], size), labels[rows], classes
+
+
+def _source_of(part: str, parts: Collection[str]) -> tuple[str, bool]:
+    """The name under which the images of a part lie, or "", and whether `train` and `val` share them.
+
+    Files without validation images of their own have a tenth of the training images as `val`. If there are no test
+    images, the validation images are `test`, and not `val`, too: choices are made on other images than verdicts.
+
+    Parameters:
+        parts: names that there are, of those in `_PARTS`.
+    """
+    shared = part != "test" and not ("test" in parts and {*_PARTS["val"]} & {*parts})
+    return next((name for name in _PARTS["train" if shared else part] if name in parts), ""), shared
+
+
+def _rows_of(part: str, labels: np.ndarray, shared: bool) -> np.ndarray:
+    """The rows of a part: all, or of shared training images the second, twelfth, ... of each class as `val`.
+
+    Raises:
+        DataError: no class has two training images.
+    """
+    if not shared:
+        return np.arange(len(labels))
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        held_out[np.flatnonzero(labels == label)[1::_HELD_OUT]] = True
+    if part == "val" and not held_out.any():
+        raise DataError("no class has two training images, of which one could be kept for validation; add images")
+    return np.flatnonzero(held_out if part == "val" else ~held_out)
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _members(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())

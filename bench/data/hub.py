@@ -96,7 +96,7 @@ def hub_encoded(dataset: str, size: int) -> tuple[Encoded, np.ndarray, tuple[str
     table = _hub_table(dataset, repository.test)
     labels, classes = _labels_of(table, repository.label)
     names = [f"row {i}" for i in range(len(labels))]
-    return Encoded(names, lambda i: table[i][repository.image]["bytes"], size), labels, classes
+    return Encoded(names, lambda i: table[i][repository.image]["bytes"], size, colour=True), labels, classes
 
 
 def _labels_of(table: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -18,20 +18,32 @@ class PixelError(PurifyBenchError, ValueError):
     """An image cannot be read, or differs in size from the others; the message names it."""
 
 
+_GREY = ("1", "L", "LA", "La")  # Pillow's modes of greyscale images
+_DEEP = (
+    "I",
+    "F",
+)  # of images with more than 8 bits a channel, of which Pillow would keep the lowest 8 and clip the rest
+
+
 def decode(encoded: list[bytes]) -> np.ndarray:
     """PNG or JPEG bytes -> `[N,3,H,W]` float32 in [0,1]."""
     return np.stack([_square(data, None) for data in encoded])
 
 
-def _square(data: bytes, size: int | None) -> np.ndarray:
-    """One encoded image as `[3,H,W]` float32 in [0,1], cropped and scaled to `size` by `size` pixels if given.
+def _square(data: bytes, size: int | None, grey: bool = False) -> np.ndarray:
+    """One encoded image as `[C,H,W]` float32 in [0,1], cropped and scaled to `size` by `size` pixels if given.
+
+    C is 1 for `grey`, else 3.
 
     The preprocessing of the 64-pixel diffusion models (`center_crop_arr`, Dhariwal and Nichol 2021): box filter to
     half size while the shorter edge is at least `2 size`, bicubic filter until it is `size`, centre crop.
     """
     from PIL import Image
 
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image: Image.Image = Image.open(io.BytesIO(data))
+    if image.mode.startswith(_DEEP):
+        raise PixelError(f"it has more than 8 bits a channel (mode {image.mode}), which would be cut off")
+    image = image.convert("L" if grey else "RGB")
     if size is not None:
         while min(image.size) >= 2 * size:
             image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -39,7 +51,19 @@ def _square(data: bytes, size: int | None) -> np.ndarray:
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32) / 255
+    pixels = np.asarray(image)
+    pixels = pixels[None] if grey else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels).astype(np.float32) / 255
+
+
+def _is_grey(data: bytes) -> bool:
+    """Whether an encoded image is greyscale; True for an unreadable one, which is refused when it is decoded."""
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data)).mode in _GREY
+    except OSError:
+        return True
 
 
 def decoder_versions() -> dict[str, str]:
@@ -59,11 +83,13 @@ class Encoded:
         names: name of each image (file or row) for messages.
         read: returns the encoded image at an index.
         size: images are cropped and scaled to `size` by `size` pixels; None keeps them, and all must have one size.
+        colour: they have three channels even if all of them are greyscale.
     """
 
     names: Sequence[str]
     read: Callable[[int], bytes]
     size: int | None = None
+    colour: bool = False
 
     @classmethod
     def of_files(cls, files: Sequence[Path], size: int | None) -> Encoded:
@@ -77,6 +103,11 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def grey(self) -> bool:
+        """Whether the images have one channel: all of them are greyscale files, whatever their pixels."""
+        return not self.colour and all(_is_grey(self.read(i)) for i in range(len(self)))
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -98,7 +129,9 @@ class Encoded:
         from PIL import Image
 
         try:
-            return _square(self.read(index), self.size)
+            return _square(self.read(index), self.size, self.grey)
+        except PixelError as error:
+            raise PixelError(f"{self.names[index]}: {error}; save it with 8") from error
         except (OSError, Image.DecompressionBombError) as error:  # Pillow's other errors are OSErrors
             raise PixelError(
                 f"{self.names[index]} cannot be read as an image ({error}); restore or remove it"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.files import read_folder, read_table, table_of
+from bench.data.files import read_folder, read_table, read_tables, table_of
 from bench.data.hub import hub_encoded, hub_images
 from bench.data.pixels import Encoded, decode
 from bench.data.split import DATA_FOLDER, DataError, Split, by_hand
@@ -34,8 +34,8 @@ def load(dataset: str, split: str, folder: str | None = None, size: int | None =
     """
     if dataset not in DATASETS:
         raise KeyError(nearest("dataset", dataset, DATASETS))
-    if size is not None and dataset not in _OWN:
-        raise DataError(f"the images of {dataset} have a fixed size; `size` is only for: {', '.join(_OWN)}")
+    if size is not None and dataset not in OWN:
+        raise DataError(f"the images of {dataset} have a fixed size; `size` is only for: {', '.join(OWN)}")
     return replace(DATASETS[dataset](split, where(dataset, folder), size), part=split)
 
 
@@ -114,11 +114,11 @@ def _imagenet64(split: str, root: Path | None, size: int | None) -> Split:
         return Split("imagenet64", *hub_encoded("imagenet64", side))
     if root.is_file() or any(root.glob("*.parquet")):
         encoded, labels, names = read_table(table_of(root, "test"))
-        return Split("imagenet64", Encoded.of_bytes(encoded, side), labels, names)
+        return Split("imagenet64", replace(Encoded.of_bytes(encoded, side), colour=True), labels, names)
     images, labels, names = read_folder(root, "test", side)
     if len(names) != 1000:
         raise DataError(f"{root} has {len(names)} classes in subfolders; the validation images of ImageNet have 1,000")
-    return Split("imagenet64", images, labels, names)
+    return Split("imagenet64", replace(images, colour=True), labels, names)
 
 
 def _own(dataset: str, root: Path | None) -> Path:
@@ -129,17 +129,19 @@ def _own(dataset: str, root: Path | None) -> Path:
 
 
 def _folder(split: str, root: Path | None, size: int | None) -> Split:
-    """A user's images in a subfolder for each class, all of one size unless `size` is given."""
+    """A user's images in a subfolder for each class, all of one size unless `size` is given.
+
+    Here and in tables, images have one channel if all files of the part are greyscale, else three.
+    """
     return Split("folder", *read_folder(_own("folder", root), split, size))
 
 
 def _parquet(split: str, root: Path | None, size: int | None) -> Split:
     """A user's table of images with columns img or image (bytes) and label: a file, or a folder with test.parquet."""
-    encoded, labels, names = read_table(table_of(_own("parquet", root), split))
-    return Split("parquet", Encoded.of_bytes(encoded, size), labels, names)
+    return Split("parquet", *read_tables(_own("parquet", root), split, size))
 
 
-_OWN = ("folder", "parquet")
+OWN = ("folder", "parquet")  # data sets of the user's own images
 DATASETS: dict[str, Callable[[str, Path | None, int | None], Split]] = {
     "mnist5k": _mnist5k,
     "cifar10": _cifar10,

@@ -131,6 +131,7 @@ class Loader:
             _refuse_changed(cell, f"network {role!r} ({network})", f"network {role}", find(network).identity())
         except (WeightsError, OSError) as error:
             raise LoadError(f"network {role!r}: {error}") from error
+        _refuse_other_images(cell, f"network {role!r} ({network})", denoiser.network, self.shape)
         return denoiser
 
     def _read_classifier(self, cell: Cell) -> Any:
@@ -141,6 +142,7 @@ class Loader:
             problem = f"{type(error).__name__}: {without_advice(str(error))}"
             raise LoadError(f"classifier {cell.classifier!r} cannot be loaded ({problem})") from error
         _refuse_changed(cell, f"classifier {cell.classifier!r}", "classifier weights", identity)
+        _refuse_other_images(cell, f"classifier {cell.classifier_text!r}", loaded, self.shape)
         return loaded
 
     def _compile(self, subject: str, compute: Mapping[str, Any], call: Callable[[Tensor], Any]) -> None:
@@ -202,3 +204,27 @@ def _refuse_changed(cell: Cell, subject: str, name: str, current: str) -> None:
             f"{subject} changed since this run was planned. Counts made before are stored; run the command again "
             "to count with the present one"
         )
+
+
+def _refuse_other_images(cell: Cell, subject: str, network: Any, shape: tuple[int, ...]) -> None:
+    """Raise LoadError if a network says that it is for images of another number of channels, or of another size.
+
+    Many networks accept another size without an error, and are much worse there.
+
+    Parameters:
+        network: its attribute `images`, if it has one, holds the number of channels, and the side in pixels or None.
+        shape: of the images, `(C,H,W)`.
+    """
+    channels, side = getattr(network, "images", None) or (shape[0], None)
+    if (channels, side or shape[1], side or shape[2]) == shape:
+        return
+    remedies = [f"name one of {'x'.join(map(str, shape))} (`bench train` makes them of your own images)"]
+    if channels != shape[0]:
+        remedies.append(f"save the images {'as greyscale files' if channels == 1 else 'in colour'}")
+    if side and shape[1:] != (side, side):
+        remedies.append(f"cut and scale your images by `--size {side}`")
+    wanted = f"{channels}x{side}x{side}" if side else f"{channels} channels"
+    raise LoadError(
+        f"{subject} is for images of {wanted}, and those of the data set {cell.dataset!r} are "
+        f"{'x'.join(map(str, shape))} (channels x height x width): {', or '.join(remedies)}"
+    )

@@ -22,7 +22,7 @@ PLUGINS = {"purifiers": "--purifiers", "classifier": "--classifier"}  # field ->
 def with_code_beside(
     fields: Mapping[str, Any], preset: Path, overridden: Collection[str], folder: Path
 ) -> dict[str, Any]:
-    """A preset's fields, with relative plugin paths resolved against the preset's folder if the files exist there.
+    """A preset's fields, with relative paths of plugins and of `data` resolved against its folder if they exist there.
 
     Parameters:
         overridden: fields that the user gave on the command line; they are not checked.
@@ -61,6 +61,9 @@ def with_code_beside(
         value = fields[field]
         value = value.split(",") if field == "purifiers" and isinstance(value, str) else value
         result[field] = [with_classifier(one) for one in value] if isinstance(value, list) else resolved(field, value)
+    data = fields.get("data")
+    if isinstance(data, str) and "data" not in overridden and os.path.exists(beside := preset.parent / data):
+        result["data"] = str(beside)
     return result
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FILE = "attack.json"
 _FORMAT = 1
+CODE = "attack_code"  # in `Attacks.made`: the hash of the code of an attack that is not one of the project
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -125,7 +126,8 @@ class Attacks:
     def same_settings(self, other: Attacks) -> bool:
         """Whether both attacked in the same way, so that their cells can stand together."""
         fields = ("attack", "images", "restarts", "rounds", "draws", "level", "alpha")
-        return all(getattr(self, name) == getattr(other, name) for name in fields)
+        same_code = self.made.get(CODE) == other.made.get(CODE)
+        return same_code and all(getattr(self, name) == getattr(other, name) for name in fields)
 
     @property
     def table(self) -> pd.DataFrame:

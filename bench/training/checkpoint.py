@@ -73,9 +73,13 @@ class Checkpoint:
         """Whether the last save is `every` seconds ago."""
         return time.monotonic() - self._written >= self.every
 
+    def paused(self) -> bool:
+        """Whether the training shall save its state and end before its next step."""
+        return bool(self.stop and self.stop())
+
     def left(self) -> float:
         """Seconds until the time limit; infinite without a limit, 0 for a training that pauses."""
-        if self.stop and self.stop():
+        if self.paused():
             return 0.0
         return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self._started)
 

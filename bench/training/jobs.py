@@ -61,6 +61,7 @@ class Job:
         batch: images of a step, instead of the recipe's; the same images in all, see `for_job`.
         timed: only the time limit ends a training.
         stop: pauses a training, which the same job continues, once it returns True; None: never.
+        size: side in pixels to which own images are cut and scaled; None: as they are.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class Job:
     batch: int | None = None
     timed: bool = False
     stop: Callable[[], bool] | None = None
+    size: int | None = None
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""

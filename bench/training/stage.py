@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bench import data
 from bench.errors import PurifyBenchError, TimeOver
 from bench.training.checkpoint import Checkpoint
 from bench.training.curves import write_curve
+from bench.training.derived import derive
+from bench.training.images import TrainingImages, read_images
 from bench.training.initial import initial_weights
+from bench.training.interrupts import end_of_steps
 from bench.training.jobs import CLASSIFIERS, Job, for_job, read_recipe
 from classifiers.nets import files as classifier_files
 from classifiers.nets.cnn import CNN
@@ -50,27 +52,10 @@ class Refused(PurifyBenchError):
     """A training whose network is not what its stage promises; the network is kept aside."""
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Training and validation images `[N,C,H,W]` in [0,1] and labels `[N]` on the device.
-
-    Attributes:
-        dataset: name of the data set.
-        classes: number of classes.
-    """
-
-    dataset: str
-    classes: int
-    train: Tensor
-    train_labels: Tensor
-    val: Tensor
-    val_labels: Tensor
-
-
-def _read_images(job: Job) -> _Images:
-    train, val = (data.load(job.dataset, split, job.data) for split in ("train", "val"))
-    arrays = (array for split in (train, val) for array in (split.images, split.labels))
-    return _Images(train.dataset, len(train.classes), *(torch.from_numpy(array).to(job.device) for array in arrays))
+def _recipe_of(job: Job, stage: str, images: TrainingImages) -> dict[str, Any]:
+    """The recipe of the package of a stage: that of the data set, or one that is derived from own images."""
+    package = "classifiers" if stage in CLASSIFIERS else "purifiers"
+    return derive(package, images.facts) if job.dataset in data.OWN else read_recipe(package, job.dataset)
 
 
 def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
@@ -82,9 +67,9 @@ def train_one(job: Job, stage: str, threads: int = 1) -> tuple[Path, str]:
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    images = _read_images(job)
+    images = read_images(job)
     device = torch.cuda.get_device_name() if job.device.startswith("cuda") else f"CPU, {threads} thread"
-    origin = {"dataset": images.dataset, "device": device}
+    origin = {"dataset": images.dataset, "device": device, **images.identity}
     return (_train_classifier if stage in CLASSIFIERS else _train_network)(job, stage, images, origin)
 
 
@@ -101,18 +86,19 @@ def _refuse_paused(job: Job, name: str) -> None:
     """Raise TimeOver if the training that has just returned may have been paused before its end."""
     if job.stop and job.stop():
         raise TimeOver(f"{name} is paused, and continues from its checkpoint")
+    end_of_steps()
 
 
 def _printed(name: str) -> Callable[[str], None]:
     return lambda progress: print(f"{name}: {progress}", flush=True)
 
 
-def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
-    recipe = read_recipe("classifiers", job.dataset)[name]
+def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mapping[str, str]) -> tuple[Path, str]:
+    recipe = _recipe_of(job, name, images)[name]
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
 
-    before, denoiser, transform, identity = None, None, None, dict(recipe)
+    before, denoiser, transform, identity = None, None, None, {**recipe, **images.identity}
     if start := recipe.get("start"):
         before = classifier_files.read_cnn(job.source(start))
         recipe["architecture"] = before[1]["architecture"]
@@ -157,13 +143,13 @@ def _train_classifier(job: Job, name: str, images: _Images, origin: Mapping[str,
     return path, f"{record['seconds']:.0f} s, validation accuracy {record['validation']['accuracy']:.3f}"
 
 
-def _train_network(job: Job, stage: str, images: _Images, origin: Mapping[str, str]) -> tuple[Path, str]:
+def _train_network(job: Job, stage: str, images: TrainingImages, origin: Mapping[str, str]) -> tuple[Path, str]:
     """Train a denoiser or a consistency model; of several methods, keep the best consistency model.
 
     Raises:
         Refused: what was trained is not a consistency model; it is kept aside.
     """
-    recipe = for_job(read_recipe("purifiers", job.dataset), job, stage)
+    recipe = for_job(_recipe_of(job, stage, images), job, stage)
     trained = {
         method: _one_method(job, stage, recipe, images, method) for method in recipe[stage].get("methods", (None,))
     }
@@ -201,7 +187,7 @@ def _refusal_of(validation: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _one_method(
-    job: Job, stage: str, recipe: dict, images: _Images, method: str | None
+    job: Job, stage: str, recipe: dict, images: TrainingImages, method: str | None
 ) -> tuple[LevelledDenoiser, Card]:
     """Train a stage by one method; returns the network and its card, which has the validation figures."""
     name = f"{stage}-{method}" if method else stage
@@ -217,7 +203,7 @@ def _one_method(
     # With a plateau the schedule does not depend on the number of steps: a longer training continues a shorter one.
     resumable = {key: value for key, value in settings.items() if key != "steps" or not settings.get("plateau")}
     identity = {"stage": name, "seed": recipe["seed"], "dataset": job.dataset, "autocast": job.autocast, **resumable}
-    identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"]}
+    identity |= {"architecture": recipe["architecture"], "t_max": recipe["t_max"], **images.identity}
     before = None
     if job.onward:
         initial = initial_weights(job, job.path(stage), name)

@@ -28,6 +28,9 @@ class CNN(nn.Module):
         depths: convolutions of each stage.
         unshuffle: side of the pixel blocks that become channels before the first stage.
         early: halve after the first convolution of a stage; the others then cost a quarter.
+
+    Attributes:
+        images: channels of the images, and None for their side, which may be any.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class CNN(nn.Module):
         early: bool = False,
     ):
         super().__init__()
-        self.unshuffle = unshuffle
+        self.unshuffle, self.images = unshuffle, (channels, None)
         inputs = [channels * unshuffle**2, *widths[:-1]]
         self.stages = nn.ModuleList(_stage(i, o, d, early) for i, o, d in zip(inputs, widths, depths, strict=True))
         self.linear = nn.Linear(widths[-1], classes)

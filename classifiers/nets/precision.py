@@ -15,6 +15,7 @@ class InPrecision(nn.Module):
         super().__init__()
         self.precision = PRECISIONS[precision]
         self.network = network.to(self.precision)
+        self.images = getattr(network, "images", None)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.to(self.precision)).float()

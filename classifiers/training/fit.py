@@ -20,6 +20,7 @@ class _Keeper(Protocol):
 
     def load(self, device: str | torch.device = "cpu") -> dict[str, Any] | None: ...
     def left(self) -> float: ...
+    def paused(self) -> bool: ...
     def save(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -41,24 +42,19 @@ def train_classifier(
         autocast: run the forward pass in bfloat16.
         report: called after every epoch with a line of progress.
         validate: called after every epoch; returns figures of the network.
-        keeper: saves the state after every epoch; a saved state is continued.
+        keeper: saves the state after every epoch, and before any step if it pauses the training there; a saved state is
+            continued.
         before: network and card of an earlier training, the start of another cycle.
         transform: of a batch of augmented images, `(x [B,C,H,W], generator)`; purification, for example.
 
     Raises:
         ValueError: the network of the earlier training has another architecture.
     """
-    earlier = before[1]["training"] if before else {}
-    seen = earlier.get("epochs", 0)
+    seen = before[1]["training"].get("epochs", 0) if before else 0
     torch.manual_seed(recipe["seed"])
     generator = Generator(images.device).manual_seed(recipe["seed"] + seen)  # other draws than in the earlier training
     architecture = {"channels": images.shape[1], "classes": classes, **recipe["architecture"]}
-    model = CNN(**architecture)
-    if before:
-        if before[1]["architecture"] != architecture:
-            raise ValueError("the initial weights have another architecture than the recipe")
-        model.load_state_dict(before[0].state_dict())
-    model = model.to(images.device).to(memory_format=torch.channels_last)
+    model = _initial(architecture, before).to(images.device).to(memory_format=torch.channels_last)
     batches = len(images) // recipe["batch"]
     steps, epochs = recipe["epochs"] * batches, recipe["epochs"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"])
@@ -71,13 +67,26 @@ def train_classifier(
         generator.set_state(kept.pop("generator").cpu())
         state |= kept
     first, done, started = state["epoch"], state["seconds"], time.perf_counter()
+
+    def keep() -> None:
+        if keeper:
+            kept = {name: part.state_dict() for name, part in parts.items()}
+            keeper.save({**kept, **state, "generator": generator.get_state()})
+
     for epoch in range(first, epochs):
         if keeper and keeper.left() <= 0:
             break
         model.train()
-        order = torch.randperm(len(images), generator=generator, device=images.device)
-        total = torch.zeros((), device=images.device)
-        for rows in order[: batches * recipe["batch"]].view(batches, -1):
+        order, total, begun = state.pop("unfinished", None) or (
+            torch.randperm(len(images), generator=generator, device=images.device),
+            torch.zeros((), device=images.device),
+            0,
+        )
+        for step, rows in enumerate(order[: batches * recipe["batch"]].view(batches, -1)[begun:], begun):
+            if keeper and keeper.paused():
+                state |= {"unfinished": (order, total, step), "seconds": done + time.perf_counter() - started}
+                keep()
+                break
             x = _jitter(images[rows], generator, recipe)
             x = (transform(x, generator) if transform else x).contiguous(memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
@@ -88,6 +97,8 @@ def train_classifier(
             optimizer.step()
             cycle.step()
             total += loss.detach()
+        if "unfinished" in state:
+            break
         mean, step = round(float(total) / batches, 4), (epoch + 1) * batches
         spent = time.perf_counter() - started
         state |= {"epoch": epoch + 1, "seconds": done + spent}
@@ -98,22 +109,33 @@ def train_classifier(
             pace = spent / (epoch + 1 - first)
             speed = f"{batches * recipe['batch'] / pace:.0f} images/s, {pace * (epochs - epoch - 1) / 60:.0f} min left"
             report(f"step {step:,}, loss {mean:.4f}, {speed}")
-        if keeper:
-            kept = {name: part.state_dict() for name, part in parts.items()}
-            keeper.save({**kept, **state, "generator": generator.get_state()})
-    record = {
+        keep()
+    record = {"images": len(images), "autocast": "bfloat16" if autocast else None}
+    return model.eval(), architecture, {**_recorded(recipe, state, model, before), **record}
+
+
+def _initial(architecture: dict, before: tuple[CNN, dict] | None) -> CNN:
+    """The network, with the weights of an earlier training if there is one; raises ValueError as `train_classifier`."""
+    model = CNN(**architecture)
+    if before:
+        if before[1]["architecture"] != architecture:
+            raise ValueError("the initial weights have another architecture than the recipe")
+        model.load_state_dict(before[0].state_dict())
+    return model
+
+
+def _recorded(recipe: dict, state: Mapping[str, Any], model: CNN, before: tuple[CNN, dict] | None) -> dict[str, Any]:
+    """The record of a training for the card, on top of that of the earlier training `before`."""
+    earlier = before[1]["training"] if before else {}
+    return {
         "recipe": recipe,
         "seed": recipe["seed"],
-        "images": len(images),
-        "epochs": seen + state["epoch"],
+        "epochs": earlier.get("epochs", 0) + state["epoch"],
         "parameters": sum(p.numel() for p in model.parameters()),
-        "autocast": "bfloat16" if autocast else None,
         "seconds": round(earlier.get("seconds", 0) + state["seconds"], 1),
         "losses": [*earlier.get("losses", []), *(loss for _, loss in state["losses"])],
+        **({"continues": before[1]["sha256"]} if before else {}),
     }
-    if before:
-        record["continues"] = before[1]["sha256"]
-    return model.eval(), architecture, record
 
 
 def _jitter(x: Tensor, generator: Generator, recipe: dict) -> Tensor:

@@ -127,3 +127,38 @@ def test_the_two_curves_of_a_cell_bound_the_accuracy(run_folder, cli):
     write_attacks(run_folder, replace(found, cells=(cell,)))
     assert read_attacks(run_folder).cells == (cell,)
     assert json.loads((run_folder / "attack.json").read_text())["format"] == 1
+
+
+def write_attack(folder, shift):
+    """An attack of a user, which moves all images by a part of the radius."""
+    path = folder / "shift.py"
+    path.write_text(
+        "from dataclasses import dataclass\n\nfrom bench.attack import Attack\n\n\n@dataclass(frozen=True)\n"
+        'class Shift(Attack):\n    name = "shift"\n\n    part: float = 0.5\n\n'
+        "    def perturb(self, target, start, radii, attempt):\n"
+        f"        return start + {shift} * self.part * radii.to(start.dtype).view(-1, 1, 1, 1) / 28\n"
+    )
+    return path
+
+
+def test_an_attack_in_a_file_runs_in_every_worker_and_its_code_is_announced(run_folder, cli, tmp_path):
+    path = write_attack(tmp_path, 1)
+    fast = ("--images", 4, "--rounds", 0, "--draws", 50, "--restarts", 1)
+    done = cli("attack", run_folder, "--attack", f"{path}:part=0.25", "--workers", 2, *fast)
+    assert done.exit_code in (0, 1), done.output
+    assert f"runs code of {path}" in done.stderr
+    found = read_attacks(run_folder)
+    assert found.attack == "shift(part=0.25)" and not found.missing
+    tried = [image for cell in found.cells for image in cell.images]
+    assert tried and all(image.distance == pytest.approx(image.radius / 4, rel=1e-3) for image in tried)
+
+
+def test_results_of_an_attack_whose_code_changed_are_made_again(run_folder, tmp_path):
+    options = {"images": 4, "rounds": 0, "draws": 50, "restarts": 1, "workers": 1}
+    run = pb.load(run_folder)
+    first = pb.attack(run, method=str(write_attack(tmp_path, 1)), **options)
+    again = pb.attack(run, method=str(write_attack(tmp_path, 1)), **options)
+    changed = pb.attack(run, method=str(write_attack(tmp_path, 0.5)), **options)
+    assert again.cells == first.cells  # seconds and all: nothing was attacked again
+    before, after = ([image.distance for cell in found.cells for image in cell.images] for found in (first, changed))
+    assert after == pytest.approx([distance / 2 for distance in before], rel=1e-3)

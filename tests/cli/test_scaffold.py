@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT
 
+from bench.attack import ATTACK_CHECKS
 from bench.cli.scaffold import ScaffoldError, write_plugin
 from bench.plugins import registry as plugins
 from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
@@ -31,7 +33,8 @@ def new(cli, name, folders):
 
 
 @pytest.mark.parametrize(
-    ("command", "checks"), [("new-purifier", PURIFIER_CHECKS), ("new-classifier", CLASSIFIER_CHECKS)]
+    ("command", "checks"),
+    [("new-purifier", PURIFIER_CHECKS), ("new-classifier", CLASSIFIER_CHECKS), ("new-attack", ATTACK_CHECKS)],
 )
 def test_the_written_test_passes_and_covers_every_check(cli, folders, command, checks):
     result = cli(command, "my-plugin", "--folder", folders[0], "--tests", folders[1])
@@ -176,3 +179,51 @@ def test_a_purifier_that_is_dropped_into_the_package_is_found(monkeypatch, folde
     by_path = plugins._find(plugins.PURIFIER, str(folders[0] / "dropped_in.py"))
     assert by_path.name == "dropped-in"  # the same file by its path is no second plugin
     sys.modules.pop("purifiers.dropped_in", None)
+
+
+def installed(package, site):
+    """Describe a package in `site`, as an installation does, with the entry points of its pyproject.toml."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    facts = site / f"{package.name.replace('-', '_')}-{project['version']}.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in points.items()))
+    ]
+    (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return site
+
+
+def test_a_written_package_passes_its_tests_and_is_found_where_it_is_installed(cli, tmp_path):
+    result = cli("new-package", "my-package", "--folder", tmp_path)
+    assert result.exit_code == OK, result.output
+    package = tmp_path / "my-package"
+    assert str(package) in result.stdout and "entry-points" in (package / "pyproject.toml").read_text()
+    site = installed(package, tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, site))), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"{len(PURIFIER_CHECKS) + len(CLASSIFIER_CHECKS) + 1} passed" in done.stdout  # none is skipped
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("My_Package", "no package name"), ("onestep-edm", "exists already"), ("torch", "there is a module 'torch'")],
+)
+def test_a_package_of_a_name_that_cannot_be_used_is_refused(cli, tmp_path, name, said):
+    result = cli("new-package", name, "--folder", tmp_path)
+    assert result.exit_code == REFUSED and said in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_package_whose_folder_is_there_is_refused(cli, tmp_path):
+    (tmp_path / "my-package").mkdir()
+    result = cli("new-package", "my-package", "--folder", tmp_path)
+    assert result.exit_code == REFUSED and "exists already" in result.stderr

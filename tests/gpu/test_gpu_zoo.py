@@ -36,14 +36,14 @@ def trial(cli, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "time", clock)
     for name, value in (("_LEAST_ROWS", 20), ("_CURVE_IMAGES", 20), ("_RATIO_IMAGES", 2)):
         monkeypatch.setattr(stage, name, value)
-    read = stage._read_images
+    read = stage.read_images
 
     def few(job):
         images = read(job)
         shorter = {name: getattr(images, name)[:260] for name in ("train", "train_labels", "val", "val_labels")}
         return stage.replace(images, **shorter)
 
-    monkeypatch.setattr(stage, "_read_images", few)
+    monkeypatch.setattr(stage, "read_images", few)
 
     def run(minutes, *arguments, stages="edm,cm,cm-ft,edm-ft,edm-cal,classifier-ft", archive="archive"):
         options = ["--dataset", "mnist5k", "--stages", stages, "--scale", 0.004, "--loss", "features", "--batch", 8]

@@ -124,6 +124,25 @@ def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):
     assert torch.equal(flat(once), flat(again)) and record["losses"] == second["losses"]
 
 
+@pytest.mark.parametrize("at", [0, 1, 5, 9, 15])  # of 16 steps, 4 in an epoch
+def test_a_classifier_that_is_paused_before_any_step_goes_on_to_the_same_weights(digits, tmp_path, at):
+    class Paused(Checkpoint):
+        asked = -1
+
+        def paused(self):
+            self.asked += 1
+            return self.asked >= at
+
+        def left(self):
+            return 1.0
+
+    once, _, record = train_classifier(RECIPE, *digits, 10)
+    _, _, first = train_classifier(RECIPE, *digits, 10, keeper=Paused(tmp_path / "c.pt", RECIPE))
+    again, _, second = train_classifier(RECIPE, *digits, 10, keeper=Checkpoint(tmp_path / "c.pt", RECIPE))
+    assert (first["epochs"], second["epochs"]) == (at // 4, 4)
+    assert torch.equal(flat(once), flat(again)) and record["losses"] == second["losses"]
+
+
 def test_a_checkpoint_of_another_recipe_is_refused_and_says_what_changed(tmp_path):
     Checkpoint(tmp_path / "a.pt", {"lr": 1e-3, "batch": 128}).save({"step": 1})
     with pytest.raises(CheckpointError, match=r"lr was 0.001 and is 0.002.*--fresh"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.sweep import preset
@@ -203,3 +205,18 @@ def test_extends_that_is_no_text_is_refused_by_the_file(tmp_path):
     path.write_text("extends = true\n")
     with pytest.raises(PresetError, match=r"mine\.toml: extends must be"):
         preset.load_preset(str(path), {})
+
+
+def test_data_are_found_beside_the_preset_and_a_folder_on_the_command_line_from_here(tmp_path, monkeypatch):
+    """A preset that extends another one keeps the data beside that one."""
+    (tmp_path / "there" / "photos").mkdir(parents=True)
+    file = tmp_path / "there" / "mine.toml"
+    file.write_text('extends = "embedded"\ndataset = "folder"\ndata = "photos"\n')
+    (tmp_path / "other.toml").write_text('extends = "there/mine.toml"\n')
+    monkeypatch.chdir(tmp_path)
+    assert preset.load_preset("there/mine.toml", {}).data == str(Path("there/photos"))
+    assert preset.load_preset("other.toml", {}).data == str(Path("there/photos"))
+    assert preset.load_preset(str(file), {}).data == str(tmp_path / "there" / "photos")
+    assert preset.load_preset("there/mine.toml", {"data": "photos"}).data == "photos"
+    file.write_text('extends = "embedded"\ndata = "elsewhere"\n')  # not beside it: from the current folder, as ever
+    assert preset.load_preset(str(file), {}).data == "elsewhere"

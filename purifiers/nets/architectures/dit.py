@@ -25,6 +25,7 @@ class DiT(nn.Module):
 
     Attributes:
         classes: number of labels; the last one is "no class", which training uses for dropped labels.
+        images: channels and side of the images.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -36,7 +37,7 @@ class DiT(nn.Module):
         with torch.device("cpu"):  # a constant that no file holds, so it must not stay on the meta device
             embed = PatchEmbed(size, size, options.patch_size, options.in_channels, width)
         self.transformer.pos_embed.pos_embed = embed.pos_embed
-        self.classes = options.num_embeds_ada_norm + 1
+        self.classes, self.images = options.num_embeds_ada_norm + 1, (options.in_channels, size)
         for block in self.transformer.transformer_blocks:
             block.norm1.emb.class_embedder.embedding_table = _Labels(self.classes, width)
 

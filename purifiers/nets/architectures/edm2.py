@@ -115,6 +115,7 @@ class EDM2(nn.Module):
 
     Attributes:
         classes: number of classes; None for an unconditional network.
+        images: channels and side of the images.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class EDM2(nn.Module):
         clip_act: float | None = 256,
     ):
         super().__init__()
-        self.classes = label_dim or None
+        self.classes, self.images = label_dim or None, (img_channels, img_resolution)
         self.label_balance, self.concat_balance = label_balance, concat_balance
         widths = [model_channels * multiple for multiple in channel_mult]
         noise = model_channels * channel_mult_noise if channel_mult_noise else widths[0]

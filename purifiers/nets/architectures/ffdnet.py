@@ -22,6 +22,7 @@ class FFDNet(nn.Module):
 
     def __init__(self, channels: int = 3, width: int = 96, layers: int = 12):
         super().__init__()
+        self.images = channels, None  # of any size
         widths = [4 * channels + 1, *[width] * (layers - 1), 4 * channels]
         convolutions = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)]
         between = [module for convolution in convolutions for module in (convolution, nn.ReLU())]

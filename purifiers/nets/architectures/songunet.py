@@ -145,6 +145,7 @@ class SongUNet(nn.Module):
 
     Attributes:
         classes: number of classes; None for an unconditional network.
+        images: channels and side of the images.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class SongUNet(nn.Module):
         if encoder_type not in ("standard", "residual"):
             raise ValueError(f"encoder_type {encoder_type!r} is not supported; known: standard, residual")
         self.classes = label_dim or None
+        self.images = in_channels, img_resolution
         noise, embedding = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self.embed = _EMBEDDINGS[embedding_type](noise)
         self.label = LabelEmbedding(label_dim, noise) if label_dim else None

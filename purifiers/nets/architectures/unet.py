@@ -19,6 +19,9 @@ class PixelUNet(nn.Module):
         layers: residual blocks per level.
         unshuffle: side of the patch that becomes channels.
         groups: of the group normalisation.
+
+    Attributes:
+        images: channels and side of the images.
     """
 
     def __init__(
@@ -27,7 +30,7 @@ class PixelUNet(nn.Module):
         super().__init__()
         if image_size % (unshuffle * 2 ** (len(widths) - 1)):
             raise ValueError(f"image_size {image_size} does not divide into {len(widths)} levels of patches")
-        self.unshuffle = unshuffle
+        self.unshuffle, self.images = unshuffle, (channels, image_size)
         self.unet: Any = UNet2DModel(
             sample_size=image_size // unshuffle,
             in_channels=channels * unshuffle**2,

@@ -23,6 +23,7 @@ class UNet2D(nn.Module):
 
     Attributes:
         classes: number of classes; None for an unconditional network.
+        images: channels and side of the images; the side is None where the configuration names none, or two.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class UNet2D(nn.Module):
         make: Any = UNet2DModel  # whose attributes diffusers does not declare
         self.unet = make(**config)
         self.classes: int | None = config.get("num_class_embeds")
+        side = self.unet.config.sample_size
+        self.images = self.unet.config.in_channels, side if isinstance(side, int) else None
         if self.classes is not None:
             self.unet.class_embedding = LabelEmbedding(self.classes, self.unet.class_embedding.embedding_dim)
         for module in self.modules():

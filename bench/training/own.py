@@ -1,0 +1,61 @@
+"""A preset for a zoo of own images, written beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from bench import data
+from bench.files import make_folder, write_file
+from bench.training.jobs import Job
+
+_IMAGES = 200  # at most: a first sweep takes minutes
+_PURIFIERS = {  # stage -> the purifiers that it makes possible
+    "noisy-classifier": (),
+    "ddpm": ("onestep-ddpm", "ddim:steps=2"),
+    "edm": ("onestep-edm", "pf-ode:steps=2"),
+    "edm-ft": ("onestep-edm-ft",),
+    "edm-cal": ("onestep-edm-cal",),
+    "cm": ("consistency",),
+    "cm-ft": ("consistency-ft",),
+}
+
+
+def write_preset(job: Job) -> Path:
+    """Write `OUT/NAME.toml`, the sweep of every purifier whose networks are trained; returns its path.
+
+    `data` is relative to the preset. Networks are named as the command that trained them named their folder.
+
+    Raises:
+        DataError: there are no test images.
+    """
+    assert job.out and job.data
+    split = data.load(job.dataset, "test", job.data, job.size)
+    folder = Path(job.data).expanduser().resolve()
+    made = [stage for stage in _PURIFIERS if job.path(stage).is_file()]
+    networks = [stage for stage in made if stage != "noisy-classifier"]
+    plain = [f"none@cnn:path={job.path(stage)}" for stage in made if stage not in networks]
+    purifiers = ["none", *plain, *(name for stage in networks for name in _PURIFIERS[stage])]
+    fields = {
+        "title": f"Own images: {folder.name}",
+        "dataset": job.dataset,
+        "data": os.path.relpath(folder, Path(job.out).resolve()),
+        **({"size": job.size} if job.size else {}),
+        "images": min(_IMAGES, len(split.labels)),
+        "classifier": f"cnn:path={job.path('classifier')}",
+        "purifiers": purifiers,
+        "sigmas": [0.25, 0.5, 1.0],
+        "certifier": "cohen",
+        "n0": 10,
+        "n": 100,
+        "radii": [0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
+        "precision": "auto",
+    }
+    lines = [
+        "# Every `bench train` of these images writes this again: edit a copy. Networks are named from where it ran."
+    ]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
+    lines += ["", "[networks]", *(f"{stage} = {json.dumps(str(job.path(stage)))}" for stage in networks)]
+    path = make_folder(Path(job.out)) / f"{folder.stem}.toml"
+    return write_file(path, "\n".join(lines) + "\n")
