@@ -43,6 +43,7 @@ EXCEPTIONS = {  # module -> call -> why it needs no helper
     "bench/data/rebuild.py": {"zipfile.ZipFile": "its files are compared with checksums"},
     "bench/data/sets.py": {"open": OWN, "pd.read_csv": OWN},
     "bench/engine/devices.py": {"read_text": OWN},
+    "bench/executors/waiting.py": {"read_text": "the kernel's account of threads"},
     "bench/executors/files.py": dict.fromkeys(("mkdir", "np.fromfile", "rename", "tofile"), "in a private folder"),
     "bench/gpu/archive.py": {"extractall": "its filter refuses links and paths out of the folder"},
     "bench/executors/streams.py": dict.fromkeys(("os.fdopen", "os.open"), "of the null device, for closed streams"),
