@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from planned import planned_of
 
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.loader import Loader
-from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning import search
 from bench.engine.tuning.search import _TOLERANCE
 from bench.engine.tuning.trials import Trials
@@ -17,7 +17,7 @@ from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.store import read_run
 from bench.sweep import preset
-from bench.sweep.plan import make_plan, manifest
+from bench.sweep.plan import manifest
 from bench.sweep.settle import (
     _loader_of,
     _request_of,
@@ -28,31 +28,7 @@ from bench.sweep.settle import (
     with_device_defaults,
 )
 
-
-@pytest.fixture
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "speed"))
-    return tmp_path / "speed"
-
-
-@pytest.fixture
-def scripted(monkeypatch):
-    """Speeds and distances by network, precision, layout and compilation, and bf16 as a fast precision.
-
-    A script maps (network, way) to seconds, or distance; compiling takes no time.
-    """
-
-    def script(seconds, distance=lambda name, way: 0.0):
-        monkeypatch.setattr(search, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-        monkeypatch.setattr(Trials, "seconds", lambda self, name, ways, rows: [seconds(name, way) for way in ways])
-        monkeypatch.setattr(Trials, "distance", lambda self, name, way: distance(name, way))
-        monkeypatch.setattr(Trials, "first_call", lambda self, name, way: 0.0)
-
-    return script
-
-
-def planned_of(path, **fields):
-    return make_plan(preset.load_preset(str(path), fields), "cpu")
+pytest_plugins = ("tuned",)
 
 
 @pytest.mark.parametrize(

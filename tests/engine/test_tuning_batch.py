@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from planned import planned_of
 
 from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.loader import LoadError
-from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning.trials import Trials, _is_flat, knee_of
-from bench.sweep import preset
-from bench.sweep.plan import make_plan
 from bench.sweep.settle import (
     _loader_of,
     _request_of,
     settle_options,
 )
+
+pytest_plugins = ("tuned",)
 
 
 def test_the_knee_is_the_smallest_batch_of_nearly_the_highest_rate():
@@ -54,13 +54,3 @@ def test_networks_that_do_not_fit_into_memory_name_the_rows(tiny_preset, cache, 
     monkeypatch.setattr(Trials, "seconds", lambda *_: torch.empty(1 << 50))
     with pytest.raises(LoadError, match="give fewer --rows"):
         settle_options(planned_of(tiny_preset(precision="auto")), "cpu")
-
-
-@pytest.fixture
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "speed"))
-    return tmp_path / "speed"
-
-
-def planned_of(path, **fields):
-    return make_plan(preset.load_preset(str(path), fields), "cpu")

@@ -5,45 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from planned import planned_of
 
 from bench.engine.compute import CLASSIFIER
 from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning import search
 from bench.engine.tuning.trials import Trials
-from bench.sweep import preset
-from bench.sweep.plan import make_plan
 from bench.sweep.settle import (
     settle_options,
 )
 
+pytest_plugins = ("tuned",)
+
 MADE = {"precision": "bf16", "channels_last": False, "compile": "no", "rows": 32, "beside": "fp32", "gain": 2.0}
 MADE |= {"row_s": 0.001, "distances": {"edm": 0.002}}
-
-
-@pytest.fixture
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(tuning_cache._FOLDER, str(tmp_path / "speed"))
-    return tmp_path / "speed"
-
-
-@pytest.fixture
-def scripted(monkeypatch):
-    """Speeds and distances by network, precision, layout and compilation, and bf16 as a fast precision.
-
-    A script maps (network, way) to seconds, or distance; compiling takes no time.
-    """
-
-    def script(seconds, distance=lambda name, way: 0.0):
-        monkeypatch.setattr(search, "choose_precision", lambda asked, _: "bf16" if asked == "auto" else asked)
-        monkeypatch.setattr(Trials, "seconds", lambda self, name, ways, rows: [seconds(name, way) for way in ways])
-        monkeypatch.setattr(Trials, "distance", lambda self, name, way: distance(name, way))
-        monkeypatch.setattr(Trials, "first_call", lambda self, name, way: 0.0)
-
-    return script
-
-
-def planned_of(path, **fields):
-    return make_plan(preset.load_preset(str(path), fields), "cpu")
 
 
 def test_an_interrupted_search_keeps_what_it_measured_and_says_what_it_tries(tiny_preset, cache, scripted, monkeypatch):
