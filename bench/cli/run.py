@@ -57,7 +57,7 @@ def run(
         float | None, typer.Option(min=0, help="Finish the running batches after this time, and export the counts.")
     ] = None,
     track: Annotated[
-        str | None, typer.Option(help="Tell a tracker the progress and the figures: mlflow, wandb or trackio (extras).")
+        str | None, typer.Option(help="Tell a tracker the progress and the figures: mlflow, wandb or trackio.")
     ] = None,
     **fields: Any,
 ) -> None:

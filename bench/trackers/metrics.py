@@ -78,7 +78,7 @@ def tracker(name: str, run: str, config: Mapping[str, Any]) -> Callback:
     if name not in _SINKS:
         raise InputError(f"there is no tracker {name!r}; there are: {', '.join(NAMES)}")
     if find_spec(name) is None:
-        raise InputError(f"{name} is not installed: `pip install 'purifybench[{name}]'`, or leave out the tracker")
+        raise InputError(f"{name} is not installed: `pip install {name}`, or leave out the tracker")
     return Progress(Background(partial(_SINKS[name], name, run, config), name), name)
 
 

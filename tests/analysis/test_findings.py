@@ -9,6 +9,7 @@ from conftest import ROOT
 from bench.analysis.gains import paired_gains
 from bench.store.run import read_run
 from bench.summary.format import p_text
+from bench.summary.statistics import accuracy_difference
 from bench.summary.summary import summarise
 
 PAGE = (ROOT / "docs" / "findings.md").read_text()
@@ -16,6 +17,7 @@ README = (ROOT / "README.md").read_text()
 MAIN = ("embedded", "cifar10-fair")
 SHARP = "cifar10-mini-sharp"  # with the classifier that never saw a soft image
 LEVELS = ("σ", "purifier", "NFE", "ms")
+RULE = ("certifier", "alpha", "n0", "n", "n_max", "label_aware", "seed")
 
 
 def rows_of(heading, page=PAGE):
@@ -40,6 +42,7 @@ def summary_of(run):
 GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
 ACCURACIES = rows_of(("run", *LEVELS))
 RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
+TRAININGS = rows_of(("run", "training", "σ", "r", "purifier"))  # of another seed or distance, in results/seeds
 FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
@@ -107,6 +110,35 @@ def test_a_gained_radius_is_what_the_counts_say(row):
     gain, words = radius_gain_of(row["run"], row["purifier"], row["over"], float(row["σ"]))
     assert row["ACR gained"] == words
     assert row["p"] == p_text(gain["p_holm"])
+
+
+def certified_at(run, purifier, sigma, radius):
+    """Image -> whether it is certified."""
+    summary = summary_of(run)
+    (cell,) = set(summary.table.query("name == @purifier and sigma == @sigma")["cell"])
+    images, radii = summary.certified[run.split("/")[-1], cell]
+    return dict(zip(images.tolist(), (radii >= radius).tolist(), strict=True))
+
+
+def difference_in_words(first, second):
+    images = sorted(first)
+    assert images == sorted(second)
+    found = accuracy_difference([first[i] for i in images], [second[i] for i in images])
+    return f"{100 * found.effect:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+@pytest.mark.parametrize("row", TRAININGS, ids=lambda row: " ".join(list(row.values())[:5]))
+def test_another_training_is_compared_on_the_same_images_and_noise(row):
+    sigma, radius = float(row["σ"]), float(row["r"])
+    main = "embedded" if row["run"].startswith("digits") else "cifar10-fair"
+    run = f"seeds/{row['run']}"
+    one, two = (read_run(ROOT / "results" / name).manifest for name in (run, main))
+    assert all(two["pixels"][image] == pixels for image, pixels in one["pixels"].items())
+    assert {k: one["preset"][k] for k in RULE} == {k: two["preset"][k] for k in RULE}
+    own = certified_at(run, row["purifier"], sigma, radius)
+    assert row["certified (%)"] == f"{100 * sum(own.values()) / len(own):.1f}"
+    assert row["minus onestep-edm"] == difference_in_words(own, certified_at(main, "onestep-edm", sigma, radius))
+    assert row["minus seed 0"] == difference_in_words(own, certified_at(main, row["purifier"], sigma, radius))
 
 
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row["purifier"])

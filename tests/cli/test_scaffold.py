@@ -197,9 +197,9 @@ def installed(package, site):
 
 
 def test_a_written_package_passes_its_tests_and_is_found_where_it_is_installed(cli, tmp_path):
-    result = cli("new-package", "my-package", "--folder", tmp_path)
+    result = cli("new-package", "fresh-package", "--folder", tmp_path)
     assert result.exit_code == OK, result.output
-    package = tmp_path / "my-package"
+    package = tmp_path / "fresh-package"
     assert str(package) in result.stdout and "entry-points" in (package / "pyproject.toml").read_text()
     site = installed(package, tmp_path / "site")
     done = subprocess.run(
@@ -224,6 +224,6 @@ def test_a_package_of_a_name_that_cannot_be_used_is_refused(cli, tmp_path, name,
 
 
 def test_a_package_whose_folder_is_there_is_refused(cli, tmp_path):
-    (tmp_path / "my-package").mkdir()
-    result = cli("new-package", "my-package", "--folder", tmp_path)
+    (tmp_path / "fresh-package").mkdir()
+    result = cli("new-package", "fresh-package", "--folder", tmp_path)
     assert result.exit_code == REFUSED and "exists already" in result.stderr

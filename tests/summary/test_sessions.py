@@ -1,6 +1,7 @@
 """The sessions in which a run was counted, and what the reader is told of them."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import purifybench as pb
 from bench.executors.waiting import waiting_since
 from bench.store.run import Run
 from bench.summary.notes import _session_notes, _versions
+from bench.sweep import run as sweep_run
 from bench.sweep.session import with_sessions, without_latest
 
 
@@ -66,17 +68,19 @@ def write_times(proc, **threads):
 
 def test_waiting_is_a_share_of_the_time_since_the_beginning(tmp_path):
     write_times(tmp_path, main="1000 500 3\n", ended="70 70 1\n")
-    share = waiting_since(tmp_path)
+    share, of_long_runs = waiting_since(tmp_path, least=0), waiting_since(tmp_path)
     assert share() is None  # no time has passed
     write_times(tmp_path, main="1200 550 4\n", late="100 50 1\n")
     (tmp_path / str(os.getpid()) / "task" / "ended" / "schedstat").unlink()
     assert share() == 100 / 400
-    assert waiting_since(tmp_path / "nowhere")() is None
+    assert of_long_runs() is None
+    assert waiting_since(tmp_path / "nowhere", least=0)() is None
 
 
-def test_a_run_records_how_long_it_waited(cli, tiny_preset, tmp_path):
+def test_a_run_records_how_long_it_waited(cli, tiny_preset, tmp_path, monkeypatch):
     if not Path("/proc/self/task").is_dir():
         pytest.skip("this kernel has no /proc/PID/schedstat")
+    monkeypatch.setattr(sweep_run, "waiting_since", partial(waiting_since, least=0))
     assert run_command(cli, tiny_preset(), "--workers", 2, "--out", tmp_path / "run").exit_code == 0
     (session,) = pb.load(tmp_path / "run").stored.manifest["sessions"]
     assert 0 < session["waited"] < 1
