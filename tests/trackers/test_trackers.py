@@ -220,9 +220,7 @@ def test_a_tracker_that_never_answers_does_not_keep_the_run_waiting():
 
 
 @pytest.mark.parametrize("name", FAKES)
-def test_a_library_that_is_missing_is_named_before_anything_is_counted(
-    cli, tiny_preset, tmp_path, monkeypatch, name
-):
+def test_a_library_that_is_missing_is_named_before_anything_is_counted(cli, tiny_preset, tmp_path, monkeypatch, name):
     monkeypatch.setattr("bench.trackers.metrics.find_spec", lambda name: None)
     done = cli("run", tiny_preset(), "--track", name, "--out", tmp_path / "run")
     assert done.exit_code == 2 and f"pip install {name}" in done.stderr and not (tmp_path / "run").exists()
