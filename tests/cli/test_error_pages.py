@@ -34,6 +34,14 @@ def test_every_class_of_error_has_a_page_that_exists():
     assert all((ROOT / page).is_file() for page in pages.values()), pages
 
 
+def test_a_network_that_cannot_be_loaded_names_the_page_of_networks(cli, tmp_path):
+    networks = f"edm={tmp_path / 'missing.safetensors'}"
+    said = refused(
+        cli("run", "embedded", "--purifiers", "onestep-edm", "--networks", networks, "--out", tmp_path / "x")
+    )
+    assert said.splitlines()[-1] == "explained in docs/networks.md"
+
+
 def test_the_page_is_printed_below_the_message(cli, tmp_path):
     said = refused(cli("summary", tmp_path / "nothing"))
     assert said.splitlines()[-1] == "explained in docs/faults.md"
