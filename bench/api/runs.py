@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bench.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +142,8 @@ def run(
     Parameters:
         preset: a name from `presets()`, or the path of a TOML file.
         out: results folder; results/runs/NAME by default.
-        callbacks: receive each block, each cell and the end of the run; see `Callback`.
+        callbacks: receive each block, each cell and the end of the run; see `Callback`. One that fails is told by a
+            warning, and ends no run.
         track: mlflow, wandb or trackio: tells this tracker the progress and the figures.
         fields: fields of the preset to replace, as values or as text: `images=50, sigmas=[0.5], purifiers="none"`.
 
@@ -151,10 +155,14 @@ def run(
         >>> run = pb.run("embedded", images=50, sigmas=[0.5], out="results/runs/mine")
     """
     from bench.sweep import load_preset
+    from bench.trackers import Callback
 
+    if strangers := [callback for callback in callbacks if not isinstance(callback, Callback)]:
+        raise InputError(f"callbacks must be objects of classes derived from pb.Callback, got {strangers[0]!r}")
     chosen = load_preset(str(preset), fields)
     folder = Path(out) if out else RUNS / chosen.name
-    return run_into(folder, chosen, callbacks=[*callbacks, *trackers_of(track, folder, chosen)])
+    told = [*callbacks, *trackers_of(track, folder, chosen)]
+    return run_into(folder, chosen, callbacks=told, warn=partial(warnings.warn, stacklevel=2))
 
 
 def trackers_of(track: str | None, folder: Path, preset: Preset) -> list[Callback]:
@@ -171,12 +179,13 @@ def run_into(
     notify: Callable[[str], object] = lambda message: None,
     minutes: float | None = None,
     callbacks: Sequence[Callback] = (),
+    warn: Callable[[str], object] | None = None,
     **drive: Any,
 ) -> Run:
     """Run a preset into a folder and write its `summary.csv`; parameters and errors as `bench.sweep.run.run_sweep`.
 
     Parameters:
-        callbacks: whose errors are told through `notify`, and end no run.
+        callbacks: whose errors are told through `warn`, or else `notify`, and end no run.
     """
     from bench.files import write_file
     from bench.store.checksums import relisted
@@ -184,7 +193,7 @@ def run_into(
     from bench.trackers import reporting
 
     observe = observe or (lambda cells, images: nullcontext(Observer()))
-    with reporting(callbacks, notify) as reports:
+    with reporting(callbacks, warn or notify) as reports:
         run_sweep(preset, folder, reports.observed(observe), notify, minutes, **drive)
         finished = load(folder)
         with writing_into(folder), relisted(folder, "summary.csv"):

@@ -81,7 +81,12 @@ def _across(costs: Sequence[float], zero: bool) -> tuple[Callable[[float], float
     def across(cost: float) -> float:
         return round(_LEFT + (scale(cost) - low) / (high - low) * (WIDTH - _LEFT - _RIGHT), 1)
 
-    values = _TICKS if zero else sorted({float(f"{step}e{power}") for power in range(-6, 7) for step in (1, 2, 5)})
+    least = min((cost for cost in costs if cost > 0), default=1)  # nothing lies between 0 and this
+    values = (
+        [t for t in _TICKS if t == 0 or t >= min(1, least)]
+        if zero
+        else sorted({float(f"{step}e{power}") for power in range(-6, 7) for step in (1, 2, 5)})
+    )
     ticks: list[dict[str, Any]] = []
     for value in values:
         if low <= scale(value) <= high and (not ticks or across(value) - ticks[-1]["x"] >= _APART):

@@ -131,8 +131,15 @@ def _examine(plans: dict[str, Preset], resolved: Resolved) -> list[Need]:
     if _PUBLISHED in plans:
         say(f"{_PUBLISHED} rule: {duration(plans[_PUBLISHED], resolved, required, devices, calls=False)}")
     if _EARLY in plans:
-        say(f"{_EARLY} rule: on published logs a third of the published rule's draws or less (docs/certifiers.md)")
+        say(f"{_EARLY} rule: {_early_draws(plans[_EARLY])}")
     return required
+
+
+def _early_draws(plan: Preset) -> str:
+    """The draws of the early rule beside those of the published one, in words."""
+    if plan.n >= _LONG:
+        return "on published logs a third of the published rule's draws or less (docs/certifiers.md)"
+    return f"up to {plan.n_max:,} draws of an image, which may be more than the published rule's {plan.n:,}"
 
 
 def _download(preset: Preset, resolved: Resolved, required: Sequence[Need]) -> None:
@@ -206,6 +213,8 @@ def _conclude(folder: Path, preset: Preset, quoted: Sequence[Figure]) -> bool:
             continue
         found = verdicts(run.summary, quoted)
         console.print(_table(rule, found) if found else f"{rule} rule: no published figure entered", highlight=False)
+        for words in _other_draws(preset, found):
+            say(words)
         failed |= bool(run.errors)
         record["rules"][rule] = _of_run(run, found)
     path = write_file(make_folder(folder) / RECORD, as_json(record))
@@ -237,9 +246,13 @@ def _table(rule: str, found: Sequence[Verdict]) -> Table:
     words = [v.verdict for v in found]
     total = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
     images = sorted({v.images for v in found if v.images is not None})
-    columns = "row", "at σ", "radius", "published", "σ here", "here", "verdict"
-    reasons = listed(
-        dict.fromkeys(f"{v.figure.purifier} at radius {v.figure.radius:g}: {v.why}" for v in found if v.why)
+    columns = "purifier", "at σ", "radius", "published", "σ here", "here", "verdict"
+    missing: dict[tuple[str, str], list[str]] = {}  # purifier and reason -> radii
+    for v in found:
+        if v.why:
+            missing.setdefault((v.figure.purifier or "", v.why), []).append(f"{v.figure.radius:g}")
+    reasons = "; ".join(
+        f"{name} at radius {listed(dict.fromkeys(radii))}: {why}" for (name, why), radii in missing.items()
     )
     title = f"{rule} rule, {images_text(images)}: {total}"
     table = figure_table(title, columns, reasons or None, no_wrap=True, box=SIMPLE)
@@ -255,5 +268,16 @@ def _table(rule: str, found: Sequence[Verdict]) -> Table:
             f"{figure.radius:g}",
             value + interval,
         )
-        table.add_row(*map(str, facts), sigma, here, v.verdict)
+        table.add_row(*map(str, facts), sigma, here, v.short)
     return table
+
+
+def _other_draws(preset: Preset, found: Sequence[Verdict]) -> Iterator[str]:
+    """A sentence for each N and alpha of judged figures that are not those of the preset, since they limit radii."""
+    judged = dict.fromkeys((v.figure.n, v.figure.alpha) for v in found if v.figure.value is not None)
+    for n, alpha in judged:
+        stated = [f"N = {n:,}"] if n not in (None, preset.n) else []
+        stated += [f"alpha = {alpha:g}"] if alpha is not None and not math.isclose(alpha, preset.alpha) else []
+        if stated:
+            own = f"N = {preset.n:,}, alpha = {preset.alpha:g}"
+            yield f"note: figures with {' and '.join(stated)} are compared with a protocol of {own}"

@@ -59,7 +59,7 @@ _PAGES = {  # class of an error -> the page of docs/ that explains its subject
     **dict.fromkeys(("WorkerDied", "WorkerMismatch"), "cluster.md"),
     "StoreError": "faults.md",
     "PublishedError": "decide.md",
-    "MetricsError": "decide.md",
+    "MetricsError": "report.md",
     "CompareError": "decide.md",
     "FiguresError": "protocols.md",
     "BoardError": "submitting.md",
@@ -137,7 +137,7 @@ class _Commands(TyperGroup):
             say(over)
             raise typer.Exit(TIME_OVER) from over
         except _EXPECTED as error:
-            raise refuse(error, page_of(type(error))) from error
+            raise refuse(error, _page(error)) from error
         except (OSError, ImportError, MemoryError, RuntimeError) as error:
             if (limit := limit_of(error)) is None:
                 raise
@@ -205,6 +205,14 @@ def numbers(name: str, text: str) -> list[float]:
 def page_of(kind: type[BaseException]) -> str | None:
     """The page that explains an error, or None: `docs/own.md`."""
     return next((f"docs/{_PAGES[cls.__name__]}" for cls in kind.__mro__ if cls.__name__ in _PAGES), None)
+
+
+def _page(error: BaseException) -> str | None:
+    """The page that explains an error; of a plan that a network or a classifier prevents, the page of that."""
+    cause = error.__cause__ if isinstance(error, PurifyBenchError) else None
+    if type(error).__name__ == "PlanError" and cause is not None and (page := page_of(type(cause))):
+        return page
+    return page_of(type(error))
 
 
 def refuse(message: object, page: str | None = None) -> typer.Exit:

@@ -180,7 +180,8 @@ def _table(attacks: Attacks) -> Table:
         f"{attacks.images} images; {attacks.attack}, {attacks.restarts} restarts, {attacks.rounds} rounds. Broken: at "
         f"an image within the certified radius, {attacks.draws} fresh draws bound the class's probability below 1/2; "
         f"for all certificates of a cell together at level {attacks.level:g}. Expected: at most alpha of those tried. "
-        "Medians of the L2 radii certified, and of the smallest at which an attack changed the prediction"
+        "Medians of the L2 radii certified, and of the smallest at which an attack changed the prediction, which the "
+        "rounds of doubling and bisection find in coarse steps"
     )
     columns = ("purifier", "σ", "tried", "broken", "expected ≤", "certified", "attacked", "seconds", "gradient")
     table = figure_table("Attacks on certificates", columns, caption)

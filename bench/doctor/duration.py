@@ -183,8 +183,8 @@ def _timed(call: Callable[[Any], Any], shape: tuple[int, ...], device: str, rows
 
 
 def span(seconds: float) -> str:
-    """A duration in the largest unit of which it has two or more."""
+    """A duration in the largest unit of which it has two or more, to two digits: an estimate has no more."""
     for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
+            return f"{float(f'{seconds / length:.2g}'):,.0f} {unit}"
     return f"{seconds:.0f} s"

@@ -25,6 +25,8 @@ from bench.plugins import plugin_hash
 from bench.plugins import registry as plugins
 from bench.records import Cell
 
+_OWN = ("folder", "parquet")  # data sets of the user's own images, which can be saved in another way
+
 
 class LoadError(PurifyBenchError, RuntimeError):
     """A plugin or a network of a cell cannot be loaded or compiled; the message names it and the remedy."""
@@ -218,13 +220,18 @@ def _refuse_other_images(cell: Cell, subject: str, network: Any, shape: tuple[in
     channels, side = getattr(network, "images", None) or (shape[0], None)
     if (channels, side or shape[1], side or shape[2]) == shape:
         return
-    remedies = [f"name one of {'x'.join(map(str, shape))} (`bench train` makes them of your own images)"]
+    own = cell.dataset in _OWN
+    maker = "`bench train` makes them of your own images" if own else "`bench list` shows the bundled ones"
+    remedy = f"name one of {'x'.join(map(str, shape))} ({maker})"
+    changes = []
     if channels != shape[0]:
-        remedies.append(f"save the images {'as greyscale files' if channels == 1 else 'in colour'}")
+        changes.append(f"save the images {'as greyscale files' if channels == 1 else 'in colour'}")
     if side and shape[1:] != (side, side):
-        remedies.append(f"cut and scale your images by `--size {side}`")
-    wanted = f"{channels}x{side}x{side}" if side else f"{channels} channels"
+        changes.append(f"cut and scale your images by `--size {side}`")
+    if own and changes:
+        remedy += f", or {', and '.join(changes)}"
+    wanted = f"{channels}x{side}x{side}" if side else f"{channels} channel{'' if channels == 1 else 's'}"
     raise LoadError(
         f"{subject} is for images of {wanted}, and those of the data set {cell.dataset!r} are "
-        f"{'x'.join(map(str, shape))} (channels x height x width): {', or '.join(remedies)}"
+        f"{'x'.join(map(str, shape))} (channels x height x width): {remedy}"
     )

@@ -13,7 +13,7 @@ from bench.summary.rows import drawable
 READING = (
     "Published figures are quoted as their sources state them, with 95 % intervals (Wilson) for their number of "
     "images, widened by rounding; without an interval, their source does not state the number. Networks, classifiers, "
-    "noise, draws and perhaps images differ: nothing here ranks them against the counts."
+    "noise, draws, alpha and perhaps images differ: nothing here ranks them against the counts."
 )
 
 

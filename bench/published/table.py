@@ -46,11 +46,12 @@ def _of_data_set(name: str, dataset: str, figures: list[Figure]) -> PaperTable:
             first.sigma_words.removeprefix("σ "),
             "not stated" if first.images is None else f"{first.images:,}",
             "not stated" if first.n is None else f"{first.n:,}",
+            "not stated" if first.alpha is None else f"{first.alpha:g}",
             first.read,
         )
         rows.append((*map(Entry, facts), *(Entry(_words(series.get(radius))) for radius in radii)))
     notes = (READING, *(f"{source}: {url}" for source, url in {f.source: f.url for f in figures}.items()))
-    head = ("Published", "σ", "images", "N", "read in", *(f"{EPSILON}{radius:g}" for radius in radii))
+    head = ("Published", "σ", "images", "N", "alpha", "read in", *(f"{EPSILON}{radius:g}" for radius in radii))
     caption = f"Published certified accuracy (%) on {dataset} at radius ε."
     return PaperTable(name, caption, head, tuple(rows), notes)
 

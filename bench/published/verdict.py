@@ -23,6 +23,14 @@ TOO_FEW = "too few images to tell"
 NO_INTERVAL = "its number of images is not stated"
 NOT_ENTERED = "no published figure entered"
 NOT_MEASURED = "not measured"
+_SHORT = {
+    INSIDE: "inside",
+    OUTSIDE: "outside",
+    TOO_FEW: "too few images",
+    NO_INTERVAL: "no interval",
+    NOT_ENTERED: "not entered",
+    NOT_MEASURED: "not measured",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class Verdict:
     hits: int | None = None
     images: int | None = None
     why: str = ""
+
+    @property
+    def short(self) -> str:
+        """The verdict in at most three words, for the column of a table."""
+        return _SHORT[self.verdict]
 
     @property
     def accuracy(self) -> float | None:

@@ -82,7 +82,7 @@ class Preset(BaseModel):
     dataset: str
     """A data set from `bench list`; `folder` and `parquet` read images from --data."""
     data: str | None = None
-    """Folder of the data set's files, instead of the hub; in a preset, relative to its file."""
+    """Folder of the data set's files, instead of the hub; in a preset, relative to its file, else to here."""
     size: int | None = Field(None, ge=1)
     """Side in pixels to which images of `folder` and `parquet` are cut and scaled."""
     split: Literal["test", "val", "train"] = "test"

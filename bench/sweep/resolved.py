@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import data
@@ -90,7 +91,7 @@ def classifier_weights(classifier: Any, download: bool = True) -> str:
     try:
         for file in classifier.files(download):
             if not file.is_file():
-                raise ClassifierError(f"{file} is missing; make it with `bench train`")
+                raise ClassifierError(f"{file} is missing{_from_here(str(file))}; make it with `bench train`")
         classifier.preprocessing()
         return classifier.identity() if download else ""
     except ClassifierError as error:
@@ -122,6 +123,14 @@ def networks_of(preset: Preset, purifiers: Sequence[Any], download: bool = False
             if source.is_card:
                 source.identity()  # refuses a damaged file
         except WeightsError as error:
-            raise PlanError(f"network {role!r}: {error}") from error
+            raise PlanError(f"network {role!r}: {error}{_from_here(network)}") from error
         weights[role] = str(source) if source.present else network
     return weights
+
+
+def _from_here(path: str) -> str:
+    """For a relative path to a file that is not there, the folder from which it starts, in brackets."""
+    named = Path(path)
+    if not named.suffix or named.is_absolute() or named.exists():
+        return ""
+    return f" ({path} is searched from the current folder, {Path.cwd()})"

@@ -131,6 +131,21 @@ def test_the_marks_of_the_picture_lie_within_it_and_rise_with_accuracy(tmp_path)
         assert heights == sorted(heights, reverse=True)
 
 
+def test_no_tick_of_the_picture_is_a_fraction_of_an_evaluation(tmp_path):
+    purifiers = {"none": ("none", 0, 0.1, 0.55), "onestep-edm": ("one-step", 1, 0.3, 0.99)}
+    found = ranking(benchmark_of(make_run(tmp_path / "run", purifiers)), 0.25, ANY)
+    assert [tick["words"] for tick in picture(found)["ticks"]] == ["0", "1"]
+
+
+def test_the_overview_states_the_accuracy_of_the_cheapest_that_is_tied(tmp_path):
+    purifiers = {"onestep-edm": ("one-step", 1, 0.3, 0.98), "pf-ode": ("pf-ode", 5, 0.3, 0.985)}
+    benchmark = benchmark_of(make_run(tmp_path / "run", purifiers, sigmas=(0.5,)))
+    cheapest = {c for r in radii_of(benchmark) if (c := ranking(benchmark, r, ANY).cheapest)}
+    assert cheapest
+    text = Page(overview([benchmark])).text
+    assert all(f"{100 * entry.option.accuracy:.1f} %" in text for entry in cheapest)
+
+
 def test_equal_cells_of_two_runs_stay_with_their_runs_and_contradictions_are_told(tmp_path):
     first, second = make_run(tmp_path / "first"), make_run(tmp_path / "second")
     assert not benchmark_of(first, second).contradictions

@@ -34,6 +34,21 @@ def test_every_class_of_error_has_a_page_that_exists():
     assert all((ROOT / page).is_file() for page in pages.values()), pages
 
 
+def test_a_network_that_cannot_be_loaded_names_the_page_of_networks(cli, tmp_path):
+    networks = f"edm={tmp_path / 'missing.safetensors'}"
+    said = refused(
+        cli("run", "embedded", "--purifiers", "onestep-edm", "--networks", networks, "--out", tmp_path / "x")
+    )
+    assert said.splitlines()[-1] == "explained in docs/networks.md"
+
+
+def test_a_relative_path_to_weights_that_are_missing_names_the_folder_where_it_starts(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = "run", "embedded", "--purifiers", "onestep-edm", "--out", tmp_path / "x"
+    for option in (("--networks", "edm=zoo/edm.safetensors"), ("--classifier", "cnn:path=zoo/c.safetensors")):
+        assert f"is searched from the current folder, {tmp_path}" in refused(cli(*command, *option))
+
+
 def test_the_page_is_printed_below_the_message(cli, tmp_path):
     said = refused(cli("summary", tmp_path / "nothing"))
     assert said.splitlines()[-1] == "explained in docs/faults.md"

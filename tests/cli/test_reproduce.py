@@ -9,6 +9,7 @@ from command import FAILED, OK, counts_of, refused
 
 from bench.cli import reproduce
 from bench.store.run import read_run
+from bench.sweep import load_preset
 
 TIME_OVER = 75
 FILE = """
@@ -70,15 +71,11 @@ def test_both_rules_are_run_and_each_figure_is_judged(cli, tiny_preset, figures,
 
 
 def test_a_rule_that_stops_early_itself_is_run_once(tiny_preset):
-    from bench.sweep import load_preset
-
     chosen = load_preset(str(tiny_preset(certifier="tight", n=None)), {})
     assert reproduce._plans(chosen, "early,published") == {"published": chosen}
 
 
 def test_the_early_rule_changes_the_rule_and_nothing_else():
-    from bench.sweep import load_preset
-
     for name, rule in (("cifar10-paper", "fast"), ("cifar10-dds", "tight")):
         chosen = load_preset(name, {})
         plans = reproduce._plans(chosen, "early,published")
@@ -122,6 +119,23 @@ def test_a_dry_run_tells_needs_and_time_and_makes_nothing(cli, tiny_preset, tmp_
     result = cli("reproduce", tiny_preset(protocol="Author 2020"), "--out", tmp_path / "out", "--dry-run")
     assert result.exit_code == OK, result.output
     assert "needs: ready" in result.stdout and "early rule" in result.stdout and not (tmp_path / "out").exists()
+
+
+def test_an_early_rule_that_may_draw_more_than_the_published_one_says_so(cli, tiny_preset, tmp_path):
+    result = cli("reproduce", tiny_preset(protocol="Author 2020"), "--out", tmp_path / "out", "--dry-run")
+    early = next(line for line in result.stdout.splitlines() if line.startswith("early rule"))
+    assert "may be more than the published rule's" in early and "a third" not in early
+    assert reproduce._early_draws(reproduce._plans(load_preset("cifar10-paper", {}), "early")["early"]).startswith(
+        "on pub"
+    )
+
+
+def test_figures_of_other_draws_are_named_below_the_verdicts(cli, tiny_preset, figures, tmp_path):
+    file = figures(1.0)
+    file.write_text(file.read_text().replace("images = 3", "images = 3\nn = 123_456"))
+    command = "reproduce", tiny_preset(protocol="Author 2020"), "--out", tmp_path / "out", "--figures", file
+    result = cli(*command, "--rules", "published")
+    assert "figures with N = 123,456 are compared with a protocol of N = " in result.stdout, result.output
 
 
 def test_a_preset_of_no_publication_is_refused(cli, tiny_preset, tmp_path):

@@ -48,6 +48,10 @@ def test_tables_and_report_show_them_unless_told_not_to(cli, logged, tmp_path):
         out = tmp_path / str(shown)
         assert cli("tables", folder, "--out", out, *option).exit_code == OK
         assert (out / "table-published.md").is_file() == (out / "table-published.tex").is_file() == shown
+        if shown:
+            assert (
+                "| 100,000 | 0.01 | log |" in (out / "table-published.md").read_text()
+            )  # their alpha is not the paper's
         assert cli("report", folder, "--out", out / "report.html", *option).exit_code == OK
         assert ('id="published"' in (out / "report.html").read_text()) == shown
 

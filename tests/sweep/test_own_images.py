@@ -56,12 +56,21 @@ def test_a_network_of_other_channels_or_size_is_refused_with_both_names_and_the_
     assert remedy in said and "name one of" in said and "bench train" in said
 
 
+def test_a_network_for_another_bundled_data_set_is_refused_without_advice_about_images_of_ones_own(
+    cli, tiny_preset, tmp_path
+):
+    preset = tiny_preset(networks={"edm": "cifar10/edm"}, purifiers=["onestep-edm"])
+    said = refusal(run(cli, preset, "--out", tmp_path / "out"))
+    assert "is for images of 3x32x32" in said and "`bench list` shows the bundled ones" in said
+    assert "save the images" not in said and "--size" not in said
+
+
 def test_a_classifier_of_other_channels_is_refused_with_both_names(cli, tiny_preset, three_classes, tmp_path):
     draw_shapes(tmp_path / "shapes", 2, 28, "RGB")
     chosen = {"name": "cnn", "path": three_classes}
     preset = tiny_preset(dataset="folder", data="shapes", purifiers=["none"], classifier=chosen)
     said = refusal(run(cli, preset, "--out", tmp_path / "out"))
-    assert f"classifier 'cnn(path={three_classes})' is for images of 1 channels, and those of the data set" in said
+    assert f"classifier 'cnn(path={three_classes})' is for images of 1 channel, and those of the data set" in said
     assert "'folder' are 3x28x28" in said and "save the images as greyscale files" in said
 
 

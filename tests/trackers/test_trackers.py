@@ -82,6 +82,15 @@ def test_a_callback_that_fails_is_told_once_and_harms_neither_counts_nor_others(
     assert told == ["mine failed (RuntimeError: no) and is not called again; the run goes on"]
 
 
+def test_in_python_a_callback_that_fails_warns_and_a_stranger_is_refused(tiny_preset, tmp_path):
+    with pytest.warns(UserWarning, match=r"mine failed \(RuntimeError: no.* and is not called again; the run goes on"):
+        pb.run(tiny_preset(), tmp_path / "out", callbacks=[failing("on_block")])
+    for stranger in (Recorder, 3):
+        with pytest.raises(InputError, match=r"derived from pb\.Callback, got"):
+            pb.run(tiny_preset(), tmp_path / "other", callbacks=[stranger])
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_interrupt_inside_a_callback_is_no_failure_of_it(tiny_preset, tmp_path):
     other = Recorder()
     with pytest.raises(KeyboardInterrupt):
