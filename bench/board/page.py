@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ _KEPT = "\n\t\u200d"  # of the signs without a form: those that do no harm
 
 def benchmark_page(benchmark: Benchmark) -> str:
     """The page of a benchmark: a ranking for every radius and budget, and the evidence of its submissions."""
-    summary, offered, radii = benchmark.summary, budgets(benchmark.summary.table), radii_of(benchmark)
+    summary, offered, radii = benchmark.summary, budgets(benchmark), radii_of(benchmark)
     environment = _environment()
     template = environment.get_template("ranking.html")
     runs = {name: evidence(name, submission, summary) for name, submission in benchmark.runs.items()}
@@ -52,7 +53,7 @@ def benchmark_page(benchmark: Benchmark) -> str:
         opening_radius=first,
         budgets=list(enumerate(offered)),
         kinds=list(dict.fromkeys(b.kind for b in offered if b.kind)),
-        untimed=table["device"].nunique() > 1,
+        untimed=benchmark.untimed,
         answers=[Markup(text) for text in answers],
         opening=choices[first][0],
         choices=htmlsafe_json_dumps(choices, separators=(",", ":")),
@@ -66,14 +67,18 @@ def benchmark_page(benchmark: Benchmark) -> str:
 def overview(found: Sequence[Benchmark]) -> str:
     """The first page: for each benchmark, who leads at each radius and how many are tied with it."""
     environment = _environment()
-    cards = []
+    cards, titles = [], Counter(map(_title, found))
     for benchmark in found:
         any_cost = Budget("nfe", "any cost")
         answers = [(at, ranking(benchmark, radius, any_cost)) for at, radius in enumerate(radii_of(benchmark))]
         runs = [evidence(name, s, benchmark.summary) for name, s in benchmark.runs.items()]
-        cards.append({"benchmark": benchmark, "title": _title(benchmark), "answers": answers, "runs": runs})
-        timed = benchmark.summary.table["device"].nunique() == 1  # milliseconds of several devices do not compare
-        cards[-1] |= {"conditions": _conditions(benchmark), "timed": timed}
+        title = (
+            _title(benchmark)
+            if titles[_title(benchmark)] == 1
+            else f"{_title(benchmark)}: {next(iter(benchmark.runs))}"
+        )
+        cards.append({"benchmark": benchmark, "title": title, "answers": answers, "runs": runs})
+        cards[-1] |= {"conditions": _conditions(benchmark), "timed": not benchmark.untimed}
     return environment.get_template("index.html").render(**_frame(environment), cards=cards, file_of=page_name)
 
 

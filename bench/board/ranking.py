@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pandas as pd
-
 from bench.analysis import Recommendation, Standing, recommend
 from bench.analysis.standings import Option
 from bench.board.benchmark import Benchmark
@@ -117,15 +115,16 @@ def radii_of(benchmark: Benchmark) -> list[float]:
     return _thinned([r for r in radii if r <= reach] or radii[:1], _MOST_RADII)
 
 
-def budgets(table: pd.DataFrame) -> list[Budget]:
+def budgets(benchmark: Benchmark) -> list[Budget]:
     """Any cost, and of each cost the values that let in one more purifier, at most eight, rounded up to two digits.
 
-    Budgets of time are offered only if one device measured all rows: milliseconds of several do not compare.
+    Budgets of time are offered only if milliseconds compare (`Benchmark.untimed`).
     """
+    table = benchmark.summary.table
     counted = table[(table["source"] == COUNTED) & table["acr"].notna()]
     found = [Budget("nfe", "any cost")]
     for cost, keyword in _AXES.items():
-        if cost == "ms_joint" and counted["device"].nunique() > 1:
+        if cost == "ms_joint" and benchmark.untimed:
             continue
         levels = sorted({_rounded_up(v) for v in counted[cost].dropna()})[:-1]
         unit = COSTS[cost].unit

@@ -247,3 +247,6 @@ def announce(file: Path, preset: Preset, overridden: Collection[str]) -> None:
     outside = list(files_outside(file, preset.model_dump(), overridden)) if file.suffix else []
     if outside:
         notice(f"{file} reads files outside of its folder: {', '.join(map(str, outside))}")
+    data = Path(preset.data).resolve() if preset.data and file.suffix == ".toml" and "data" not in overridden else None
+    if data and data.exists() and not data.is_relative_to(file.parent.resolve()):
+        notice(f"images of {data}: there are none at that place beside {file}")

@@ -15,7 +15,7 @@ from bench.store import Run
 from bench.summary.format import listed
 from bench.summary.trust import audit_text
 
-_WAITED = 0.1  # share of a session's time; alone on its machine a run waits about TODO of it for its own processes
+WAITED = 0.1  # share of a session's time; alone on its machine a run waits about TODO of it for its own processes
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
@@ -119,7 +119,7 @@ def _session_notes(run: Run) -> list[str]:
         lines.append(f"{name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
     on_cpu = [session for session in sessions if "cpu" in (session.get("devices") or ())]
     waited = max((session.get("waited") or 0 for session in on_cpu), default=0)
-    if waited > _WAITED:
+    if waited > WAITED:
         whose = "its" if len(sessions) == 1 else "a session of its"
         lines.append(
             f"{name}: for {waited:.0%} of {whose} time the run waited for processors that other programs used, so its "

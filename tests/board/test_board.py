@@ -94,7 +94,7 @@ def test_a_purifier_is_lower_only_if_it_is_lower_at_every_sigma(tmp_path):
 def test_every_budget_lets_in_more_than_the_one_below_it_and_less_than_any_cost(tmp_path):
     benchmark = benchmark_of(make_run(tmp_path / "run"))
     table = benchmark.summary.table
-    offered = budgets(table)
+    offered = budgets(benchmark)
     assert offered[0] == ANY and {b.cost for b in offered[1:]} == {"nfe", "ms_joint", "gflops"}
     for cost in ("nfe", "ms_joint", "gflops"):
         within = [(table[cost] <= b.most).sum() for b in offered[1:] if b.cost == cost]
@@ -104,21 +104,45 @@ def test_every_budget_lets_in_more_than_the_one_below_it_and_less_than_any_cost(
 def test_no_budget_of_time_is_offered_for_rows_of_several_devices(tmp_path):
     other = {"mine": ("other", 2, 0.6, 0.9)}
     benchmark = benchmark_of(make_run(tmp_path / "a"), make_run(tmp_path / "b", other, device="another"))
-    assert {b.cost for b in budgets(benchmark.summary.table)} == {"nfe", "gflops"}
+    assert {b.cost for b in budgets(benchmark)} == {"nfe", "gflops"}
     assert "No budget of time is offered" in Page(benchmark_page(benchmark)).text
+
+
+@pytest.mark.parametrize(
+    ("sessions", "why"),
+    [
+        ([{}], ""),
+        ([{"waited": 0.01}, {"waited": 0.02}], ""),
+        ([{"waited": 0.01}, {"waited": 0.4}], "waited for processors"),
+        ([{"waited": 0.01}, {}], "2 sessions, whose loads are not known"),
+    ],
+)
+def test_no_budget_of_time_is_offered_where_milliseconds_hold_the_load_of_other_programs(tmp_path, sessions, why):
+    benchmark = benchmark_of(make_run(tmp_path / "run"))
+    benchmark.submissions[0].run.manifest["sessions"] = sessions
+    assert why in benchmark.untimed and bool(why) == bool(benchmark.untimed)
+    assert ("ms_joint" in {b.cost for b in budgets(benchmark)}) == (not why)
+    assert (why in Page(benchmark_page(benchmark)).text) if why else True
+
+
+def test_two_benchmarks_of_one_data_set_are_told_apart_on_the_overview(tmp_path):
+    found = benchmark_of(make_run(tmp_path / "first"))
+    other = replace(found, key="another")
+    text = Page(overview([found, other])).text
+    assert text.count(f"{found.data}: ") == 2 and f"{found.data}: " not in Page(overview([found])).text
 
 
 def test_every_ranking_of_the_page_is_the_recommendation(tmp_path):
     benchmark = benchmark_of(make_run(tmp_path / "run"))
     page = Page(benchmark_page(benchmark))
     for radius in benchmark.summary.radii:
-        for budget in budgets(benchmark.summary.table):
+        for budget in budgets(benchmark):
             assert recommend(benchmark.summary, radius, **budget.limit).verdict in page.text
 
 
 def test_the_marks_of_the_picture_lie_within_it_and_rise_with_accuracy(tmp_path):
     benchmark = benchmark_of(make_run(tmp_path / "run", images=200))
-    for budget in budgets(benchmark.summary.table):
+    for budget in budgets(benchmark):
         found = ranking(benchmark, 0.25, budget)
         if found.advice.chosen is None:  # plain smoothing alone certifies nothing there
             assert picture(found) is None

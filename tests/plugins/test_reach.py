@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.shell import announce
 from bench.store.run import read_run
 from bench.sweep import preset as presets
 from bench.sweep.preset import PresetError
@@ -195,3 +196,17 @@ def test_what_is_no_list_of_purifiers_is_refused_by_its_field(place, purifiers):
     path.write_text(f'dataset = "mnist5k"\nclassifier = "cnn"\nsigmas = [0.5]\npurifiers = {text}\n')
     with pytest.raises(PresetError, match="purifiers"):
         presets.load_preset(str(path), {})
+
+
+def test_images_that_lie_here_and_not_beside_the_preset_are_named(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "there" / "mine.toml"
+    file.parent.mkdir()
+    file.write_text('extends = "embedded"\ndataset = "folder"\ndata = "photos"\n')
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    announce(file, presets.load_preset(str(file), {}), ())
+    assert f"images of {tmp_path / 'photos'}: there are none" in capsys.readouterr().err
+    (file.parent / "photos").mkdir()
+    announce(file, presets.load_preset(str(file), {}), ())
+    announce(file, presets.load_preset(str(file), {"data": "photos"}), ("data",))
+    assert "images of" not in capsys.readouterr().err
