@@ -15,7 +15,7 @@ from bench.store import Run
 from bench.summary.format import listed
 from bench.summary.trust import audit_text
 
-WAITED = 0.1  # share of a session's time; alone on its machine a run waits about TODO of it for its own processes
+WAITED = 0.1  # share of a session's time; the driver and the workers of a run wait a little for one another, too
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
