@@ -50,6 +50,7 @@ def test_the_page_has_its_tables():
     assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {*MAIN, "cifar10-mini", SHARP}
     assert {row["run"] for row in ACCURACIES} == {*MAIN, "cifar10-mini", SHARP}
     assert {row["run"] for row in RADII} == {"embedded"}
+    assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
 
 
@@ -139,6 +140,10 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
     assert row["certified (%)"] == f"{100 * sum(own.values()) / len(own):.1f}"
     assert row["minus onestep-edm"] == difference_in_words(own, certified_at(main, "onestep-edm", sigma, radius))
     assert row["minus seed 0"] == difference_in_words(own, certified_at(main, row["purifier"], sigma, radius))
+    assert bool(row["minus its onestep-edm-ft"]) == (row["purifier"] == "consistency-ft")
+    if row["minus its onestep-edm-ft"]:
+        control = certified_at(run, "onestep-edm-ft", sigma, radius)
+        assert row["minus its onestep-edm-ft"] == difference_in_words(own, control)
 
 
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row["purifier"])
