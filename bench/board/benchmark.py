@@ -16,7 +16,7 @@ from bench.records import Cell, label_of, parameters_text
 from bench.store import Run
 from bench.summary import Summary, run_names, summarise
 from bench.summary.merge import contradiction
-from bench.summary.notes import WAITED
+from bench.summary.notes import WAITED, share_waited
 
 _WEIGHTS, _CODE = "classifier weights", "classifier"  # of a cell's hashes
 _ANY = 1.0  # a sigma at which rules are compared: fine grids of radii depend on it
@@ -66,10 +66,9 @@ class Benchmark:
             return "several devices measured the rows"
         for name, submission in self.runs.items():
             sessions = submission.run.manifest.get("sessions") or [{}]
-            waited = [session.get("waited") for session in sessions]
-            if max((share or 0 for share in waited), default=0) > WAITED:
+            if share_waited(sessions) > WAITED:
                 return f"{name} waited for processors that other programs used"
-            if len(sessions) > 1 and None in waited:
+            if len(sessions) > 1 and any(session.get("waited") is None for session in sessions):
                 return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -117,15 +117,19 @@ def _session_notes(run: Run) -> list[str]:
     most = max((count for devices in shared for count in devices.values()), default=1)
     if most > 1:
         lines.append(f"{name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
-    on_cpu = [session for session in sessions if "cpu" in (session.get("devices") or ())]
-    waited = max((session.get("waited") or 0 for session in on_cpu), default=0)
-    if waited > WAITED:
+    if (waited := share_waited(sessions)) > WAITED:
         whose = "its" if len(sessions) == 1 else "a session of its"
         lines.append(
             f"{name}: for {waited:.0%} of {whose} time the run waited for processors that other programs used, so its "
             "milliseconds are too high; count it on a quiet machine to use them"
         )
     return lines
+
+
+def share_waited(sessions: Iterable[Mapping[str, Any]]) -> float:
+    """The largest share of a session's time in which it waited for processors, on a CPU; 0 if none recorded it."""
+    on_cpu = (session for session in sessions if "cpu" in (session.get("devices") or ()))
+    return max((session.get("waited") or 0 for session in on_cpu), default=0)
 
 
 def _versions(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -113,7 +113,8 @@ def test_no_budget_of_time_is_offered_for_rows_of_several_devices(tmp_path):
     [
         ([{}], ""),
         ([{"waited": 0.01}, {"waited": 0.02}], ""),
-        ([{"waited": 0.01}, {"waited": 0.4}], "waited for processors"),
+        ([{"waited": 0.01}, {"waited": 0.4, "devices": ["cuda:0"]}], ""),
+        ([{"waited": 0.01}, {"waited": 0.4, "devices": ["cpu"]}], "waited for processors"),
         ([{"waited": 0.01}, {}], "2 sessions, whose loads are not known"),
     ],
 )
