@@ -89,11 +89,11 @@ PURIFIERS = (
         _ALL,
         _COUNT,
     ),
-    Deviant("wall clock", "import time; " + _FLIP.format("(int(time.time() * 50) % 2)"), _ALL),
+    Deviant("wall clock", "import time; " + _FLIP.format("(time.time() * 50 % 1)"), _ALL),
     Deviant(
         "hour of the day", "import time; " + _FLIP.format("(time.localtime(time.time()).tm_hour % 3 == 0)"), _SILENT
     ),
-    Deviant("performance counter", "import time; " + _FLIP.format("(time.perf_counter_ns() // 1000 % 2)"), _ALL),
+    Deviant("performance counter", "import time; " + _FLIP.format("(time.perf_counter_ns() % 1009 / 1009)"), _ALL),
     Deviant("torch.manual_seed(0)", "torch.manual_seed(0); return (x + 0.1 * torch.randn_like(x)).clamp(0, 1)", _ALL),
     Deviant("torch's global generator", "return (x + torch.randn_like(x)).clamp(0, 1)", _ALL),
     Deviant("NumPy's global generator", "import numpy; return (x + numpy.random.rand()).clamp(0, 1)", _ALL),
