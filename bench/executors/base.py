@@ -5,7 +5,7 @@ An executor takes a task and returns a future of its counts. Only the driver wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ MAX_DEATHS = 3  # deaths of workers that a job may see before it is given up
 
 @dataclass
 class Job:
-    """A call of a method of an engine, and the future of its result.
+    """A call of a method of an engine, or of a function of an engine, and the future of its result.
 
     Attributes:
         subject: of the call, in messages.
@@ -28,7 +28,7 @@ class Job:
     """
 
     subject: str
-    method: str
+    method: str | Callable[..., Any]
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
     deaths: int = 0
@@ -55,6 +55,10 @@ class Executor:
         """The static cost of each cell, or why it is not known; see `Engine.weigh`."""
         return self._submit(Job(f"the FLOPs of {len(cells)} cells", "weigh", (cells,)))
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """`function(engine, *arguments)` on a worker, for measurements."""
+        return self._submit(Job(function.__name__, function, arguments))
+
     def _submit(self, job: Job) -> Future[Any]:
         raise NotImplementedError
 
@@ -63,6 +67,11 @@ class Executor:
 
     def abandon(self) -> None:
         """Stop at once and kill running tasks."""
+
+
+def perform(engine: Any, method: str | Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The result of a job."""
+    return getattr(engine, method)(*arguments) if isinstance(method, str) else method(engine, *arguments)
 
 
 def describe_cell(cell: Cell) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
 import os
+import pickle
 import sys
 import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,12 +25,13 @@ import numpy as np
 
 from bench.engine import Engine
 from bench.engine.devices import prepare_device
-from bench.executors.base import MAX_DEATHS, Executor, Job, timeout_message, workers_died_message
+from bench.errors import RunError
+from bench.executors.assigning import Assigning, Worker
+from bench.executors.base import Executor, Job, perform, timeout_message, workers_died_message
 from bench.executors.streams import tolerate
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 
 _GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
-_engine: Engine | None = None  # the engine of a worker process
 
 
 class InProcess(Executor):
@@ -38,7 +45,7 @@ class InProcess(Executor):
     def _submit(self, job: Job) -> Future[Any]:
         """A completed future."""
         with _time_limit(self.timeout, job.subject):
-            _resolve(job, lambda: getattr(self.engine, job.method)(*job.arguments))
+            _resolve(job, partial(perform, self.engine, job.method, job.arguments))
         return job.future
 
 
@@ -53,7 +60,8 @@ class Pipelined(Executor):
     def __init__(self, engine: Engine):
         self.engine = engine
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def _submit(self, job: Job) -> Future[Any]:
         self._jobs.put(job)
@@ -63,6 +71,10 @@ class Pipelined(Executor):
         self._jobs.put(None)
 
     abandon = close  # the thread is a daemon: a hanging task ends with the process
+
+    def join(self) -> None:
+        """Wait for the jobs that were submitted before `close`."""
+        self._thread.join()
 
     def _work(self) -> None:
         begun: tuple[Job, Callable[[], Any]] | None = None
@@ -83,7 +95,7 @@ class Pipelined(Executor):
             if earlier is not None:
                 _resolve(*earlier)
             if job.method != "run":
-                _resolve(job, partial(getattr(self.engine, job.method), *job.arguments))
+                _resolve(job, partial(perform, self.engine, job.method, job.arguments))
         if begun is not None:
             _resolve(*begun)
 
@@ -132,12 +144,23 @@ def _exit_as_hung(seconds: float, subject: str) -> None:
         os._exit(2)
 
 
-class Processes(Executor):
+@dataclass(eq=False, kw_only=True)
+class _Worker(Worker):
+    """A process with an engine on `device`. It takes pickled jobs from a queue and sends results by a connection."""
+
+    device: str
+    process: Any
+    tasks: Any
+    results: Connection
+    numbered: dict[int, Job] = field(default_factory=dict)  # the jobs by the numbers under which they were sent
+
+
+class Processes(Assigning):
     """Worker processes with one engine each: one thread each on a CPU, one GPU each otherwise.
 
     Processes are faster than OpenMP threads for small networks: a second thread costs more than it gains, above all
-    when another program occupies a core. When a worker dies, a new pool replaces all workers and every running batch
-    is computed again, because a pool does not report which worker ran which batch.
+    when another program occupies a core. A worker starts when there is a job for it. One that dies is replaced, and
+    its jobs run again.
 
     Parameters:
         images: clean images `[C,H,W]` in [0,1] by index.
@@ -154,89 +177,132 @@ class Processes(Executor):
         plugins: Mapping[str, Mapping[str, str]],
         notify: Callable[[str], object] = lambda message: None,
     ):
-        self._engines = [(images, weights, device, plugins) for device in devices]
-        self._notify = notify
-        self.workers = len(devices)
-        self.slots = 2 * len(devices)  # one running and one queued task for each worker
-        self._lock = threading.Lock()  # guards the next two; never held during a pool's own calls, which lock the pool
-        self._ended = False
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        context = WorkerContext()
-        # A queue sends the engines' arguments from its own thread. As arguments of the process they would make each
-        # start wait until the worker before it has imported torch.
-        assigned = context.Queue()
-        assigned.cancel_join_thread()  # a worker that never starts leaves its item in the queue
-        for engine in self._engines:
-            assigned.put(engine)
-        return ProcessPoolExecutor(self.workers, context, _start_worker, (assigned,))
+        super().__init__(notify)
+        self._setup = images, weights, plugins
+        self._idle_devices = deque(devices)
+        if devices[0].startswith("cuda"):
+            self.depth, self.begun = Pipelined.slots, 2
+        self.workers, self.slots = len(devices), self.depth * len(devices)
+        self._numbers = count()
+        # Else an executor that nobody closed would keep the interpreter from ending: it joins its child processes.
+        Finalize(self, _kill, (self._workers,), exitpriority=10)
 
     def close(self) -> None:
         with self._lock:
-            self._ended = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._fatal = CancelledError()
+            for job in self._queue:
+                job.future.cancel()
+            self._queue.clear()
+            workers = list(self._workers)
+            for worker in workers:
+                worker.tasks.put(None)
+        for worker in workers:
+            worker.process.join()
 
     def abandon(self) -> None:
         with self._lock:
-            self._ended = True
-        for process in list((self._pool._processes or {}).values()):
-            process.kill()
-        # A worker killed while it writes a result would block the pool's reader until this end is closed.
-        if self._pool._result_queue is not None:
-            self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
+            workers = list(self._workers)
+            self._fail(CancelledError())
+            _kill(workers)
 
-    def _submit(self, job: Job) -> Future[Any]:
+    def _assign(self) -> None:
+        while self._queue and self._idle_devices and all(worker.jobs for worker in self._workers):
+            self._start()
+            super()._assign()
+        super()._assign()
+
+    def _start(self) -> None:
+        context = WorkerContext()
+        # A queue sends from a thread of its own: a pipe that is full, because the worker still imports torch, would
+        # block the driver.
+        tasks = context.Queue()
+        tasks.cancel_join_thread()  # nothing waits for a worker that reads no more
+        results, theirs = context.Pipe(duplex=False)
+        device = self._idle_devices.popleft()
+        process = context.Process(target=_serve, args=(tasks, theirs))
+        process.start()
+        theirs.close()  # so that the connection ends when the worker does
+        images, weights, plugins = self._setup
+        tasks.put((images, weights, device, plugins))
+        worker = _Worker(device=device, process=process, tasks=tasks, results=results)
+        self._workers.append(worker)
+        threading.Thread(target=self._receive, args=(worker,), daemon=True).start()
+
+    def _send(self, worker: _Worker, job: Job) -> None:
+        number = next(self._numbers)
+        worker.numbered[number] = job
+        # Pickled here: the queue's thread could not report an object that cannot be sent.
+        worker.tasks.put(ForkingPickler.dumps((number, job.method, job.arguments)).tobytes())
+
+    def _receive(self, worker: _Worker) -> None:
+        """Pass on the results of a worker until it ends. Runs in a thread of its own."""
         while True:
-            pool = self._pool
             try:
-                running = pool.submit(_call_engine, job.method, *job.arguments)
-            except BrokenProcessPool:
-                if not self._replace(pool):
-                    raise
-            else:
-                running.add_done_callback(partial(self._finished, job, pool))
-                return job.future
-
-    def _finished(self, job: Job, pool: ProcessPoolExecutor, done: Future[Any]) -> None:
-        """Pass on the result or the error of a job, or submit it again if its pool broke. Runs in a pool's thread."""
-        if done.cancelled():
-            job.future.cancel()
-            return
-        try:
-            job.future.set_result(done.result())
-        except BrokenProcessPool as error:
-            job.deaths += 1
-            try:
-                if job.deaths == MAX_DEATHS or not self._replace(pool):
-                    raise BrokenProcessPool(workers_died_message(job.subject)) from error
-                self._submit(job)
-            except Exception as final:
-                job.future.set_exception(final)
-        except BaseException as error:  # as the task raised it
-            job.future.set_exception(error)
-
-    def _replace(self, broken: ProcessPoolExecutor) -> bool:
-        """Replace a broken pool unless another thread already has; False if the executor is closed."""
+                number, result, error = worker.results.recv()
+            except (EOFError, OSError):
+                break
+            with self._lock:
+                job = worker.numbered.pop(number)
+                if job in worker.jobs:  # else the executor was abandoned
+                    worker.jobs.remove(job)
+                    _settle(job.future, result, error)
+                self._assign()
+        worker.process.join()
         with self._lock:
-            first = self._pool is broken and not self._ended
-            if first:
-                self._pool = self._new_pool()
-        if first:
-            self._notify("a worker process died; new workers repeat its batches")
-        return not self._ended
+            if self._fatal is None:
+                self._idle_devices.append(worker.device)
+                self._remove(worker, f"exit code {worker.process.exitcode}")
+                self._assign()
+            else:
+                self._workers.remove(worker)
+                for job in worker.jobs:
+                    job.future.set_exception(self._fatal)
+
+    def _given_up(self, jobs: list[Job], reason: str) -> Exception:
+        return RunError(workers_died_message(", ".join(sorted({job.subject for job in jobs}))))
 
 
-def _start_worker(assigned: multiprocessing.Queue) -> None:
-    """Initialise a worker process: its signals, its end with the parent, its streams, its engine."""
-    global _engine
+def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _kill(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
+
+
+def _serve(tasks: Any, results: Connection) -> None:
+    """The life of a worker process: its signals, its end with the parent, its streams, its engine, its jobs."""
     ignore_interrupts()
     end_with_parent()
     tolerate()  # a plugin that prints must not fail where the driver's reader has gone
-    images, weights, device, plugins = assigned.get()
-    _engine = Engine(images, weights, prepare_device(device), plugins)
+    images, weights, device, plugins = tasks.get()
+    engine = Engine(images, weights, prepare_device(device), plugins)
+    _work_on(tasks, results, Pipelined(engine) if engine.device.type == "cuda" else InProcess(engine))
 
 
-def _call_engine(method: str, *arguments: Any) -> Any:
-    """Call a method of the engine of this worker process."""
-    return getattr(_engine, method)(*arguments)
+def _work_on(tasks: Any, results: Connection, executor: InProcess | Pipelined) -> None:
+    """Run the jobs that come by a queue, until None comes."""
+    while (sent := tasks.get()) is not None:
+        number, method, arguments = pickle.loads(sent)
+        executor._submit(Job("", method, arguments)).add_done_callback(partial(_report, results, number))
+    executor.close()
+    if isinstance(executor, Pipelined):
+        executor.join()
+
+
+def _report(results: Connection, number: int, done: Future[Any]) -> None:
+    """Send the result of a job to the driver, or its error with the traceback of this process."""
+    error = done.exception()
+    if error is None:
+        results.send((number, done.result(), None))
+        return
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(ForkingPickler.dumps(error))
+    except Exception:  # of a plugin, with arguments of its own
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    results.send((number, None, error))

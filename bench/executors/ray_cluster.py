@@ -11,10 +11,9 @@ left out, and every event reaches the user as a message.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,30 +21,29 @@ import numpy as np
 from bench.engine.tuning import cache as tuning_cache
 from bench.engine.tuning.tune import TuningRequest, measurements
 from bench.errors import PurifyBenchError, RunError
-from bench.executors.base import MAX_DEATHS, Executor, Job
+from bench.executors.assigning import Assigning, Worker
+from bench.executors.base import MAX_DEATHS, Job
 from bench.executors.files import Bundle, classifier_key
 from bench.executors.ray_connection import Cluster
 from bench.executors.ray_worker import RemoteEngine, libraries
 from bench.provenance import code_digest
 from bench.records import Cell
 
-_JOBS_PER_WORKER = 2  # one running and one queued
-
 
 class WorkerDied(PurifyBenchError, RuntimeError):
     """Workers died repeatedly; counts so far are stored."""
 
 
-@dataclass(eq=False)
-class _Worker:
-    """An actor, and the jobs assigned to it in the order in which it runs them."""
+@dataclass(eq=False, kw_only=True)
+class _Worker(Worker):
+    """An actor; it is ready when its `device` is known, which is the device's name."""
 
     actor: Any
-    device: str | None = None  # the device's name; None until the worker is ready
-    jobs: deque[Job] = field(default_factory=deque)
+    ready: bool = False
+    device: str = ""
 
 
-class RayCluster(Executor):
+class RayCluster(Assigning):
     """Assigns tasks to the workers of a cluster, after `start`.
 
     Parameters:
@@ -69,7 +67,8 @@ class RayCluster(Executor):
         patience: float,
         notify: Callable[[str], object] = lambda message: None,
     ):
-        self._cluster, self._ray, self._patience, self._notify = cluster, cluster.ray, patience, notify
+        super().__init__(notify)
+        self._cluster, self._ray, self._patience = cluster, cluster.ray, patience
         self._actor = cluster.ray.remote(max_restarts=0, **cluster.resources)(self.engine)
         device = "cuda:0" if cluster.devices[0] == "cuda" else "cpu"  # Ray hides the GPUs of other workers
         put, get = cluster.ray.put, cluster.ray.get
@@ -79,11 +78,7 @@ class RayCluster(Executor):
         bundle = Bundle.of(weights, plugin_files, named, put)
         self._setup = device, code_digest(), libraries(), list(images), stacked, bundle, get
         self._capacity = len(cluster.devices)  # workers that fit, less one for each that was left out
-        self._workers: list[_Worker] = []
-        self._queue: deque[Job] = deque()
         self._failed_starts = 0  # consecutive workers that died before they were ready
-        self._fatal: Exception | None = None  # the reason why nothing more can be counted
-        self._lock = threading.RLock()
         self._started = threading.Event()
         self._handler = ThreadPoolExecutor(1)  # handles ended calls: Ray's own thread must not wait for Ray
 
@@ -130,11 +125,11 @@ class RayCluster(Executor):
 
     @property
     def workers(self) -> int:  # type: ignore[override]
-        return max(1, sum(worker.device is not None for worker in self._workers))
+        return max(1, sum(worker.ready for worker in self._workers))
 
     @property
     def slots(self) -> int:  # type: ignore[override]
-        return _JOBS_PER_WORKER * self.workers
+        return self.depth * self.workers
 
     def close(self) -> None:
         self.abandon()
@@ -144,28 +139,14 @@ class RayCluster(Executor):
         with self._lock:
             self._fail(self._fatal or WorkerDied("the run was ended"))
 
-    def _submit(self, job: Job) -> Future[Any]:
-        with self._lock:
-            if self._fatal is not None:
-                raise self._fatal
-            self._queue.append(job)
-            self._assign()
-        return job.future
-
-    def _assign(self) -> None:
-        """Assign queued jobs to the ready workers with the fewest jobs."""
-        while self._queue:
-            ready = [worker for worker in self._workers if worker.device and len(worker.jobs) < _JOBS_PER_WORKER]
-            if not ready:
-                break
-            worker, job = min(ready, key=lambda worker: len(worker.jobs)), self._queue.popleft()
-            worker.jobs.append(job)
-            self._call(worker, job.method, job.arguments, job)
+    def _send(self, worker: _Worker, job: Job) -> None:
+        assert isinstance(job.method, str), "an actor has methods only"
+        self._call(worker, job.method, job.arguments, job)
 
     def _add_workers(self, total: int) -> None:
         """Request actors until there are `total`; Ray starts each of them when it has the resources."""
         while len(self._workers) < total:
-            worker = _Worker(self._actor.remote())
+            worker = _Worker(actor=self._actor.remote())
             self._workers.append(worker)
             self._call(worker, "prepare", self._setup, None)
 
@@ -194,33 +175,26 @@ class RayCluster(Executor):
         elif error is not None:
             self._leave_out(worker, error.cause)  # type: ignore[attr-defined]
         else:
-            worker.device, self._failed_starts = done.result(), 0
+            worker.device, worker.ready, self._failed_starts = done.result(), True, 0
             self._started.set()
 
     def _replace(self, worker: _Worker, error: BaseException) -> None:
-        """Replace a dead worker and queue its jobs again; its first job was running and counts the death."""
-        self._workers.remove(worker)
+        """Replace a dead worker; its first job was running and counts the death."""
         self._ray.kill(worker.actor)  # the actor may be alive if only the connection failed
         reason = " ".join(str(error).split())[:300]
-        if worker.device is None:
-            self._failed_starts += 1
-        if worker.jobs:
-            worker.jobs[0].deaths += 1
-        if worker.jobs and worker.jobs[0].deaths == MAX_DEATHS:
-            job = worker.jobs.popleft()
-            problem = f"{job.subject} killed {job.deaths} workers one after another, the last with: {reason}. "
-            remedy = (
-                "Counts so far are stored, and the same command continues. If memory ran out, try a smaller --batch; "
-                "`--executor local --workers 1` shows the crash itself"
-            )
-            job.future.set_exception(WorkerDied(problem + remedy))
-        else:
-            self._notify("a worker died" + ("; another one repeats its batches" if worker.jobs else ""))
-        self._queue.extendleft(reversed(worker.jobs))
+        self._failed_starts += not worker.ready
+        self._remove(worker, reason)
         if self._failed_starts < MAX_DEATHS:
             self._add_workers(len(self._workers) + 1)
         elif not self._workers:
             self._fail(WorkerDied(f"{self._failed_starts} workers died while they started, the last with: {reason}"))
+
+    def _given_up(self, jobs: list[Job], reason: str) -> Exception:
+        return WorkerDied(
+            f"{jobs[0].subject} killed {MAX_DEATHS} workers one after another, the last with: {reason}. Counts so far "
+            "are stored, and the same command continues. If memory ran out, try a smaller --batch; "
+            "`--executor local --workers 1` shows the crash itself"
+        )
 
     def _leave_out(self, worker: _Worker, error: Exception) -> None:
         """Remove a worker that cannot be prepared. After a lone first worker (`measure`), try all others at once."""
@@ -236,10 +210,7 @@ class RayCluster(Executor):
 
     def _fail(self, error: Exception) -> None:
         """Kill all workers, and end all jobs with an error."""
-        self._fatal = error
-        for job in (*self._queue, *(job for worker in self._workers for job in worker.jobs)):
-            job.future.set_exception(error)
-        self._queue.clear()
+        super()._fail(error)
         for worker in self._workers:
             self._ray.kill(worker.actor)
         self._workers.clear()

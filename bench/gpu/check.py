@@ -31,6 +31,7 @@ LIMITS = {  # seconds of each step, in order; together at most six minutes where
     "embedded_race": 75,
     "tuning": 110,
     "full_size_race": 120,
+    "classifier_kernels": 90,
     "second_worker": 60,
 }
 _PATIENCE = 5  # times as long for the reduced form, whose machine may be slow and busy

@@ -12,7 +12,6 @@ from bench.engine import Engine
 from bench.engine.compute import PRECISIONS, float32_arithmetic
 from bench.engine.devices import synchronize
 from bench.engine.noise import PURIFIER, RowRng
-from bench.executors import local
 from bench.records import Cell
 
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the device's peak
@@ -32,15 +31,8 @@ def cohen_loop(engine: Engine, cell: Cell, image: np.ndarray, draws: int) -> np.
     return counts
 
 
-def cohen_loop_here(cell: Cell, image: np.ndarray, draws: int) -> np.ndarray:
-    assert local._engine is not None
-    return cohen_loop(local._engine, cell, image, draws)
-
-
-def networks_alone(cell: Cell, rows: int) -> None:
-    """The ceiling, in a worker: raw networks and classifier on ready-made input, as often as a purifier calls them."""
-    engine = local._engine
-    assert engine is not None
+def networks_alone(engine: Engine, cell: Cell, rows: int) -> None:
+    """The ceiling: raw networks and classifier on ready-made input, as often as a purifier calls them."""
     with torch.inference_mode():
         loaded = engine._prepare(cell)
         x = torch.rand(rows, *engine._clean.shape[1:], device=engine.device)
@@ -53,10 +45,8 @@ def networks_alone(cell: Cell, rows: int) -> None:
         synchronize(engine.device)
 
 
-def matmul_rate(precision: str) -> float:
-    """Operations per second of products of square matrices, the best of some, in a worker."""
-    engine = local._engine
-    assert engine is not None
+def matmul_rate(engine: Engine, precision: str) -> float:
+    """Operations per second of products of square matrices, the best of some."""
     device, best = engine.device, 0.0
     with torch.inference_mode(), float32_arithmetic(precision, device):
         side = _SIDE[device.type]

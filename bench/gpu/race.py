@@ -19,9 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.engine.devices import choose_devices, cores, processor_name
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, RowRng
-from bench.executors import local
 from bench.files import make_folder, write_file
-from bench.gpu.contenders import cohen_loop, cohen_loop_here, matmul_rate, networks_alone
+from bench.gpu.contenders import cohen_loop, matmul_rate, networks_alone
 from bench.provenance import git_revision
 from bench.records import Block, Cell, Counts, Task
 from bench.sweep import preset
@@ -117,8 +116,6 @@ class Race:
         self.draws, self.batch = draws, int(self.tuned.preset.batch)
         self.images = {i: self.tuned.split.images[i] for i in self.tuned.images}
         self.executor = start(self.tuned, self.devices)
-        if not isinstance(self.executor, local.Processes):
-            local._engine = self.executor.engine  # type: ignore[attr-defined]  # this process is the worker
         self.here = Engine(self.images, plain.weights, torch.device(self.devices[0]), plain.plugin_files)
         if kind == "cpu":
             torch.set_num_threads(cores())
@@ -138,11 +135,9 @@ class Race:
         return [Task(cell, tuple(blocks[k : k + each])) for k in range(0, len(blocks), each)]
 
     def on_workers(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-        """The results of a function in the workers, for each of some arguments."""
-        calls = list(zip(*arguments, strict=True))
-        if not isinstance(self.executor, local.Processes):
-            return [function(*call) for call in calls]
-        return [future.result() for future in [self.executor._pool.submit(function, *call) for call in calls]]
+        """The results of a function of an engine and some arguments, on the workers, for each of these."""
+        futures = [self.executor.call(function, *call) for call in zip(*arguments, strict=True)]
+        return [future.result() for future in futures]
 
     def count(self, tasks: Sequence[Task]) -> list[list[Counts]]:
         """The counts of tasks, through the executor of a sweep, which is kept as full as a sweep keeps it."""
@@ -163,7 +158,7 @@ class Race:
             "cohen_loop": lambda: [cohen_loop(self.here, plain, image, self.draws) for image in images],
             "networks": lambda: self.on_workers(networks_alone, [cell] * len(sizes), sizes),
             "cohen_loop_per_core": lambda: self.on_workers(
-                cohen_loop_here, [plain] * len(images), images, [self.draws] * len(images)
+                cohen_loop, [plain] * len(images), images, [self.draws] * len(images)
             ),
         }
 

@@ -6,6 +6,7 @@ GPU. Its figures say nothing about a GPU.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from bench.engine import Engine
 from bench.engine.devices import choose_devices, prepare_device, synchronize
@@ -117,6 +119,41 @@ def full_size_race(small: bool) -> dict[str, Any]:
     options = _FEW if small else {**AUTO, "classifier": "auto"}
     with tempfile.TemporaryDirectory(prefix="purifybench-") as folder:
         return _race(str(full_size(Path(folder), small)), "onestep-edm", options, sizes, 1 if small else 20)
+
+
+def classifier_kernels(small: bool) -> dict[str, Any]:
+    """Where the time of the full-size classifier goes: the kernels of each layout, eager and compiled.
+
+    On one H200 the compiled classifier was half as fast as the eager one. The kernels of both say why.
+    """
+    rows, activity = (4, ProfilerActivity.CPU) if small else (1000, ProfilerActivity.CUDA)
+    ways = {}
+    with tempfile.TemporaryDirectory(prefix="purifybench-") as folder:
+        path = str(full_size(Path(folder), small))
+        named = load_preset(path, {}).classifier
+        classifier = named.model_copy(update={"precision": "fp32" if small else "bf16"})
+        for channels_last, mode in itertools.product((False, True), ("no", "default")):
+            options = {"channels_last": channels_last, "compile": mode, "rows": rows, "purifiers": "none"}
+            preset = load_preset(path, {**options, "classifier": classifier})
+            planned = settle_options(make_plan(preset, _device().type), str(_device()))
+            engine = Engine(images_of(planned), planned.weights, _device())
+            with torch.inference_mode():
+                loaded = engine._prepare(planned.cells[0])
+                x = torch.rand(rows, *planned.split.images.shape[1:], device=_device())
+                taken = _microseconds(partial(loaded.classifier, x), _device(), 1 if small else 3)
+                with profile(activities=[activity]) as profiled:
+                    loaded.classifier(x)
+                    synchronize(_device())
+            found = [
+                (e.key[:100], e.self_cpu_time_total if small else e.self_device_time_total, e.count)
+                for e in profiled.key_averages()
+            ]
+            longest = sorted(found, key=lambda kernel: -kernel[1])[:10]
+            ways[f"channels_last={channels_last}, compile={mode}"] = {
+                "us_per_row": taken / rows,
+                "kernels": [{"kernel": name, "us_per_row": us / rows, "calls": n} for name, us, n in longest],
+            }
+    return {"rows": rows, "ways": ways}
 
 
 def tuning(small: bool) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from bench.certify import Requesting
 from bench.engine import PluginFault
 from bench.errors import RunError
-from bench.executors import Executor, describe_cell, timeout_message, workers_died_message
+from bench.executors import Executor, describe_cell, timeout_message
 from bench.files import make_subfolder, write_file
 from bench.records import Cell, Counts, Task
 from bench.store import Store
@@ -127,7 +126,6 @@ def sweep(
             outcome.batches += not assigned.recount
             running[executor.submit(assigned.task)] = assigned
         failure: Exception | None = None  # raised after all finished batches are stored
-        names = _named_all(running.values())
         for future in _finished(running, timeout, executor):
             progress, _, recount = running.pop(future)
             counting = progress in open_cells  # else its cell has failed before
@@ -138,8 +136,7 @@ def sweep(
                 if counting:
                     end(progress, _kept(fault, store.folder, progress.cell))
             except Exception as error:
-                broken = isinstance(error, BrokenProcessPool)
-                failure = RunError(workers_died_message(names)) if broken else error
+                failure = error
             else:
                 if recount and counting and (problem := progress.audit.compare(counts)):
                     end(progress, problem)

@@ -1,11 +1,15 @@
 """A GPU's executor: the next task begins before the counts of the last one are read, and each future has its own."""
 
+import pickle
 from contextlib import nullcontext
+from multiprocessing import Pipe
+from queue import SimpleQueue
 from threading import Event
 
 import pytest
 
 from bench.executors import Pipelined
+from bench.executors.local import _work_on
 from bench.store import read_run
 from bench.sweep import preset
 from bench.sweep import run as runs
@@ -64,6 +68,40 @@ def test_a_task_that_fails_fails_alone():
     with pytest.raises(LookupError, match="sad"):
         sad.result(10)
     assert engine.calls.index("finish sad") < engine.calls.index("show") < engine.calls.index("begin b")
+
+
+class Unlike(Exception):
+    """Cannot be made again from its message alone."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def test_a_worker_process_of_a_gpu_does_the_same_and_names_its_errors():
+    engine, tasks = Scripted(), SimpleQueue()
+    engine.weigh = lambda cells: (_ for _ in ()).throw(Unlike("this", "that"))
+    ours, theirs = Pipe(duplex=False)
+    for job in [
+        (0, "run", ("a",)),
+        (1, "run", ("b",)),
+        (2, "weigh", ([],)),
+        (3, "run", ("sad",)),
+        (4, len_of, ("abc",)),
+    ]:
+        tasks.put(pickle.dumps(job))
+    tasks.put(None)
+    engine.go.set()
+    _work_on(tasks, theirs, Pipelined(engine))
+    found = {number: (result, error) for number, result, error in (ours.recv() for _ in range(5))}
+    assert found[0] == (["a"], None) and found[1] == (["b"], None) and found[4] == (3, None)
+    assert engine.calls[:4] == ["begin a", "begin b", "finish a", "finish b"]
+    assert type(found[2][1]) is RuntimeError and str(found[2][1]) == "Unlike: this and that"
+    assert type(found[3][1]) is LookupError and "in finish" in found[3][1].__notes__[0]
+    assert not ours.poll()
+
+
+def len_of(engine, text):
+    return len(text)
 
 
 def test_a_sweep_has_the_same_counts(tiny_preset, tmp_path, monkeypatch):
