@@ -53,7 +53,7 @@ def plots(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def board(session: nox.Session) -> None:
     """The leaderboard of the project's own runs and their verifications, into site/board."""
-    runs = [f"results/{name}" for name in ("embedded", "cifar10-fair", "cifar10-mini")]
+    runs = [f"results/{name}" for name in ("embedded", "cifar10-fair")]
     verified = [f"--verified={path}" for path in sorted(Path("results", "verified").glob("*.json"))]
     python(session, "-m", "bench", "board", *runs, *verified, "--out", "site/board", *session.posargs)
 

@@ -95,7 +95,7 @@ EXAMPLES = {  # of every command, in the order of the help
     "arena": "bench arena cohen-0.25.tsv cohen-0.50.tsv --sigma 0.25,0.5",
     "boundaries": "bench boundaries --sigma 0.5 --radii 0.25,0.5",
     "rebuild-data": "bench rebuild-data --out data/cifar10-jpeg",
-    "check-data": "bench check-data results/cifar10-mini --data data/cifar10-jpeg",
+    "check-data": "bench check-data results/cifar10-fair --data data/cifar10-jpeg",
 }
 
 

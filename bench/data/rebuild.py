@@ -89,12 +89,6 @@ def compare(split: Split, pixels: Mapping[str, str], labels: Mapping[str, int]) 
     return len(pixels.keys() & labels.keys()), different
 
 
-def whole_fingerprint(split: Split) -> str:
-    """Sixteen hexadecimal digits of SHA-256 over images and labels: `Cell.data_hash` in runs of earlier versions."""
-    images = np.ascontiguousarray(split.images[list(range(len(split.labels)))], "<f4")
-    return hashlib.sha256(images.tobytes() + split.labels.astype("<i8").tobytes()).hexdigest()[:16]
-
-
 def _orders() -> dict[str, Sequence[int]]:
     """Part -> positions of its rows in the sorted list of its files."""
     stored = read_arrays(_ORDER)

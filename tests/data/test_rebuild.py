@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from forging import forge
 from PIL import Image
 
 from bench.data import DataError, Split, load, rebuild
@@ -135,11 +136,14 @@ def test_local_images_are_compared_with_those_of_a_run(tiny_preset, cli, tmp_pat
     assert other.exit_code == 1 and "images are not those of" in other.stdout
 
 
-def test_a_run_of_an_earlier_version_has_the_fingerprint_of_its_data(cli, shared_data, monkeypatch):
-    command = ("check-data", ROOT / "results/cifar10-mini", "--data", shared_data / "cifar10-jpeg")
-    done = cli(*command)
-    assert done.exit_code == 0 and " of " in done.stdout, done.stdout + done.stderr
-    if "f46d17b4dc7f52d2" in done.stdout:  # else the reference run states the pixels of each image
-        monkeypatch.setattr(rebuild, "whole_fingerprint", lambda split: "0123456789abcdef")
-        other = cli(*command)
-        assert other.exit_code == 1 and "but not the images" in other.stdout
+def test_the_images_of_the_reference_run_are_those_of_the_reference_data(cli, shared_data):
+    done = cli("check-data", ROOT / "results/cifar10-fair", "--data", shared_data / "cifar10-jpeg")
+    assert done.exit_code == 0 and "500 images" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_run_that_states_no_pixels_is_refused(tiny_preset, cli, tmp_path):
+    folder = tmp_path / "run"
+    assert cli("run", tiny_preset(purifiers=["none"], sigmas=[0.5]), "--out", folder, "--no-plots").exit_code == 0
+    silent = forge(folder, tmp_path / "silent", lambda forged: forged.manifest["pixels"].clear())
+    refused = cli("check-data", silent)
+    assert refused.exit_code == 2 and "does not state the pixels" in refused.stderr

@@ -106,7 +106,8 @@ def test_presets_name_networks_that_are_there(name):
     for source in chosen.networks.values():
         assert files.load(cards.BUNDLED / f"{source}.safetensors")
     own = [classifier for classifier in chosen.classifiers if classifier != chosen.classifier]
-    assert [classifier.parameters["path"].partition("/")[2] for classifier in own] == ["noisy-classifier"]
+    trained_on = {classifier.parameters["path"].partition("/")[2] for classifier in own}
+    assert trained_on == {"noisy-classifier", *(["classifier-ft"] if name == "cifar10-fair" else [])}
     for classifier in (chosen.classifier, *own):
         assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{classifier.parameters['path']}.safetensors")
         assert classifier.parameters.get("precision") == chosen.classifier.parameters.get("precision")

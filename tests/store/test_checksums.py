@@ -24,7 +24,7 @@ from bench.store.run import MANIFEST, PARQUET, PUBLISHED, export, read_manifest,
 from bench.store.store import Store
 
 RUNS = sorted(path.parent for path in (ROOT / "results").rglob(MANIFEST) if "runs" not in path.parts)
-SMALL = ROOT / "results" / "cifar10-mini-sharp"
+SMALL = ROOT / "results" / "seeds" / "digits-1"
 ATTACKS = Attacks("PGD", images=3, restarts=1, rounds=1, draws=10, level=0.01, alpha=0.001, made={})
 METRICS = Metrics(2, 1, {}, {}, {})
 

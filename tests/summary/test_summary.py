@@ -114,8 +114,8 @@ def test_rows_of_other_work_keep_their_own_milliseconds(tmp_path, fields, cost):
     assert shared_times(found.table) == ""
 
 
-def test_a_run_without_static_costs_reads_as_before():
-    table = summarise([read_run(RESULTS / "cifar10-mini")]).table
+def test_a_run_without_static_costs_has_its_own_milliseconds(tmp_path):
+    table = summarise([several(tmp_path, ({}, 1.0, None), ({"sigma": 1.0}, 2.0, None))]).table
     assert table[["gflops", "gflops_purify", "network_parameters"]].isna().all(axis=None)
     assert (table["ms_joint"] > 0).all() and set(table["ms_rows"]) == {1}
 
@@ -200,19 +200,19 @@ FACTS = ("name", "purifier", "parameters", "networks", "classifier", "family", "
 
 
 def test_the_facts_of_a_row_are_columns():
-    tight = summarise([read_run(RESULTS / "cifar10-mini")]).table.set_index("name").loc["torchdiffeq midpoint"].iloc[0]
+    tight = summarise([read_run(RESULTS / "cifar10-fair")]).table.set_index("name").loc["consistency"].iloc[0]
     assert tight[list(FACTS[1:])].tolist() == [
-        "pf-ode-torchdiffeq",
-        "solver=midpoint, steps=1, rtol=0.01, atol=0.01, t_end=0.1",
-        "edm",
+        "consistency",
+        "steps=1",
+        "cm",
         "cnn(path=cifar10/classifier, precision=bf16)",
-        "pf-ode",
+        "consistency",
         "cifar10-jpeg",
         COUNTED,
         "tight",
     ]
     assert tight["sequential"] and tight["label_aware"] and tight["complete"]
-    assert tight["rule"].startswith("sequential tight (N0 = 10, Nmax = 250")
+    assert tight["rule"].startswith("sequential tight (N0 = 20, Nmax = 500")
     fixed = summarise([read_run(RESULTS / "embedded")]).table.iloc[0]
     assert (fixed["certifier"], fixed["sequential"], fixed["label_aware"], fixed["networks"]) == (
         *("cohen", False, False, ""),
