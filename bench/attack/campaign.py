@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +14,10 @@ import pandas as pd
 from bench.attack.base import ATTACK, AttackError
 from bench.attack.search import Certified, Search, attack_images
 from bench.attack.target import ROWS
-from bench.engine import Engine, Loader, LoadError, PluginFault
+from bench.engine import Engine, LoadError, PluginFault
 from bench.engine.compute import eager
 from bench.engine.devices import device_name, prepare_device
-from bench.errors import RunError
-from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
+from bench.executors import Executor
 from bench.plugins import plugin_hash
 from bench.plugins.fingerprint import source
 from bench.plugins.registry import create, discover, parameters
@@ -45,89 +41,16 @@ class _Share:
     tried: int
 
 
-class _Worker:
-    """Attacks shares of cells on one device; networks stay loaded."""
-
-    def __init__(
-        self, weights: Mapping[str, str], plugin_files: Mapping[str, Mapping[str, str]], device: str, search: Search
-    ):
-        self._device, self._search = prepare_device(device), search
-        self._facts = weights, plugin_files
-        self._loader: Loader | None = None
-        self._engine: Engine | None = None
-
-    def run(self, share: _Share) -> tuple[list[AttackedImage], str, float]:
-        """The results of a share, how gradients were computed, and seconds."""
-        started = time.perf_counter()
-        weights, plugin_files = self._facts
-        if self._loader is None:
-            self._loader = Loader(weights, self._device, tuple(share.clean.shape[1:]), plugin_files)
-        # Gradients need no fixed way to compute: what they find is judged by the cell itself.
-        loaded = self._loader.load(eager(share.cell, ROWS))
-        images = {c.image: pixels for c, pixels in zip(share.certified, share.clean, strict=True)}
-        if self._engine is None:
-            self._engine = Engine(images, weights, self._device, plugin_files)
-        self._engine = replace(self._engine, images=images, loader=self._engine._loader)
-        found, method = attack_images(
-            share.cell, loaded, self._engine, share.clean, share.certified, self._search, share.tried
-        )
-        return found, method, time.perf_counter() - started
-
-
-_worker: _Worker | None = None  # of a worker process
-
-
-def _begin(
-    weights: Mapping[str, str],
-    plugin_files: Mapping[str, Mapping[str, str]],
-    devices: Any,
-    attack: tuple[str, Mapping[str, Any]],
-    settings: tuple[int, int, int, float],
-) -> None:
-    global _worker
-    ignore_interrupts()
-    end_with_parent()
-    _worker = _Worker(weights, plugin_files, devices.get(), Search(create(ATTACK, *attack), *settings))
-
-
-def _run(share: _Share) -> tuple[list[AttackedImage], str, float]:
-    assert _worker is not None
-    return _worker.run(share)
-
-
-class _Pool:
-    """Workers for shares of cells: this process for one device, one process per device for more."""
-
-    def __init__(self, plan: Plan, devices: Sequence[str], search: Search):
-        facts = plan.weights, plan.plugin_files
-        self._here = _Worker(*facts, devices[0], search) if len(devices) == 1 else None
-        self._pool: ProcessPoolExecutor | None = None
-        if self._here is None:
-            context = WorkerContext()
-            queue = multiprocessing.get_context("spawn").Queue()
-            for device in devices:
-                queue.put(device)
-            # A worker makes the attack by itself: the class of a file cannot be sent to another process.
-            attack = search.attack
-            name = attack.name if attack.name in discover(ATTACK) else source(type(attack))
-            made = (*facts, queue, (name, parameters(attack)), _settings(search))
-            self._pool = ProcessPoolExecutor(len(devices), context, _begin, made)
-        self.workers = len(devices)
-
-    def submit(self, share: _Share) -> Future[Any]:
-        if self._pool is not None:
-            return self._pool.submit(_run, share)
-        assert self._here is not None
-        future: Future[Any] = Future()
-        try:
-            future.set_result(self._here.run(share))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+def _attack_share(
+    engine: Engine, share: _Share, attack: tuple[str, Mapping[str, Any]], settings: tuple[int, int, int, float]
+) -> tuple[list[AttackedImage], str, float]:
+    """The results of a share, how gradients were computed, and seconds. Runs on a worker."""
+    started = time.perf_counter()
+    # Gradients need no fixed way to compute: what they find is judged by the cell itself.
+    loaded = engine.differentiable.load(eager(share.cell, ROWS))
+    search = Search(create(ATTACK, *attack), *settings)
+    found, method = attack_images(share.cell, loaded, engine, share.clean, share.certified, search, share.tried)
+    return found, method, time.perf_counter() - started
 
 
 def choose(pairs: Sequence[Pair], names: Sequence[str] | None, sigmas: Sequence[float] | None) -> list[Pair]:
@@ -171,7 +94,7 @@ def attack_run(
         images: number of images, balanced over the classes.
 
     Raises:
-        RunError: a worker died.
+        RunError: workers died repeatedly.
     """
     chosen = chosen_images(plan, images)
     preset = run.manifest.get("preset", {})
@@ -192,15 +115,15 @@ def attack_run(
         return replace(record, cells=tuple(kept[key] for key in run.cells if key in kept), missing=missing)
 
     waiting = [pair for pair in pairs if pair.stored.key not in kept]
-    with closing(_Pool(plan, devices, search)) as pool, closing(start(plan, [devices[0]])) as executor:
+    # A share takes as long as it takes; only counting has a time limit.
+    unlimited = replace(plan, preset=plan.preset.model_copy(update={"timeout": 0}))
+    with closing(start(unlimited, list(devices), notify)) as executor:
         for pair in waiting:
             decided = certificates[certificates["cell"] == pair.stored.key].set_index("image")
             shown = f"{pair.stored.label} at sigma = {pair.stored.sigma:g}"
             try:
                 recounted = recount(run, pair, executor)
-                kept[pair.stored.key] = _attack_cell(pair, decided, chosen, plan, pool, recounted)
-            except BrokenProcessPool as error:
-                raise RunError("a worker died, probably for lack of memory; give fewer --workers") from error
+                kept[pair.stored.key] = _attack_cell(pair, decided, chosen, plan, search, executor, recounted)
             except (PluginFault, LoadError, AttackError, MetricsError) as error:
                 missing[shown] = str(error)
                 notify(f"not attacked: {shown}: {error}")
@@ -219,7 +142,13 @@ def _unchanged(pairs: Sequence[Pair], kept: Mapping[str, AttackedCell]) -> list[
 
 
 def _attack_cell(
-    pair: Pair, decided: pd.DataFrame, chosen: Sequence[int], plan: Plan, pool: _Pool, recounted: tuple[int, int]
+    pair: Pair,
+    decided: pd.DataFrame,
+    chosen: Sequence[int],
+    plan: Plan,
+    search: Search,
+    executor: Executor,
+    recounted: tuple[int, int],
 ) -> AttackedCell:
     """Attack the certificates of one cell; `decided` holds its certificates by image."""
     rows = decided.loc[[image for image in chosen if image in decided.index]]
@@ -229,10 +158,17 @@ def _attack_cell(
         Certified(int(image), int(row["label"]), int(row["predicted"]), float(row["radius"]))
         for image, row in proved.iterrows()
     ]
-    size = max(_FEWEST, -(-len(certified) // pool.workers))
+    size = max(_FEWEST, -(-len(certified) // executor.workers))
     parts = [certified[at : at + size] for at in range(0, len(certified), size)]
+    # A worker makes the attack by itself: the class of a file cannot be sent to another process.
+    name = search.attack.name if search.attack.name in discover(ATTACK) else source(type(search.attack))
+    spec = (name, parameters(search.attack)), _settings(search)
     futures = [
-        pool.submit(_Share(pair.current, tuple(part), plan.split.images[[c.image for c in part]], len(certified)))
+        executor.call(
+            _attack_share,
+            _Share(pair.current, tuple(part), plan.split.images[[c.image for c in part]], len(certified)),
+            *spec,
+        )
         for part in parts
     ]
     results = [future.result() for future in futures]

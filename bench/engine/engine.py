@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,6 +54,11 @@ class Engine:
         self._clean = torch.from_numpy(np.stack(list(self.images.values()))).to(self.device)
         shape = tuple(self._clean.shape[1:])
         self._loader = self.loader or Loader(self.weights, self.device, shape, self.plugin_files)
+
+    @cached_property
+    def differentiable(self) -> Loader:
+        """A loader of the same plugins and networks, of copies that are made outside of inference mode."""
+        return self._loader.unloaded()
 
     def run(self, task: Task) -> list[Counts]:
         """Counts of every block of a task, with the task's cost shared by draws; raises as `begin`."""
