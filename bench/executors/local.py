@@ -247,6 +247,7 @@ class Processes(Assigning):
                     worker.jobs.remove(job)
                     _settle(job.future, result, error)
                 self._assign()
+        worker.results.close()
         worker.process.join()
         with self._lock:
             if self._fatal is None:
