@@ -15,7 +15,7 @@ from bench.certify.base import Certifier
 from bench.certify.fixed import FixedN
 from bench.records import COUNTED, IMPORTED, Cell, parameters_text
 from bench.summary.cells import _describe_row
-from bench.summary.notes import notes
+from bench.summary.notes import notes, untimed
 from bench.summary.summary import Summary, _table_of
 
 CELL: dict[str, Any] = {
@@ -144,6 +144,7 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
         tuple(notes([], frame)),
         cells,
         certifiers,
+        untimed=untimed({}, frame),
     )
 
 

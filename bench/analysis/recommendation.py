@@ -44,6 +44,7 @@ class Recommendation:
         notes: further warnings for a reader.
         standings: all candidates, the best first.
         cost: the column of the summary by which candidates are cheaper: that of the budget, or nfe.
+        beside: the column that is shown beside it: ms_joint, or gflops where milliseconds do not compare.
     """
 
     radius: float
@@ -57,6 +58,7 @@ class Recommendation:
     notes: tuple[str, ...] = ()
     standings: tuple[Standing, ...] = ()
     cost: str = "nfe"
+    beside: str = "ms_joint"
 
 
 def recommend(
@@ -114,6 +116,7 @@ def recommend(
     alike = [s for s in rivals if s.p is None or s.p > LEVEL]
     same = [s for s in standings if s.name == top.name] if of_others else [top]
     more = _more_images(alike)
+    beside = "gflops" if summary.untimed else "ms_joint"
     return Recommendation(
         radius=radius,
         budget=budget,
@@ -122,10 +125,11 @@ def recommend(
         share_best=math.fsum(s.best for s in same if s.best is not None) if rivals and top.best is not None else None,
         clear=not alike,
         more_images=more,
-        verdict=verdict(radius, top, rivals, alike, cost, more),
+        verdict=verdict(radius, top, rivals, alike, cost, more, beside),
         notes=tuple(notes),
         standings=standings,
         cost=cost,
+        beside=beside,
     )
 
 

@@ -39,7 +39,13 @@ def budget_words(budgets: Mapping[str, float]) -> str:
 
 
 def verdict(
-    radius: float, top: Standing, rivals: Sequence[Standing], alike: Sequence[Standing], cost: str, more: int | None
+    radius: float,
+    top: Standing,
+    rivals: Sequence[Standing],
+    alike: Sequence[Standing],
+    cost: str,
+    more: int | None,
+    beside: str = "ms_joint",
 ) -> str:
     """One or two sentences: the choice, whether it is sure, and the cheapest candidate that may be as good.
 
@@ -48,6 +54,7 @@ def verdict(
         alike: the rivals that are not significantly worse.
         cost: the column by which candidates are cheaper.
         more: see `Recommendation.more_images`.
+        beside: the column whose cost is told, too, where no network is evaluated.
     """
     o = top.option
     use = (
@@ -63,12 +70,12 @@ def verdict(
         return f"{use}, but the candidates have no images in common, so they cannot be compared."
     others = list(dict.fromkeys(s.name for s in alike))
     among = f"{len(others)} others, the closest being " if len(others) > 1 else ""
-    second = "; ".join(_second_thought(top, alike, cost, more))
+    second = "; ".join(_second_thought(top, alike, cost, more, beside))
     first = f"{use}, but it cannot be distinguished from {among}{_named(alike[0], top)}"
     return f"{first}. {second[0].upper()}{second[1:]}."
 
 
-def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None) -> list[str]:
+def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: int | None, beside: str) -> list[str]:
     """The cheapest candidate that may be as good, and the number of images that would separate them."""
     price = {s: s.option.cost(cost) for s in (top, *alike)}
     unit = COSTS[cost].head
@@ -77,8 +84,9 @@ def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: i
     if cheaper := [s for s in others if price[s] < _CHEAPER * price[top]]:
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
         spent = f"{price[s]:.3g} {unit} instead of {price[top]:.3g}"
-        if cost == "nfe" and not price[s] and math.isfinite(s.option.ms_joint):  # no network, and not free
-            spent += f", {s.option.ms_joint:.3g} ms per vote instead of {top.option.ms_joint:.3g}"
+        own, others_own = s.option.cost(beside), top.option.cost(beside)
+        if cost == "nfe" and not price[s] and math.isfinite(own):  # no network, and not free
+            spent += f", {own:.3g} {COSTS[beside].unit} instead of {others_own:.3g}"
         parts.append(f"not significantly worse, and cheaper: {_named(s, top)}, {spent}")
     elif others:
         parts.append("none of them is cheaper" if len(others) > 1 else "it is no cheaper")
@@ -105,9 +113,8 @@ def cautions(summary: Summary, rows: pd.DataFrame, radius: float, by_time: bool)
         lines.append(f"a sequential rule certifies the radii of its grid only: radius {radius:g} is read at {up:g}")
     if len(rules := certifiers_of(rows)) > 1:
         lines.append(f"candidates have different certifiers, which are compared with them: {'; '.join(rules)}")
-    devices = sorted(set(rows["device"].dropna()))
-    if by_time and len(devices) > 1:
-        lines.append(f"milliseconds were measured on different devices: {'; '.join(devices)}")
+    if by_time and summary.untimed:
+        lines.append(f"milliseconds do not compare: {summary.untimed}")
     if by_time and (sharing := shared_times(rows)):
         lines.append(sharing[0].lower() + sharing[1:-1])
     cells = cells_of(summary, rows)

@@ -103,8 +103,8 @@ def _candidates_table(found: Recommendation) -> Table:
     """Each purifier of a recommendation at its best sigma, beside the chosen one."""
     span = images_text(standing.option.images for standing in found.standings)
     title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
-    timed = any(math.isfinite(standing.option.ms_joint) for standing in found.standings)
-    costs = [COSTS[column] for column in dict.fromkeys(("nfe", "ms_joint" if timed else "ms_purify", found.cost))]
+    known = any(math.isfinite(standing.option.cost(found.beside)) for standing in found.standings)
+    costs = [COSTS[column] for column in dict.fromkeys(("nfe", found.beside if known else "ms_purify", found.cost))]
     facts = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "best in", "front in"
     table = figure_table(title, (*facts, *(axis.head for axis in costs)), _READING)
     first: dict[str, Standing] = {}

@@ -16,7 +16,6 @@ from bench.records import Cell, label_of, parameters_text
 from bench.store import Run
 from bench.summary import Summary, run_names, summarise
 from bench.summary.merge import contradiction
-from bench.summary.notes import WAITED, share_waited
 
 _WEIGHTS, _CODE = "classifier weights", "classifier"  # of a cell's hashes
 _ANY = 1.0  # a sigma at which rules are compared: fine grids of radii depend on it
@@ -58,19 +57,6 @@ class Benchmark:
     def runs(self) -> dict[str, Submission]:
         """The submissions by their names in the summary."""
         return dict(zip(run_names([s.run for s in self.submissions]), self.submissions, strict=True))
-
-    @cached_property
-    def untimed(self) -> str:
-        """Why the milliseconds of the rows do not compare; empty if they do, as far as the runs record it."""
-        if self.summary.table["device"].nunique() > 1:
-            return "several devices measured the rows"
-        for name, submission in self.runs.items():
-            sessions = submission.run.manifest.get("sessions") or [{}]
-            if share_waited(sessions) > WAITED:
-                return f"{name} waited for processors that other programs used"
-            if len(sessions) > 1 and any(session.get("waited") is None for session in sessions):
-                return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
-        return ""
 
     @cached_property
     def contradictions(self) -> list[str]:

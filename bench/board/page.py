@@ -44,6 +44,7 @@ def benchmark_page(benchmark: Benchmark) -> str:
     script = _source(environment, "board.js")
     apart = tuple(f"{name}: " for name in runs)  # each run shows its own; a board shows no average certified radius
     notes = [*benchmark.contradictions, *(n for n in summary.notes if "ACR" not in n and not n.startswith(apart))]
+    notes = [note for note in notes if not summary.untimed or summary.untimed not in note]  # said beside the budgets
     return environment.get_template("benchmark.html").render(
         **_frame(environment, script),
         benchmark=benchmark,
@@ -53,7 +54,7 @@ def benchmark_page(benchmark: Benchmark) -> str:
         opening_radius=first,
         budgets=list(enumerate(offered)),
         kinds=list(dict.fromkeys(b.kind for b in offered if b.kind)),
-        untimed=benchmark.untimed,
+        untimed=benchmark.summary.untimed,
         answers=[Markup(text) for text in answers],
         opening=choices[first][0],
         choices=htmlsafe_json_dumps(choices, separators=(",", ":")),
@@ -78,7 +79,7 @@ def overview(found: Sequence[Benchmark]) -> str:
             else f"{_title(benchmark)}: {next(iter(benchmark.runs))}"
         )
         cards.append({"benchmark": benchmark, "title": title, "answers": answers, "runs": runs})
-        cards[-1] |= {"conditions": _conditions(benchmark), "timed": not benchmark.untimed}
+        cards[-1] |= {"conditions": _conditions(benchmark), "timed": not benchmark.summary.untimed}
     return environment.get_template("index.html").render(**_frame(environment), cards=cards, file_of=page_name)
 
 

@@ -118,13 +118,13 @@ def radii_of(benchmark: Benchmark) -> list[float]:
 def budgets(benchmark: Benchmark) -> list[Budget]:
     """Any cost, and of each cost the values that let in one more purifier, at most eight, rounded up to two digits.
 
-    Budgets of time are offered only if milliseconds compare (`Benchmark.untimed`).
+    Budgets of time are offered only if milliseconds compare (`Summary.untimed`).
     """
     table = benchmark.summary.table
     counted = table[(table["source"] == COUNTED) & table["acr"].notna()]
     found = [Budget("nfe", "any cost")]
     for cost, keyword in _AXES.items():
-        if cost == "ms_joint" and benchmark.untimed:
+        if cost == "ms_joint" and benchmark.summary.untimed:
             continue
         levels = sorted({_rounded_up(v) for v in counted[cost].dropna()})[:-1]
         unit = COSTS[cost].unit

@@ -67,7 +67,7 @@ def draw_all(
 ) -> list[Path]:
     """Draw every picture of a summary, and return the files, the most important ones first.
 
-    `pareto`, `pareto-vote` (against FLOPs and time of purifier and classifier, if the FLOPs are known),
+    `pareto`, `pareto-vote` (against FLOPs and time of purifier and classifier, if both are known and times compare),
     `pareto-sigma-S` for each sigma, `accuracy-vs-radius`, `examples-sigma-S` for each sigma of the examples,
     and `quality` and `attack` for the first run with metrics or attacks only, because those of several runs may not
     compare. Before all others `race` for the run that raced, of several runs `race-NAME`. A run with the draws of a
@@ -98,7 +98,7 @@ def draw_all(
 def _fronts(summary: Summary, rows: pd.DataFrame, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Draw the fronts and the curves of a summary."""
     written = save(pareto(summary), folder, "pareto", formats)
-    if len(rows) and rows["gflops"].notna().any():
+    if len(rows) and rows["gflops"].notna().any() and not summary.untimed:
         written += save(pareto(summary, VOTE), folder, "pareto-vote", formats)
     for sigma in sorted(rows["sigma"].unique()) if len(rows) else ():
         written += save(pareto_at(summary, sigma), folder, f"pareto-sigma-{sigma:g}", formats)

@@ -21,6 +21,7 @@ from bench.summary.palette import FAMILIES, OWN_CLASSIFIER, PLAIN
 from bench.summary.rows import conditions, drawable
 
 # Costs of one picture: evaluations beside the time of purifier and classifier, because no vote is free at NFE 0.
+# Operations take the place of times that do not compare.
 USUAL, VOTE = ("nfe", "ms_joint"), ("gflops", "ms_joint")
 _MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
@@ -29,7 +30,7 @@ _READING = (
     "ticks at the bottom show the measured costs, on a logarithmic axis. Bars and bands: 95 % intervals (Wilson for "
     "accuracy, bootstrap over images for the ACR)."
 )
-_NOT_FREE = "NFE counts the networks of the purifier only: at NFE 0 the classifier alone does the work, see its time."
+_NOT_FREE = "NFE counts the networks of the purifier only: at NFE 0 the classifier alone does the work, see its {}."
 
 _CHOSEN = (
     "σ was chosen for each purifier and radius on these images, which favours it a little: `bench tables` has the "
@@ -72,22 +73,35 @@ def _draw(
     where: str,
     shown: Sequence[tuple[Metric, pd.DataFrame]],
     height: float,
-    costs: tuple[str, str],
+    costs: tuple[str, ...],
     footer: Sequence[str] = (),
 ) -> Figure:
     """A row of panels for each metric and the rows that it shows, a column for each cost."""
     rows = pd.concat([part for _, part in shown])
+    if summary.untimed and rows["gflops"].notna().all():
+        costs = tuple("gflops" if cost == "ms_joint" else cost for cost in costs)
     marked = rows[rows["family"] != PLAIN].drop_duplicates("name")
     numbers = {name: str(n) for n, name in enumerate(marked["name"], 1)} if len(marked) > _MOST_NAMES else {}
     keys = marked.to_dict("records") if numbers else []
     left, between, right, heading, gap, axis = 0.62, 0.3, 0.16, 0.28, 0.32, 0.5
     lines = math.ceil(len(keys) / KEYS_PER_LINE)
     panels = len(shown) * (heading + height + gap) - gap + axis
-    not_free = [_NOT_FREE] if OWN_CLASSIFIER in set(rows["family"]) and "nfe" in costs else []
+    not_free = (
+        [_NOT_FREE.format("time" if "ms_joint" in costs else "operations")]
+        if OWN_CLASSIFIER in set(rows["family"]) and "nfe" in costs
+        else []
+    )
     page = Page(
         f"Certified robustness against cost, {where}",
         summary.title,
-        [conditions(rows) + ".", _READING, *not_free, *footer, *filter(None, [shared_times(rows)]), *remarks(summary)],
+        [
+            conditions(rows) + ".",
+            _READING,
+            *not_free,
+            *footer,
+            *filter(None, [shared_times(rows) if "ms_joint" in costs else ""]),
+            *remarks(summary),
+        ],
         panels + lines * KEY_LINE + (0.15 if lines else 0),
     )
     page.legend([*family_handles(rows["family"]), Line2D([], [], color=INK, alpha=0.5, lw=1.0, label="front")])

@@ -87,7 +87,7 @@ def render(
         pictures_shown=pictures_shown,
         stages=STAGES,
         times=times(table),
-        timed=len(table) > 0 and table["ms_joint"].notna().any(),
+        timed=len(table) > 0 and table["ms_joint"].notna().any() and not summary.untimed,
         counted_flops=len(table) > 0 and table["gflops"].notna().any(),
         classifier_gflops=_classifier_gflops(table),
         several_devices=len(table) > 0 and table["device"].nunique() > 1,

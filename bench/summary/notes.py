@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,8 +18,26 @@ from bench.summary.trust import audit_text
 WAITED = 0.1  # share of a session's time; the driver and the workers of a run wait a little for one another, too
 
 
-def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
-    """The notes of a summary's table."""
+def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
+    """Why the milliseconds of the rows do not compare; empty if they do, as far as the runs record it.
+
+    Parameters:
+        runs: by name.
+    """
+    for name, run in runs.items():
+        sessions = run.manifest.get("sessions") or [{}]
+        on_cpu = [s for s in sessions if not any(d.startswith("cuda") for d in s.get("devices") or ())]
+        if (waited := max((session.get("waited") or 0 for session in on_cpu), default=0)) > WAITED:
+            whose = "its" if len(sessions) == 1 else "a session of its"
+            return f"for {waited:.0%} of {whose} time {name} waited for processors that other programs used"
+        if len(sessions) > 1 and any(session.get("waited") is None for session in on_cpu):
+            return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
+    devices = sorted(set(table["device"].dropna())) if len(table) else []
+    return f"measured on different devices: {'; '.join(devices)}" if len(devices) > 1 else ""
+
+
+def notes(runs: Sequence[Run], table: pd.DataFrame, apart: str = "") -> list[str]:
+    """The notes of a summary's table; `apart`: why its milliseconds do not compare."""
     if table.empty:
         return ["nothing is certified yet"]
     lines = []
@@ -34,8 +52,8 @@ def notes(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
     if len(partial := partial[~partial["raced"]]):
         fewer = f"{len(partial)} of {len(table)} cells have fewer images than were asked for"
         lines.append("; ".join(filter(None, (f"incomplete: {fewer}", biased))))
-    if table["device"].dropna().nunique() > 1:
-        lines.append(f"measured on different devices: {'; '.join(sorted(set(table['device'].dropna())))}")
+    if apart:
+        lines.append(f"milliseconds do not compare: {apart}")
     lines += [f"{run.folder.name}: {text}" for run in runs for text, sound in [audit_of(run)] if text and not sound]
     lines += file_notes(runs)
     for run in runs:
@@ -117,19 +135,7 @@ def _session_notes(run: Run) -> list[str]:
     most = max((count for devices in shared for count in devices.values()), default=1)
     if most > 1:
         lines.append(f"{name}: up to {most} processes shared a GPU, so milliseconds hold waiting for it")
-    if (waited := share_waited(sessions)) > WAITED:
-        whose = "its" if len(sessions) == 1 else "a session of its"
-        lines.append(
-            f"{name}: for {waited:.0%} of {whose} time the run waited for processors that other programs used, so its "
-            "milliseconds are too high; count it on a quiet machine to use them"
-        )
     return lines
-
-
-def share_waited(sessions: Iterable[Mapping[str, Any]]) -> float:
-    """The largest share of a session's time in which it waited for processors, on a CPU; 0 if none recorded it."""
-    on_cpu = (session for session in sessions if "cpu" in (session.get("devices") or ()))
-    return max((session.get("waited") or 0 for session in on_cpu), default=0)
 
 
 def _versions(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from bench.store import Run
 from bench.store.races import race_of
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
 from bench.summary.names import display_names, labels
-from bench.summary.notes import audit_of, different_data, file_notes, notes
+from bench.summary.notes import audit_of, different_data, file_notes, notes, untimed
 
 _FACTS = (
     *("run", "cell", "name", "purifier", "parameters", "networks", "classifier", "family", "dataset", "sigma"),
@@ -45,6 +45,7 @@ class Summary:
         cells, certifiers: of the rows with counts, by (run, cell).
         evidence: by run, a sentence on the checks of its plugins and on its audit; if one is missing, a note, too.
         remarks: the notes on the files of the runs, which every answer shows.
+        untimed: why the milliseconds of the rows do not compare; empty if they do.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Summary:
     certifiers: Mapping[tuple[str, str], Certifier] = field(default_factory=dict)
     evidence: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    untimed: str = ""
 
     @cached_property
     def certified(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
@@ -119,17 +121,19 @@ def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: 
     everything = pd.concat(images, ignore_index=True) if images else pd.DataFrame(columns=[*CERTIFICATE, "run"])
     evidence = {name: text for name, run in zip(run_names(runs), runs, strict=True) if (text := audit_of(run)[0])}
     apart = different_data(table, list(cells.values()), any(prints))
+    times = untimed(dict(zip(run_names(runs), runs, strict=True)), table)
     title = " + ".join(titles) + (" [of different images: never compare them]" if apart else "")
     return Summary(
         title,
         table,
         everything,
         chosen,
-        (*([apart] if apart else []), *notes(runs, table)),
+        (*([apart] if apart else []), *notes(runs, table, times)),
         cells,
         rules,
         evidence,
         tuple(file_notes(runs)),
+        times,
     )
 
 

@@ -37,6 +37,18 @@ def test_whether_a_purifier_pays_is_said_where_plain_smoothing_has_a_classifier_
     assert "no purifier is shown to pay: the best purifier, good (80.0 %), certifies no more than" in equal.notes[0]
 
 
+def test_operations_are_told_where_milliseconds_do_not_compare():
+    made = summary_of(NONE, NOISY, GOOD)
+    costs = {"gflops": 0.1 + made.table["nfe"], "ms_joint": 2 + made.table["nfe"]}
+    timed = replace(made, table=made.table.assign(**costs))
+    untimed = replace(timed, untimed="mine waited")
+    assert "ms per vote instead of" in recommend(timed, 0.25).verdict
+    found = recommend(untimed, 0.25)
+    assert found.beside == "gflops" and "0.1 GFLOPs per vote instead of 1.1" in found.verdict
+    assert not any("milliseconds" in note for note in found.notes)
+    assert "milliseconds do not compare: mine waited" in recommend(untimed, 0.25, max_joint_ms=2).notes
+
+
 def test_tables_say_at_each_radius_whether_a_purifier_pays():
     radii = np.where(np.arange(100) < 90, 0.3, -1.0)  # plain smoothing certifies more images, and none of them far
     found = summary_of(NONE, replace(NOISY, radii=radii), replace(GOOD, radii=hits(100, range(60))))

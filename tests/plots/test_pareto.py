@@ -186,3 +186,13 @@ def test_without_a_purifier_a_vote_is_at_nfe_0_and_at_its_time_and_never_free():
 def test_the_first_picture_has_evaluations_and_the_time_of_the_whole_vote(full):
     axes = [ax for ax in pareto(full).axes if ax.get_xlabel()]
     assert [ax.get_xlabel() for ax in axes] == [COSTS[cost].axis for cost in ("nfe", "ms_joint")]
+
+
+def test_operations_take_the_place_of_times_that_do_not_compare(full):
+    def axes(**fields):
+        drawn = pareto(replace(full, untimed="the run waited", **fields)).axes
+        return [ax.get_xlabel() for ax in drawn if ax.get_xlabel()]
+
+    counted = full.table.assign(gflops=0.1 + 0.3 * full.table["nfe"])
+    assert axes(table=counted) == [COSTS[cost].axis for cost in ("nfe", "gflops")]
+    assert axes() == [COSTS[cost].axis for cost in ("nfe", "ms_joint")]

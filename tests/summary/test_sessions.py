@@ -11,7 +11,7 @@ from command import run as run_command
 import purifybench as pb
 from bench.executors.waiting import waiting_since
 from bench.store.run import Run
-from bench.summary.notes import _session_notes, _versions
+from bench.summary.notes import _session_notes, _versions, untimed
 from bench.sweep import run as sweep_run
 from bench.sweep.session import with_sessions, without_latest
 
@@ -51,12 +51,19 @@ def test_runs_of_other_library_versions_say_so_side_by_side():
 
 
 @pytest.mark.parametrize(
-    ("devices", "waited", "noted"), [("cpu", 0.32, True), ("cpu", 0.01, False), ("cuda:0", 0.32, False)]
+    ("devices", "waited", "why"),
+    [
+        ("cpu", (0.32, 0.02), "for 32% of a session of its time mine waited for processors that other programs used"),
+        ("cpu", (0.01, 0.02), ""),
+        ("cpu", (0.01, None), "mine was counted in 2 sessions, whose loads are not known"),
+        ("cpu", (None,), ""),
+        ("cuda:0", (0.32, None), ""),
+    ],
 )
-def test_milliseconds_that_hold_waiting_for_other_programs_are_noted(devices, waited, noted):
-    sessions = [{"devices": [devices], "waited": waited}, {"devices": [devices]}]
-    found = _session_notes(Run(Path("run"), {"sessions": sessions}, {}, {}, pd.DataFrame(), pd.DataFrame()))
-    assert ("run: for 32% of a session of its time the run waited for processors" in "".join(found)) == noted
+def test_milliseconds_that_hold_the_load_of_other_programs_do_not_compare(devices, waited, why):
+    sessions = [{"devices": [devices], "waited": share} for share in waited]
+    run = Run(Path("run"), {"sessions": sessions}, {}, {}, pd.DataFrame(), pd.DataFrame())
+    assert untimed({"mine": run}, pd.DataFrame()) == why
 
 
 def write_times(proc, **threads):
