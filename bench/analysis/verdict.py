@@ -85,7 +85,9 @@ def _second_thought(top: Standing, alike: Sequence[Standing], cost: str, more: i
         s = min(cheaper, key=lambda s: (price[s], -s.option.accuracy))
         spent = f"{price[s]:.3g} {unit} instead of {price[top]:.3g}"
         own, others_own = s.option.cost(beside), top.option.cost(beside)
-        if cost == "nfe" and not price[s] and math.isfinite(own):  # no network, and not free
+        if (
+            cost == "nfe" and not price[s] and math.isfinite(own) and math.isfinite(others_own)
+        ):  # no network, and not free
             spent += f", {own:.3g} {COSTS[beside].unit} instead of {others_own:.3g}"
         parts.append(f"not significantly worse, and cheaper: {_named(s, top)}, {spent}")
     elif others:

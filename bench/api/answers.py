@@ -104,7 +104,8 @@ def _candidates_table(found: Recommendation) -> Table:
     span = images_text(standing.option.images for standing in found.standings)
     title = f"Certified accuracy at radius {found.radius:g}, {found.budget}: each purifier at its best σ, {span}"
     known = any(math.isfinite(standing.option.cost(found.beside)) for standing in found.standings)
-    costs = [COSTS[column] for column in dict.fromkeys(("nfe", found.beside if known else "ms_purify", found.cost))]
+    instead = [] if found.beside == "gflops" else ["ms_purify"]  # milliseconds that do not compare are not shown
+    costs = [COSTS[c] for c in dict.fromkeys(("nfe", *([found.beside] if known else instead), found.cost))]
     facts = "", "purifier", "σ", "certified % [95 %]", "behind [95 %]", "p", "best in", "front in"
     table = figure_table(title, (*facts, *(axis.head for axis in costs)), _READING)
     first: dict[str, Standing] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from bench.attack.target import ROWS
 from bench.engine import Engine, LoadError, PluginFault
 from bench.engine.compute import eager
 from bench.engine.devices import device_name, prepare_device
-from bench.executors import Executor
+from bench.executors import Executor, describe_cell
 from bench.plugins import plugin_hash
 from bench.plugins.fingerprint import source
 from bench.plugins.registry import create, discover, parameters
@@ -115,12 +114,10 @@ def attack_run(
         return replace(record, cells=tuple(kept[key] for key in run.cells if key in kept), missing=missing)
 
     waiting = [pair for pair in pairs if pair.stored.key not in kept]
-    # A share takes as long as it takes; only counting has a time limit.
-    unlimited = replace(plan, preset=plan.preset.model_copy(update={"timeout": 0}))
-    with closing(start(unlimited, list(devices), notify)) as executor:
+    with start(plan, list(devices), notify) as executor:
         for pair in waiting:
             decided = certificates[certificates["cell"] == pair.stored.key].set_index("image")
-            shown = f"{pair.stored.label} at sigma = {pair.stored.sigma:g}"
+            shown = describe_cell(pair.stored)
             try:
                 recounted = recount(run, pair, executor)
                 kept[pair.stored.key] = _attack_cell(pair, decided, chosen, plan, search, executor, recounted)
@@ -165,6 +162,7 @@ def _attack_cell(
     spec = (name, parameters(search.attack)), _settings(search)
     futures = [
         executor.call(
+            f"the attack on {describe_cell(pair.stored)}",
             _attack_share,
             _Share(pair.current, tuple(part), plan.split.images[[c.image for c in part]], len(certified)),
             *spec,

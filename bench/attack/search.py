@@ -177,7 +177,9 @@ class _Ballots:
         if not len(rows):
             return np.zeros(0, int)
         pixels = x.cpu().numpy()
-        engine = replace(self._engine, images={self._certified[row].image: pixels[row] for row in rows})
+        engine = replace(
+            self._engine, images={self._certified[row].image: pixels[row] for row in rows}, loader=self._engine._loader
+        )
         blocks = [Block(self._cell.key, self._certified[row].image, "estimate", first, draws) for row in rows]
         together = max(1, _BATCH // draws)
         counted = [

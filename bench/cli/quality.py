@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,6 @@ from bench.cli.shell import (
     console,
     say,
 )
-from bench.errors import RunError
 
 
 @app.command()
@@ -67,20 +65,15 @@ def metrics(
         say(f"{name}: {metric.network.name}")
     networks = {name: metric.network for name, metric in available.items()}
     request = Metrics(len(chosen), draws, networks, missing, environment(devices[0], preset.precision))
-    executor = start(plan, devices, say)
     record = None
     try:
-        with console.status("measuring") as status:
+        with start(plan, devices, say) as executor, console.status("measuring") as status:
             for record in measure(found, pairs, plan, executor, available, request, chosen, before, say):
                 write_metrics(run, record)
                 status.update(f"measured {len(record.cells)} of {len(pairs)} cells")
-    except BrokenExecutor as error:
-        raise RunError(str(error)) from error
     except KeyboardInterrupt:
         say(f"interrupted: the measured cells are stored in {run}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
-    finally:
-        executor.close()
     assert record is not None
     console.print(metrics_table(record, display_names(found.cells.values(), found.manifest.get("families", {}))))
     say(f"metrics in {run / 'metrics.json'}; `bench report {run}` shows them against certified accuracy")

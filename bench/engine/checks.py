@@ -35,7 +35,7 @@ class PluginFault(PurifyBenchError):
         self.traceback = traceback
 
     @classmethod
-    def of(cls, plugin: str, error: Exception) -> PluginFault:
+    def of(cls, plugin: str, error: BaseException) -> PluginFault:
         """The fault of a plugin that raised: its message names the exception, the file and the line."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}, line {frame.lineno}"
@@ -83,7 +83,7 @@ class Checks:
         self._read = None
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """An error of missing memory, by its class or its message."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

@@ -19,7 +19,7 @@ def purify(cell: Cell, loaded: Loaded, x: Tensor, rng: RowRng, checks: Checks) -
         network.begin()
     try:
         purified = loaded.purifier.purify(x, cell.sigma, loaded.networks, rng)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         checks.add_networks(plugin, loaded)
@@ -45,7 +45,7 @@ def classify(cell: Cell, loaded: Loaded, x: Tensor, checks: Checks) -> Tensor:
     plugin = f"classifier {cell.classifier!r}"
     try:
         logits = loaded.classifier(x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         checks.settle()  # the purifier's output may be the cause

@@ -64,11 +64,16 @@ class Assigning(Executor):
                 break
             worker, job = min(ready, key=lambda worker: len(worker.jobs)), self._queue.popleft()
             worker.jobs.append(job)
-            self._send(worker, job)
+            try:
+                self._send(worker, job)
+            except Exception as error:  # it cannot be sent to another process
+                worker.jobs.remove(job)
+                job.future.set_exception(error)
 
     def _remove(self, worker: Any, reason: str) -> None:
         """Remove a worker that died, and queue its jobs again; those that it had begun count the death."""
         self._workers.remove(worker)
+        had_jobs = bool(worker.jobs)
         suspects = [worker.jobs[k] for k in range(min(self.begun, len(worker.jobs)))]
         for job in suspects:
             job.deaths += 1
@@ -77,10 +82,10 @@ class Assigning(Executor):
             for job in given_up:
                 worker.jobs.remove(job)
                 job.future.set_exception(error)
-        else:
-            self._notify("a worker died" + ("; another one repeats its batches" if worker.jobs else ""))
         self._queue.extendleft(reversed(worker.jobs))
         worker.jobs.clear()
+        if not given_up:
+            self._notify("a worker died" + ("; another one repeats its batches" if had_jobs else ""))
 
     def _fail(self, error: Exception) -> None:
         """End all jobs with an error; nothing is taken any more."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_DEATHS = 3  # deaths of workers that a job may see before it is given up
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A call of a method of an engine, or of a function of an engine, and the future of its result.
 
@@ -55,18 +55,27 @@ class Executor:
         """The static cost of each cell, or why it is not known; see `Engine.weigh`."""
         return self._submit(Job(f"the FLOPs of {len(cells)} cells", "weigh", (cells,)))
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """`function(engine, *arguments)` on a worker, for measurements."""
-        return self._submit(Job(function.__name__, function, arguments))
+    def call(self, subject: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """`function(engine, *arguments)` on a worker, without a time limit; messages name the subject."""
+        return self._submit(Job(subject, function, arguments))
 
     def _submit(self, job: Job) -> Future[Any]:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Stop after the running tasks; queued tasks are dropped."""
+        """Stop after the tasks that workers have; others are dropped."""
 
     def abandon(self) -> None:
         """Stop at once and kill running tasks."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close it; after an error nobody would take its results, so nothing is waited for."""
+        if error is not None:
+            self.abandon()
+        self.close()
 
 
 def perform(engine: Any, method: str | Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

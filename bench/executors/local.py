@@ -11,7 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -27,10 +27,11 @@ from bench.engine import Engine
 from bench.engine.devices import prepare_device
 from bench.errors import RunError
 from bench.executors.assigning import Assigning, Worker
-from bench.executors.base import Executor, Job, perform, timeout_message, workers_died_message
+from bench.executors.base import MAX_DEATHS, Executor, Job, perform, timeout_message, workers_died_message
 from bench.executors.streams import tolerate
 from bench.executors.worker import WorkerContext, end_with_parent, ignore_interrupts
 
+_MEMORY = "Counts so far are stored. If memory ran out, give fewer --workers; `--workers 1` shows the crash itself"
 _GRACE = 30  # seconds after the timeout for the watching thread to report, before faulthandler ends the process
 
 
@@ -44,7 +45,7 @@ class InProcess(Executor):
 
     def _submit(self, job: Job) -> Future[Any]:
         """A completed future."""
-        with _time_limit(self.timeout, job.subject):
+        with _time_limit(self.timeout if isinstance(job.method, str) else 0.0, job.subject):
             _resolve(job, partial(perform, self.engine, job.method, job.arguments))
         return job.future
 
@@ -105,6 +106,8 @@ def _failing(job: Job) -> Iterator[None]:
     """Make an exception inside the context that of the job."""
     try:
         yield
+    except SystemExit as error:
+        job.future.set_exception(RuntimeError(f"a plugin ended the process: {error!r}"))
     except Exception as error:
         job.future.set_exception(error)
 
@@ -148,6 +151,7 @@ def _exit_as_hung(seconds: float, subject: str) -> None:
 class _Worker(Worker):
     """A process with an engine on `device`. It takes pickled jobs from a queue and sends results by a connection."""
 
+    ready: bool = False
     device: str
     process: Any
     tasks: Any
@@ -160,7 +164,7 @@ class Processes(Assigning):
 
     Processes are faster than OpenMP threads for small networks: a second thread costs more than it gains, above all
     when another program occupies a core. A worker starts when there is a job for it. One that dies is replaced, and
-    its jobs run again.
+    its jobs run again. A device on which no engine can be built is left out.
 
     Parameters:
         images: clean images `[C,H,W]` in [0,1] by index.
@@ -184,6 +188,7 @@ class Processes(Assigning):
             self.depth, self.begun = Pipelined.slots, 2
         self.workers, self.slots = len(devices), self.depth * len(devices)
         self._numbers = count()
+        self._failed_starts = 0  # consecutive workers that died before they were ready
         # Else an executor that nobody closed would keep the interpreter from ending: it joins its child processes.
         Finalize(self, _kill, (self._workers,), exitpriority=10)
 
@@ -201,24 +206,22 @@ class Processes(Assigning):
 
     def abandon(self) -> None:
         with self._lock:
-            workers = list(self._workers)
             self._fail(CancelledError())
-            _kill(workers)
+            _kill(self._workers)
 
     def _assign(self) -> None:
-        while self._queue and self._idle_devices and all(worker.jobs for worker in self._workers):
-            self._start()
-            super()._assign()
+        """As above, and start a worker for each job that none of those that start will take."""
         super()._assign()
+        while self._idle_devices and len(self._queue) > sum(not worker.ready for worker in self._workers):
+            self._start(self._idle_devices.popleft())
 
-    def _start(self) -> None:
+    def _start(self, device: str) -> None:
         context = WorkerContext()
         # A queue sends from a thread of its own: a pipe that is full, because the worker still imports torch, would
         # block the driver.
         tasks = context.Queue()
         tasks.cancel_join_thread()  # nothing waits for a worker that reads no more
         results, theirs = context.Pipe(duplex=False)
-        device = self._idle_devices.popleft()
         process = context.Process(target=_serve, args=(tasks, theirs))
         process.start()
         theirs.close()  # so that the connection ends when the worker does
@@ -230,48 +233,85 @@ class Processes(Assigning):
 
     def _send(self, worker: _Worker, job: Job) -> None:
         number = next(self._numbers)
-        worker.numbered[number] = job
         # Pickled here: the queue's thread could not report an object that cannot be sent.
         worker.tasks.put(ForkingPickler.dumps((number, job.method, job.arguments)).tobytes())
+        worker.numbered[number] = job
 
     def _receive(self, worker: _Worker) -> None:
-        """Pass on the results of a worker until it ends. Runs in a thread of its own."""
-        while True:
-            try:
-                number, result, error = worker.results.recv()
-            except (EOFError, OSError):
-                break
+        """Take the results of a worker until it ends. Runs in a thread of its own."""
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    number, succeeded, result = worker.results.recv()
+                    with self._lock:
+                        self._take(worker, number, succeeded, result)
+            worker.results.close()
+            worker.process.kill()  # a thread of a plugin may keep it from ending
+            worker.process.join()
             with self._lock:
-                job = worker.numbered.pop(number)
-                if job in worker.jobs:  # else the executor was abandoned
-                    worker.jobs.remove(job)
-                    _settle(job.future, result, error)
-                self._assign()
-        worker.results.close()
-        worker.process.join()
-        with self._lock:
-            if self._fatal is None:
-                self._idle_devices.append(worker.device)
-                self._remove(worker, f"exit code {worker.process.exitcode}")
-                self._assign()
-            else:
+                self._ended(worker)
+        except Exception as error:  # without this thread nobody would be told
+            with self._lock:
+                self._fail(error)
+
+    def _take(self, worker: _Worker, number: int | None, succeeded: bool, result: bytes) -> None:
+        """Take a result, or the news that the worker is ready (number None), or why it never will be."""
+        try:
+            value = pickle.loads(result)
+        except Exception as error:  # of a class that this process cannot make
+            succeeded, value = False, RuntimeError(f"the result of a worker cannot be read: {error}")
+        if number is None:
+            worker.ready, self._failed_starts = succeeded, 0
+            if not succeeded:
+                self._leave_out(worker, value)
+        else:
+            job = worker.numbered.pop(number)
+            if job in worker.jobs:  # else the executor was abandoned
+                worker.jobs.remove(job)
+                if succeeded:
+                    job.future.set_result(value)
+                else:
+                    job.future.set_exception(value)
+        if self._fatal is None:
+            self._assign()
+
+    def _ended(self, worker: _Worker) -> None:
+        """Replace a worker that died; in the end there is nothing to replace."""
+        if worker not in self._workers:
+            return  # it was left out
+        if self._fatal is not None:
+            self._workers.remove(worker)
+            for job in worker.jobs:
+                job.future.set_exception(self._fatal)
+        elif worker.ready:
+            self._idle_devices.append(worker.device)
+            self._remove(worker, f"exit code {worker.process.exitcode}")
+            self._assign()
+        else:
+            self._failed_starts += 1
+            if self._failed_starts < MAX_DEATHS:
                 self._workers.remove(worker)
-                for job in worker.jobs:
-                    job.future.set_exception(self._fatal)
+                self._idle_devices.append(worker.device)
+                self._notify("a worker died as it started")
+            else:
+                self._leave_out(worker, RunError(f"{MAX_DEATHS} workers died as they started. {_MEMORY}"))
+            self._assign()
+
+    def _leave_out(self, worker: _Worker, error: Exception) -> None:
+        """Count without the device of a worker that has no engine."""
+        self._workers.remove(worker)
+        self.workers, self.slots = max(1, self.workers - 1), max(self.depth, self.slots - self.depth)
+        if self._workers or self._idle_devices:
+            self._notify(f"a worker is left out: {error}")
+        else:
+            self._fail(error)
 
     def _given_up(self, jobs: list[Job], reason: str) -> Exception:
         return RunError(workers_died_message(", ".join(sorted({job.subject for job in jobs}))))
 
 
-def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
-
-
 def _kill(workers: list[_Worker]) -> None:
-    for worker in workers:
+    for worker in list(workers):
         worker.process.kill()
 
 
@@ -281,7 +321,12 @@ def _serve(tasks: Any, results: Connection) -> None:
     end_with_parent()
     tolerate()  # a plugin that prints must not fail where the driver's reader has gone
     images, weights, device, plugins = tasks.get()
-    engine = Engine(images, weights, prepare_device(device), plugins)
+    try:
+        engine = Engine(images, weights, prepare_device(device), plugins)
+    except Exception as error:
+        results.send((None, False, _pickled_error(error)))
+        return
+    results.send((None, True, pickle.dumps(None)))
     _work_on(tasks, results, Pipelined(engine) if engine.device.type == "cuda" else InProcess(engine))
 
 
@@ -289,7 +334,9 @@ def _work_on(tasks: Any, results: Connection, executor: InProcess | Pipelined) -
     """Run the jobs that come by a queue, until None comes."""
     while (sent := tasks.get()) is not None:
         number, method, arguments = pickle.loads(sent)
-        executor._submit(Job("", method, arguments)).add_done_callback(partial(_report, results, number))
+        job = Job("", method, arguments)
+        job.future.add_done_callback(partial(_report, results, number))  # before it runs: one thread sends
+        executor._submit(job)
     executor.close()
     if isinstance(executor, Pipelined):
         executor.join()
@@ -298,12 +345,22 @@ def _work_on(tasks: Any, results: Connection, executor: InProcess | Pipelined) -
 def _report(results: Connection, number: int, done: Future[Any]) -> None:
     """Send the result of a job to the driver, or its error with the traceback of this process."""
     error = done.exception()
-    if error is None:
-        results.send((number, done.result(), None))
-        return
-    error.add_note("".join(traceback.format_exception(error)))
     try:
-        pickle.loads(ForkingPickler.dumps(error))
+        result = b"" if error else ForkingPickler.dumps(done.result()).tobytes()
+    except Exception as problem:  # it cannot be sent
+        error = problem
+    results.send((number, error is None, _pickled_error(error) if error else result))
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    """An error with its traceback, or its text where the error itself cannot be sent."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        error.add_note(text)
+        sent = ForkingPickler.dumps(error).tobytes()
+        pickle.loads(sent)
     except Exception:  # of a plugin, with arguments of its own
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    results.send((number, None, error))
+        told = RuntimeError("".join(traceback.format_exception_only(error)).strip())
+        told.add_note(text)
+        sent = pickle.dumps(told)
+    return sent

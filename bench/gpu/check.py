@@ -21,7 +21,7 @@ from bench.files import make_folder, read_json, write_file, writing
 from bench.names import nearest
 
 RECORD, PICTURE = "check.json", "check.png"
-LIMITS = {  # seconds of each step, in order; together at most six minutes where all goes well
+LIMITS = {  # seconds of each step, in order
     "versions": 40,
     "noise": 40,
     "votes": 60,

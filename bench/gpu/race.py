@@ -136,7 +136,7 @@ class Race:
 
     def on_workers(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
         """The results of a function of an engine and some arguments, on the workers, for each of these."""
-        futures = [self.executor.call(function, *call) for call in zip(*arguments, strict=True)]
+        futures = [self.executor.call(function.__name__, function, *call) for call in zip(*arguments, strict=True)]
         return [future.result() for future in futures]
 
     def count(self, tasks: Sequence[Task]) -> list[list[Counts]]:

@@ -15,6 +15,7 @@ from bench.store import Run
 from bench.summary.format import listed
 from bench.summary.trust import audit_text
 
+_FEW = 0.1  # of a run's blocks
 WAITED = 0.1  # share of a session's time; the driver and the workers of a run wait a little for one another, too
 
 
@@ -25,7 +26,7 @@ def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
         runs: by name.
     """
     for name, run in runs.items():
-        sessions = run.manifest.get("sessions") or [{}]
+        sessions = _that_counted(run)
         on_cpu = [s for s in sessions if not any(d.startswith("cuda") for d in s.get("devices") or ())]
         if (waited := max((session.get("waited") or 0 for session in on_cpu), default=0)) > WAITED:
             whose = "its" if len(sessions) == 1 else "a session of its"
@@ -34,6 +35,17 @@ def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
             return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
     devices = sorted(set(table["device"].dropna())) if len(table) else []
     return f"measured on different devices: {'; '.join(devices)}" if len(devices) > 1 else ""
+
+
+def _that_counted(run: Run) -> list[Mapping[str, Any]]:
+    """The sessions of a run that made a tenth of its blocks or more: a short one moves no mean."""
+    sessions: list[Mapping[str, Any]] = run.manifest.get("sessions") or [{}]
+    total = len(run.blocks)
+    begun = [int(session["blocks"]) for session in sessions if session.get("blocks") is not None]
+    if len(begun) < len(sessions):
+        return sessions
+    ended = [*begun[1:], total]
+    return [s for s, first, last in zip(sessions, begun, ended, strict=True) if last - first >= _FEW * total]
 
 
 def notes(runs: Sequence[Run], table: pd.DataFrame, apart: str = "") -> list[str]:

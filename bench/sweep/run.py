@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -66,12 +66,8 @@ def run_sweep(
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         planned, devices, executor = _prepare(preset, read_manifest(folder), notify)
-        with closing(executor):
-            try:
-                return _count(planned, devices, executor, folder, observe, notify, deadline, drive)
-            except BaseException:
-                executor.abandon()  # nobody would store its results
-                raise
+        with executor:
+            return _count(planned, devices, executor, folder, observe, notify, deadline, drive)
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -6,8 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future
-from contextlib import closing
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,9 +89,9 @@ def recount(run: Run, share: float, seed: int, found: Findings, options: Mapping
     known = known[inside].reset_index(drop=True)
     positions, sizes = choose(known, share, seed)
     try:
-        with closing(start(plan, devices)) as executor:
+        with start(plan, devices) as executor:
             counted = list(_count(known.iloc[positions], ready, executor, int(plan.preset.batch), found))
-    except (*_MISSING, BrokenExecutor) as error:
+    except _MISSING as error:
         found.missing.append(f"the counts: {error}")
         return None
     if not counted:

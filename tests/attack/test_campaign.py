@@ -10,6 +10,7 @@ import pytest
 import purifybench as pb
 from bench.attack import search as searching
 from bench.attack.base import ATTACK
+from bench.engine import Loader
 from bench.plugins.registry import discover
 from bench.store.attacks import AttackedImage, read_attacks, write_attacks
 from bench.store.checksums import list_files
@@ -38,10 +39,13 @@ def run_folder(tiny_preset, tmp_path, cli):
 
 
 def test_the_results_are_stored_shown_and_continued(run_folder, cli, monkeypatch):
+    loads, read = [], Loader._read_classifier
+    monkeypatch.setattr(Loader, "_read_classifier", lambda self, cell: loads.append(cell) or read(self, cell))
     done = cli("attack", run_folder, *FAST)
     assert done.exit_code in (0, 1) and "expected" in done.stdout, done.stdout
     found = read_attacks(run_folder)
     assert [cell.label for cell in found.cells] == ["none", "onestep-edm"] and not found.missing
+    assert len(loads) == 2  # once to count, once for gradients, whatever the number of cells
     certified = pb.load(run_folder).certificates
     tried = certified[(certified["predicted"] >= 0) & (certified["radius"] > 0)]
     assert sum(len(cell.images) for cell in found.cells) == len(tried) > 0

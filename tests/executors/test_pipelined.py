@@ -81,27 +81,34 @@ def test_a_worker_process_of_a_gpu_does_the_same_and_names_its_errors():
     engine, tasks = Scripted(), SimpleQueue()
     engine.weigh = lambda cells: (_ for _ in ()).throw(Unlike("this", "that"))
     ours, theirs = Pipe(duplex=False)
-    for job in [
-        (0, "run", ("a",)),
-        (1, "run", ("b",)),
-        (2, "weigh", ([],)),
-        (3, "run", ("sad",)),
-        (4, len_of, ("abc",)),
-    ]:
-        tasks.put(pickle.dumps(job))
+    runs = [("run", (name,)) for name in ("a", "b", "sad")]
+    jobs = [*runs, ("weigh", ([],)), (len_of, ("abc",)), (unsendable, ()), (leaving, ())]
+    for number, job in enumerate(jobs):
+        tasks.put(pickle.dumps((number, *job)))
     tasks.put(None)
     engine.go.set()
     _work_on(tasks, theirs, Pipelined(engine))
-    found = {number: (result, error) for number, result, error in (ours.recv() for _ in range(5))}
-    assert found[0] == (["a"], None) and found[1] == (["b"], None) and found[4] == (3, None)
-    assert engine.calls[:4] == ["begin a", "begin b", "finish a", "finish b"]
-    assert type(found[2][1]) is RuntimeError and str(found[2][1]) == "Unlike: this and that"
-    assert type(found[3][1]) is LookupError and "in finish" in found[3][1].__notes__[0]
+    found = {number: (done, pickle.loads(result)) for number, done, result in (ours.recv() for _ in jobs)}
+    assert found[0] == (True, ["a"]) and found[1] == (True, ["b"]) and found[4] == (True, 3)
+    assert engine.calls[:4] == ["begin a", "begin b", "finish a", "begin sad"]
+    errors = {number: error for number, (done, error) in found.items() if not done}
+    assert errors.keys() == {2, 3, 5, 6}
+    assert type(errors[2]) is LookupError and "in finish" in errors[2].__notes__[0]
+    assert type(errors[3]) is RuntimeError and str(errors[3]).endswith("Unlike: this and that")
+    assert "pickle" in str(errors[5]) and "a plugin ended the process: SystemExit(3)" in str(errors[6])
     assert not ours.poll()
 
 
 def len_of(engine, text):
     return len(text)
+
+
+def unsendable(engine):
+    return lambda: None
+
+
+def leaving(engine):
+    raise SystemExit(3)
 
 
 def test_a_sweep_has_the_same_counts(tiny_preset, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from bench.data import load as load_images
 from bench.engine.engine import _SELECTION, Engine
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
+from bench.errors import RunError
 from bench.executors.local import InProcess
 from bench.quality import measurement as measuring
 from bench.quality.distances import l2
@@ -169,7 +169,7 @@ def test_a_failing_cell_is_left_out_and_named(run_folder, cli, monkeypatch):
 
 def test_workers_that_die_again_and_again_end_it_with_a_message(run_folder, cli, monkeypatch):
     def dead(self, *_):
-        raise BrokenExecutor("worker processes died repeatedly")
+        raise RunError("worker processes died repeatedly")
 
     monkeypatch.setattr(InProcess, "show", dead)
     done = cli("metrics", run_folder, "--only", "l2")

@@ -66,6 +66,14 @@ def test_milliseconds_that_hold_the_load_of_other_programs_do_not_compare(device
     assert untimed({"mine": run}, pd.DataFrame()) == why
 
 
+def test_a_session_that_counted_little_does_not_decide_whether_milliseconds_compare():
+    blocks = pd.DataFrame({"cell": ["a"] * 100})
+    sessions = [{"devices": ["cpu"], "waited": 0.01, "blocks": 0}, {"devices": ["cpu"], "blocks": 95}]
+    assert untimed({"mine": Run(Path("run"), {"sessions": sessions}, {}, {}, blocks, blocks)}, pd.DataFrame()) == ""
+    sessions[1]["blocks"] = 60
+    assert untimed({"mine": Run(Path("run"), {"sessions": sessions}, {}, {}, blocks, blocks)}, pd.DataFrame())
+
+
 def write_times(proc, **threads):
     for thread, times in threads.items():
         folder = proc / str(os.getpid()) / "task" / thread
