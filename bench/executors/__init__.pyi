@@ -4,5 +4,5 @@ from .base import timeout_message as timeout_message
 from .base import workers_died_message as workers_died_message
 from .local import InProcess as InProcess
 from .local import Pipelined as Pipelined
-from .local import Processes as Processes
+from .processes import Processes as Processes
 from .waiting import waiting_since as waiting_since

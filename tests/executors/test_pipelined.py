@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from bench.executors import Pipelined
-from bench.executors.local import _work_on
+from bench.executors.processes import _work_on
 from bench.store import read_run
 from bench.sweep import preset
 from bench.sweep import run as runs
