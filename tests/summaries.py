@@ -141,7 +141,7 @@ def summary_of(*rows: Row, radii: Sequence[float] = (0.0, 0.25, 0.5)) -> Summary
         frame,
         pd.concat(certificates, ignore_index=True),
         tuple(radii),
-        tuple(notes([], frame)),
+        tuple(notes([], frame, untimed({}, frame))),
         cells,
         certifiers,
         untimed=untimed({}, frame),
