@@ -53,7 +53,9 @@ def test_cells_of_committed_runs_keep_their_keys(folder):
     for entry in stored:
         cell = Cell.from_json(entry["cell"])
         assert cell.key == entry["key"]
-        assert ("own_classifier" in cell.to_json()) == cell.own_classifier == ("noisy" in cell.classifier_text)
+        assert ("own_classifier" in cell.to_json()) == cell.own_classifier
+        name = str(cell.classifier_parameters["path"]).rpartition("/")[2]
+        assert cell.own_classifier == (name in ("noisy-classifier", "classifier-ft"))
 
 
 def test_the_rows_beside_it_are_counted_as_without_it(tiny_preset, own):
