@@ -23,7 +23,7 @@ from bench.summary.rows import conditions, drawable
 # Costs of one picture: evaluations beside the time of purifier and classifier, because no vote is free at NFE 0.
 # Operations take the place of times that do not compare.
 USUAL, VOTE = ("nfe", "ms_joint"), ("gflops", "ms_joint")
-_MOST_NAMES = 18  # more points than this have numbers, and a key below the panels gives their names
+_MOST_NAMES = 15  # more points than this have numbers, and a key below the panels gives their names
 KEYS_PER_LINE, KEY_LINE = 5, 0.165
 _READING = (
     "Line: the Pareto front; purifiers below it are faded. Marks that would cover each other stand side by side; the "
