@@ -7,7 +7,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -123,11 +122,13 @@ class Processes(Assigning):
     def _receive(self, worker: _Worker) -> None:
         """Take the results of a worker until it ends. Runs in a thread of its own."""
         try:
-            with suppress(EOFError, OSError):
-                while True:
+            while True:
+                try:
                     number, succeeded, result = worker.results.recv()
-                    with self._lock:
-                        self._take(worker, number, succeeded, result)
+                except (EOFError, OSError):
+                    break
+                with self._lock:
+                    self._take(worker, number, succeeded, result)
             worker.results.close()
             worker.process.kill()  # a thread of a plugin may keep it from ending
             worker.process.join()

@@ -16,7 +16,7 @@ from bench.summary.format import listed
 from bench.summary.trust import audit_text
 
 _FEW = 0.1  # of a run's blocks
-WAITED = 0.1  # share of a session's time; the driver and the workers of a run wait a little for one another, too
+_WAITED = 0.1  # share of a session's time; the driver and the workers of a run wait a little for one another, too
 
 
 def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
@@ -28,7 +28,7 @@ def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
     for name, run in runs.items():
         sessions = _that_counted(run)
         on_cpu = [s for s in sessions if not any(d.startswith("cuda") for d in s.get("devices") or ())]
-        if (waited := max((session.get("waited") or 0 for session in on_cpu), default=0)) > WAITED:
+        if (waited := max((session.get("waited") or 0 for session in on_cpu), default=0)) > _WAITED:
             whose = "its" if len(sessions) == 1 else "a session of its"
             return f"for {waited:.0%} of {whose} time {name} waited for processors that other programs used"
         if len(sessions) > 1 and any(session.get("waited") is None for session in on_cpu):
