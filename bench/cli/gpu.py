@@ -50,7 +50,9 @@ def zoo(
     scale: Annotated[float, typer.Option(help="Factor on the steps of the other stages; 0.01 for a trial.")] = 1.0,
     loss: Annotated[str | None, typer.Option(help="Distance of fine-tuning (the recipe's).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipes'.")] = None,
-    bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
+    bf16: Annotated[
+        bool | None, typer.Option(help="Train in bfloat16 autocast (if the device has instructions for it).")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again; ignore what OUT and the archive hold.")] = False,
     unchecked: Annotated[
@@ -63,13 +65,15 @@ def zoo(
     """
     if scale <= 0:
         raise InputError(f"scale must be positive, got {scale}")
+    from bench.engine.devices import has_bf16
     from bench.gpu.zoo import SHARES, Zoo
     from bench.sweep import stop_requests
     from bench.training.jobs import Job
 
     place = _device(device)
     on_gpu = place.startswith("cuda")
-    job = Job(dataset, str(out), data, loss, scale, seed, place, bf16, fresh=fresh, compiled=compiled)
+    autocast = has_bf16(place) if bf16 is None else bf16
+    job = Job(dataset, str(out), data, loss, scale, seed, place, autocast, fresh=fresh, compiled=compiled)
     job = replace(job, unchecked=unchecked, batch=batch or (_GPU_BATCH if on_gpu else None))
     chosen = [s.strip() for s in stages.split(",")] if stages else list(SHARES)
     deadline = None if pause is None else time.monotonic() + 60 * pause

@@ -158,7 +158,9 @@ def train(
     scale: Annotated[float, typer.Option(help="Factor on the recipes' lengths; 0.01 for a trial.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipes'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    bf16: Annotated[bool, typer.Option(help="Train in bfloat16 autocast.")] = True,
+    bf16: Annotated[
+        bool | None, typer.Option(help="Train in bfloat16 autocast (if the device has instructions for it).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Stages that train in parallel (one per core).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set's files, instead of the hub.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels to which own images are cut and scaled.")] = None,
@@ -185,6 +187,7 @@ def train(
     if scale <= 0:
         raise InputError(f"scale must be positive, got {scale}")
     from bench.data import OWN
+    from bench.engine.devices import has_bf16
     from bench.training import zoo
     from bench.training.jobs import Job
     from bench.training.stage import Refused
@@ -192,7 +195,8 @@ def train(
     if dataset in OWN and out is None:
         out = _ZOOS / Path(data or "").expanduser().resolve().name
     folder = str(out) if out else None
-    how = loss, scale, seed, device, bf16, minutes, fresh, compiled, onward, unchecked
+    autocast = has_bf16(device) if bf16 is None else bf16
+    how = loss, scale, seed, device, autocast, minutes, fresh, compiled, onward, unchecked
     job = Job(dataset, folder, data, *how, size=size)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:

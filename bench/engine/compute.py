@@ -23,6 +23,7 @@ PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
 }
 CLASSIFIER = "classifier"  # the classifier among the names of networks, which are roles
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
+_HASHED = "network "  # before a role among the names of a cell's hashes
 _PLAIN = {"channels_last": False, "compile": "no"}  # values that `Cell.compute` leaves out
 
 
@@ -51,8 +52,7 @@ class ComputeConfig:
 
     def apply(self, cell: Cell) -> Cell:
         """The same cell in this configuration. Only networks that compute differently from the others add facts."""
-        prefix = "network "
-        roles = sorted(name.removeprefix(prefix) for name in cell.hashes if name.startswith(prefix))
+        roles = sorted(_roles(cell))
         ways = {role: self.of(role) for role in roles}
         alike = bool(roles) and all(way == ways[roles[0]] for way in ways.values())
         common = ways[roles[0]] if alike else self.of("")
@@ -84,6 +84,17 @@ def compute_of(cell: Cell, name: str) -> dict[str, Any]:
     networks, classifier = compute.pop("networks", {}), compute.pop(CLASSIFIER, {})
     merged = {"precision": cell.precision, **compute, **(classifier if name == CLASSIFIER else networks.get(name, {}))}
     return {option: value for option, value in merged.items() if option not in _PLAIN or value != _PLAIN[option]}
+
+
+def precisions_of(cell: Cell) -> set[str]:
+    """The precisions in which the networks and the classifier of a cell compute."""
+    voting = str(cell.classifier_parameters.get("precision", "fp32"))
+    return {voting, *(compute_of(cell, role)["precision"] for role in _roles(cell))}
+
+
+def _roles(cell: Cell) -> list[str]:
+    """The networks of a cell's purifier."""
+    return [name.removeprefix(_HASHED) for name in cell.hashes if name.startswith(_HASHED)]
 
 
 def eager(cell: Cell, rows: int) -> Cell:

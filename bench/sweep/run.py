@@ -29,7 +29,7 @@ from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, Outcome, refuse_unreadable, sweep
 from bench.sweep.session import Session, count_all, with_sessions, without_latest
-from bench.sweep.settle import advice, device_of, settle_options, with_device_defaults
+from bench.sweep.settle import advice, device_of, settle_options, slowness, with_device_defaults
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, evidence
 
@@ -229,6 +229,8 @@ def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[P
             notify(gain)
         planned = make_plan(with_device_defaults(preset, kind), kind)
         planned = settle_options(planned, devices[0], notify=notify, before=before, workers=len(devices))
+        if slow := slowness(planned.cells, devices[0]):
+            notify(slow)
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
