@@ -61,11 +61,10 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} cannot be read as a checkpoint ({problem}); {remedy}") from error
         now = json.loads(json.dumps(self.recipe))
         if before != now:
-            changed = ", ".join(
-                f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-                for key in sorted(before.keys() | now.keys())
-                if before.get(key) != now.get(key)
-            )
+            keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+            changed = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
+            if keys == ["autocast"]:  # whose default depends on the device
+                remedy = f"`{'--bf16' if before['autocast'] else '--no-bf16'}` continues it; else {remedy}"
             raise CheckpointError(f"{self.path} belongs to another recipe: {changed}; {remedy}")
         return state
 

@@ -149,6 +149,17 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_says_what_changed(tmp_pat
         Checkpoint(tmp_path / "a.pt", {"lr": 2e-3, "batch": 128}).load()
 
 
+@pytest.mark.parametrize(("before", "option"), [(True, "--bf16"), (False, "--no-bf16")])
+def test_a_checkpoint_in_another_precision_names_the_option_that_continues_it(tmp_path, before, option):
+    """The default depends on the device, so a checkpoint may come from one with another."""
+    Checkpoint(tmp_path / "a.pt", {"lr": 1e-3, "autocast": before}).save({"step": 1})
+    with pytest.raises(CheckpointError, match=f"autocast was {before}.*`{option}` continues it"):
+        Checkpoint(tmp_path / "a.pt", {"lr": 1e-3, "autocast": not before}).load()
+    with pytest.raises(CheckpointError) as refused:
+        Checkpoint(tmp_path / "a.pt", {"lr": 2e-3, "autocast": not before}).load()
+    assert option not in str(refused.value)
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"recipe": "{}"})])
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, content):
