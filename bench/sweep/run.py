@@ -229,8 +229,6 @@ def _prepare(preset: Preset, before: dict[str, Any], notify: _Notify) -> tuple[P
             notify(gain)
         planned = make_plan(with_device_defaults(preset, kind), kind)
         planned = settle_options(planned, devices[0], notify=notify, before=before, workers=len(devices))
-        if slow := slowness(planned.cells, devices[0]):
-            notify(slow)
         return planned, devices, start(planned, devices, notify)
     from bench.executors.ray_cluster import RayCluster
     from bench.executors.ray_connection import Cluster
@@ -258,6 +256,8 @@ def images_of(planned: Plan) -> dict[int, np.ndarray]:
 def start(planned: Plan, devices: list[str], notify: _Notify = lambda message: None) -> Executor:
     """The executor of a plan on this machine: this process for one device, one process per device for more."""
     images = images_of(planned)
+    if slow := slowness(planned.cells, devices[0]):
+        notify(slow)
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files, notify)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)
