@@ -226,7 +226,7 @@ def verify(
         seed: chooses the blocks; without one a new random seed is drawn.
         counts: False checks only that the figures follow from the counts, without torch.
         options: `device`, `workers`, `data`, `networks` (role -> network), `purifiers` and `classifier` (Python files),
-            where this machine differs from the one of the run.
+            where this machine differs from the one of the run; `notify`, called with messages about the way.
 
     Raises:
         ValueError: the run is in memory only, or the share or the seed is out of range.

@@ -127,7 +127,7 @@ def verify(
         raise InputError("--networks must be of the form ROLE=NETWORK, each role once")
     code = {"purifiers": purifiers, "classifier": classifier}
     where = {"device": device, "workers": workers, "data": data, "networks": roles or None}
-    found = reading.verify(run, share, seed=seed, counts=counts, **where, **code)
+    found = reading.verify(run, share, seed=seed, counts=counts, notify=notice, **where, **code)
     if as_json:
         sys.stdout.write(to_json(found))
     else:

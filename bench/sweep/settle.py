@@ -91,8 +91,8 @@ def slowness(cells: Iterable[Cell], device: str) -> str | None:
         return None
     return (
         f"these cells compute in a precision for which this device has no instructions ({', '.join(slow)}, measured on "
-        "products of matrices). To count others in fp32 instead, give a new --out, and `auto` or fp32 as the precision "
-        "of networks and classifier"
+        "products of matrices). `bench run` counts others in fp32 with a new --out, and `auto` or fp32 as the "
+        "precision of networks and classifier"
     )
 
 

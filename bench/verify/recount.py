@@ -60,7 +60,7 @@ def recount(run: Run, share: float, seed: int, found: Findings, options: Mapping
 
     Parameters:
         options: `device`, `workers`, `data`, `networks` (role -> network), and `purifiers` and `classifier`, the
-            Python files of the run's plugins.
+            Python files of the run's plugins; `notify`, called with messages about the way.
     """
     begun = time.monotonic()
     try:
@@ -89,7 +89,7 @@ def recount(run: Run, share: float, seed: int, found: Findings, options: Mapping
     known = known[inside].reset_index(drop=True)
     positions, sizes = choose(known, share, seed)
     try:
-        with start(plan, devices) as executor:
+        with start(plan, devices, options.get("notify") or (lambda message: None)) as executor:
             counted = list(_count(known.iloc[positions], ready, executor, int(plan.preset.batch), found))
     except _MISSING as error:
         found.missing.append(f"the counts: {error}")

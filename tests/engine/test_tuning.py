@@ -279,7 +279,7 @@ def test_a_run_says_when_its_precision_is_emulated(monkeypatch, tiny_preset, fie
     path = tiny_preset(purifiers=["none", "onestep-edm"], **fields)
     cells = settle_options(planned_of(path), "cpu").cells
     found = slowness(cells, "cpu")
-    assert (said in found and "give a new --out" in found) if said else found is None
+    assert (said in found and "with a new --out" in found) if said else found is None
     assert slowness(cells, "cuda:0") is None
 
 
