@@ -1,23 +1,19 @@
-"""What becomes of a results folder: read-only, full, taken by another run, of a later version, under a moving clock."""
+"""What becomes of a results folder: full, taken by another run, of a later version, under a moving clock."""
 
 from __future__ import annotations
 
 import ast
-import ctypes
 import json
 import os
-import pickle
 import resource
-import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from children import forked, in_a_child
 from conftest import ROOT
 from stored import PRESET, make_manifest
 
@@ -29,7 +25,6 @@ from bench.store.store import Store
 
 OK, REFUSED = 0, 2
 CELL = Cell("none", {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"})
-forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
 
 def blocks(images: range, draws: int = 10) -> list[Counts]:
@@ -39,110 +34,6 @@ def blocks(images: range, draws: int = 10) -> list[Counts]:
 
 def begin(store: Store, images: int = 4) -> None:
     store.begin([CELL], make_manifest(CELL, labels={str(i): i for i in range(images)}))
-
-
-def in_a_child(function: Callable[[], Any]) -> Any:
-    """What a function returns, or the error that it raises, in a process of its own that permissions bind."""
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            renounce()
-            found = function()
-        except BaseException as error:
-            found = type(error), str(error)
-        with os.fdopen(sending, "wb") as pipe:
-            pickle.dump(found, pipe)
-        os._exit(0)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        content = pipe.read()
-    os.waitpid(child, 0)
-    return pickle.loads(content)
-
-
-def renounce() -> None:
-    """Give up what lets root write where permissions say no: all capabilities (Linux, version 3 of their header)."""
-    if os.geteuid() == 0:
-        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        assert ctypes.CDLL(None, use_errno=True).capset(header, none) == 0
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where a run goes; it may be removed afterwards, whatever became of its permissions."""
-    yield tmp_path / "run"
-    (tmp_path / "run").chmod(0o755)
-
-
-def read_only(folder: Path) -> Path:
-    for path in folder.iterdir():
-        path.chmod(0o444)
-    folder.chmod(0o555)
-    return folder
-
-
-@forked
-def test_a_finished_run_is_read_from_a_read_only_folder(folder: Path) -> None:
-    with Store(folder) as store:
-        begin(store)
-        store.add(blocks(range(4)))
-    before = set(read_only(folder).iterdir())
-    images = in_a_child(lambda: read_run(folder).blocks["image"].tolist())
-    assert images == [0, 1, 2, 3]
-    assert set(folder.iterdir()) == before
-
-
-@forked
-def test_a_killed_run_is_read_from_a_read_only_folder_with_all_that_its_journal_holds(
-    tmp_path: Path, folder: Path
-) -> None:
-    with Store(tmp_path / "running") as store:
-        begin(store)
-        store.add(blocks(range(4)))
-        shutil.copytree(tmp_path / "running", folder)
-    assert (folder / f"{DATABASE}-wal").stat().st_size > 0
-    (folder / f"{DATABASE}-shm").unlink()
-    before = set(read_only(folder).iterdir())
-    assert in_a_child(lambda: read_run(folder).blocks["image"].tolist()) == [0, 1, 2, 3]
-    assert set(folder.iterdir()) == before
-
-
-@forked
-def test_a_read_only_folder_is_read_by_every_command_and_written_by_none(folder: Path, cli, tiny_preset) -> None:
-    path = tiny_preset(purifiers=["none"])
-    assert cli("run", path, "--out", folder, "--no-plots").exit_code == OK
-    read_only(folder)
-    writing = [("run", path, "--out", folder), ("plot", folder), ("report", folder), ("tables", folder)]
-
-    def commands() -> list[tuple[int, str]]:
-        results = [cli(*command) for command in (("summary", folder), *writing, ("doctor", "--repair", folder))]
-        return [(result.exit_code, result.stderr) for result in results]
-
-    summary, *refusals = in_a_child(commands)
-    assert summary[0] == OK, summary
-    assert [status for status, _ in refusals] == [REFUSED] * 5, refusals
-    assert all("--out" in said for _, said in refusals[:4]), refusals
-    assert "repair a copy of it" in refusals[4][1]
-
-
-@forked
-def test_a_database_that_may_not_be_written_is_not_called_damaged(folder: Path) -> None:
-    with Store(folder) as store:
-        begin(store)
-    (folder / DATABASE).chmod(0o444)
-    kind, said = in_a_child(lambda: Store(folder))
-    assert kind is StoreError and "cannot be written" in said and "--out" in said and "damaged" not in said
-
-
-@forked
-def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
-    with Store(folder) as store:
-        begin(store)
-    for locked, remedy in ((folder / DATABASE, "allow reading"), (folder, "allow reading")):
-        locked.chmod(0o000)
-        kind, said = in_a_child(lambda: read_run(folder))
-        assert kind is StoreError and remedy in said and "damaged" not in said
 
 
 @forked
