@@ -15,6 +15,7 @@ from bench.summary.summary import summarise
 PAGE = (ROOT / "docs" / "findings.md").read_text()
 README = (ROOT / "README.md").read_text()
 MAIN = ("embedded", "embedded-fair", "embedded-fair-many", "cifar10-fair")
+DENOISERS = ("seeds/digits-denoiser-1", "seeds/digits-denoiser-2")  # trained from other random weights
 LEVELS = ("σ", "purifier", "NFE")
 RULE = ("certifier", "alpha", "n0", "n", "n_max", "label_aware", "seed")
 
@@ -46,9 +47,9 @@ FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
 def test_the_page_has_its_tables():
-    assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-fair"}
+    assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "cifar10-fair", *DENOISERS}
     assert {row["run"] for row in ACCURACIES} == set(MAIN)
-    assert {row["run"] for row in RADII} == {"embedded", "embedded-fair", "embedded-fair-many"}
+    assert {row["run"] for row in RADII} == {"embedded", "embedded-fair", "embedded-fair-many", *DENOISERS}
     assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
 
@@ -147,3 +148,14 @@ def test_a_row_of_the_readme_is_what_the_counts_say(row):
         assert (words == "") == (row["purifier"] == "onestep-edm")
         if words:
             assert words == radius_gain_of("embedded", row["purifier"], "onestep-edm", sigma)[1]
+
+
+@pytest.mark.parametrize("run", DENOISERS)
+def test_another_denoiser_is_judged_on_the_images_and_by_the_rule_of_the_bundled_one(run):
+    one, two = (read_run(ROOT / "results" / name) for name in (run, "embedded"))
+    assert one.manifest["pixels"] == two.manifest["pixels"] and one.manifest["labels"] == two.manifest["labels"]
+    assert {k: one.manifest["preset"][k] for k in RULE} == {k: two.manifest["preset"][k] for k in RULE}
+    networks = {
+        cell.hashes[name] for r in (one, two) for cell in r.cells.values() for name in cell.hashes if "edm" in name
+    }
+    assert len(networks) >= 6  # none of the three is that of the other run
