@@ -158,4 +158,4 @@ def test_another_denoiser_is_judged_on_the_images_and_by_the_rule_of_the_bundled
     networks = {
         cell.hashes[name] for r in (one, two) for cell in r.cells.values() for name in cell.hashes if "edm" in name
     }
-    assert len(networks) >= 6  # none of the three is that of the other run
+    assert len(networks) == 6  # none of the three is that of the other run

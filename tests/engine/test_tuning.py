@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -288,4 +289,6 @@ def test_the_precision_of_the_classifier_is_watched_too(monkeypatch, tiny_preset
 
     monkeypatch.setattr(trials, "product_rate", lambda precision, device, side: {"fp32": 9.0, "bf16": 1.0}[precision])
     slow = {"name": "cnn", "path": str(tiny_zoo / "classifier.safetensors"), "precision": "bf16"}
-    assert "bf16 9 times" in str(slowness(planned_of(tiny_preset(purifiers=["none"], classifier=slow)).cells, "cpu"))
+    (cell,) = planned_of(tiny_preset(purifiers=["none"], classifier=slow)).cells
+    assert "bf16 9 times" in str(slowness([cell], "cpu"))
+    assert slowness([replace(cell, classifier_parameters={"precision": "high"})], "cpu") is None  # of a plugin
