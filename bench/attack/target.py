@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.attack.base import AttackError, Loss
 from bench.engine import RowRng
+from bench.engine.arithmetic import float32_arithmetic
 from bench.engine.checks import out_of_memory
-from bench.engine.compute import float32_arithmetic
 from bench.engine.loader import Loaded
 from bench.engine.noise import PURIFIER, SMOOTHING
 from bench.records import Cell

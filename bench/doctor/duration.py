@@ -63,9 +63,14 @@ def seconds_per_draw(
         estimated.append(name)
         return gflop * 1e9 / _SHARE / _rate(precision, devices[0], 32 if gflop < 0.1 else 64 if gflop < 1 else 256)
 
+    import torch
+
+    from bench.engine.arithmetic import PRECISIONS, is_emulated
     from bench.engine.devices import choose_precision
 
     precision, device = choose_precision(preset.precision, devices[0]), devices[0]
+    if is_emulated(PRECISIONS[precision], torch.device(device)):
+        precision = "fp32"  # the engine computes products so
     once = [
         seconds(
             f"classifier {voter.name if text == text_of(resolved.classifier) else text}",
@@ -122,7 +127,7 @@ def _gflop_of(network: str) -> float | None:
 @cache
 def _network_s(network: str, shape: tuple[int, ...], precision: str, device: str) -> float:
     """Seconds of a row of a network, eager."""
-    from bench.engine.compute import PRECISIONS
+    from bench.engine.arithmetic import PRECISIONS
     from purifiers.nets import load
 
     denoiser: Any = load(network, device=device).compute_in(PRECISIONS[precision])
@@ -152,7 +157,7 @@ def _rate(precision: str, device: str, channels: int) -> float:
     import torch
     from torch import nn
 
-    from bench.engine.compute import PRECISIONS, float32_arithmetic
+    from bench.engine.arithmetic import PRECISIONS, float32_arithmetic
 
     side, rows = 16, 256 if device.startswith("cuda") else max(2, 512 // channels)
     place, kind = torch.device(device), PRECISIONS[precision]

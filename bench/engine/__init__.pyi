@@ -1,5 +1,5 @@
+from .arithmetic import refuse_unsupported as refuse_unsupported
 from .checks import PluginFault as PluginFault
-from .compute import refuse_unsupported as refuse_unsupported
 from .contracts import Examination as Examination
 from .engine import Engine as Engine
 from .engine import LoadError as LoadError

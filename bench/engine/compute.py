@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.engine.arithmetic import InArithmetic, Widened, compiled, is_emulated
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.records import Cell
 from purifiers.nets.architectures.group_norm import with_channels_last_norms
 
-PRECISIONS = {  # tf32 is how a GPU multiplies float32, not a type
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 CLASSIFIER = "classifier"  # the classifier among the names of networks, which are roles
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs, whose outputs the next call overwrites
 _HASHED = "network "  # before a role among the names of a cell's hashes
@@ -84,12 +78,6 @@ def compute_of(cell: Cell, name: str) -> dict[str, Any]:
     networks, classifier = compute.pop("networks", {}), compute.pop(CLASSIFIER, {})
     merged = {"precision": cell.precision, **compute, **(classifier if name == CLASSIFIER else networks.get(name, {}))}
     return {option: value for option, value in merged.items() if option not in _PLAIN or value != _PLAIN[option]}
-
-
-def precisions_of(cell: Cell) -> set[str]:
-    """The precisions in which the networks and the classifier of a cell compute."""
-    voting = str(cell.classifier_parameters.get("precision", "fp32"))
-    return {voting, *(compute_of(cell, role)["precision"] for role in _roles(cell))}
 
 
 def _roles(cell: Cell) -> list[str]:
@@ -191,23 +179,13 @@ def prepare_network(
         if mode and device.type == "cpu":
             network = with_channels_last_norms(network)
         network = _ChannelsLast(network)
-    prepared: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
+    if any(is_emulated(weights.dtype, device) for weights in network.parameters()):
+        network = Widened(network)
+    prepared: Any = compiled(network, str(mode)) if mode else network
     own = compute.get("precision", ambient)
     if ambient is not None and own != ambient and "tf32" in (own, ambient):
-        prepared = _Arithmetic(prepared, str(own), device)
+        prepared = InArithmetic(prepared, str(own), device)
     return FixedRows(prepared, rows, reused=device.type == "cuda" and mode in _GRAPHED)
-
-
-class _Arithmetic(nn.Module):
-    """A network whose float32 arithmetic differs from that of the cell."""
-
-    def __init__(self, network: Any, precision: str, device: torch.device):
-        super().__init__()
-        self.network, self.precision, self.device = network, precision, device
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        with float32_arithmetic(self.precision, self.device):
-            return self.network(*inputs)
 
 
 class _ChannelsLast(nn.Module):
@@ -219,27 +197,3 @@ class _ChannelsLast(nn.Module):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         return self.network(x.contiguous(memory_format=torch.channels_last), *others)
-
-
-@contextmanager
-def float32_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside the context a GPU multiplies float32 in tf32 if the precision is `tf32`, and in full if it is `fp32`."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    if device.type == "cuda" and precision in ("tf32", "fp32"):
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def refuse_unsupported(precision: str, mode: str, device: str) -> None:
-    """Raise InputError if the device does not support the precision or the compile mode."""
-    if precision == "tf32" and not device.startswith("cuda"):
-        raise InputError("precision tf32 is how NVIDIA GPUs multiply float32; on this device use fp32 or bf16")
-    if mode == "reduce-overhead" and not device.startswith("cuda"):
-        raise InputError(
-            "compile = 'reduce-overhead' records CUDA graphs and needs a GPU; on this device use 'default'"
-        )

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.engine.arithmetic import float32_arithmetic
 from bench.engine.checks import Checks, out_of_memory
-from bench.engine.compute import float32_arithmetic
 from bench.engine.contracts import Examination, Finding, Subject, examine, namespaces_of, settings_kept
 from bench.engine.devices import device_name, peak_bytes, to_device, to_host
 from bench.engine.loader import Loaded, Loader, LoadError

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.engine.compute import CLASSIFIER, PRECISIONS, FixedRows, compute_of, prepare_network
+from bench.engine.arithmetic import PRECISIONS
+from bench.engine.compute import CLASSIFIER, FixedRows, compute_of, prepare_network
 from bench.engine.devices import synchronize
 from bench.engine.meter import CountedNetwork
 from bench.errors import PurifyBenchError

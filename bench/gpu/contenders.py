@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.engine import Engine
-from bench.engine.compute import PRECISIONS, float32_arithmetic
+from bench.engine.arithmetic import PRECISIONS, float32_arithmetic
 from bench.engine.devices import synchronize
 from bench.engine.noise import PURIFIER, RowRng
 from bench.records import Cell

@@ -29,7 +29,7 @@ from bench.sweep.plan import Plan, make_plan, manifest, without_rule
 from bench.sweep.preset import Preset
 from bench.sweep.scheduler import Observer, Outcome, refuse_unreadable, sweep
 from bench.sweep.session import Session, count_all, with_sessions, without_latest
-from bench.sweep.settle import advice, device_of, settle_options, slowness, with_device_defaults
+from bench.sweep.settle import advice, device_of, settle_options, with_device_defaults
 from bench.sweep.stop import stop_requests
 from bench.sweep.trust import TRUST, evidence
 
@@ -256,8 +256,6 @@ def images_of(planned: Plan) -> dict[int, np.ndarray]:
 def start(planned: Plan, devices: list[str], notify: _Notify = lambda message: None) -> Executor:
     """The executor of a plan on this machine: this process for one device, one process per device for more."""
     images = images_of(planned)
-    if slow := slowness(planned.cells, devices[0]):
-        notify(slow)
     if len(devices) > 1:
         return Processes(images, planned.weights, devices, planned.plugin_files, notify)
     engine = Engine(images, planned.weights, prepare_device(devices[0]), planned.plugin_files)

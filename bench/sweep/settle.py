@@ -6,14 +6,14 @@ continued keeps its own choice, so that neither another machine, nor its load, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
 from bench.engine import Loader, refuse_unsupported
-from bench.engine.compute import ComputeConfig, precisions_of
+from bench.engine.compute import ComputeConfig
 from bench.engine.devices import choose_precision, prepare_device
 from bench.engine.tuning.tune import AUTO, TuningRequest, tune
 from bench.errors import InputError
@@ -26,8 +26,6 @@ from bench.sweep.resolved import resolve
 _SAMPLE = 16  # images in a request
 _MEASURED = ("precision", "channels_last", "compile", "batch")  # `auto` on a GPU unless a preset or its user names them
 _PROBE = {"cpu": 1024, "cuda": 8192}  # side of the matrices whose products tell what another precision may gain
-_SMALL_PROBE = 256  # where a precision may be emulated, and a large product takes seconds
-_SLOW = 2.0  # times slower than fp32, from which it is said: emulation is slower by 20 and more
 
 
 def with_device_defaults(preset: Preset, device_type: str) -> Preset:
@@ -69,31 +67,6 @@ def advice(preset: Preset, device: str) -> str | None:
     return (
         f"{preset.name} computes in fp32, as {preset.protocol} does. This device multiplies matrices {gain:.1f} times "
         f"faster in {fast}: `--precision auto` would be up to so much faster, and counts other cells"
-    )
-
-
-def slowness(cells: Iterable[Cell], device: str) -> str | None:
-    """How much slower than fp32 a device computes in a precision of the cells; None if it is not slower.
-
-    Measured on products of two small matrices, with one thread: a CPU without instructions for bf16 or fp16 emulates
-    them.
-    """
-    from bench.engine.tuning.trials import product_rate
-
-    # A classifier of a plugin may mean something else by its parameter `precision`.
-    asked = {precision for cell in cells for precision in precisions_of(cell)} & {"bf16", "fp16"}
-    if not asked or device.startswith("cuda"):
-        return None
-    prepare_device(device)  # several threads would wait for each other on a busy machine
-    rate = product_rate("fp32", device, _SMALL_PROBE)
-    slower = {name: rate / product_rate(name, device, _SMALL_PROBE) for name in sorted(asked)}
-    slow = [f"{name} {factor:.0f} times slower than fp32" for name, factor in slower.items() if factor >= _SLOW]
-    if not slow:
-        return None
-    return (
-        f"these cells compute in a precision for which this device has no instructions ({', '.join(slow)}, measured on "
-        "products of matrices). `bench run` counts others in fp32 with a new --out, and `auto` or fp32 as the "
-        "precision of networks and classifier"
     )
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.engine.arithmetic import PRECISIONS
 from bench.engine.checks import Checks
-from bench.engine.compute import PRECISIONS, ComputeConfig
-from bench.engine.devices import has_bf16
+from bench.engine.compute import ComputeConfig
 from bench.engine.engine import Engine
 from bench.engine.loader import _prepare_classifier
 from bench.engine.stages import classify, purify
@@ -24,7 +24,6 @@ BATCHES = (1, 7, 137, 500, 1000)
 MOST = 2  # batches of one size that are compared, so that batches of one row do not take minutes
 PURIFIERS = ["none", "onestep-edm", "ddpm:steps=2", "densepure:steps=2:votes=3"]
 ROWS = 32
-EMULATED = pytest.mark.skipif(not has_bf16("cpu"), reason="this CPU emulates bf16, which takes minutes")
 
 
 def outputs(engine, cell, image, first, draws):
@@ -39,7 +38,7 @@ def outputs(engine, cell, image, first, draws):
     return (purified if rows > 0 else purified.transpose(0, 1)), logits.view(-1, draws, logits.shape[1]).transpose(0, 1)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=EMULATED)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_purifier_gives_a_row_the_same_bits_in_any_batch(tiny_preset, precision):
     planned = make_plan(preset.load_preset(str(tiny_preset(purifiers=PURIFIERS, images=1)), {}), "cpu")
     images = {i: planned.split.images[i] for i in planned.images}

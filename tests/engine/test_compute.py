@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from bench.engine import compute
 from bench.engine.compute import ComputeConfig, FixedRows, compute_of, eager, prepare_network
 from bench.engine.engine import Engine, LoadError
 from bench.records import Block, Cell, Task
@@ -169,16 +168,6 @@ def test_what_the_device_cannot_do_is_refused_before_anything_is_counted(cli, ti
     result = cli("run", tiny_preset(), "--no-plots", "--out", tmp_path / "out", *options)
     assert result.exit_code != 0 and said in result.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_float32_means_float32_but_where_tf32_is_asked_for(monkeypatch):
-    gpu = torch.device("cuda")
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    with compute.float32_arithmetic("tf32", gpu):
-        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
-    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
-    with compute.float32_arithmetic("bf16", gpu):
-        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
 def test_the_way_to_compute_is_part_of_a_cells_identity():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +25,6 @@ from bench.sweep.settle import (
     advice,
     device_of,
     settle_options,
-    slowness,
     with_device_defaults,
 )
 
@@ -260,35 +258,3 @@ def test_a_published_protocol_says_how_much_faster_auto_may_be(monkeypatch):
     assert advice(preset.load_preset("embedded", {}), "cuda:0") is None
     monkeypatch.setattr(settle, "choose_precision", lambda asked, device: "fp32")
     assert advice(preset.load_preset("cifar10-dds", {}), "cpu") is None
-
-
-@pytest.mark.parametrize(
-    ("fields", "rates", "said"),
-    [
-        ({"precision": "bf16"}, {"fp32": 50.0, "bf16": 2.0}, "bf16 25 times slower than fp32"),
-        ({"precision": "fp16"}, {"fp32": 50.0, "fp16": 1.0}, "fp16 50 times slower than fp32"),
-        ({"compute": {"edm": {"precision": "bf16"}}}, {"fp32": 50.0, "bf16": 2.0}, "bf16 25 times"),
-        ({"precision": "bf16"}, {"fp32": 50.0, "bf16": 99.0}, None),
-        ({"precision": "bf16"}, {"fp32": 50.0, "bf16": 40.0}, None),  # a busy moment is no emulation
-        ({"precision": "fp32"}, {}, None),  # nothing is measured
-    ],
-)
-def test_a_run_says_when_its_precision_is_emulated(monkeypatch, tiny_preset, fields, rates, said):
-    from bench.engine.tuning import trials
-
-    monkeypatch.setattr(trials, "product_rate", lambda precision, device, side: rates[precision])
-    path = tiny_preset(purifiers=["none", "onestep-edm"], **fields)
-    cells = settle_options(planned_of(path), "cpu").cells
-    found = slowness(cells, "cpu")
-    assert (said in found and "with a new --out" in found) if said else found is None
-    assert slowness(cells, "cuda:0") is None
-
-
-def test_the_precision_of_the_classifier_is_watched_too(monkeypatch, tiny_preset, tiny_zoo):
-    from bench.engine.tuning import trials
-
-    monkeypatch.setattr(trials, "product_rate", lambda precision, device, side: {"fp32": 9.0, "bf16": 1.0}[precision])
-    slow = {"name": "cnn", "path": str(tiny_zoo / "classifier.safetensors"), "precision": "bf16"}
-    (cell,) = planned_of(tiny_preset(purifiers=["none"], classifier=slow)).cells
-    assert "bf16 9 times" in str(slowness([cell], "cpu"))
-    assert slowness([replace(cell, classifier_parameters={"precision": "high"})], "cpu") is None  # of a plugin

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.engine.arithmetic import PRECISIONS, float32_arithmetic
 from bench.engine.checks import out_of_memory
-from bench.engine.compute import CLASSIFIER, PRECISIONS, ComputeConfig, float32_arithmetic
+from bench.engine.compute import CLASSIFIER, ComputeConfig
 from bench.engine.devices import synchronize
 from bench.engine.loader import Loader, LoadError
 from bench.records import Cell
