@@ -19,9 +19,8 @@ ROOT = Path(__file__).parent.parent
 ROLES = {"ddpm": "vp", "edm": "edm", "edm-ft": "edm", "cm": "consistency", "cm-ft": "consistency"}
 UNET = {"channels": 1, "image_size": 28, "widths": [8, 16], "layers": 1, "unshuffle": 2, "groups": 4}
 CNN = {"channels": 1, "classes": 10, "widths": [8, 16], "depths": [1, 1]}
-
-
-QUICK = ("analysis", "certify", "plugins", "summary")  # folders of `--quick`: about two minutes on two cores
+# Folders of `--quick`: about two minutes on two cores. `tests/perf` is only run by `nox -s perf`, with its own meaning.
+QUICK = ("analysis", "certify", "plugins", "summary", "perf")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

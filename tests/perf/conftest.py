@@ -1,4 +1,4 @@
-"""What the speed tests share: `--quick`, `--keep`, perf.json in the project's root, a picture of where time goes."""
+"""What the speed tests share: `--keep`, perf.json in the project's root, a picture of where time goes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ KEPT = ROOT / "results" / "perf"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="few rows, little search: ends within 3 minutes")
     parser.addoption("--keep", action="store_true", help="keep figures and picture in results/perf, by device")
 
 
@@ -27,6 +26,7 @@ def own_speed_cache() -> None:
 
 @pytest.fixture(scope="session")
 def quick(request: pytest.FixtureRequest) -> bool:
+    """Few rows, little search: ends within 3 minutes."""
     return bool(request.config.getoption("--quick"))
 
 

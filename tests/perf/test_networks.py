@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from diffusers.models.downsampling import FirDownsample2D, downsample_2d
 from diffusers.models.upsampling import upsample_2d
 from torch import nn
 
+from bench.engine.arithmetic import Widened, is_emulated
 from purifiers.nets import load
 from purifiers.nets.architectures.songunet import FIR, SongUNet
 from purifiers.nets.checkpoints import openai
@@ -53,6 +55,17 @@ def plain(network: nn.Module) -> nn.Module:
     return network
 
 
+def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of the least disturbed round of each."""
+    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+    for _ in range(rounds + 1):  # in turn, so that a machine that slows down slows all; the first warms up
+        for contender, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            seconds[contender].append(time.perf_counter() - started)
+    return {contender: min(values[1:]) for contender, values in seconds.items()}
+
+
 @pytest.mark.parametrize("name", CARDS)
 @torch.inference_mode()
 def test_rows_per_second(benchmark, tmp_path, name, quick):
@@ -68,15 +81,25 @@ def test_rows_per_second(benchmark, tmp_path, name, quick):
     raw = getattr(raw, "sample", raw)
     assert torch.allclose(loaded.network(u, time_input), raw, atol=1e-4)
     contenders = {"loaded": lambda: loaded(u, LEVEL), "plain": lambda: module(u, time_input)}
-    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for _ in range(ROUNDS + 1):  # in turn, so that a machine that slows down slows both; the first warms up
-        for contender, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            seconds[contender].append(time.perf_counter() - started)
-    rates = {contender: ROWS / min(values[1:]) for contender, values in seconds.items()}  # the least disturbed round
+    rates = {contender: ROWS / seconds for contender, seconds in fastest(contenders, ROUNDS).items()}
     ratio = rates["loaded"] / rates["plain"]
     benchmark.extra_info.update(rates, loaded_to_plain=ratio)
     benchmark.pedantic(contenders["loaded"], rounds=1)
     print(f"\n{name:26} loaded {rates['loaded']:7.1f}/s   plain diffusers {rates['plain']:7.1f}/s   ratio {ratio:.2f}")
     assert ratio > 0.9  # no slower, within what a busy machine adds
+
+
+@pytest.mark.skipif(not is_emulated(torch.bfloat16, torch.device("cpu")), reason="this CPU has instructions for bf16")
+@pytest.mark.parametrize(("name", "shape"), [("mnist5k/edm", (1, 28, 28)), ("cifar10/edm", (3, 32, 32))])
+@torch.inference_mode()
+def test_bf16_without_instructions_for_it(benchmark, name, shape):
+    torch.set_num_threads(1)
+    u = torch.randn(4 * ROWS, *shape)
+    plain, emulated, wide = load(name), *(load(name).compute_in(torch.bfloat16) for _ in range(2))
+    wide.network = Widened(wide.network)
+    contenders = {"fp32": plain, "bf16 by products of fp32": wide, "bf16 by torch": emulated}
+    seconds = fastest({what: partial(network, u, LEVEL) for what, network in contenders.items()}, rounds=2)
+    slower = {what: value / seconds["fp32"] for what, value in seconds.items()}
+    benchmark.extra_info.update(slower)
+    benchmark.pedantic(partial(wide, u, LEVEL), rounds=1)
+    print(f"\n{name:12} times slower than fp32: " + "   ".join(f"{what} {value:.2f}" for what, value in slower.items()))
