@@ -1,4 +1,4 @@
-"""Power cuts, torn files and flipped bits are noticed, and a repair keeps the blocks that are whole."""
+"""Torn files and flipped bits are noticed, and a repair keeps the blocks that are whole."""
 
 from __future__ import annotations
 
@@ -8,45 +8,19 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from stored import closed_run, make_manifest
+from blocks import copy, fill, rows
+from stored import closed_run
 
-from bench.records import Block, Cell, Cost, Counts
 from bench.store.database import _FORMAT, _LATER, DATABASE, StoreError
 from bench.store.repair import repair, verdict
 from bench.store.run import MANIFEST, PARQUET, export, read_run
 from bench.store.store import Store
-
-COST = Cost(20, 10, 0.25, 0.5, 0.125, 1 << 33, "CPU")
-CELLS = [Cell(name, {}, "cnn", {}, "mnist5k", "data", 0.5, 0, "fp32", "cpu", {"noise": "n"}) for name in ("a", "b")]
-IMAGES, BLOCKS = 40, 30
-
-
-def counts(cell: Cell, image: int, first: int) -> Counts:
-    hits = (image * 7 + first) % 11
-    return Counts(Block(cell.key, image, "estimate", first, 10), (hits, 10 - hits) if hits < 11 else (10, 0), COST)
-
-
-def fill(store: Store) -> None:
-    labels = {str(image): image % 10 for image in range(IMAGES)}
-    store.begin(CELLS, make_manifest(*CELLS, labels=labels))
-    for cell in CELLS:
-        for image in range(IMAGES):
-            store.add([counts(cell, image, 10 * k) for k in range(BLOCKS)])
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed run of 2,400 blocks, without exports."""
     return closed_run(tmp_path_factory.mktemp("whole") / "run", fill)
-
-
-def rows(folder: Path) -> set[tuple]:
-    blocks = read_run(folder).blocks
-    return {(*map(str, row[:-1]),) for row in blocks.itertuples(index=False)}
-
-
-def copy(whole: Path, folder: Path) -> Path:
-    return Path(shutil.copytree(whole, folder))
 
 
 def test_a_whole_database_is_left_as_it_is(whole: Path, tmp_path: Path) -> None:
@@ -255,51 +229,6 @@ def test_an_empty_database_beside_exports_is_continued_from_them(whole: Path, tm
     with Store(folder) as store:
         assert store.size() == 2400
     assert rows(folder) == rows(whole)
-
-
-def test_a_power_cut_loses_no_transaction(tmp_path: Path) -> None:
-    """The files as they lie while the store is open: nothing closed, nothing checkpointed."""
-    with Store(tmp_path / "open") as store:
-        fill(store)
-        shutil.copytree(tmp_path / "open", tmp_path / "cut")
-        expected = rows(tmp_path / "open")
-    assert (tmp_path / "cut" / f"{DATABASE}-wal").stat().st_size > 0
-    (tmp_path / "cut" / f"{DATABASE}-shm").unlink()
-    assert rows(tmp_path / "cut") == expected
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-@pytest.mark.parametrize("harm", ["torn", "flipped"])
-def test_what_a_damaged_journal_loses_is_counted_again(tmp_path: Path, share: float, harm: str) -> None:
-    """SQLite silently ignores all transactions from the first damaged page of its write-ahead log on."""
-    with Store(tmp_path / "open") as store:
-        store._db.execute("PRAGMA wal_autocheckpoint = 0")
-        fill(store)
-        shutil.copytree(tmp_path / "open", tmp_path / "cut")
-        expected = rows(tmp_path / "open")
-    journal = tmp_path / "cut" / f"{DATABASE}-wal"
-    content = journal.read_bytes()
-    at = int(share * len(content))
-    journal.write_bytes(content[:at] + (b"" if harm == "torn" else bytes([content[at] ^ 4]) + content[at + 1 :]))
-    (tmp_path / "cut" / f"{DATABASE}-shm").unlink()
-    with Store(tmp_path / "cut") as store:
-        fill(store)
-    assert rows(tmp_path / "cut") == expected
-
-
-def test_a_full_disk_is_named_and_nothing_that_was_stored_is_lost(whole: Path, tmp_path: Path) -> None:
-    folder = copy(whole, tmp_path / "run")
-    before = rows(folder)
-    with Store(folder) as store:
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count = {pages}")
-        many = [counts(CELLS[0], image, 10 * k) for image in range(1000, 2000) for k in range(BLOCKS)]
-        with pytest.raises(StoreError, match="make room, and the same command continues"):
-            store.add(many)
-    assert before <= rows(folder)
-    with Store(folder) as store:
-        store.add([counts(CELLS[0], 5000, 0)])
-    assert len(read_run(folder).blocks.query("image == 5000")) == 1
 
 
 def test_a_folder_without_a_database_or_with_a_running_one_is_refused(whole: Path, tmp_path: Path) -> None:
