@@ -93,40 +93,24 @@ def examine_classifier(classifier: Classifier, shape: tuple[int, int, int], rows
     return examine(subject).findings
 
 
-def _refuse(found: tuple[Finding, ...], *checks: str, others: bool = False) -> None:
-    """Raise AssertionError for the findings of some checks, or of all `others`."""
-    problems = [finding.problem for finding in found if (finding.check in checks) != others]
-    assert not problems, "; ".join(problems)
+def _refuse(found: tuple[Finding, ...]) -> None:
+    assert not found, "; ".join(finding.problem for finding in found)
 
 
-def repeats_itself_for_the_same_rng(purifier: Purifier) -> None:
-    """Later calls, other seeds of the global generators and other times give the same images."""
-    _refuse(examine_purifier(purifier), "repetition")
+def keeps_the_contract(purifier: Purifier) -> None:
+    """A row is the same in a batch of 500 and in batches of 64, 6 and 1, in any order, in later calls, at other times.
 
-
-def treats_rows_independently(purifier: Purifier) -> None:
-    """A row is the same in a batch of 500 and in batches of 64, 6 and 1, in any order."""
-    _refuse(examine_purifier(purifier), "rows")
-
-
-def costs_what_it_documents(purifier: Purifier) -> None:
-    """The measured evaluations are the documented ones, and do not depend on the batch."""
-    _refuse(examine_purifier(purifier), "NFE")
-
-
-def leaves_no_state(purifier: Purifier) -> None:
-    """No gradients, no use of global generators or settings, no change of the purifier or of its input."""
-    _refuse(examine_purifier(purifier), "repetition", "rows", "NFE", others=True)
+    The measured evaluations are the documented ones. Nothing is left behind: no gradients, no use of global generators
+    or settings, no change of the purifier or of its input.
+    """
+    _refuse(examine_purifier(purifier))
 
 
 PURIFIER_CHECKS: tuple[Callable[[Purifier], None], ...] = (
     keeps_shape_dtype_and_device,
     returns_finite_values,
     stays_in_range_if_bounded,
-    repeats_itself_for_the_same_rng,
-    treats_rows_independently,
-    costs_what_it_documents,
-    leaves_no_state,
+    keeps_the_contract,
 )
 
 
@@ -138,14 +122,13 @@ def logits_are_finite_and_repeatable(classifier: Classifier, shape: tuple[int, i
     assert bool(first.isfinite().all()) and torch.equal(first, second)
 
 
-def logits_treat_rows_independently(classifier: Classifier, shape: tuple[int, int, int]) -> None:
-    """A row is the same in a large batch and in batches of 64, 6 and 1, in any order, at any time."""
-    _refuse(examine_classifier(classifier, shape, _rows_of(shape)), "rows", "repetition")
+def logits_keep_the_contract(classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    """A row is the same in a large batch and in batches of 64, 6 and 1, in any order, in later calls, at other times.
 
-
-def logits_leave_no_state(classifier: Classifier, shape: tuple[int, int, int]) -> None:
-    """No gradients, no layer in training mode, no use of global generators or settings, no change of the input."""
-    _refuse(examine_classifier(classifier, shape, _rows_of(shape)), "rows", "repetition", others=True)
+    Nothing is left behind: no gradients, no layer in training mode, no use of global generators or settings, no change
+    of the input.
+    """
+    _refuse(examine_classifier(classifier, shape, _rows_of(shape)))
 
 
 def _rows_of(shape: tuple[int, int, int]) -> int:
@@ -160,6 +143,5 @@ def _images(shape: tuple[int, int, int], rows: Tensor) -> Tensor:
 
 CLASSIFIER_CHECKS: tuple[Callable[[Classifier, tuple[int, int, int]], None], ...] = (
     logits_are_finite_and_repeatable,
-    logits_treat_rows_independently,
-    logits_leave_no_state,
+    logits_keep_the_contract,
 )

@@ -14,7 +14,7 @@ from conftest import ROOT
 from bench.attack import ATTACK_CHECKS
 from bench.cli.scaffold import ScaffoldError, write_plugin
 from bench.plugins import registry as plugins
-from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS
+from bench.testing import CLASSIFIER_CHECKS, PURIFIER_CHECKS, keeps_the_contract, logits_keep_the_contract
 
 OK, REFUSED = 0, 2
 
@@ -55,15 +55,14 @@ def test_the_written_test_fails_when_the_classifier_mixes_rows(folders):
     plugin, test = write_plugin(plugins.CLASSIFIER, "my-classifier", *folders)
     scope: dict = {"__file__": str(test)}
     exec(compile(test.read_text(), test, "exec"), scope)
-    check = next(check for check in CLASSIFIER_CHECKS if check.__name__ == "logits_treat_rows_independently")
-    scope["test_my_classifier_conforms"](check)
+    scope["test_my_classifier_conforms"](logits_keep_the_contract)
     plugin.write_text(
         plugin.read_text().replace(
             "network(x.mean(1, keepdim=True))", "network(x.mean((0, 1))[None, None].expand(len(x), -1, -1, -1))"
         )
     )
     with pytest.raises(AssertionError, match="depends on the rows beside it"):
-        scope["test_my_classifier_conforms"](check)
+        scope["test_my_classifier_conforms"](logits_keep_the_contract)
 
 
 def test_the_written_classifier_votes_in_a_sweep(cli, tiny_preset, tmp_path, folders):
@@ -79,11 +78,10 @@ def test_the_written_test_fails_when_the_plugin_breaks_its_contract(folders):
     scope: dict = {"__file__": str(test)}
     exec(compile(test.read_text(), test, "exec"), scope)
     conforms = scope["test_my_purifier_conforms"]
-    costs = next(check for check in PURIFIER_CHECKS if check.__name__ == "costs_what_it_documents")
-    conforms(costs)
+    conforms(keeps_the_contract)
     plugin.write_text(plugin.read_text().replace("range(self.draws - 1)", "range(self.draws)"))
     with pytest.raises(AssertionError, match=r"measured 3 NFE, documented 2"):
-        conforms(costs)
+        conforms(keeps_the_contract)
 
 
 @pytest.mark.parametrize("name", ["x", "my-purifier", "a1-b2-c3", "with-a-very-long-name-of-many-words"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.plugins.registry import PURIFIER, create, discover
-from bench.testing import _SIGMA, PURIFIER_CHECKS, GaussianDenoiser, _run, treats_rows_independently
+from bench.testing import _SIGMA, PURIFIER_CHECKS, GaussianDenoiser, _run, keeps_the_contract
 from purifiers.base import Purifier
 from purifiers.pf_ode_torchdiffeq import _ADAPTIVE, _FIXED, _MULTISTEP
 
@@ -101,7 +101,7 @@ def test_a_batch_whose_rows_share_a_step_size_is_caught():
             return networks["edm"](u, t) / scale
 
     with pytest.raises(AssertionError, match="depends on the rows"):
-        treats_rows_independently(Coupled())
+        keeps_the_contract(Coupled())
 
 
 @pytest.mark.parametrize("name", ["ddpm", "edm-stochastic", "pf-ode", "pf-ode-torchdiffeq", "sde", "consistency"])
