@@ -14,8 +14,8 @@ from bench.summary.summary import summarise
 from bench.sweep import preset
 from bench.sweep.plan import make_plan
 
-SIGMA, N = 0.12, 200
-FAST = choose_precision("auto", "cpu")  # a CPU without instructions for bf16 takes minutes in it
+SIGMA, N = 0.12, 60
+FAST = choose_precision("auto", "cpu")  # a plain loop in bf16 takes minutes where torch emulates it
 JPEG_ACCURACY = 0.832  # measured on all 10,000 test images; on CIFAR-10 itself the network reaches 93.6 %
 
 
@@ -43,7 +43,7 @@ def test_the_clean_accuracy_is_that_of_a_network_that_never_saw_jpegs(resnet56, 
 
 @pytest.fixture(scope="module")
 def colour_preset(tmp_path_factory, shared_data, resnet56):
-    """Plain smoothing of 50 images, each certified with N = 200."""
+    """Plain smoothing of 50 images, each certified with N = 60."""
     path = tmp_path_factory.mktemp("colour") / "colour.toml"
     path.write_text(
         f"""
@@ -58,7 +58,7 @@ sigmas = [{SIGMA}]
 n0 = 10
 certifier = "cohen"
 n = {N}
-radii = [0.0, 0.1, 0.2]
+radii = [0.0, 0.05, 0.1]
 device = "cpu"
 workers = 1
 batch = 100
@@ -80,7 +80,7 @@ def test_a_colour_preset_certifies_plain_smoothing_end_to_end(cli, colour_preset
     (row,) = summary.table.to_dict("records")
     assert row["images"] == 50 and row["nfe"] == 0 and row["classifier_rows"] == 1
     assert 0.02 <= row["acc@0"] <= 0.5  # a network trained on clean images, under noise
-    assert row["acc@0"] >= row["acc@0.1"] >= row["acc@0.2"]
+    assert row["acc@0"] >= row["acc@0.05"] >= row["acc@0.1"]
     assert set(run.blocks.query("stage == 'estimate'").groupby("image")["draws"].sum()) == {N}
 
     # the votes of an image's first block, by a plain loop
