@@ -150,7 +150,9 @@ def address() -> Iterator[str]:
     ray = pytest.importorskip("ray", reason="ray is not installed; pip install 'purifybench[ray]'")
     from bench.executors.ray_connection import Cluster
 
-    cluster = Cluster(workers=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # 15 otherwise: beside other tests its workers would hardly run
+        cluster = Cluster(workers=4)
     yield ray.get_runtime_context().gcs_address
     cluster.close()
 
