@@ -31,8 +31,11 @@ def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
         if (waited := max((session.get("waited") or 0 for session in on_cpu), default=0)) > _WAITED:
             whose = "its" if len(sessions) == 1 else "a session of its"
             return f"for {waited:.0%} of {whose} time {name} waited for processors that other programs used"
-        if len(sessions) > 1 and any(session.get("waited") is None for session in on_cpu):
-            return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
+        if any(session.get("waited") is None for session in on_cpu):
+            if len(sessions) > 1:
+                return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
+            if any(session.get("waited") is not None for session in run.manifest["sessions"]):  # its kernel tells loads
+                return f"{name} was counted in a session that was stopped before it recorded the load of the machine"
     devices = sorted(set(table["device"].dropna())) if len(table) else []
     return f"measured on different devices: {'; '.join(devices)}" if len(devices) > 1 else ""
 

@@ -70,6 +70,9 @@ def test_a_session_that_counted_little_does_not_decide_whether_milliseconds_comp
     blocks = pd.DataFrame({"cell": ["a"] * 100})
     sessions = [{"devices": ["cpu"], "waited": 0.01, "blocks": 0}, {"devices": ["cpu"], "blocks": 95}]
     assert untimed({"mine": Run(Path("run"), {"sessions": sessions}, {}, {}, blocks, blocks)}, pd.DataFrame()) == ""
+    killed = [{"devices": ["cpu"], "blocks": 0}, {"devices": ["cpu"], "waited": 0.01, "blocks": 95}]
+    found = untimed({"mine": Run(Path("run"), {"sessions": killed}, {}, {}, blocks, blocks)}, pd.DataFrame())
+    assert "stopped before it recorded the load" in found
     sessions[1]["blocks"] = 60
     assert untimed({"mine": Run(Path("run"), {"sessions": sessions}, {}, {}, blocks, blocks)}, pd.DataFrame())
 
