@@ -57,7 +57,8 @@ class _WideProducts(TorchFunctionMode):
         kwargs = kwargs or {}
         if function not in _PRODUCTS:
             return function(*args, **kwargs)
-        narrow = next((value.dtype for value in args if isinstance(value, Tensor) and value.dtype in _NARROW), None)
+        given = [*args, *kwargs.values()]
+        narrow = next((value.dtype for value in given if isinstance(value, Tensor) and value.dtype in _NARROW), None)
         wide = function(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
         return wide if narrow is None else _rounded(wide, narrow)
 
