@@ -34,7 +34,8 @@ def untimed(runs: Mapping[str, Run], table: pd.DataFrame) -> str:
         if any(session.get("waited") is None for session in on_cpu):
             if len(sessions) > 1:
                 return f"{name} was counted in {len(sessions)} sessions, whose loads are not known"
-            if any(session.get("waited") is not None for session in run.manifest["sessions"]):  # its kernel tells loads
+            told = [session.get("waited") is not None for session in run.manifest.get("sessions") or ()]
+            if any(told):  # the kernel of this machine tells the load
                 return f"{name} was counted in a session that was stopped before it recorded the load of the machine"
     devices = sorted(set(table["device"].dropna())) if len(table) else []
     return f"measured on different devices: {'; '.join(devices)}" if len(devices) > 1 else ""

@@ -66,6 +66,11 @@ def test_milliseconds_that_hold_the_load_of_other_programs_do_not_compare(device
     assert untimed({"mine": run}, pd.DataFrame()) == why
 
 
+def test_a_run_that_records_no_sessions_has_no_remark_about_its_load():
+    run = Run(Path("run"), {}, {}, {}, pd.DataFrame(), pd.DataFrame())
+    assert untimed({"mine": run}, pd.DataFrame()) == ""
+
+
 def test_a_session_that_counted_little_does_not_decide_whether_milliseconds_compare():
     blocks = pd.DataFrame({"cell": ["a"] * 100})
     sessions = [{"devices": ["cpu"], "waited": 0.01, "blocks": 0}, {"devices": ["cpu"], "blocks": 95}]
