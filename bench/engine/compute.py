@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.engine.arithmetic import InArithmetic, Widened, compiled, is_emulated
+from bench.engine.arithmetic import InArithmetic, Widened, is_emulated
 from bench.engine.versions import DEFAULT_ROWS
 from bench.errors import InputError
 from bench.records import Cell
@@ -181,7 +181,7 @@ def prepare_network(
         network = _ChannelsLast(network)
     if any(is_emulated(weights.dtype, device) for weights in network.parameters()):
         network = Widened(network)
-    prepared: Any = compiled(network, str(mode)) if mode else network
+    prepared: Any = torch.compile(network, dynamic=False, mode=str(mode)) if mode else network
     own = compute.get("precision", ambient)
     if ambient is not None and own != ambient and "tf32" in (own, ambient):
         prepared = InArithmetic(prepared, str(own), device)

@@ -32,11 +32,15 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a device for readers, such as `NVIDIA H200` or `AMD EPYC (1 thread)`."""
+    """The name of a device, such as `NVIDIA H200`, `AMD EPYC (1 thread)` or `AMD EPYC without bf16 (1 thread)`.
+
+    Processors of one model name may differ in their instructions, and then round differently.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    lacks = "" if has_instructions("bf16") else " without bf16"
     threads = torch.get_num_threads()
-    return f"{processor_name()} ({threads} thread{'s' if threads > 1 else ''})"
+    return f"{processor_name()}{lacks} ({threads} thread{'s' if threads > 1 else ''})"
 
 
 def processor_name() -> str:

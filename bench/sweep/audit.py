@@ -18,7 +18,7 @@ from typing import Any
 from bench.records import Block, Cell, Counts, Task
 
 FEWEST_BLOCKS = 20  # of a cell that are counted again, or all if it has fewer
-# Between an EPYC and an H200, 0.09 % of the votes differ in bf16.
+# Between two CPUs, 0.3 % of the votes differ in bf16 (`bench.verify.tolerance`).
 _TOLERATED = 0.01
 _REMEDY = (
     "The purifier or the classifier depends on more than an image and its noise, so nothing of this cell is certified. "

@@ -61,7 +61,7 @@ def test_other_functions_keep_their_type_and_float32_products_their_digits():
         assert torch.equal(Widened(Function(lambda x, w: x @ x.T, torch.zeros(1)))(x), x @ x.T)
 
 
-def test_a_compiled_network_rounds_where_an_eager_one_does(without_instructions):
+def test_a_compiled_network_rounds_the_operands_and_results_of_its_products(without_instructions):
     torch.manual_seed(0)
     layers = [nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64)]
     network = nn.Sequential(*layers).to(torch.bfloat16)

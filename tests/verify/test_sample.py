@@ -66,7 +66,7 @@ def test_rounding_is_seldom_taken_for_an_edit_and_each_kind_of_edit_has_its_test
         blamed += bool(excesses([Vote("a", 100, m, s * m) for m, s in zip(moved, side, strict=True)], loose, names))
     assert blamed <= 2
     assert "votes differ" in excesses([Vote("a", 100, 1, 0)] * 300, loose, names)[0]
-    both = [Vote("a", 100, 0, 0)] * 2000 + [Vote("b", 100, 1, s) for s in (-1, 1)] * 15
+    both = [Vote("a", 100, 0, 0)] * 2000 + [Vote("b", 100, 3, s) for s in (-1, 1)] * 15
     assert [line[:5] for line in excesses(both, loose, {**names, "b": "other"})] == ["other"]
-    assert "in one" in excesses([Vote("a", 100, 15, 0), *[Vote("a", 100, 0, 0)] * 300], loose, names)[0]
+    assert "in one" in excesses([Vote("a", 100, 25, 0), *[Vote("a", 100, 0, 0)] * 300], loose, names)[0]
     assert "no such preference" in excesses([Vote("a", 100, 1, 1)] * 12 + [Vote("a", 100, 0, 0)] * 300, loose, names)[0]
