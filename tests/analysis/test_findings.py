@@ -3,6 +3,7 @@
 import re
 from functools import cache
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -43,6 +44,7 @@ GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
 ACCURACIES = rows_of(("run", *LEVELS))
 RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
 TRAININGS = rows_of(("run", "training", "σ", "r", "purifier"))  # of another seed or distance, in results/seeds
+MEANS = rows_of(("data", "σ", "r"))  # of three seeds
 FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
@@ -51,6 +53,7 @@ def test_the_page_has_its_tables():
     assert {row["run"] for row in ACCURACIES} == set(MAIN)
     assert {row["run"] for row in RADII} == {*MAIN, *DENOISERS} - {"cifar10-fair"}
     assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
+    assert {row["data"] for row in MEANS} == {"CIFAR-10", "digits"}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
 
 
@@ -133,6 +136,27 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
     if row["minus its onestep-edm-ft"]:
         control = certified_at(run.replace("-cal", ""), "onestep-edm-ft", sigma, radius)  # of the same seed
         assert row["minus its onestep-edm-ft"] == difference_in_words(own, control)
+
+
+@pytest.mark.parametrize("row", MEANS, ids=lambda row: " ".join(list(row.values())[:3]))
+def test_a_mean_of_three_seeds_counts_each_image_once(row):
+    kind, main = {"digits": ("digits", "embedded"), "CIFAR-10": ("cifar10", "cifar10-fair")}[row["data"]]
+    for heading, words in list(row.items())[3:]:
+        found = [
+            paired_differences(runs, heading.split(" minus "), float(row["σ"]), float(row["r"]))
+            for runs in ((main, main), *((f"seeds/{kind}-cal-{k}", f"seeds/{kind}-{k}") for k in (1, 2)))
+        ]
+        means = np.mean(found, axis=0)
+        effect, half = 100 * means.mean(), 196 * means.std(ddof=1) / len(means) ** 0.5
+        assert words == f"{effect:+.1f} [{effect - half:+.1f}, {effect + half:+.1f}]", heading
+
+
+def paired_differences(runs, names, sigma, radius):
+    """Image by image: the first row minus the second; `runs`: of the calibration, and of the fine-tunings."""
+    tuned = {"onestep-edm-cal": runs[0], "onestep-edm-ft": runs[1], "consistency-ft": runs[1]}
+    main = "cifar10-fair" if "cifar10" in runs[0] else "embedded"
+    one, two = (certified_at(tuned.get(name, main), name, sigma, radius) for name in names)
+    return [float(one[image]) - two[image] for image in sorted(one)]
 
 
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row["purifier"])
