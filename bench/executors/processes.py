@@ -72,7 +72,7 @@ class Processes(Assigning):
         self._numbers = count()
         self._failed_starts = 0  # consecutive workers that died before they were ready
         # Else an executor that nobody closed would keep the interpreter from ending: it joins its child processes.
-        Finalize(self, _kill, (self._workers,), exitpriority=10)
+        Finalize(self, _end, (self._workers,), exitpriority=10)
 
     def close(self) -> None:
         with self._lock:
@@ -197,6 +197,13 @@ class Processes(Assigning):
 def _kill(workers: list[_Worker]) -> None:
     for worker in list(workers):
         worker.process.kill()
+
+
+def _end(workers: list[_Worker]) -> None:
+    """Kill the workers of an executor that nobody closed; one that is forgotten is not replaced."""
+    killed = workers[:]
+    workers.clear()
+    _kill(killed)
 
 
 def _serve(tasks: Any, results: Connection) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from threading import Lock
 
 import numpy as np
 import pytest
 
 from bench.executors import Processes
+from bench.executors.processes import _end
 
 IMAGES = {0: np.zeros((1, 4, 4), np.float32)}
 
@@ -100,6 +102,19 @@ def test_an_error_abandons_what_runs(processes):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(slow) == 6 and all(job.done() for job in slow)
+
+
+def test_an_executor_that_nobody_closed_starts_no_worker_at_the_end_of_the_interpreter(processes):
+    executor, said = processes("cpu")
+    assert executor.call("first", device_of).result(60) == "cpu"
+    (worker,) = executor._workers
+    executor.call("slow", sleep)
+    _end(executor._workers)  # as the interpreter does
+    worker.process.join(60)
+    for thread in threading.enumerate():
+        if "_receive" in thread.name:
+            thread.join(60)
+    assert not executor._workers and not said
 
 
 def sleep(engine):
