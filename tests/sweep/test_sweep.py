@@ -176,12 +176,11 @@ def test_a_sequential_rule_stops_images_early_and_keeps_its_counts_apart(tiny_pr
     assert shared == {key[1:]: votes for key, votes in early.items() if key[2] == "select"}  # the same noise
 
 
-def scripted_sweep(planned, folder, pause=0.0, **arguments):
+def scripted_sweep(planned, folder, **arguments):
     """A sweep whose votes are made up (the same for the same block), in this process."""
 
-    class Slow(Scripted):
+    class MadeUp(Scripted):
         def submit(self, task):
-            time.sleep(pause)
             future, cost = Future(), Cost(0, 0, 0, 0, 0, 0, "none")
             hits = [hash((b.image, b.stage, b.first)) % (b.draws + 1) for b in task.blocks]
             future.set_result([Counts(b, (h, b.draws - h), cost) for b, h in zip(task.blocks, hits, strict=True)])
@@ -190,7 +189,7 @@ def scripted_sweep(planned, folder, pause=0.0, **arguments):
     with Store(folder) as store:
         store.begin(planned.cells, manifest(planned, ["cpu"]))
         rule = FixedN(0.5, 10, 400, 0.001, block=10)
-        return sweep(planned.cells, lambda cell: rule, planned.labels, store, Slow(), 30, Observer(), **arguments)
+        return sweep(planned.cells, lambda cell: rule, planned.labels, store, MadeUp(), 30, Observer(), **arguments)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
@@ -202,13 +201,14 @@ def test_fifty_kills_lose_no_block_and_count_none_twice(tiny_preset, tmp_path):
     assert len(undisturbed) == 2 * 60 * 41
     rng, before, folder, ended = random.Random(1), {}, tmp_path / "killed", 0
     for _ in range(50):
+        seconds = rng.uniform(0.001, 0.1)
         child = os.fork()
         if not child:
             with suppress(BaseException):
-                scripted_sweep(planned, folder, pause=0.004)
+                # Seconds of its own work, so that a busy machine does not let it finish. Nobody handles the signal.
+                signal.setitimer(signal.ITIMER_PROF, seconds)
+                scripted_sweep(planned, folder)
             os._exit(0)
-        time.sleep(rng.uniform(0.0, 0.12))
-        os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         ended += os.WIFEXITED(status)
         after = counts_of(folder) if blocks_stored(folder) else {}
