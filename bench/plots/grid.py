@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -96,7 +97,8 @@ def _columns_of(examples: Examples, panels: Sequence[NamedPanel]) -> list[list[_
             noisy = noisy._replace(heading=f"noisy ({name})", predicted=panel.predicted)
         else:
             purified.append(_Column(name, FAMILIES[kind].ink, panel.purified, panel.predicted))
-    room = _MOST_COLUMNS - 2
+    bands = max(1, math.ceil(len(purified) / (_MOST_COLUMNS - 2)))
+    room = max(1, math.ceil(len(purified) / bands))  # so that the last band is nearly as long as the others
     parts = [purified[i : i + room] for i in range(0, len(purified), room)] or [[]]
     return [[_Column("clean", INK, examples.clean, None), noisy, *part] for part in parts]
 
