@@ -71,7 +71,7 @@ def test_a_fault_changes_the_folder_and_is_the_same_for_the_same_seed(tmp_path, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cases are forked, and limited as Linux can")
-def test_nothing_is_wrong_without_a_word_after_twenty_faults():
-    words = [sys.executable, "tests/fuzz", "--seed", "0", "--cases", "20"]
+def test_nothing_is_wrong_without_a_word_after_forty_faults():
+    words = [sys.executable, "tests/fuzz", "--seed", "0", "--cases", "40"]
     result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
