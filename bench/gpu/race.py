@@ -31,7 +31,7 @@ from bench.sweep.settle import settle_options
 SIGMA = 0.5
 SONG = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2]}  # 55.7 M parameters: EDM's CIFAR-10
 EDM = {"t_min": 0.002, "t_max": 80.0, "time_scale": 0.25}
-_SMALL_SONG = {"model_channels": 32}
+_SMALL_SONG = {"model_channels": 16, "channel_mult": [1, 2], "num_blocks": 1}
 _SMALL_VIT: dict[str, Any] = {
     "hidden_size": 48,
     "num_hidden_layers": 2,

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
+from short_training import shorten
 from torch import nn
 
 from bench.errors import PurifyBenchError
 from bench.testing import GaussianDenoiser
-from bench.training import stage as stage_module
 from bench.training.checkpoint import Checkpoint
 from bench.training.jobs import Job
 from bench.training.stage import Refused, _refusal_of, train_one
@@ -180,7 +180,7 @@ def test_tuning_takes_its_stage_from_progress():
 
 
 def test_a_trained_denoiser_is_kept_aside_and_its_stage_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_module, "_RATIO_IMAGES", 8)
+    shorten(monkeypatch)
     job = Job("mnist5k", out=str(tmp_path), scale=0.001)
     with pytest.raises(Refused, match=r"not a consistency model: its distance .*--unchecked") as caught:
         train_one(job, "cm")  # from the bundled denoiser, which it still is after 4 steps

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from short_training import shorten
 
 from bench import data
-from bench.training import stage as stage_module
 from bench.training.jobs import NEEDS, Job, read_recipe
 from bench.training.stage import train_one
 from purifiers.nets.architectures.group_norm import _ChannelsLastGroupNorm
@@ -146,11 +146,8 @@ def test_the_edm_loss_falls_on_real_digits(digits):
 
 
 @pytest.fixture
-def short_validation(monkeypatch):
-    """Validation figures of few images: a test looks whether they are there, not what they are."""
-    monkeypatch.setattr(stage_module, "_LEAST_ROWS", 50)
-    monkeypatch.setattr(stage_module, "_CURVE_IMAGES", 50)
-    monkeypatch.setattr(stage_module, "_RATIO_IMAGES", 8)
+def short(monkeypatch):
+    shorten(monkeypatch)
 
 
 def trial(dataset, scale, folder, local=None):
@@ -182,12 +179,12 @@ def read_image_shape(job):
     return data.load(job.dataset, "val", job.data).images.shape[1:]
 
 
-def test_every_stage_trains_on_digits_for_a_moment(tmp_path, short_validation):
+def test_every_stage_trains_on_digits_for_a_moment(tmp_path, short):
     check_zoo(trial("mnist5k", 0.002, tmp_path), "mnist5k")
 
 
 @pytest.mark.slow
-def test_every_stage_trains_on_colour_images_for_a_moment(tmp_path, shared_data, short_validation):
+def test_every_stage_trains_on_colour_images_for_a_moment(tmp_path, shared_data, short):
     images = pd.read_parquet(shared_data / "cifar10-jpeg" / "test.parquet")
     images[:300].to_parquet(tmp_path / "train.parquet")
     check_zoo(trial("cifar10", 0.0002, tmp_path / "zoo", str(tmp_path)), "cifar10-jpeg")

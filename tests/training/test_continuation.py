@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from short_training import shorten
 
 from bench.training import stage
 from bench.training.curves import draw_curves, write_curve
@@ -20,9 +21,7 @@ from purifiers.nets.hub.cards import read_card
 def zoo(tmp_path_factory):
     """A folder with a classifier that was trained for a moment, under both names; few images are validated."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(stage, "_LEAST_ROWS", 50)
-    patch.setattr(stage, "_CURVE_IMAGES", 50)
-    patch.setattr(stage, "_RATIO_IMAGES", 8)
+    shorten(patch)
     job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002, unchecked=True)
     train_one(job, "classifier")
     for suffix in (".safetensors", ".json"):

@@ -8,9 +8,9 @@ import tomllib
 import pytest
 from command import OK, REFUSED, run, summary_of
 from own_images import draw_shapes
+from short_training import shorten
 
 from bench.training import derived
-from bench.training import stage as stage_module
 from bench.training.derived import Images, derive, images_of
 from bench.training.jobs import NEEDS, Job
 from bench.training.stage import train_one
@@ -26,9 +26,8 @@ def shapes(tmp_path):
 
 
 @pytest.fixture
-def short_validation(monkeypatch):
-    for name, few in (("_LEAST_ROWS", 12), ("_CURVE_IMAGES", 12), ("_RATIO_IMAGES", 4)):
-        monkeypatch.setattr(stage_module, name, few)
+def short(monkeypatch):
+    shorten(monkeypatch, 12)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_the_lengths_follow_from_the_number_of_images():
 
 
 def test_a_zoo_for_own_images_is_trained_and_certified_by_the_preset_that_is_written(
-    cli, shapes, tmp_path, monkeypatch, short_validation
+    cli, shapes, tmp_path, monkeypatch, short
 ):
     """All stages for a moment, each in this process; the command itself runs one of them."""
     monkeypatch.chdir(tmp_path)
@@ -135,7 +134,7 @@ def test_images_without_a_training_part_are_refused_with_the_layout(cli, tmp_pat
     assert nowhere.exit_code == REFUSED and "needs the path of your files" in nowhere.stderr
 
 
-def test_other_images_do_not_continue_the_training_of_these(shapes, tmp_path, short_validation):
+def test_other_images_do_not_continue_the_training_of_these(shapes, tmp_path, short):
     """Their data set's name is the same: the checkpoint tells them apart by the images themselves."""
     job = Job("folder", str(tmp_path / "zoo"), str(shapes), scale=0.0005)
     train_one(job, "classifier")
