@@ -6,10 +6,11 @@ import sys
 import time
 
 import pytest
-from command import FAILED
+from command import FAILED, OK
 
-from bench.errors import InputError
+from bench.errors import InputError, RunError
 from bench.gpu import check, steps
+from bench.gpu.runs import run_command
 
 
 @pytest.fixture
@@ -38,7 +39,12 @@ WRITES = "import sys, json; json.dump({!r}, open(sys.argv[1], 'w'))"
 
 
 @pytest.mark.parametrize("name", check.LIMITS)
-def test_each_step_measures_on_a_cpu(name, monkeypatch, tmp_path):
+def test_each_step_measures_on_a_cpu(name, cli, monkeypatch, tmp_path):
+    def here(*arguments):
+        """The command in this process; in one of its own it takes ten seconds to load torch and diffusers."""
+        assert (done := cli(*arguments)).exit_code == OK, done.output
+
+    monkeypatch.setattr(steps, "run_command", here)
     monkeypatch.setenv("PURIFYBENCH_SPEED", str(tmp_path))
     result = getattr(steps, name)(True)
     assert json.loads(json.dumps(result)) == result
@@ -78,3 +84,9 @@ def test_the_command_names_the_failed_step_and_judges_no_goal_on_a_cpu(cli, scri
 def test_an_unknown_step_is_refused(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'votes'"):
         check.check(tmp_path, ["vote"], True, print)
+
+
+def test_a_command_of_a_step_that_fails_is_quoted(tmp_path):
+    run_command("list")
+    with pytest.raises(RunError, match=r"bench summary .*nothing ended with \d.*nothing"):
+        run_command("summary", str(tmp_path / "nothing"))
