@@ -67,6 +67,7 @@ def train_classifier(
         generator.set_state(kept.pop("generator").cpu())
         state |= kept
     first, done, started = state["epoch"], state["seconds"], time.perf_counter()
+    earlier = first * batches + (state["unfinished"][2] if "unfinished" in state else 0)  # steps before this command
 
     def keep() -> None:
         if keeper:
@@ -106,8 +107,8 @@ def train_classifier(
         if validate:
             state["validations"].append((step, dict(validate(model.eval()))))
         if report:
-            pace = spent / (epoch + 1 - first)
-            speed = f"{batches * recipe['batch'] / pace:.0f} images/s, {pace * (epochs - epoch - 1) / 60:.0f} min left"
+            pace = spent / (step - earlier)
+            speed = f"{recipe['batch'] / pace:.0f} images/s, {pace * (epochs * batches - step) / 60:.0f} min left"
             report(f"step {step:,}, loss {mean:.4f}, {speed}")
         keep()
     record = {"images": len(images), "autocast": "bfloat16" if autocast else None}

@@ -1,12 +1,14 @@
 """A training that is interrupted: it goes on where it was, to the same weights."""
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench import data
 from bench.training.checkpoint import Checkpoint, CheckpointError
+from classifiers.training import fit as classifier_training
 from classifiers.training.fit import train_classifier
 from purifiers.nets.hub.cards import Card
 from purifiers.nets.hub.files import build
@@ -125,7 +127,14 @@ def test_a_resumed_classifier_equals_an_undisturbed_one(digits, tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 9, 15])  # of 16 steps, 4 in an epoch
-def test_a_classifier_that_is_paused_before_any_step_goes_on_to_the_same_weights(digits, tmp_path, at):
+def test_a_classifier_that_is_paused_before_any_step_goes_on_to_the_same_weights(digits, tmp_path, at, monkeypatch):
+    lines, ticks = [], []  # every step takes a second of this clock
+    monkeypatch.setattr(classifier_training, "time", SimpleNamespace(perf_counter=lambda: len(ticks)))
+
+    def tick(x, generator):
+        ticks.append(1)
+        return x
+
     class Paused(Checkpoint):
         asked = -1
 
@@ -138,7 +147,9 @@ def test_a_classifier_that_is_paused_before_any_step_goes_on_to_the_same_weights
 
     once, _, record = train_classifier(RECIPE, *digits, 10)
     _, _, first = train_classifier(RECIPE, *digits, 10, keeper=Paused(tmp_path / "c.pt", RECIPE))
-    again, _, second = train_classifier(RECIPE, *digits, 10, keeper=Checkpoint(tmp_path / "c.pt", RECIPE))
+    onward = {"report": lines.append, "keeper": Checkpoint(tmp_path / "c.pt", RECIPE), "transform": tick}
+    again, _, second = train_classifier(RECIPE, *digits, 10, **onward)
+    assert len(lines) == 4 - at // 4 and all("50 images/s, 0 min left" in line for line in lines)
     assert (first["epochs"], second["epochs"]) == (at // 4, 4)
     assert torch.equal(flat(once), flat(again)) and record["losses"] == second["losses"]
 
