@@ -134,7 +134,7 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
     assert row["minus seed 0"] == difference_in_words(own, certified_at(main, row["purifier"], sigma, radius))
     assert bool(row["minus its onestep-edm-ft"]) == (row["purifier"] != "onestep-edm-ft")
     if row["minus its onestep-edm-ft"]:
-        control = certified_at(run.replace("-cal", ""), "onestep-edm-ft", sigma, radius)  # of the same seed
+        control = certified_at(re.sub("-(cal|cls)", "", run), "onestep-edm-ft", sigma, radius)  # of the same seed
         assert row["minus its onestep-edm-ft"] == difference_in_words(own, control)
 
 
@@ -142,20 +142,24 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
 def test_a_mean_of_three_seeds_counts_each_image_once(row):
     kind, main = {"digits": ("digits", "embedded"), "CIFAR-10": ("cifar10", "cifar10-fair")}[row["data"]]
     for heading, words in list(row.items())[3:]:
+        names, level = heading.split(" minus "), (float(row["σ"]), float(row["r"]))
         found = [
-            paired_differences(runs, heading.split(" minus "), float(row["σ"]), float(row["r"]))
-            for runs in ((main, main), *((f"seeds/{kind}-cal-{k}", f"seeds/{kind}-{k}") for k in (1, 2)))
+            paired_differences(main, trained, names, *level) for trained in ({}, *(seeds(kind, k) for k in (1, 2)))
         ]
         means = np.mean(found, axis=0)
         effect, half = 100 * means.mean(), 196 * means.std(ddof=1) / len(means) ** 0.5
         assert words == f"{effect:+.1f} [{effect - half:+.1f}, {effect + half:+.1f}]", heading
 
 
-def paired_differences(runs, names, sigma, radius):
-    """Image by image: the first row minus the second; `runs`: of the calibration, and of the fine-tunings."""
-    tuned = {"onestep-edm-cal": runs[0], "onestep-edm-ft": runs[1], "consistency-ft": runs[1]}
-    main = "cifar10-fair" if "cifar10" in runs[0] else "embedded"
-    one, two = (certified_at(tuned.get(name, main), name, sigma, radius) for name in names)
+def seeds(kind, k):
+    """The runs of the rows that were trained with seed k."""
+    own = {"onestep-edm-ft": "", "consistency-ft": "", "onestep-edm-cal": "-cal", "onestep-edm [classifier-ft]": "-cls"}
+    return {name: f"seeds/{kind}{part}-{k}" for name, part in own.items()}
+
+
+def paired_differences(main, trained, names, sigma, radius):
+    """Image by image: the first row minus the second, each of the run of its training or of the main run."""
+    one, two = (certified_at(trained.get(name, main), name, sigma, radius) for name in names)
     return [float(one[image]) - two[image] for image in sorted(one)]
 
 
