@@ -7,14 +7,16 @@ from typing import Any
 
 from bench.training import stage
 
-_BATCH, _IMAGES = 16, 260
+_IMAGES = 260
 
 
-def shorten(patch: Any, validated: int = 50) -> None:
+def shorten(patch: Any, validated: int = 50, batch: int | None = 16) -> None:
     """Few images, small batches and figures of few validation images for the stages that are trained from now on.
 
     Parameters:
         patch: pytest's monkeypatch.
+        validated: validation images of a figure.
+        batch: most images of a training step; None leaves the recipes as they are.
     """
     recipe_of, read_images = stage._recipe_of, stage.read_images
 
@@ -22,7 +24,7 @@ def shorten(patch: Any, validated: int = 50) -> None:
         recipe = recipe_of(*arguments)
         for part in recipe.values():
             if isinstance(part, dict) and "batch" in part:
-                part["batch"] = min(part["batch"], _BATCH)
+                part["batch"] = min(part["batch"], batch or part["batch"])
         return recipe
 
     def few(*arguments: Any) -> stage.TrainingImages:

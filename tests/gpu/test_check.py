@@ -42,7 +42,8 @@ WRITES = "import sys, json; json.dump({!r}, open(sys.argv[1], 'w'))"
 def test_each_step_measures_on_a_cpu(name, cli, monkeypatch, tmp_path):
     def here(*arguments):
         """The command in this process; in one of its own it takes ten seconds to load torch and diffusers."""
-        assert (done := cli(*arguments)).exit_code == OK, done.output
+        done = cli(*arguments)
+        assert done.exit_code == OK, done.output
 
     monkeypatch.setattr(steps, "run_command", here)
     monkeypatch.setenv("PURIFYBENCH_SPEED", str(tmp_path))

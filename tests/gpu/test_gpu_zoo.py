@@ -14,13 +14,14 @@ import pytest
 import torch
 from command import OK, refused
 from conftest import ROOT
+from short_training import shorten
 
 from bench.cli import gpu as gpu_commands
 from bench.gpu import zoo as zoo_module
 from bench.gpu.archive import unpack
 from bench.gpu.zoo import SHARES, TIMED, seconds_of
 from bench.sweep import stop as stop_module
-from bench.training import checkpoint, stage
+from bench.training import checkpoint
 from bench.training.jobs import Job, for_job, read_recipe
 from purifiers.nets.hub.cards import BUNDLED, read_card
 
@@ -34,16 +35,7 @@ def trial(cli, tmp_path, monkeypatch):
     clock = SimpleNamespace(monotonic=itertools.count().__next__)
     for module in (zoo_module, checkpoint, stop_module, gpu_commands):
         monkeypatch.setattr(module, "time", clock)
-    for name, value in (("_LEAST_ROWS", 20), ("_CURVE_IMAGES", 20), ("_RATIO_IMAGES", 2)):
-        monkeypatch.setattr(stage, name, value)
-    read = stage.read_images
-
-    def few(job):
-        images = read(job)
-        shorter = {name: getattr(images, name)[:260] for name in ("train", "train_labels", "val", "val_labels")}
-        return stage.replace(images, **shorter)
-
-    monkeypatch.setattr(stage, "read_images", few)
+    shorten(monkeypatch, 20, batch=None)  # `--batch` sets it here
 
     def run(minutes, *arguments, stages="edm,cm,cm-ft,edm-ft,edm-cal,classifier-ft", archive="archive"):
         options = ["--dataset", "mnist5k", "--stages", stages, "--scale", 0.004, "--loss", "features", "--batch", 8]
