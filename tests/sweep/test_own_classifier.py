@@ -54,7 +54,7 @@ def test_cells_of_committed_runs_keep_their_keys(folder):
         cell = Cell.from_json(entry["cell"])
         assert cell.key == entry["key"]
         assert ("own_classifier" in cell.to_json()) == cell.own_classifier
-        name = str(cell.classifier_parameters["path"]).rpartition("/")[2]
+        name = Path(cell.classifier_parameters["path"]).name.removesuffix(".safetensors")
         assert cell.own_classifier == (name in ("noisy-classifier", "classifier-ft"))
 
 
