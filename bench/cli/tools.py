@@ -178,6 +178,10 @@ def train(
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Keep a consistency model that is not one; for trials.")
     ] = False,
+    unpurified: Annotated[
+        bool,
+        typer.Option("--unpurified", help="Train classifier-ft on images as they are: its control (with --out)."),
+    ] = False,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.
 
@@ -197,7 +201,7 @@ def train(
     folder = str(out) if out else None
     autocast = has_bf16(device) if bf16 is None else bf16
     how = loss, scale, seed, device, autocast, minutes, fresh, compiled, onward, unchecked
-    job = Job(dataset, folder, data, *how, size=size)
+    job = Job(dataset, folder, data, *how, size=size, unpurified=unpurified)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, say)

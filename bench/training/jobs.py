@@ -62,6 +62,7 @@ class Job:
         timed: only the time limit ends a training.
         stop: pauses a training, which the same job continues, once it returns True; None: never.
         size: side in pixels to which own images are cut and scaled; None: as they are.
+        unpurified: train `classifier-ft` on images as they are: the control for its longer training.
     """
 
     dataset: str
@@ -81,6 +82,7 @@ class Job:
     timed: bool = False
     stop: Callable[[], bool] | None = None
     size: int | None = None
+    unpurified: bool = False
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""

@@ -97,6 +97,8 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
     recipe = _recipe_of(job, name, images)[name]
     recipe["epochs"] = max(1, round(recipe["epochs"] * job.scale))
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
+    if job.unpurified:
+        recipe["levels"] = []
 
     before, denoiser, transform, identity = None, None, None, {**recipe, **images.identity}
     if start := recipe.get("start"):
@@ -106,7 +108,7 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
     if "levels" in recipe:  # on images that the denoiser has purified
         denoiser = network_files.load(job.source("edm"), job.device)
         identity["purified by"] = read_card(job.source("edm")).sha256
-        transform = purified_at(denoiser, recipe["levels"])
+        transform = purified_at(denoiser, recipe["levels"]) if recipe["levels"] else None
     elif "sigmas" in recipe:  # on noisy images
         transform = noised_at(recipe["sigmas"])
     if job.onward:

@@ -30,8 +30,8 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
         say: called with a progress message.
 
     Raises:
-        InputError: before anything is trained: an unknown stage, weights that a stage reads and nothing makes, or own
-            images of a size for which no network can be made.
+        InputError: before anything is trained: an unknown stage, weights that a stage reads and nothing makes, own
+            images of a size for which no network can be made, or a control of another stage than `classifier-ft`.
         DataError: own images are missing.
         KeyboardInterrupt: Ctrl-C; the message says what is saved, and how to go on.
         Refused, FloatingPointError, OSError, ValueError: of the first stage that failed, after the stages that do not
@@ -41,6 +41,8 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
     for stage in selected:
         if stage not in NEEDS:
             raise InputError(nearest("stage", stage, NEEDS))
+    if job.unpurified and selected != ["classifier-ft"]:
+        raise InputError("--unpurified trains the control of classifier-ft: add --stages classifier-ft")
     if missing := [*_missing(job, selected)]:
         raise InputError("; ".join(missing))
     if images := images_of(job):

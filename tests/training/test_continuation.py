@@ -8,10 +8,12 @@ import pytest
 import torch
 from short_training import shorten
 
+from bench.errors import InputError
 from bench.training import stage
 from bench.training.curves import draw_curves, write_curve
 from bench.training.jobs import Job, read_recipe
 from bench.training.stage import _gains, train_one
+from bench.training.zoo import train
 from classifiers.nets.files import read_cnn
 from classifiers.training.fit import train_classifier
 from purifiers.nets.hub.cards import read_card
@@ -56,6 +58,26 @@ def test_a_training_begins_with_earlier_weights_and_adds_to_what_they_have_seen(
     with pytest.raises(FileNotFoundError, match="leave out --from-weights"):
         train_one(replace(zoo, onward=True), "ddpm")
     (zoo.work() / "edm.pt").unlink()  # the next test's edm is another one
+
+
+def test_the_control_of_a_classifier_of_purified_images_sees_them_as_they_are(zoo, monkeypatch):
+    """The same recipe and the same draws: with a purification that changes nothing, the same weights."""
+    monkeypatch.setattr(stage, "purified_at", lambda *_: lambda x, generator: x)
+    train_one(zoo, "classifier-ft")
+    _, card = read_cnn(zoo.path("classifier-ft"))
+    monkeypatch.setattr(stage, "purified_at", None)  # is not called
+    train_one(replace(zoo, unpurified=True, fresh=True), "classifier-ft")
+    _, control = read_cnn(zoo.path("classifier-ft"))
+    assert control["sha256"] == card["sha256"]
+    settings = {**card["training"]["recipe"]}
+    assert control["training"]["recipe"] == {**settings, "levels": []} != settings
+    assert control["training"]["validation"]["purified"] == card["training"]["validation"]["purified"]
+
+
+def test_only_a_classifier_of_purified_images_has_that_control(tmp_path):
+    with pytest.raises(InputError, match="add --stages classifier-ft"):
+        train(Job("mnist5k", out=str(tmp_path), unpurified=True), ["classifier", "classifier-ft"])
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_classifier_begins_another_cycle_with_its_weights(tmp_path):
