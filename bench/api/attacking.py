@@ -44,7 +44,7 @@ def attack(
         rounds: steps of the search for the smallest radius at which the attack succeeds.
         draws: fresh draws of a verdict.
         level: probability that any certificate of a cell is called broken although it holds.
-        only: names of purifiers (all), alone or with their parameters.
+        only: names of purifiers (all): as tables show them, with all parameters, or of a plugin.
         sigmas: noise levels (all).
         device, workers, data: instead of the run's.
         purifiers, classifier: comma-separated Python files of the run's plugins: results run no code by themselves.
@@ -63,6 +63,7 @@ def attack(
     from bench.errors import InputError
     from bench.plugins.registry import create
     from bench.store.attacks import read_attacks, write_attacks
+    from bench.summary.names import display_names
     from bench.sweep import Plugin, planned, preset_of
 
     if run.folder is None:
@@ -77,7 +78,8 @@ def attack(
     )
     devices = choose_devices(preset.device, preset.workers)
     plan, pairs = planned(run.stored, preset, devices[0].split(":")[0])
-    pairs = choose(pairs, only, sigmas)
+    displayed = display_names((pair.stored for pair in pairs), run.stored.manifest.get("families", {}))
+    pairs = choose(pairs, only, sigmas, displayed)
     found = None
     certificates = run.summary.certificates
     for found in attack_run(run.stored, certificates, plan, pairs, search, images, devices, before, notify):

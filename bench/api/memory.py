@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.certify import rules
 from bench.data.split import Split
-from bench.engine import Engine, Loader, PluginFault
+from bench.engine import Engine, Loader, LoadError, PluginFault
 from bench.engine.devices import choose_devices, choose_precision, prepare_device
 from bench.errors import InputError
 from bench.executors import InProcess
@@ -79,9 +79,13 @@ class _MemoryLoader(Loader):
         network = self._networks[role]
         if isinstance(network, str | Path):
             from purifiers.nets import load
+            from purifiers.nets.hub.cards import WeightsError
             from purifiers.nets.hub.download import obtain
 
-            return load(str(obtain(network)), device=str(self.device))
+            try:
+                return load(str(obtain(network)), device=str(self.device))
+            except (WeightsError, OSError) as error:
+                raise LoadError(f"network {role!r}: {error}") from error
         return _own_copy(network if isinstance(network, LevelledDenoiser) else _FunctionDenoiser(network), self.device)
 
     def _read_classifier(self, cell: Cell) -> Any:

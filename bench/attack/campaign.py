@@ -52,24 +52,38 @@ def _attack_share(
     return found, method, time.perf_counter() - started
 
 
-def choose(pairs: Sequence[Pair], names: Sequence[str] | None, sigmas: Sequence[float] | None) -> list[Pair]:
-    """The cells with one of some names (of a purifier, alone or with its parameters) and noise levels.
+def choose(
+    pairs: Sequence[Pair],
+    names: Sequence[str] | None,
+    sigmas: Sequence[float] | None,
+    displayed: Mapping[str, str],
+) -> list[Pair]:
+    """The cells with one of some names and noise levels; a name is looked up as `bench.summary.names.rows_called` does.
+
+    Parameters:
+        names: display names, labels, or names of plugins (all of their rows); None: all.
+        displayed: label -> display name.
 
     Raises:
         AttackError: nothing of the run has such a name or noise level.
     """
-    wanted = [name.strip() for name in names] if names else None
-    known = sorted({name for pair in pairs for name in (pair.stored.purifier, pair.stored.label)})
+    wanted: set[str] | None = None
+    for name in map(str.strip, names or ()):
+        called = (
+            {pair.stored.label for pair in pairs if name == of(pair.stored)}
+            for of in (lambda cell: displayed[cell.label], lambda cell: cell.label, lambda cell: cell.purifier)
+        )
+        if not (labels := next(filter(None, called), None)):
+            known = ", ".join(dict.fromkeys(displayed[pair.stored.label] for pair in pairs))
+            raise AttackError(f"the run has no purifier {name!r}; it has {known}")
+        wanted = (wanted or set()) | labels
     levels = sorted({pair.stored.sigma for pair in pairs})
-    if unknown := [name for name in wanted or () if name not in known]:
-        raise AttackError(f"the run has no purifier {unknown[0]!r}; it has {', '.join(known)}")
     if unknown_levels := [sigma for sigma in sigmas or () if sigma not in levels]:
         raise AttackError(f"the run has no sigma = {unknown_levels[0]:g}; it has {', '.join(f'{s:g}' for s in levels)}")
     return [
         pair
         for pair in pairs
-        if (wanted is None or pair.stored.purifier in wanted or pair.stored.label in wanted)
-        and (not sigmas or pair.stored.sigma in sigmas)
+        if (wanted is None or pair.stored.label in wanted) and (not sigmas or pair.stored.sigma in sigmas)
     ]
 
 

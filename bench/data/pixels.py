@@ -19,10 +19,7 @@ class PixelError(PurifyBenchError, ValueError):
 
 
 _GREY = ("1", "L", "LA", "La")  # Pillow's modes of greyscale images
-_DEEP = (
-    "I",
-    "F",
-)  # of images with more than 8 bits a channel, of which Pillow would keep the lowest 8 and clip the rest
+_DEEP = ("I", "F")  # of greyscale images with more than 8 bits a channel, whose highest bits Pillow would clip
 
 
 def decode(encoded: list[bytes]) -> np.ndarray:
@@ -41,8 +38,8 @@ def _square(data: bytes, size: int | None, grey: bool = False) -> np.ndarray:
     from PIL import Image
 
     image: Image.Image = Image.open(io.BytesIO(data))
-    if image.mode.startswith(_DEEP):
-        raise PixelError(f"it has more than 8 bits a channel (mode {image.mode}), which would be cut off")
+    if image.mode.startswith(_DEEP) or any(";16" in str(part[3]) for part in getattr(image, "tile", ())):  # colour
+        raise PixelError("it has more than 8 bits a channel, which would be cut off")
     image = image.convert("L" if grey else "RGB")
     if size is not None:
         while min(image.size) >= 2 * size:

@@ -12,18 +12,18 @@ from bench.training.jobs import Job
 
 _IMAGES = 200  # at most: a first sweep takes minutes
 _PURIFIERS = {  # stage -> the purifiers that it makes possible
-    "noisy-classifier": (),
-    "ddpm": ("onestep-ddpm", "ddim:steps=2"),
-    "edm": ("onestep-edm", "pf-ode:steps=2"),
+    "ddpm": ("onestep-ddpm",),
+    "edm": ("onestep-edm", "ddim:steps=2", "pf-ode:steps=2"),
     "edm-ft": ("onestep-edm-ft",),
     "edm-cal": ("onestep-edm-cal",),
     "cm": ("consistency",),
     "cm-ft": ("consistency-ft",),
 }
+_OWN_CLASSIFIERS = {"noisy-classifier": "none", "classifier-ft": "onestep-edm"}  # stage -> the purifier before it
 
 
 def write_preset(job: Job) -> Path:
-    """Write `OUT/NAME.toml`, the sweep of every purifier whose networks are trained; returns its path.
+    """Write `OUT/NAME.toml`, a sweep of one to three purifiers for each network that is trained; returns its path.
 
     `data` is relative to the preset. Networks are named as the command that trained them named their folder.
 
@@ -33,10 +33,14 @@ def write_preset(job: Job) -> Path:
     assert job.out and job.data
     split = data.load(job.dataset, "test", job.data, job.size)
     folder = Path(job.data).expanduser().resolve()
-    made = [stage for stage in _PURIFIERS if job.path(stage).is_file()]
-    networks = [stage for stage in made if stage != "noisy-classifier"]
-    plain = [f"none@cnn:path={job.path(stage)}" for stage in made if stage not in networks]
-    purifiers = ["none", *plain, *(name for stage in networks for name in _PURIFIERS[stage])]
+    networks = [stage for stage in _PURIFIERS if job.path(stage).is_file()]
+    possible = ["none", *(name for stage in networks for name in _PURIFIERS[stage])]
+    own = [
+        f"{purifier}@cnn:path={job.path(stage)}"
+        for stage, purifier in _OWN_CLASSIFIERS.items()
+        if job.path(stage).is_file() and purifier in possible
+    ]
+    purifiers = [*possible, *own]
     fields = {
         "title": f"Own images: {folder.name}",
         "dataset": job.dataset,

@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 
 import purifybench as pb
+from bench.attack import choose
 from bench.attack import search as searching
-from bench.attack.base import ATTACK
+from bench.attack.base import ATTACK, AttackError
 from bench.engine import Loader
 from bench.plugins.registry import discover
 from bench.store.attacks import AttackedImage, read_attacks, write_attacks
 from bench.store.checksums import list_files
+from bench.store.run import read_run
+from bench.sweep import planned, preset_of
 
 FAST = ("--images", 4, "--steps", 2, "--rounds", 2, "--draws", 50, "--restarts", 1)
 BATCH_MEAN = """
@@ -89,6 +92,20 @@ def test_a_purifier_that_averages_its_batch_is_broken_and_the_code_must_be_named
     found = {cell.label: cell for cell in read_attacks(folder).cells}
     assert found["batch-mean"].broken > 0
     assert found["none"].broken == 0
+
+
+def test_a_purifier_is_named_as_tables_show_it(run_folder):
+    pairs = planned(read_run(run_folder), preset_of(read_run(run_folder), {}), "cpu")[1]
+    displayed = {pair.stored.label: f"shown {k}" for k, pair in enumerate(pairs)}
+    first, last = pairs[0].stored, pairs[-1].stored
+    assert {pair.stored.label for pair in choose(pairs, ["shown 0", f" {last.label}"], None, displayed)} == {
+        first.label,
+        last.label,
+    }
+    of_plugin = choose(pairs, [first.purifier], [first.sigma], displayed)
+    assert of_plugin == [pair for pair in pairs if pair.stored.purifier == first.purifier]
+    with pytest.raises(AttackError, match="no purifier 'shown'; it has shown 0, shown 1"):
+        choose(pairs, ["shown"], None, displayed)
 
 
 def test_unknown_names_and_values_are_refused(run_folder, cli):

@@ -107,6 +107,12 @@ def test_certify_leaves_modules_and_settings_of_torch_as_they_were(tiny_zoo):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_a_network_that_is_missing_is_an_error_of_the_package(tmp_path):
+    images, path = np.zeros((1, 1, 28, 28), np.float32), str(tmp_path / "edm.safetensors")
+    with pytest.raises(pb.PurifyBenchError, match=r"network 'edm': .*edm\.safetensors"):
+        pb.certify(lambda x: x, images, [0], purifier="onestep-edm", networks={"edm": path}, sigma=0.5, device="cpu")
+
+
 def test_a_plain_function_is_a_denoiser_and_a_classifier():
     """The denoiser gives the sign of the true pixel, so every draw votes for the true class."""
     import torch

@@ -1,8 +1,12 @@
 """Images of the user's own: folders and tables, their parts, classes, channels and sizes."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from image_files import encoded, grey, random_pixels, write_folder, write_table
+from PIL import Image
 
 from bench import data
 from bench.data.pixels import PixelError
@@ -120,7 +124,22 @@ def test_a_table_of_greyscale_files_has_one_channel(tmp_path):
 def test_an_image_of_16_bits_is_refused_because_pillow_would_make_it_white(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "0.png").write_bytes(grey("I;16")[0])
-    with pytest.raises(PixelError, match=r"cat/0\.png: it has more than 8 bits a channel .*save it with 8"):
+    with pytest.raises(PixelError, match=r"cat/0\.png: it has more than 8 bits a channel.*save it with 8"):
+        data.load("folder", "test", str(tmp_path)).images[0]
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2)], ids=["RGB", "grey and alpha"])
+def test_a_colour_image_of_16_bits_is_refused_because_pillow_would_round_it(tmp_path, colour, channels):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = zlib.compress((b"\0" + bytes(range(16)) * channels) * 8)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, colour, 0, 0, 0))
+    (tmp_path / "cat").mkdir()
+    image = tmp_path / "cat" / "0.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    Image.open(image).load()  # is a valid file
+    with pytest.raises(PixelError, match=r"more than 8 bits a channel.*save it with 8"):
         data.load("folder", "test", str(tmp_path)).images[0]
 
 

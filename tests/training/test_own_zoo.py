@@ -10,9 +10,12 @@ from command import OK, REFUSED, run, summary_of
 from own_images import draw_shapes
 from short_training import shorten
 
+from bench.plugins.registry import PURIFIER, create
+from bench.sweep import Plugin
 from bench.training import derived
 from bench.training.derived import Images, derive, images_of
 from bench.training.jobs import NEEDS, Job
+from bench.training.own import _PURIFIERS
 from bench.training.stage import train_one
 from purifiers.nets.hub.cards import read_card
 
@@ -90,6 +93,8 @@ def test_a_zoo_for_own_images_is_trained_and_certified_by_the_preset_that_is_wri
         and preset["images"] == 12
         and set(preset["networks"]) == {stage for stage in NEEDS if "classifier" not in stage and stage != "features"}
     )
+    of_its_own = [f"none@cnn:path={job.path('noisy-classifier')}", f"onestep-edm@cnn:path={job.path('classifier-ft')}"]
+    assert preset["purifiers"][-2:] == of_its_own
     card = read_card(job.path("edm")).training
     assert card["images"] == 108 and len(card["images_sha256"]) == 64
     fast = ("--images", 3, "--sigmas", 0.5, "--n", 20, "--rows", 8, "--workers", 1, "--batch", 64)
@@ -99,6 +104,12 @@ def test_a_zoo_for_own_images_is_trained_and_certified_by_the_preset_that_is_wri
     assert {row["purifier"]: row["images"] for row in summary_of(cli, "out")["rows"]} == dict.fromkeys(
         chosen.split(","), 3
     )
+
+
+@pytest.mark.parametrize(("stage", "names"), _PURIFIERS.items())
+def test_a_preset_of_own_images_asks_for_no_network_but_that_of_the_stage(stage, names):
+    for plugin in (Plugin.model_validate(name) for name in names):
+        assert create(PURIFIER, plugin.name, plugin.parameters).networks == (stage,)
 
 
 def test_stages_that_are_missing_are_named_before_anything_starts(cli, shapes, tmp_path):
