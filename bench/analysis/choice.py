@@ -51,7 +51,7 @@ def choices(seen: Summary, read: Summary, radii: Sequence[float] | None = None) 
     if same := {_images(cell) for cell in cells_of(seen, rows)} & {_images(cell) for cell in cells_of(read, other)}:
         raise InputError(
             f"both runs are on the {part_of(seen, rows)} of {min(same)[0]}: choose on others, such as those of "
-            "`bench run PRESET --split val`"
+            "`bench run PRESET --split val --images N`"
         )
     both = rows.merge(other[["key", "run", "cell"]], on="key", suffixes=("", "_read"))
     if both.empty:
