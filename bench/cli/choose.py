@@ -26,7 +26,9 @@ _READING = (
 
 @app.command()
 def choose(
-    chosen_on: Annotated[Path, typer.Argument(help="A run on validation images: `bench run PRESET --split val --images N`.")],
+    chosen_on: Annotated[
+        Path, typer.Argument(help="A run on validation images (`bench run PRESET --split val --images N`).")
+    ],
     read_on: Annotated[Path, typer.Argument(help="The run of the same preset on test images.")],
     radii: Annotated[str | None, typer.Option(help="Comma-separated L2 radii (those of the preset).")] = None,
     each: Annotated[bool, typer.Option(help="Choose the sigma of each purifier, too.")] = False,

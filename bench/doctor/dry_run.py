@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from bench import data
 from bench.certify import rules
 from bench.doctor.duration import seconds_per_draw, span
 from bench.doctor.requirements import describe, megabytes, needs
 from bench.sweep import Preset
 from bench.sweep.draws import draw_bounds, sweep_bounds
+from bench.sweep.plan import images_of
 
 # Bytes of a block in run.sqlite, measured over 20,000 blocks by `nox -s perf -- -k driver`: 171 (10 classes, 100
 # draws), 224 (1,000 classes, 100 draws), 245 (1,000 classes, 1,000 draws). Votes spread over 50 classes take 700.
@@ -23,7 +25,7 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
         folder: results folder, whose disk must hold the counts.
 
     Raises:
-        PlanError, PluginError, DataError, LoadError, PluginFault: as the run itself would raise them.
+        PlanError, PluginError, DataError, InputError, LoadError, PluginFault: as the run itself would raise them.
     """
     from bench.engine.devices import choose_devices
     from bench.sweep import resolve
@@ -36,6 +38,8 @@ def describe_dry_run(preset: Preset, folder: Path) -> list[str]:
     blocks = len(purifiers) * preset.images * sum(_most_blocks(preset, sigma) for sigma in preset.sigmas)
     disk = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     required = list(needs(preset, resolved))
+    if required[0].present:  # the data
+        images_of(preset, data.load(preset.dataset, preset.split, preset.data, preset.size))
     rate = seconds_per_draw(preset, resolved, required, choose_devices(preset.device, preset.workers))
     lines = [
         f"{len(purifiers) * sigmas} cells: {len(purifiers)} purifiers at {sigmas} noise levels, "

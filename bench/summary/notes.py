@@ -75,9 +75,7 @@ def notes(runs: Sequence[Run], table: pd.DataFrame, apart: str = "") -> list[str
     for run in runs:
         lines += [*_session_notes(run), *_leak_notes(run)]
         if stale := set(run.blocks["cell"].unique()) - set(run.cells):
-            lines.append(
-                f"{run.folder.name}: {len(stale)} cells of other sweeps or earlier code are kept but not shown"
-            )
+            lines.append(f"{run.folder.name}: kept but not shown, cells of other sweeps or earlier code: {len(stale)}")
     if len(runs) > 1 and (differing := _versions([run.manifest for run in runs])):
         lines.append(f"the runs were counted with {differing}")
     lines += _acr_notes(table)

@@ -91,6 +91,11 @@ class Plan:
                 )
 
 
+def images_of(preset: Preset, split: data.Split) -> list[int]:
+    """The indices of a preset's images; raises InputError if the split has fewer."""
+    return split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
+
+
 def make_plan(preset: Preset, device_type: str) -> Plan:
     """Resolve everything that a preset names; published networks are downloaded if they are missing.
 
@@ -104,7 +109,7 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
     if split.dataset != preset.dataset:  # the files hold another data set than the preset names
         preset = preset.model_copy(update={"dataset": split.dataset, "title": f"{preset.title} [{split.title}]"})
     refuse_other_classes(resolved, split)
-    images = split.every(preset.every, preset.images) if preset.every else split.pick(preset.images)
+    images = images_of(preset, split)
     networks = {role: find(network).identity() for role, network in weights.items()}
     votes = {
         text: {"classifier": plugin_hash(type(voter)), "classifier weights": classifier_weights(voter)}

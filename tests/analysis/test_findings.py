@@ -15,7 +15,7 @@ from bench.summary.summary import summarise
 
 PAGE = (ROOT / "docs" / "findings.md").read_text()
 README = (ROOT / "README.md").read_text()
-MAIN = ("embedded", "embedded-fair", "embedded-fair-many", "cifar10-fair", "cifar10-fair-many")
+MAIN = ("embedded", "embedded-fair", "embedded-far", "embedded-fair-many", "cifar10-fair", "cifar10-fair-many")
 DENOISERS = ("seeds/digits-denoiser-1", "seeds/digits-denoiser-2")  # trained from other random weights
 LEVELS = ("σ", "purifier", "NFE")
 RULE = ("certifier", "alpha", "n0", "n", "n_max", "label_aware", "seed")
@@ -49,9 +49,9 @@ FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
 def test_the_page_has_its_tables():
-    assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", *MAIN[-2:], *DENOISERS}
+    assert len(GAINS) >= 10 and {row["run"] for row in GAINS} == {"embedded", "embedded-far", *MAIN[-2:], *DENOISERS}
     assert {row["run"] for row in ACCURACIES} == set(MAIN)
-    assert {row["run"] for row in RADII} == {*MAIN, *DENOISERS} - {"cifar10-fair"}
+    assert {row["run"] for row in RADII} == {*MAIN, *DENOISERS}
     assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
     assert {row["data"] for row in MEANS} == {"CIFAR-10", "digits"}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
@@ -106,11 +106,12 @@ def test_a_gained_radius_is_what_the_counts_say(row):
 
 
 def certified_at(run, purifier, sigma, radius):
-    """Image -> whether it is certified."""
+    """Image -> whether it is certified; without a radius, its certified radius."""
     summary = summary_of(run)
     (cell,) = set(summary.table.query("name == @purifier and sigma == @sigma")["cell"])
     images, radii = summary.certified[run.split("/")[-1], cell]
-    return dict(zip(images.tolist(), (radii >= radius).tolist(), strict=True))
+    values = radii.clip(min=0) if radius is None else radii >= radius
+    return dict(zip(images.tolist(), values.tolist(), strict=True))
 
 
 def difference_in_words(first, second):
@@ -134,7 +135,8 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
     assert row["minus seed 0"] == difference_in_words(own, certified_at(main, row["purifier"], sigma, radius))
     assert bool(row["minus its onestep-edm-ft"]) == (row["purifier"] != "onestep-edm-ft")
     if row["minus its onestep-edm-ft"]:
-        control = certified_at(re.sub("-(cal|cls)", "", run), "onestep-edm-ft", sigma, radius)  # of the same seed
+        same_seed = re.sub("-(cal|cls|cm)", "", run) if run[-1].isdigit() else main
+        control = certified_at(same_seed, "onestep-edm-ft", sigma, radius)
         assert row["minus its onestep-edm-ft"] == difference_in_words(own, control)
 
 
@@ -142,18 +144,26 @@ def test_another_training_is_compared_on_the_same_images_and_noise(row):
 def test_a_mean_of_three_seeds_counts_each_image_once(row):
     kind, main = {"digits": ("digits", "embedded"), "CIFAR-10": ("cifar10", "cifar10-fair")}[row["data"]]
     for heading, words in list(row.items())[3:]:
-        names, level = heading.split(" minus "), (float(row["σ"]), float(row["r"]))
+        names, level = heading.split(" minus "), (float(row["σ"]), None if row["r"] == "ACR" else float(row["r"]))
         found = [
             paired_differences(main, trained, names, *level) for trained in ({}, *(seeds(kind, k) for k in (1, 2)))
         ]
         means = np.mean(found, axis=0)
-        effect, half = 100 * means.mean(), 196 * means.std(ddof=1) / len(means) ** 0.5
-        assert words == f"{effect:+.1f} [{effect - half:+.1f}, {effect + half:+.1f}]", heading
+        effect, half = means.mean(), 1.96 * means.std(ddof=1) / len(means) ** 0.5
+        scale, digits = (1, 3) if row["r"] == "ACR" else (100, 1)
+        low, high = (scale * (effect + sign * half) for sign in (-1, 1))
+        assert words == f"{scale * effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]", heading
 
 
 def seeds(kind, k):
     """The runs of the rows that were trained with seed k."""
-    own = {"onestep-edm-ft": "", "consistency-ft": "", "onestep-edm-cal": "-cal", "onestep-edm [classifier-ft]": "-cls"}
+    own = {
+        "onestep-edm-ft": "",
+        "consistency-ft": "",
+        "onestep-edm-cal": "-cal",
+        "onestep-edm [classifier-ft]": "-cls",
+        "consistency": "-cm",
+    }
     return {name: f"seeds/{kind}{part}-{k}" for name, part in own.items()}
 
 

@@ -204,3 +204,5 @@ def test_a_dry_run_tells_the_size_of_a_run_and_counts_nothing(cli, tiny_preset, 
     assert result.exit_code == OK, result.output
     assert "4 cells: 2 purifiers at 2 noise levels" in result.stdout and "draws: 288" in result.stdout
     assert not (tmp_path / "out").exists()
+    refused = run(cli, tiny_preset(), "--dry-run", "--images", 10_000, "--out", tmp_path / "out")
+    assert refused.exit_code == REFUSED and "images must lie between 1 and" in refused.stderr

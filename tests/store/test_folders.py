@@ -200,7 +200,7 @@ def test_a_preset_that_was_edited_goes_on_with_what_it_still_asks_for(tmp_path: 
     assert edited == first
     result = cli("run", edited, "--out", folder, "--no-plots")
     assert result.exit_code == OK
-    assert "1 cells of other sweeps or earlier code are kept but not shown" in " ".join(result.stdout.split())
+    assert "kept but not shown, cells of other sweeps or earlier code: 1" in " ".join(result.stdout.split())
     assert set(before) < set(votes(folder))
     assert cli("run", edited, "--out", tmp_path / "at once", "--no-plots").exit_code == OK
     columns = ["name", "sigma", "images", "acr", "acc@0", "abstained"]

@@ -14,7 +14,7 @@ from bench.sweep.settle import settle_options, with_device_defaults
 DATA = {"cifar10-fair": "cifar10-jpeg", "cifar10-fair-many": "cifar10-jpeg"}
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded-fair", "embedded-fair-many", *DATA])
+@pytest.mark.parametrize("name", ["embedded", "embedded-fair", "embedded-far", "embedded-fair-many", *DATA])
 def test_a_reference_run_is_complete(name, request):
     folder = str(request.getfixturevalue("shared_data") / DATA[name]) if name in DATA else None
     run = read_run(ROOT / "results" / name)
