@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,9 @@ def _square(data: bytes, size: int | None, grey: bool = False) -> np.ndarray:
     from PIL import Image
 
     image: Image.Image = Image.open(io.BytesIO(data))
-    if image.mode.startswith(_DEEP) or any(";16" in str(part[3]) for part in getattr(image, "tile", ())):  # colour
-        raise PixelError("it has more than 8 bits a channel, which would be cut off")
+    mode = image.mode if image.mode.startswith(_DEEP) else _deep_colour(image)
+    if mode:
+        raise PixelError(f"it has more than 8 bits a channel (mode {mode}), which would be cut off")
     image = image.convert("L" if grey else "RGB")
     if size is not None:
         while min(image.size) >= 2 * size:
@@ -51,6 +53,13 @@ def _square(data: bytes, size: int | None, grey: bool = False) -> np.ndarray:
     pixels = np.asarray(image)
     pixels = pixels[None] if grey else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels).astype(np.float32) / 255
+
+
+def _deep_colour(image: Any) -> str:
+    """The mode of the file of an opened colour image with 16 bits a channel, such as `RGB;16B`; empty for others."""
+    parts = (part[3] for part in getattr(image, "tile", ()))
+    modes = (str(part[0] if isinstance(part, tuple) and part else part) for part in parts)
+    return next((mode for mode in modes if ";16" in mode), "")
 
 
 def _is_grey(data: bytes) -> bool:
