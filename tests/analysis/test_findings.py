@@ -40,6 +40,13 @@ def summary_of(run):
     return summarise([read_run(ROOT / "results" / run)])
 
 
+@cache
+def gains_of(run, over, radius=None):
+    """The gains at a radius, or of ACR."""
+    summary = summary_of(run)
+    return paired_gains(summary, over, radius)
+
+
 GAINS = rows_of(("run", "σ", "r", "purifier", "over"))
 ACCURACIES = rows_of(("run", *LEVELS))
 RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
@@ -59,8 +66,7 @@ def test_the_page_has_its_tables():
 
 @pytest.mark.parametrize("row", GAINS, ids=lambda row: " ".join(list(row.values())[:5]))
 def test_a_gain_is_what_the_counts_say(row):
-    summary = summary_of(row["run"])
-    gains = paired_gains(summary, row["over"], float(row["r"]))
+    gains = gains_of(row["run"], row["over"], float(row["r"]))
     gain = gains[(gains["name"] == row["purifier"]) & (gains["sigma"] == float(row["σ"]))].iloc[0]
     words = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * gain[c] for c in ("gain", "gain_low", "gain_high")))
     assert row["gain (points)"] == words
@@ -84,15 +90,9 @@ def test_an_accuracy_is_what_the_counts_say(row):
             assert words == "{:.1f} [{:.1f}, {:.1f}]".format(*share)
 
 
-@cache
-def radius_gains_of(run, over):
-    summary = summary_of(run)
-    return paired_gains(summary, over)
-
-
 def radius_gain_of(run, purifier, over, sigma):
     """The row of gained ACR, and its words."""
-    gains = radius_gains_of(run, over)
+    gains = gains_of(run, over)
     at = (gains["name"] == purifier) & (gains["sigma"] == sigma)
     gain = gains[at].iloc[0]
     return gain, "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(gain[c] for c in ("gain", "gain_low", "gain_high")))
