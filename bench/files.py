@@ -17,6 +17,7 @@ import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -241,6 +242,12 @@ def machine_memory() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     whole = whole if limit == resource.RLIM_INFINITY else min(whole, limit)
+    return min(whole, _container_memory() or whole)
+
+
+@cache
+def _container_memory() -> int:
+    """The limit of this container; 0 without one. Read once: a database asks for it with every block."""
     with suppress(OSError, ValueError):  # without a limit the file holds the word `max`
-        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return whole
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    return 0

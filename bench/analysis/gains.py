@@ -10,9 +10,9 @@ import pandas as pd
 from bench.analysis.references import OWN_STEP, own_steps
 from bench.summary import Summary
 from bench.summary.format import listed
-from bench.summary.names import rows_called
+from bench.summary.names import rows_called, series_of
 from bench.summary.pairs import certified
-from bench.summary.rows import named, series_of
+from bench.summary.rows import named
 from bench.summary.statistics import LEVEL, Difference, accuracy_difference, holm, mean_differences
 
 _FACTS = ("run", "cell", "name", "purifier", "parameters", "sigma")

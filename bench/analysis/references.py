@@ -11,8 +11,9 @@ import pandas as pd
 from bench.records import COUNTED, Cell
 from bench.summary import Summary
 from bench.summary.format import p_text, percent
+from bench.summary.names import series_of
 from bench.summary.palette import OWN_CLASSIFIER, PLAIN
-from bench.summary.rows import named, series_of
+from bench.summary.rows import named
 from bench.summary.statistics import LEVEL
 
 OWN_STEP = "the one step of the same network"

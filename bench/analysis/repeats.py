@@ -7,7 +7,7 @@ import pandas as pd
 from bench.records import Cell, parameters_text
 from bench.summary import Summary
 from bench.summary.format import listed, number_of
-from bench.summary.rows import series_of
+from bench.summary.names import series_of
 
 
 def one_of_each(summary: Summary, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:

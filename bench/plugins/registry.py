@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,7 +59,7 @@ def discover(kind: Kind) -> dict[str, type]:
                 with _refusing_import(module.name, "; mend its file or move it away"):
                     imported = importlib.import_module(module.name)
                 _add(known, kind, imported)
-    for point in entry_points(group=f"purifybench.{kind.package.rpartition('.')[2]}"):
+    for point in _installed(f"purifybench.{kind.package.rpartition('.')[2]}", tuple(sys.path)):
         third_party, remedy = f"the {kind.name} {point.name!r} of {point.value}", "mend or uninstall its package"
         with _refusing_import(third_party, f"; {remedy}"):
             loaded = point.load()
@@ -69,6 +70,12 @@ def discover(kind: Kind) -> dict[str, type]:
         else:
             raise PluginError(f"{third_party} is no {kind.contract.__name__} with a name; {remedy}")
     return known
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of the packages on `sys.path`, which are read once: each run creates its plugins many times."""
+    return tuple(entry_points(group=group))
 
 
 @contextmanager

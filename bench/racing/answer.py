@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.store.races import Dropped, Forecast, Race
 from bench.summary import Summary
 from bench.summary.format import listed, number_of, percent
-from bench.summary.rows import series_of
+from bench.summary.names import series_of
 from bench.summary.statistics import wilson_interval
 
 _ENDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -99,6 +100,7 @@ def render(
     )
 
 
+@cache
 def _environment() -> jinja2.Environment:
     """The templates of the page; they escape every value, and a value that is not defined is an error."""
     loader = jinja2.PackageLoader("bench.report", "static")

@@ -13,8 +13,8 @@ from bench.analysis.references import worth_sentences
 from bench.report.figures import UNKNOWN, figure, known
 from bench.summary import Summary
 from bench.summary.format import change_text, p_text, percent_interval
+from bench.summary.names import series_of
 from bench.summary.palette import family_of
-from bench.summary.rows import series_of
 from bench.summary.statistics import LEVEL
 
 _Figure = dict[str, Any]

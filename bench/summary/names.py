@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.errors import InputError
-from bench.records import Cell, label_of
+from bench.records import IMPORTED, Cell, label_of
 
 _LONGEST, _LONGEST_CLASSIFIER = 34, 20  # characters
 _BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key
@@ -34,6 +34,23 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
     }
     taken = list(names.values())
     return {label: label if taken.count(name) > 1 else name for label, name in names.items()}
+
+
+def with_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of a summary with the columns of `bench.summary.rows.named`."""
+    series = series_of(table)
+    images = table["raced"].map({True: " (raced: ", False: " ("}) + table["images"].astype(str) + " images)"
+    remark = images.where(~table["complete"], "")
+    remark = remark.where(table["error"].isna(), " (failed)")
+    return table.assign(imported=table["source"] == IMPORTED, series=series, name=series + remark)
+
+
+def series_of(table: pd.DataFrame) -> pd.Series:
+    """The column `name` of a table, with its run if several runs have that name."""
+    if table["run"].nunique() <= 1:
+        return table["name"]
+    runs = table.groupby("name")["run"].transform("nunique")
+    return table["name"].where(runs <= 1, table["name"] + " · " + table["run"])
 
 
 def _display_name(cell: Cell, siblings: Iterable[Mapping[str, object]], family: str) -> str:

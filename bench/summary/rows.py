@@ -25,18 +25,7 @@ def named(summary: Summary) -> pd.DataFrame:
     sigma. In the column name, an incomplete row has its number of images added; raced and
     failed rows say so.
     """
-    table = summary.table
-    series = series_of(table)
-    images = table["raced"].map({True: " (raced: ", False: " ("}) + table["images"].astype(str) + " images)"
-    remark = images.where(~table["complete"], "")
-    remark = remark.where(table["error"].isna(), " (failed)")
-    return table.assign(imported=table["source"] == IMPORTED, series=series, name=series + remark)
-
-
-def series_of(table: pd.DataFrame) -> pd.Series:
-    """The column `name` of a table, with its run if several runs have that name."""
-    runs = table.groupby("name")["run"].transform("nunique")
-    return table["name"].where(runs <= 1, table["name"] + " · " + table["run"])
+    return summary.named.copy()  # a caller may change its own
 
 
 def drawable(summary: Summary) -> pd.DataFrame:

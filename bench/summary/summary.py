@@ -17,7 +17,7 @@ from bench.records import COUNTED, IMPORTED, Cell
 from bench.store import Run
 from bench.store.races import race_of
 from bench.summary.cells import CERTIFICATE, accuracy_columns, counted_rows, imported_rows
-from bench.summary.names import display_names, labels
+from bench.summary.names import display_names, labels, with_names
 from bench.summary.notes import audit_of, different_data, file_notes, notes, untimed
 
 _FACTS = (
@@ -71,6 +71,11 @@ class Summary:
             at = at[np.argsort(images[at], kind="stable")]
             by_row[key] = images[at], radii[at]
         return by_row
+
+    @cached_property
+    def named(self) -> pd.DataFrame:
+        """The table with the names that are displayed; `bench.summary.rows.named` gives copies of it."""
+        return with_names(self.table)
 
 
 def summarise(runs: Sequence[Run], radii: Sequence[float] | None = None, alpha: float | None = None) -> Summary:

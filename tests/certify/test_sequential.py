@@ -93,7 +93,7 @@ def test_radius_zero_claims_only_that_the_class_has_a_majority() -> None:
     assert abstained is not None and abstained.predicted is None and abstained.draws < SMALL.n_max
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     p=st.floats(0.2, 1),
     seed=st.integers(0, 2**32 - 1),
@@ -125,7 +125,7 @@ def test_any_stored_prefix_resumes_to_the_same_certificate(
     assert resumed.estimate == tally.estimate and certifier.certify(resumed) == certificate
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(p=st.floats(0.3, 1), seed=st.integers(0, 2**32 - 1))
 def test_the_certificate_equals_a_direct_evaluation_of_the_rule(p: float, seed: int) -> None:
     certifier = small()

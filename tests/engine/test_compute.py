@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
@@ -33,7 +33,6 @@ class Strict(nn.Module):
         return x.sum((1, 2), keepdim=True) + t[:, None, None]
 
 
-@settings(deadline=None)  # the first example imports the compiler
 @given(batch=st.integers(1, 40), rows=st.integers(1, 13), reused=st.booleans())
 def test_a_network_of_fixed_rows_gives_every_row_what_it_gives_alone(batch, rows, reused):
     x, t = torch.arange(batch * 6.0).view(batch, 2, 3), torch.arange(batch) * 0.5

@@ -170,7 +170,7 @@ def tasks(cell: Cell = CELLS[0], images: int = 20) -> list[Task]:
     return [Task(cell, (Block(cell.key, image, "estimate", 0, 10),)) for image in range(images)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), risk=st.floats(0, 0.3), workers=st.integers(1, 3))
 def test_every_task_gets_its_own_counts_whichever_workers_die(seed, risk, workers):
     ray = FakeRay(seed, lambda method, arguments, rng: method == "run" and rng.random() < risk)

@@ -124,6 +124,7 @@ def test_what_cannot_be_loaded_there_is_told_as_it_was_and_what_never_ends_is_en
             executor.measure(QUESTION)
 
 
+@pytest.mark.slow
 def test_auto_on_a_cluster_gives_the_cells_the_record_and_the_counts_of_auto_on_one_machine(
     address, cli, tiny_preset, tiny_zoo, tmp_path
 ):

@@ -38,7 +38,9 @@ EXACT = {  # results of steps that are known beforehand
 WRITES = "import sys, json; json.dump({!r}, open(sys.argv[1], 'w'))"
 
 
-@pytest.mark.parametrize("name", check.LIMITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "full_size_race" else name for name in check.LIMITS]
+)
 def test_each_step_measures_on_a_cpu(name, cli, monkeypatch, tmp_path):
     def here(*arguments):
         """The command in this process; in one of its own it takes ten seconds to load torch and diffusers."""

@@ -67,6 +67,7 @@ def install(monkeypatch):
     def as_entry_points(*things):
         points = {"purifybench.purifiers": [entry_point(thing) for thing in things]}
         monkeypatch.setattr(plugins, "entry_points", lambda group: points.get(group, []))
+        monkeypatch.setattr(plugins, "_installed", plugins._installed.__wrapped__)  # looks again at every call
 
     return as_entry_points
 

@@ -190,7 +190,7 @@ def test_a_file_cannot_change_how_the_next_one_is_read(pickled, tmp_path):
     load(pickled)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_damaged_pickle_is_read_or_refused_and_nothing_else(tmp_path_factory, damage):
     """Some bytes of it, at these parts of its length, are others."""

@@ -90,7 +90,7 @@ def test_the_frechet_distance_of_large_samples_is_that_of_their_gaussians():
 
 
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_frechet_distance_is_symmetric_and_of_a_set_to_itself_nothing(n, d, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(n, d)), rng.normal(size=(n + 1, d)) + 1
@@ -104,7 +104,7 @@ def test_one_image_has_no_frechet_distance():
 
 
 @given(st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_transport_cost_is_the_least_of_all_pairings(n, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.random((2, n, 1, 2, 3))

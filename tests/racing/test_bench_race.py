@@ -226,6 +226,7 @@ def test_the_manifest_of_a_race_is_plain_json(cli, tiny_preset, tmp_path):
     assert race_of(manifest) == raced(tmp_path / "race")
 
 
+@pytest.mark.slow
 def test_a_race_on_ray_is_the_race_of_one_process(cli, tiny_preset, address, tmp_path):
     """Under fixed N a round's draws are fixed, whoever makes them: so are its verdicts and all that follows."""
     path = tiny_preset(purifiers=FOUR, n=60)

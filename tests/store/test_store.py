@@ -41,7 +41,7 @@ def test_the_same_draws_of_another_cell_image_or_stage_are_another_block(tmp_pat
         assert store.tallies(other.key) == {0: Tally({}, {0: (7, 3)})}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_order_and_repetition_of_adding_gives_the_same_tallies(tmp_path_factory, data):
     cell = make_cell()

@@ -51,7 +51,7 @@ def test_a_leak_is_seen_whatever_the_number_of_workers(workers):
     assert low == GIB and high > 2.5 * GIB
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(0.5, 8.0), min_size=1, max_size=6),
     st.integers(40, 200),

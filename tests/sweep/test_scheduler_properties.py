@@ -26,9 +26,7 @@ def folder():
         yield lambda: Path(tempfile.mkdtemp(dir=path))
 
 
-thorough = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+thorough = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @thorough

@@ -27,8 +27,7 @@ def undisturbed(cli, gate, arguments, folder):
     return counts_of(folder)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("workers", "sent"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
 def test_a_signal_to_all_processes_stores_what_is_under_way_and_the_same_command_continues(
     cli, gated, tmp_path, workers, sent
 ):

@@ -22,7 +22,7 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="process trees are read from /proc")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_killed_training_leaves_no_worker_behind(tmp_path, sent):
     command = [sys.executable, "-m", "bench", "train", "--stages", "classifier", "--out", str(tmp_path), "--jobs", "1"]
     log = (tmp_path / "log").open("w")
