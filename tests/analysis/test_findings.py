@@ -52,6 +52,7 @@ ACCURACIES = rows_of(("run", *LEVELS))
 RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
 TRAININGS = rows_of(("run", "training", "σ", "r", "purifier"))  # of another seed or distance, in results/seeds
 MEANS = rows_of(("data", "σ", "r"))  # of three seeds
+DISTILLED = rows_of(("run", "σ", "purifier", "over, in cifar10-fair"))
 FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
@@ -148,11 +149,23 @@ def test_a_mean_of_three_seeds_counts_each_image_once(row):
         found = [
             paired_differences(main, trained, names, *level) for trained in ({}, *(seeds(kind, k) for k in (1, 2)))
         ]
-        means = np.mean(found, axis=0)
-        effect, half = means.mean(), 1.96 * means.std(ddof=1) / len(means) ** 0.5
         scale, digits = (1, 3) if row["r"] == "ACR" else (100, 1)
-        low, high = (scale * (effect + sign * half) for sign in (-1, 1))
-        assert words == f"{scale * effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]", heading
+        assert words == mean_in_words(np.mean(found, axis=0), scale, digits), heading
+
+
+def mean_in_words(differences, scale, digits):
+    """The mean over images and its interval."""
+    effect, half = np.mean(differences), 1.96 * np.std(differences, ddof=1) / len(differences) ** 0.5
+    low, high = (scale * (effect + sign * half) for sign in (-1, 1))
+    return f"{scale * effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+@pytest.mark.parametrize("row", DISTILLED, ids=lambda row: " ".join(list(row.values())[:4]))
+def test_another_distillation_is_compared_on_the_same_images_and_noise(row):
+    trained = {row["purifier"]: f"seeds/{row['run']}"}
+    names = row["purifier"], row["over, in cifar10-fair"]
+    words = mean_in_words(paired_differences("cifar10-fair", trained, names, float(row["σ"]), None), 1, 3)
+    assert row["ACR gained"] == words
 
 
 def seeds(kind, k):
