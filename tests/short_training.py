@@ -8,15 +8,17 @@ from typing import Any
 from bench.training import stage
 
 _IMAGES = 260
+_SMALL = {"widths": [8, 16], "groups": 4}
 
 
-def shorten(patch: Any, validated: int = 50, batch: int | None = 16) -> None:
+def shorten(patch: Any, validated: int = 50, batch: int | None = 16, small: bool = False) -> None:
     """Few images, small batches and figures of few validation images for the stages that are trained from now on.
 
     Parameters:
         patch: pytest's monkeypatch.
         validated: validation images of a figure.
         batch: most images of a training step; None leaves the recipes as they are.
+        small: denoisers of few channels, for trainings that start from no bundled one.
     """
     recipe_of, read_images = stage._recipe_of, stage.read_images
 
@@ -25,6 +27,8 @@ def shorten(patch: Any, validated: int = 50, batch: int | None = 16) -> None:
         for part in recipe.values():
             if isinstance(part, dict) and "batch" in part:
                 part["batch"] = min(part["batch"], batch or part["batch"])
+        if small:
+            recipe["architecture"] = recipe.get("architecture", {}) | _SMALL
         return recipe
 
     def few(*arguments: Any) -> stage.TrainingImages:

@@ -147,7 +147,7 @@ def test_the_edm_loss_falls_on_real_digits(digits):
 
 @pytest.fixture
 def short(monkeypatch):
-    shorten(monkeypatch)
+    shorten(monkeypatch, small=True)
 
 
 def trial(dataset, scale, folder, local=None):

@@ -23,7 +23,7 @@ from purifiers.nets.hub.cards import read_card
 def zoo(tmp_path_factory):
     """A folder with a classifier that was trained for a moment, under both names; few images are validated."""
     patch = pytest.MonkeyPatch()
-    shorten(patch)
+    shorten(patch, small=True)
     job = Job("mnist5k", out=str(tmp_path_factory.mktemp("zoo")), scale=0.002, unchecked=True)
     train_one(job, "classifier")
     for suffix in (".safetensors", ".json"):
