@@ -32,11 +32,12 @@ def test_a_purifier_conforms(name, parameters, check):
     check(create(PURIFIER, name, parameters))
 
 
+@pytest.mark.parametrize("rows", [40, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("solver", ROW_BY_ROW)
-def test_a_solver_that_solves_each_row_on_its_own_conforms(solver):
+def test_a_solver_that_solves_each_row_on_its_own_conforms(solver, rows):
     """Rows are solved one after the other, which takes long, by code that the default has shown to conform."""
     purifier = create(PURIFIER, "pf-ode-torchdiffeq", {"solver": solver, "steps": 4})
-    assert not examine_purifier(purifier, rows=40)
+    assert not examine_purifier(purifier, rows)
     for check in PURIFIER_CHECKS:
         if check is not keeps_the_contract:
             check(purifier)

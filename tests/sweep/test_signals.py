@@ -27,7 +27,15 @@ def undisturbed(cli, gate, arguments, folder):
     return counts_of(folder)
 
 
-@pytest.mark.parametrize(("workers", "sent"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("workers", "sent"),
+    [
+        (1, signal.SIGTERM),
+        (2, signal.SIGINT),
+        pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_all_processes_stores_what_is_under_way_and_the_same_command_continues(
     cli, gated, tmp_path, workers, sent
 ):
