@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+from plugin_texts import CLASSIFIER, PURIFIER
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine makes no test fail
 settings.load_profile("no deadline")
@@ -246,37 +247,6 @@ def visit(browser):
     for context in opened:
         context.close()
     assert complaints == []
-
-
-PURIFIER = """
-from dataclasses import dataclass
-import torch
-from purifiers.base import Purifier
-
-@dataclass(frozen=True)
-class Broken(Purifier):
-    name = "{name}"
-    family = "other"
-    source = "a test"
-    {fields}
-
-    def purify(self, x, sigma, networks, rng):
-        {body}
-"""
-
-CLASSIFIER = """
-from dataclasses import dataclass
-import torch
-from classifiers.base import Classifier
-
-@dataclass(frozen=True)
-class Broken(Classifier):
-    name = "{name}"
-    source = "a test"
-
-    def load(self, device="cpu"):
-        {body}
-"""
 
 
 @pytest.fixture

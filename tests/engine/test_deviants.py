@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSIFIER, PURIFIER, ROOT
+from conftest import ROOT
 from deviants import AUDIT, CHECK, CLASSIFIERS, ESCAPES, PURIFIERS, SUITE, table
+from plugin_texts import CLASSIFIER, PURIFIER
 from summaries import CELL
 
 from bench.api.memory import _MemoryLoader
@@ -38,7 +39,7 @@ class _Loader(_MemoryLoader):
 
 
 def plugin(template, body, folder, fields=""):
-    """A plugin with this body, of `conftest.PURIFIER` or `CLASSIFIER`."""
+    """A plugin with this body, of `PURIFIER` or `CLASSIFIER`."""
     path = folder / f"{abs(hash((template, body)))}.py"
     path.write_text(template.format(name="deviant", body=body, fields=fields))
     return plugins.from_path(plugins.PURIFIER if template is PURIFIER else plugins.CLASSIFIER, path)()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from command import OK, REFUSED, run
-from conftest import PURIFIER
+from plugin_texts import PURIFIER
 
 from bench.plugins import registry as plugins
 from bench.store.run import read_run
