@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 MAIN = ("embedded", "embedded-fair", "embedded-far", "embedded-fair-many", "cifar10-fair", "cifar10-fair-many")
 DENOISERS = ("seeds/digits-denoiser-1", "seeds/digits-denoiser-2")  # trained from other random weights
 LEVELS = ("σ", "purifier", "NFE")
+MAIN_OF = {"digits-far": "embedded-far", "digits": "embedded", "cifar10": "cifar10-fair"}  # of results/seeds
 RULE = ("certifier", "alpha", "n0", "n", "n_max", "label_aware", "seed")
 
 
@@ -52,7 +53,7 @@ ACCURACIES = rows_of(("run", *LEVELS))
 RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
 TRAININGS = rows_of(("run", "training", "σ", "r", "purifier"))  # of another seed or distance, in results/seeds
 MEANS = rows_of(("data", "σ", "r"))  # of three seeds
-DISTILLED = rows_of(("run", "σ", "purifier", "over, in cifar10-fair"))
+DISTILLED = rows_of(("run", "σ", "purifier", "over, in the main run"))
 FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
@@ -61,6 +62,7 @@ def test_the_page_has_its_tables():
     assert {row["run"] for row in ACCURACIES} == set(MAIN)
     assert {row["run"] for row in RADII} == {*MAIN, *DENOISERS}
     assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
+    assert {"cifar10-cm-1"} <= {row["run"] for row in DISTILLED}
     assert {row["data"] for row in MEANS} == {"CIFAR-10", "digits"}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
 
@@ -115,6 +117,11 @@ def certified_at(run, purifier, sigma, radius):
     return dict(zip(images.tolist(), values.tolist(), strict=True))
 
 
+def main_of(run):
+    """The run with whose rows a run in `results/seeds` is compared."""
+    return next(main for kind, main in MAIN_OF.items() if run.startswith(kind))
+
+
 def difference_in_words(first, second):
     images = sorted(first)
     assert images == sorted(second)
@@ -125,8 +132,7 @@ def difference_in_words(first, second):
 @pytest.mark.parametrize("row", TRAININGS, ids=lambda row: " ".join(list(row.values())[:5]))
 def test_another_training_is_compared_on_the_same_images_and_noise(row):
     sigma, radius = float(row["σ"]), float(row["r"])
-    main = "embedded" if row["run"].startswith("digits") else "cifar10-fair"
-    run = f"seeds/{row['run']}"
+    main, run = main_of(row["run"]), f"seeds/{row['run']}"
     one, two = (read_run(ROOT / "results" / name).manifest for name in (run, main))
     assert all(two["pixels"][image] == pixels for image, pixels in one["pixels"].items())
     assert {k: one["preset"][k] for k in RULE} == {k: two["preset"][k] for k in RULE}
@@ -163,8 +169,8 @@ def mean_in_words(differences, scale, digits):
 @pytest.mark.parametrize("row", DISTILLED, ids=lambda row: " ".join(list(row.values())[:4]))
 def test_another_distillation_is_compared_on_the_same_images_and_noise(row):
     trained = {row["purifier"]: f"seeds/{row['run']}"}
-    names = row["purifier"], row["over, in cifar10-fair"]
-    words = mean_in_words(paired_differences("cifar10-fair", trained, names, float(row["σ"]), None), 1, 3)
+    names = row["purifier"], row["over, in the main run"]
+    words = mean_in_words(paired_differences(main_of(row["run"]), trained, names, float(row["σ"]), None), 1, 3)
     assert row["ACR gained"] == words
 
 
