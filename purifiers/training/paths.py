@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,7 +32,15 @@ class Paths:
 
 
 @torch.no_grad()
-def follow_paths(teacher: LevelledDenoiser, images: Tensor, count: int, steps: int, t_max: float, seed: int) -> Paths:
+def follow_paths(
+    teacher: LevelledDenoiser,
+    images: Tensor,
+    count: int,
+    steps: int,
+    t_max: float,
+    seed: int,
+    report: Callable[[str], None] | None = None,
+) -> Paths:
     """About `count` paths from noisy `images [N,C,H,W]` in [0,1], by Heun's method on the Karras grid.
 
     A path begins at a level between `t_max / 5` and `t_max`. The points kept are those of its first two thirds of
@@ -39,11 +48,14 @@ def follow_paths(teacher: LevelledDenoiser, images: Tensor, count: int, steps: i
 
     Parameters:
         steps: of each path, 2 evaluations of the teacher each.
+        report: called with a line of progress about ten times, since the paths of a recipe take minutes on a CPU.
     """
     generator = Generator(images.device).manual_seed(seed)
     tops = t_max * (1 + 4 * torch.rand(-(-count // _ROWS), generator=Generator().manual_seed(seed))) / 5
     points, levels, ends = [], [], []
-    for top in tops.tolist():
+    for group, top in enumerate(tops.tolist()):
+        if report and group % -(-len(tops) // 10) == 0:
+            report(f"path {group * _ROWS:,}/{len(tops) * _ROWS:,} of the teacher's ODE")
         chosen = torch.randint(len(images), (_ROWS,), generator=generator, device=images.device)
         u = 2 * images[chosen] - 1
         u = u + top * torch.randn(u.shape, generator=generator, device=u.device)

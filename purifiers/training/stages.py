@@ -82,7 +82,7 @@ def train_stage(
         model.network.load_state_dict(first.network.state_dict())
     if compiled:
         (with_channels_last_norms(model.network) if on_cpu else model.network).compile()
-    loss = _loss_of(name, recipe, model, images, start, distance[1], method, classify)
+    loss = _loss_of(name, recipe, model, images, start, distance[1], method, classify, report)
     schedule = Schedule(**{f.name: settings[f.name] for f in fields(Schedule) if f.name in settings})
     earlier = before[1].training if before else {}
     seen = earlier.get("images_seen", 0)
@@ -133,6 +133,7 @@ def _loss_of(
     distance: losses.Distance,
     method: str | None,
     classify: losses.Logits | None,
+    report: Callable[[str], None] | None,
 ) -> Loss:
     """The loss of a stage with the settings of its recipe."""
     settings = recipe[name]
@@ -145,9 +146,8 @@ def _loss_of(
         return losses.tuning_loss(settings["p_mean"], settings["p_std"], _T_MIN, t_max, settings["doublings"])
     if method == "paths":
         count = min(settings["paths"], settings["steps"] * settings["batch"] // _DRAWS_OF_A_PATH)  # fewer in a trial
-        return path_loss(
-            follow_paths(start, images, count, settings["path_steps"], settings["distil_t_max"], recipe["seed"])
-        )
+        steps, t_max = settings["path_steps"], settings["distil_t_max"]
+        return path_loss(follow_paths(start, images, count, steps, t_max, recipe["seed"], report))
     if method == "distillation":
         return losses.distillation_loss(start, settings["scales"], settings["distil_t_max"], distance)
     if name == "edm-cal":

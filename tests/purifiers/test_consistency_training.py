@@ -128,7 +128,9 @@ def test_the_exact_consistency_function_has_no_path_loss_and_the_denoiser_has_on
 
 
 def test_paths_start_between_a_fifth_of_the_highest_level_and_that_level_and_end_where_the_ode_does(images):
-    paths = follow_paths(Gaussian(), images, count=2000, steps=12, t_max=3.0, seed=1)
+    said = []
+    paths = follow_paths(Gaussian(), images, count=2000, steps=12, t_max=3.0, seed=1, report=said.append)
+    assert len(said) == 8 and said[3] == "path 750/2,000 of the teacher's ODE"
     assert paths.points.shape == (2000, 8, 1, 4, 4) and paths.levels.shape == (2000, 8)
     tops = paths.levels[:, 0]
     assert 0.6 <= float(tops.min()) < 1.2 and 2.0 < float(tops.max()) <= 3.0
