@@ -182,6 +182,9 @@ def train(
         bool,
         typer.Option("--unpurified", help="Train classifier-ft on images as they are: its control (with --out)."),
     ] = False,
+    sigmas: Annotated[
+        str | None, typer.Option(help="Comma-separated noise levels of noisy-classifier (the recipe's); with --out.")
+    ] = None,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.
 
@@ -201,7 +204,8 @@ def train(
     folder = str(out) if out else None
     autocast = has_bf16(device) if bf16 is None else bf16
     how = loss, scale, seed, device, autocast, minutes, fresh, compiled, onward, unchecked
-    job = Job(dataset, folder, data, *how, size=size, unpurified=unpurified)
+    levels = tuple(numbers("sigmas", sigmas)) if sigmas else None
+    job = Job(dataset, folder, data, *how, size=size, unpurified=unpurified, sigmas=levels)
     chosen = [s.strip() for s in stages.split(",")] if stages else None
     try:
         zoo.train(job, chosen, jobs, say)

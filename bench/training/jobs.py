@@ -63,6 +63,7 @@ class Job:
         stop: pauses a training, which the same job continues, once it returns True; None: never.
         size: side in pixels to which own images are cut and scaled; None: as they are.
         unpurified: train `classifier-ft` on images as they are: the control for its longer training.
+        sigmas: noise levels of `noisy-classifier`, instead of the recipe's, such as one alone (Cohen et al. 2019).
     """
 
     dataset: str
@@ -83,6 +84,7 @@ class Job:
     stop: Callable[[], bool] | None = None
     size: int | None = None
     unpurified: bool = False
+    sigmas: tuple[float, ...] | None = None
 
     def path(self, stage: str) -> Path:
         """The weight file of a stage."""

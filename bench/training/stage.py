@@ -99,6 +99,8 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
     if job.unpurified:
         recipe["levels"] = []
+    if job.sigmas:
+        recipe["sigmas"] = list(job.sigmas)
 
     before, denoiser, transform, identity = None, None, None, {**recipe, **images.identity}
     if start := recipe.get("start"):

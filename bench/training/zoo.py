@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -43,6 +44,10 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
             raise InputError(nearest("stage", stage, NEEDS))
     if job.unpurified and selected != ["classifier-ft"]:
         raise InputError("--unpurified trains the control of classifier-ft: add --stages classifier-ft")
+    if job.sigmas and selected != ["noisy-classifier"]:
+        raise InputError("--sigmas are the noise levels of noisy-classifier: add --stages noisy-classifier")
+    if job.sigmas and not all(0 < sigma < math.inf for sigma in job.sigmas):
+        raise InputError("--sigmas must be positive")
     if missing := [*_missing(job, selected)]:
         raise InputError("; ".join(missing))
     if images := images_of(job):

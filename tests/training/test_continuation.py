@@ -119,6 +119,27 @@ def test_a_classifier_of_noisy_images_starts_from_the_clean_one_and_says_what_it
     assert {f"val error, sigma = {sigma:g}" for sigma in sigmas} <= {*curve.iloc[:, 1]}
 
 
+def test_a_classifier_of_noisy_images_can_be_of_one_level_alone(zoo):
+    _, of_all = read_cnn(train_one(replace(zoo, seed=4, fresh=True), "noisy-classifier")[0])
+    _, card = read_cnn(train_one(replace(zoo, seed=4, fresh=True, sigmas=(1.0,)), "noisy-classifier")[0])
+    assert card["training"]["recipe"] == {**of_all["training"]["recipe"], "sigmas": [1.0]}
+    assert card["training"]["validation"]["noisy"].keys() == {"1"} and card["sha256"] != of_all["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "levels", "message"),
+    [
+        (["noisy-classifier", "edm"], (1.0,), "add --stages noisy-classifier"),
+        (None, (1.0,), "add --stages noisy-classifier"),
+        (["noisy-classifier"], (0.5, 0.0), "must be positive"),
+    ],
+)
+def test_only_a_classifier_of_noisy_images_has_levels_and_they_are_positive(tmp_path, stages, levels, message):
+    with pytest.raises(InputError, match=message):
+        train(Job("mnist5k", out=str(tmp_path), sigmas=levels), stages)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_curves_are_kept_as_a_table_and_a_picture(tmp_path):
     state = {"losses": [(10, 0.5), (20, 0.25)], "validations": [(20, {"val MSE, t = 1": 0.1})]}
     write_curve(tmp_path / "edm.csv", state, batch=4)
