@@ -18,7 +18,12 @@ README = (ROOT / "README.md").read_text()
 MAIN = ("embedded", "embedded-fair", "embedded-far", "embedded-fair-many", "cifar10-fair", "cifar10-fair-many")
 DENOISERS = ("seeds/digits-denoiser-1", "seeds/digits-denoiser-2")  # trained from other random weights
 LEVELS = ("σ", "purifier", "NFE")
-MAIN_OF = {"digits-far": "embedded-far", "digits": "embedded", "cifar10": "cifar10-fair"}  # of results/seeds
+MAIN_OF = {
+    "digits-far": "embedded-far",
+    "digits-fair": "embedded-fair",
+    "digits": "embedded",
+    "cifar10": "cifar10-fair",
+}  # of results/seeds
 RULE = ("certifier", "alpha", "n0", "n", "n_max", "label_aware", "seed")
 
 
@@ -54,6 +59,7 @@ RADII = rows_of(("run", "σ", "purifier", "over", "ACR gained"))
 TRAININGS = rows_of(("run", "training", "σ", "r", "purifier"))  # of another seed or distance, in results/seeds
 MEANS = rows_of(("data", "σ", "r"))  # of three seeds
 DISTILLED = rows_of(("run", "σ", "purifier", "over, in the main run"))
+ALONE = rows_of(("run", "σ", "r", "certified"))  # a classifier of plain smoothing for one sigma, in results/seeds
 FIRST = rows_of(("purifier", "NFE"), README)  # of results/embedded
 
 
@@ -62,6 +68,7 @@ def test_the_page_has_its_tables():
     assert {row["run"] for row in ACCURACIES} == set(MAIN)
     assert {row["run"] for row in RADII} == {*MAIN, *DENOISERS}
     assert len(TRAININGS) >= 20 and {"cifar10-1", "digits-1"} <= {row["run"] for row in TRAININGS}
+    assert len(ALONE) >= 10 and any("mean" in row["run"] for row in ALONE)
     assert {"cifar10-cm-1"} <= {row["run"] for row in DISTILLED}
     assert {row["data"] for row in MEANS} == {"CIFAR-10", "digits"}
     assert len(FIRST) >= 8 and {row["purifier"] for row in FIRST} <= set(summary_of("embedded").table["name"])
@@ -172,6 +179,28 @@ def test_another_distillation_is_compared_on_the_same_images_and_noise(row):
     names = row["purifier"], row["over, in the main run"]
     words = mean_in_words(paired_differences(main_of(row["run"]), trained, names, float(row["σ"]), None), 1, 3)
     assert row["ACR gained"] == words
+
+
+@pytest.mark.parametrize("row", ALONE, ids=lambda row: " ".join(list(row.values())[:3]))
+def test_a_classifier_of_one_sigma_is_compared_on_the_same_images_and_noise(row):
+    own_name, (kind, mean, _) = "none [noisy-classifier]", row["run"].partition(", mean of three")
+    runs = [f"seeds/{kind}-{k}" for k in range(3)] if mean else [f"seeds/{kind}"]
+    main, radius = main_of(kind), None if row["r"] == "ACR" else float(row["r"])
+    scale, digits = (1, 3) if radius is None else (100, 1)
+    for run in runs:
+        one, two = (read_run(ROOT / "results" / name).manifest for name in (run, main))
+        assert one["pixels"] == two["pixels"] and all(one["preset"][k] == two["preset"][k] for k in RULE)
+    certified = [certified_at(run, own_name, float(row["σ"]), radius) for run in runs]
+    own = {image: np.mean([values[image] for values in certified]) for image in certified[0]}
+    assert row["certified"] == f"{scale * np.mean([*own.values()]):.{digits}f}"
+    compared = [heading for heading in row if " minus it" in heading or heading.startswith("minus ")]
+    assert len(compared) >= 3
+    for heading in compared:
+        name, sign = heading.replace("minus it", "").replace("minus ", "").strip(), 1 - 2 * heading.startswith("minus ")
+        other = certified_at(main, name, float(row["σ"]), radius)
+        assert sorted(other) == sorted(own)
+        differences = [sign * (other[image] - own[image]) for image in sorted(own)]
+        assert row[heading] == mean_in_words(differences, scale, digits), heading
 
 
 def seeds(kind, k):
