@@ -26,6 +26,7 @@ _GFLOP = {
     "cifar10/": 0.298,
     "mnist5k/classifier": 0.0035,
     "mnist5k/noisy-classifier": 0.0035,
+    "mnist5k/noisy-classifier-1": 0.0035,
     "cifar10/classifier": 0.135,
     "cifar10/noisy-classifier": 0.135,
     "cifar10_uncond_50M_500K": 16.8,

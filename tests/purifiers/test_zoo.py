@@ -92,22 +92,30 @@ def test_noisy_digits_are_recognised_as_the_card_says_and_better_than_by_the_cle
     val = data.load("mnist5k", "val")
     images, labels = torch.from_numpy(val.images), torch.from_numpy(val.labels)
     folder, found = classifier_files.BUNDLED / "mnist5k", {}
-    for name in ("classifier", "noisy-classifier"):
+    for name in ("classifier", "noisy-classifier", "noisy-classifier-1"):
         model = classifier_files.load_cnn(folder / f"{name}.safetensors")
         found[name] = noisy_accuracy(model, images, labels, [0.25, 0.5, 1.0])
     stated = json.loads((folder / "noisy-classifier.json").read_text())["training"]["validation"]["noisy"]
     assert found["noisy-classifier"] == pytest.approx(stated, abs=0.03)
     assert all(found["noisy-classifier"][sigma] > found["classifier"][sigma] for sigma in stated)
+    alone = json.loads((folder / "noisy-classifier-1.json").read_text())["training"]  # as Cohen et al. train it
+    assert alone["recipe"] == {
+        **json.loads((folder / "noisy-classifier.json").read_text())["training"]["recipe"],
+        "sigmas": [1.0],
+    }
+    assert found["noisy-classifier-1"][1.0] == pytest.approx(alone["validation"]["noisy"]["1"], abs=0.03)
+    assert found["noisy-classifier-1"][1.0] > found["noisy-classifier"][1.0]
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded-fair", "cifar10-mini", "cifar10-fair"])
+@pytest.mark.parametrize("name", ["embedded", "embedded-fair", "embedded-far", "cifar10-mini", "cifar10-fair"])
 def test_presets_name_networks_that_are_there(name):
     chosen = presets.load_preset(name, {})
     for source in chosen.networks.values():
         assert files.load(cards.BUNDLED / f"{source}.safetensors")
     own = [classifier for classifier in chosen.classifiers if classifier != chosen.classifier]
     trained_on = {classifier.parameters["path"].partition("/")[2] for classifier in own}
-    assert trained_on == {"noisy-classifier", *(["classifier-ft"] if name == "cifar10-fair" else [])}
+    others = {"cifar10-fair": {"classifier-ft"}, "embedded-far": {"noisy-classifier-1"}}
+    assert trained_on == {"noisy-classifier", *others.get(name, ())}
     for classifier in (chosen.classifier, *own):
         assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{classifier.parameters['path']}.safetensors")
         assert classifier.parameters.get("precision") == chosen.classifier.parameters.get("precision")
