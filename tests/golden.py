@@ -17,13 +17,14 @@ from bench.certify.base import Tally
 from bench.engine.engine import Engine
 from bench.engine.noise import PURIFIER, SMOOTHING, RowRng
 from bench.engine.versions import ENGINE_VERSION, NOISE_VERSION
-from bench.sweep.plan import make_plan
+from bench.sweep.plan import Plan, make_plan
 from bench.sweep.preset import load_preset
 from classifiers.nets import NETS_VERSION as CLASSIFIER_NETS_VERSION
 from purifiers.nets import NETS_VERSION
 
 FILE = Path(__file__).with_name("golden.json")
 VERSIONS = [NOISE_VERSION, ENGINE_VERSION, NETS_VERSION, CLASSIFIER_NETS_VERSION]
+ALSO = "dpm-solver:steps=3"  # of embedded-fair
 IMAGES, DRAWS, SIGMA = 3, 6, 1.0  # much noise: votes of one image differ
 MARGIN = 0.5  # between the two largest logits: rounding of other processors and versions of torch moves them far less
 RULE = {"n0": 10, "n": 200, "alpha": 0.001, "block": 50, "seed": 0, "radii": [0.0, 0.25, 0.5], "n_max": 1000}
@@ -31,7 +32,14 @@ RULE = {"n0": 10, "n": 200, "alpha": 0.001, "block": 50, "seed": 0, "radii": [0.
 
 def votes() -> dict[str, dict[str, list]]:
     """Purifier -> of every draw of every image: the predicted class (None below the margin) and the mean pixel."""
-    planned = make_plan(load_preset("embedded", {"images": IMAGES, "sigmas": [SIGMA], "precision": "fp32"}), "cpu")
+    asked = {"images": IMAGES, "sigmas": [SIGMA], "precision": "fp32"}
+    golden = {}
+    for rows in ({}, {"purifiers": ALSO}):
+        golden |= _votes_of(make_plan(load_preset("embedded", asked | rows), "cpu"))
+    return golden
+
+
+def _votes_of(planned: Plan) -> dict[str, dict[str, list]]:
     clean = {i: planned.split.images[i] for i in planned.images}
     engine = Engine(clean, planned.weights, torch.device("cpu"), planned.plugin_files)
     golden = {}

@@ -133,7 +133,7 @@ def _loss_of(
     distance: losses.Distance,
     method: str | None,
     classify: losses.Logits | None,
-    report: Callable[[str], None] | None,
+    report: Callable[[str], None] | None = None,
 ) -> Loss:
     """The loss of a stage with the settings of its recipe."""
     settings = recipe[name]

@@ -95,7 +95,7 @@ def test_each_preset_says_what_it_needs_whether_it_fits_and_how_long_it_takes(bu
     found = findings()
     embedded, healthy = found["preset embedded"]
     assert healthy and embedded.startswith("ready; ") and "fit into" in embedded
-    assert "1,050,000 draws, about " in embedded and "(estimated: operations of the networks" in embedded
+    assert "975,000 draws, about " in embedded and "(estimated: operations of the networks" in embedded
     paper, healthy = found["preset cifar10-paper"]  # what is yet to be downloaded is no illness
     assert healthy and "would be downloaded: " in paper and "(estimated: operations of the networks" in paper
 

@@ -98,13 +98,13 @@ def test_noisy_digits_are_recognised_as_the_card_says_and_better_than_by_the_cle
     stated = json.loads((folder / "noisy-classifier.json").read_text())["training"]["validation"]["noisy"]
     assert found["noisy-classifier"] == pytest.approx(stated, abs=0.03)
     assert all(found["noisy-classifier"][sigma] > found["classifier"][sigma] for sigma in stated)
-    alone = json.loads((folder / "noisy-classifier-1.json").read_text())["training"]  # as Cohen et al. train it
-    assert alone["recipe"] == {
-        **json.loads((folder / "noisy-classifier.json").read_text())["training"]["recipe"],
-        "sigmas": [1.0],
-    }
-    assert found["noisy-classifier-1"][1.0] == pytest.approx(alone["validation"]["noisy"]["1"], abs=0.03)
-    assert found["noisy-classifier-1"][1.0] > found["noisy-classifier"][1.0]
+    of_all, alone = (
+        json.loads((folder / f"{name}.json").read_text())["training"]
+        for name in ("noisy-classifier", "noisy-classifier-1")
+    )
+    assert alone["recipe"] == {**of_all["recipe"], "sigmas": [1.0]}
+    assert found["noisy-classifier-1"]["1"] == pytest.approx(alone["validation"]["noisy"]["1"], abs=0.03)
+    assert found["noisy-classifier-1"]["1"] > found["noisy-classifier"]["1"]
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-fair", "embedded-far", "cifar10-mini", "cifar10-fair"])
