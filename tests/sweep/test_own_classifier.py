@@ -55,7 +55,7 @@ def test_cells_of_committed_runs_keep_their_keys(folder):
         assert cell.key == entry["key"]
         assert ("own_classifier" in cell.to_json()) == cell.own_classifier
         name = Path(cell.classifier_parameters["path"]).name.removesuffix(".safetensors")
-        assert cell.own_classifier == (name in ("noisy-classifier", "classifier-ft"))
+        assert cell.own_classifier == (name in ("noisy-classifier", "noisy-classifier-1", "classifier-ft"))
 
 
 def test_the_rows_beside_it_are_counted_as_without_it(tiny_preset, own):
