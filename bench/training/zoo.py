@@ -48,6 +48,8 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
         raise InputError("--sigmas are the noise levels of noisy-classifier: add --stages noisy-classifier")
     if job.sigmas and not all(0 < sigma < math.inf for sigma in job.sigmas):
         raise InputError("--sigmas must be positive")
+    if (job.unpurified or job.sigmas) and not job.out:
+        raise InputError("this training would replace the bundled network by another kind: add --out FOLDER")
     if missing := [*_missing(job, selected)]:
         raise InputError("; ".join(missing))
     if images := images_of(job):

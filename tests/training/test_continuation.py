@@ -127,6 +127,14 @@ def test_a_classifier_of_noisy_images_can_be_of_one_level_alone(zoo):
 
 
 @pytest.mark.parametrize(
+    ("stage", "option"), [("classifier-ft", {"unpurified": True}), ("noisy-classifier", {"sigmas": (1.0,)})]
+)
+def test_a_network_of_another_kind_does_not_replace_the_bundled_one(stage, option):
+    with pytest.raises(InputError, match="add --out FOLDER"):
+        train(Job("mnist5k", **option), [stage])
+
+
+@pytest.mark.parametrize(
     ("stages", "levels", "message"),
     [
         (["noisy-classifier", "edm"], (1.0,), "add --stages noisy-classifier"),
