@@ -129,6 +129,14 @@ def main_of(run):
     return next(main for kind, main in MAIN_OF.items() if run.startswith(kind))
 
 
+def runs_of_one_rule(run, main):
+    """Both runs, which have the same images and the same rule."""
+    one, two = (read_run(ROOT / "results" / name) for name in (run, main))
+    assert one.manifest["pixels"] == two.manifest["pixels"] and one.manifest["labels"] == two.manifest["labels"]
+    assert {k: one.manifest["preset"][k] for k in RULE} == {k: two.manifest["preset"][k] for k in RULE}
+    return one, two
+
+
 def difference_in_words(first, second):
     images = sorted(first)
     assert images == sorted(second)
@@ -188,8 +196,7 @@ def test_a_classifier_of_one_sigma_is_compared_on_the_same_images_and_noise(row)
     main, radius = main_of(kind), None if row["r"] == "ACR" else float(row["r"])
     scale, digits = (1, 3) if radius is None else (100, 1)
     for run in runs:
-        one, two = (read_run(ROOT / "results" / name).manifest for name in (run, main))
-        assert one["pixels"] == two["pixels"] and all(one["preset"][k] == two["preset"][k] for k in RULE)
+        runs_of_one_rule(run, main)
     certified = [certified_at(run, own_name, float(row["σ"]), radius) for run in runs]
     own = {image: np.mean([values[image] for values in certified]) for image in certified[0]}
     assert row["certified"] == f"{scale * np.mean([*own.values()]):.{digits}f}"
@@ -238,9 +245,7 @@ def test_a_row_of_the_readme_is_what_the_counts_say(row):
 
 @pytest.mark.parametrize("run", DENOISERS)
 def test_another_denoiser_is_judged_on_the_images_and_by_the_rule_of_the_bundled_one(run):
-    one, two = (read_run(ROOT / "results" / name) for name in (run, "embedded"))
-    assert one.manifest["pixels"] == two.manifest["pixels"] and one.manifest["labels"] == two.manifest["labels"]
-    assert {k: one.manifest["preset"][k] for k in RULE} == {k: two.manifest["preset"][k] for k in RULE}
+    one, two = runs_of_one_rule(run, "embedded")
     networks = {
         cell.hashes[name] for r in (one, two) for cell in r.cells.values() for name in cell.hashes if "edm" in name
     }
