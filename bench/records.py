@@ -17,7 +17,7 @@ Stage = Literal["select", "estimate"]
 DISCRETE = "discrete"  # `Cell.noise` of the exact sampler
 
 _OPTIONAL = ("compute", "split", "versions", "data_hash", "noise")
-_SHOWN = ("own_classifier",)  # no part of a key
+_SHOWN = ("own_classifier", "by_sigma")  # no part of a key
 COUNTED = "counts"  # source of a row's radii: counted draws, or a published log
 IMPORTED = "imported, radii only"
 
@@ -57,6 +57,8 @@ class Cell:
         noise: `discrete` for the exact sampler of 8-bit images; empty for Gaussian noise in float32.
         own_classifier: the row names this classifier itself, instead of the one of its preset. It decides the label
             and no count, so it is no part of the key.
+        by_sigma: of a row with a classifier for each noise level, its parameters that name one, as the row has them:
+            `path` -> `mnist5k/noisy-classifier-{sigma}`. They make one row of its cells, and are no part of the key.
     """
 
     purifier: str
@@ -75,6 +77,7 @@ class Cell:
     versions: Mapping[str, int] = field(default_factory=dict)
     noise: str = ""
     own_classifier: bool = False
+    by_sigma: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -83,7 +86,7 @@ class Cell:
 
     def to_json(self) -> str:
         facts = asdict(self)
-        for name in ("noise", "own_classifier"):  # cells without it are stored as before, so that earlier versions
+        for name in ("noise", *_SHOWN):  # cells without it are stored as before, so that earlier versions
             if not facts[name]:  # read them
                 del facts[name]
         return json.dumps(facts)
@@ -96,7 +99,8 @@ class Cell:
     @property
     def parameters_text(self) -> str:
         """The parameters as text, and the classifier among them if the row names its own: `steps=4`."""
-        own = {"classifier": self.classifier_text} if self.own_classifier else {}
+        named = parameters_text({**self.classifier_parameters, **self.by_sigma})
+        own = {"classifier": label_of(self.classifier, named)} if self.own_classifier else {}
         return parameters_text({**self.parameters, **own})
 
     @property

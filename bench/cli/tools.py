@@ -183,7 +183,11 @@ def train(
         typer.Option("--unpurified", help="Train classifier-ft on images as they are: its control (with --out)."),
     ] = False,
     sigmas: Annotated[
-        str | None, typer.Option(help="Comma-separated noise levels of noisy-classifier (the recipe's); with --out.")
+        str | None,
+        typer.Option(
+            help="Comma-separated noise levels of noisy-classifier (the recipe's). A network for one alone is called "
+            "noisy-classifier-SIGMA; of several, it needs --out."
+        ),
     ] = None,
 ) -> None:
     """Train the networks of a data set: classifiers, DDPM, EDM, consistency model and fine-tunings.

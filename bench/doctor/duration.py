@@ -20,15 +20,10 @@ _ROWS = 20  # of a timed call; more are as fast a row on a CPU
 _SHAPES = {"mnist5k": (1, 28, 28), "cifar10": (3, 32, 32), "cifar10-jpeg": (3, 32, 32), "imagenet64": (3, 64, 64)}
 _SHAPES |= {"cifar100": (3, 32, 32)}
 # Operations of one evaluation in 1e9, two for each multiplication and addition, by torch's FlopCounterMode: of networks
-# by name, by folder of bundled ones or by kind of published ones; of classifiers by path.
+# by name, by folder of bundled ones or by kind of published ones.
 _GFLOP = {
     "mnist5k/": 0.0233,
     "cifar10/": 0.298,
-    "mnist5k/classifier": 0.0035,
-    "mnist5k/noisy-classifier": 0.0035,
-    "mnist5k/noisy-classifier-1": 0.0035,
-    "cifar10/classifier": 0.135,
-    "cifar10/noisy-classifier": 0.135,
     "cifar10_uncond_50M_500K": 16.8,
     "imagenet64_uncond_100M_1500K": 79.5,
     "64x64_diffusion": 219.4,
@@ -36,6 +31,10 @@ _GFLOP = {
     "jcm-consistency": 42.4,
     "cm-edm": 219.3,
     "cm-consistency": 219.3,
+}
+_CLASSIFIER_GFLOP = {  # by path, or by folder of bundled ones
+    "mnist5k/": 0.0035,
+    "cifar10/": 0.135,
     "aaraki/vit-base-patch16-224-in21k-finetuned-cifar10": 35.1,
     "google/vit-base-patch16-224": 35.1,
     "cohen2019/resnet110-noise_0.25": 0.51,
@@ -72,13 +71,16 @@ def seconds_per_draw(
     precision, device = choose_precision(preset.precision, devices[0]), devices[0]
     if is_emulated(PRECISIONS[precision], torch.device(device)):
         precision = "fp32"  # the engine computes products so
-    once = [
-        seconds(
-            f"classifier {voter.name if text == text_of(resolved.classifier) else text}",
-            _GFLOP.get(getattr(voter, "path", "")),
-            partial(_classifier_s, _text(plugin), shape or (), device),
-        )
-        for text, voter, plugin in zip(map(text_of, resolved.voters), resolved.voters, preset.classifiers, strict=True)
+
+    def vote(plugin: Plugin, voter: Any) -> float:
+        text, path = text_of(voter), getattr(voter, "path", "")
+        name = f"classifier {voter.name if text == text_of(resolved.classifier) else text}"
+        gflop = _CLASSIFIER_GFLOP.get(path, _CLASSIFIER_GFLOP.get(f"{path.partition('/')[0]}/"))
+        return seconds(name, gflop, partial(_classifier_s, _text(plugin), shape or (), device))
+
+    votes = [
+        {sigma: vote(plugin.at(sigma), voter) for sigma, voter in of.items()}
+        for plugin, of in zip(preset.classifiers, resolved.voters, strict=True)
     ]
     networks = {
         role: seconds(
@@ -88,8 +90,8 @@ def seconds_per_draw(
         if any(role in purifier.networks for purifier in resolved.purifiers)
     }
     draw = sum(
-        vote + sum(networks[role] for role in p.networks) * evaluations(p, sigma) / max(1, len(p.networks))
-        for p, vote in zip(resolved.purifiers, once, strict=True)
+        vote_s[sigma] + sum(networks[role] for role in p.networks) * evaluations(p, sigma) / max(1, len(p.networks))
+        for p, vote_s in zip(resolved.purifiers, votes, strict=True)
         for sigma in preset.sigmas
     ) / len(preset.sigmas)
     if math.isnan(draw):

@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 # A path with an @ stays a path: the name of a classifier has neither a slash nor a dot.
 _WITH_CLASSIFIER = re.compile(r"(?P<purifier>[^@]+)@(?P<classifier>[\w-]+(:.*)?)", re.DOTALL)
 RESERVED = "classifier"  # of a purifier's entry; no purifier may have a parameter of this name
+EACH_SIGMA = "{sigma}"  # in a parameter of a row's classifier: one classifier for each noise level
 
 
 class Plugin(BaseModel):
     """A plugin by name (or path), with its parameters: `{name = "pf-ode", steps = 4}`, or `pf-ode:steps=4` as text.
 
     A purifier may name the classifier behind it, instead of the one of its preset:
-    `{name = "none", classifier = {name = "cnn", path = "FILE"}}`.
+    `{name = "none", classifier = {name = "cnn", path = "FILE"}}`. With `{sigma}` in a parameter, such as
+    `path = "mnist5k/noisy-classifier-{sigma}"`, it names one for each noise level (Cohen et al. 2019).
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -52,6 +54,15 @@ class Plugin(BaseModel):
     @property
     def parameters(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @property
+    def by_sigma(self) -> dict[str, str]:
+        """The parameters that hold `{sigma}`, as they are written."""
+        return {k: text for k, text in self.parameters.items() if isinstance(text, str) and EACH_SIGMA in text}
+
+    def at(self, sigma: float) -> Plugin:
+        """The plugin at a noise level: `{sigma}` becomes `0.25`, `0.5`, `1`."""
+        return self.model_copy(update={k: text.replace(EACH_SIGMA, f"{sigma:g}") for k, text in self.by_sigma.items()})
 
 
 class OwnCompute(BaseModel):

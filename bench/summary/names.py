@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.errors import InputError
+from bench.plugins.notation import EACH_SIGMA
 from bench.records import IMPORTED, Cell, label_of
 
 _LONGEST, _LONGEST_CLASSIFIER = 34, 20  # characters
@@ -19,7 +20,8 @@ def display_names(cells: Iterable[Cell], families: Mapping[str, str]) -> dict[st
     `solver` and `steps` (if more than one) are always shown, other parameters only if purifiers of one plugin differ in
     them. A plugin's name loses its family as a prefix, because colours show the family: `pf-ode-torchdiffeq` with
     `solver=midpoint, steps=2, rtol=0.01` becomes `torchdiffeq midpoint 2`. The classifier of a row that names its own
-    follows in brackets: `none [noisy-classifier]`. Names that would be equal become labels.
+    follows in brackets: `none [noisy-classifier]`, and `none [noisy-classifier-σ]` if it names one for each sigma.
+    Names that would be equal become labels.
 
     Parameters:
         families: by the plugin's name; a plugin without one keeps its full name.
@@ -71,7 +73,7 @@ def _display_name(cell: Cell, siblings: Iterable[Mapping[str, object]], family: 
 
 def _classifier_name(cell: Cell) -> str:
     """The last part of the path of a classifier, `noisy-classifier`; the plugin's name if it has none."""
-    path = str(cell.classifier_parameters.get("path", ""))
+    path = str({**cell.classifier_parameters, **cell.by_sigma}.get("path", "")).replace(EACH_SIGMA, "σ")
     return path.rstrip("/").rpartition("/")[2].removesuffix(".safetensors") or cell.classifier
 
 

@@ -144,14 +144,18 @@ def make_plan(preset: Preset, device_type: str) -> Plan:
                 **({"rule": rule} if (rule := rules.of_sweep(preset.model_dump(), sigma).identity) else {}),
             },
             own_classifier=text_of(voter) != text_of(resolved.classifier),
+            by_sigma=entry.classifier.by_sigma if entry.classifier else {},
         )
         for sigma in preset.sigmas
-        for purifier, voter in zip(purifiers, voters, strict=True)
+        for entry, purifier, voter in zip(preset.purifiers, purifiers, (of[sigma] for of in voters), strict=True)
     ]
     refuse_doubles(cells)
     created = {
         plugins.PURIFIER: zip(preset.purifiers, purifiers, strict=True),
-        plugins.CLASSIFIER: zip([preset.classifier, *preset.classifiers], [resolved.classifier, *voters], strict=True),
+        plugins.CLASSIFIER: [
+            (preset.classifier, resolved.classifier),
+            *((plugin, of[preset.sigmas[0]]) for plugin, of in zip(preset.classifiers, voters, strict=True)),
+        ],
     }
     return Plan(
         preset=preset,

@@ -22,8 +22,8 @@ from bench.certify.base import refuse_draws
 from bench.errors import InputError, PurifyBenchError
 from bench.files import read_toml
 from bench.names import nearest
+from bench.plugins.notation import EACH_SIGMA, own_options, read_purifier
 from bench.plugins.notation import Plugin as Plugin
-from bench.plugins.notation import own_options, read_purifier
 from bench.plugins.trust import with_code_beside
 
 _FOLDER = Path(__file__).parent.parent / "presets"
@@ -95,7 +95,8 @@ class Preset(BaseModel):
     classifier: Plugin
     """The classifier that votes: a name (`cnn:path=FILE`) or a Python file."""
     purifiers: Annotated[list[Annotated[Plugin, BeforeValidator(read_purifier)]], _Split] = Field(min_length=1)
-    """Comma-separated names (`pf-ode:steps=8`) or Python files; `none@cnn:path=FILE` has its own classifier."""
+    """Comma-separated names (`pf-ode:steps=8`) or Python files; `none@cnn:path=FILE` has its own classifier, one for
+    each noise level with `{sigma}` in FILE."""
     networks: dict[str, str] = {}
     """ROLE=NETWORK, repeatable: a bundled or published name (`mnist5k/edm`, `cd-lpips`), a file, a folder or a hub id;
     KIND:NAME for files that do not name their kind (docs/networks.md)."""
@@ -165,6 +166,8 @@ class Preset(BaseModel):
     def fields_agree(self) -> Preset:
         if self.classifier.classifier is not None:
             raise ValueError("classifier: it has no classifier of its own; a purifier may have one")
+        if self.classifier.by_sigma:
+            raise ValueError(f"classifier: it is one for all sigmas; {EACH_SIGMA} is for the classifier of a purifier")
         refuse_draws(self.block, n0=self.n0, n=self.n, n_max=self.n_max)
         if self.certifier in rules.SEQUENTIAL and self.alpha >= 0.5:
             raise ValueError(f"alpha must be below 0.5 for the certifier {self.certifier!r}, got {self.alpha:g}")

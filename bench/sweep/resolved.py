@@ -12,7 +12,7 @@ from bench.files import without_advice
 from bench.names import nearest
 from bench.plugins import registry as plugins
 from bench.records import label_of, parameters_text
-from bench.sweep.preset import Preset
+from bench.sweep.preset import Plugin, Preset
 from classifiers.base import ClassifierError
 from purifiers.nets.hub.cards import WeightsError
 from purifiers.nets.hub.download import obtain
@@ -29,19 +29,20 @@ class Resolved(NamedTuple):
     Attributes:
         purifiers: in their order.
         classifier: of the preset.
-        voters: the classifier behind each purifier.
+        voters: the classifier behind each purifier, by sigma.
         networks: role -> network as the engine loads it.
     """
 
     purifiers: list[Any]
     classifier: Any
-    voters: list[Any]
+    voters: list[dict[float, Any]]
     networks: dict[str, str]
 
     @property
     def by_text(self) -> dict[str, Any]:
         """All classifiers by name and parameters, that of the preset first."""
-        return {text_of(voter): voter for voter in (self.classifier, *self.voters)}
+        own = (voter for voters in self.voters for voter in voters.values())
+        return {text_of(voter): voter for voter in (self.classifier, *own)}
 
 
 def resolve(preset: Preset) -> Resolved:
@@ -55,19 +56,38 @@ def resolve(preset: Preset) -> Resolved:
     for purifier in purifiers:
         plugins.refuse_namesake(by_name, plugins.PURIFIER, type(purifier))
     classifier = plugins.create(plugins.CLASSIFIER, preset.classifier.name, preset.classifier.parameters)
-    voters = [
-        plugins.create(plugins.CLASSIFIER, own.name, own.parameters) if (own := purifier.classifier) else classifier
-        for purifier in preset.purifiers
-    ]
+    voters = [_voters(purifier.classifier, preset.sigmas, classifier) for purifier in preset.purifiers]
     resolved = Resolved(purifiers, classifier, voters, {})
     by_name = {}
     for voter in resolved.by_text.values():
         plugins.refuse_namesake(by_name, plugins.CLASSIFIER, type(voter))
     if preset.dataset not in data.DATASETS:
         raise PlanError(nearest("dataset", preset.dataset, data.DATASETS))
-    for voter in resolved.by_text.values():
-        classifier_weights(voter, download=False)
+    for text, voter in resolved.by_text.items():
+        try:
+            classifier_weights(voter, download=False)
+        except PlanError as error:
+            raise PlanError(f"{error}{_of_its_sigma(preset, resolved, text)}") from error
     return resolved._replace(networks=networks_of(preset, purifiers))
+
+
+def _of_its_sigma(preset: Preset, resolved: Resolved, text: str) -> str:
+    """The end of a message about a classifier: its sigma, if a row names one for each; else nothing."""
+    for entry, of in zip(preset.purifiers, resolved.voters, strict=True):
+        for sigma, voter in of.items():
+            if entry.classifier and entry.classifier.by_sigma and text_of(voter) == text:
+                of_sigma = f". A row of {entry.name} has a classifier for each sigma, here {sigma:g}"
+                return f"{of_sigma}: leave out one or the other"
+    return ""
+
+
+def _voters(own: Plugin | None, sigmas: Sequence[float], shared: Any) -> dict[float, Any]:
+    """The classifier behind a purifier by sigma: its own, or the `shared` one; equal ones are one object."""
+    if own is None:
+        return dict.fromkeys(sigmas, shared)
+    if not own.by_sigma:
+        return dict.fromkeys(sigmas, plugins.create(plugins.CLASSIFIER, own.name, own.parameters))
+    return {sigma: plugins.create(plugins.CLASSIFIER, own.name, own.at(sigma).parameters) for sigma in sigmas}
 
 
 def text_of(voter: Any) -> str:

@@ -36,10 +36,10 @@ def with_device_defaults(preset: Preset, device_type: str) -> Preset:
     resolved = resolve(preset)
     update["classifier"] = _with_precision(preset.classifier, resolved.classifier)
     update["purifiers"] = [
-        purifier.model_copy(update={"classifier": _with_precision(purifier.classifier, voter)})
+        purifier.model_copy(update={"classifier": _with_precision(purifier.classifier, of[preset.sigmas[0]])})
         if purifier.classifier
         else purifier
-        for purifier, voter in zip(preset.purifiers, resolved.voters, strict=True)
+        for purifier, of in zip(preset.purifiers, resolved.voters, strict=True)
     ]
     return preset.model_copy(update=update)
 

@@ -13,12 +13,13 @@ from bench.files import read_toml, subfolder
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
-CLASSIFIERS = ("classifier", "features", "classifier-ft", "noisy-classifier")
+_NOISY = "noisy-classifier"
+CLASSIFIERS = ("classifier", "features", "classifier-ft", _NOISY)
 NEEDS = {  # stage -> stages whose weights it reads
     "classifier": (),
     "features": (),
     "classifier-ft": ("classifier", "edm"),
-    "noisy-classifier": ("classifier",),
+    _NOISY: ("classifier",),
     "ddpm": ("classifier",),
     "edm": ("classifier",),
     "cm": ("classifier", "features", "edm"),
@@ -63,7 +64,8 @@ class Job:
         stop: pauses a training, which the same job continues, once it returns True; None: never.
         size: side in pixels to which own images are cut and scaled; None: as they are.
         unpurified: train `classifier-ft` on images as they are: the control for its longer training.
-        sigmas: noise levels of `noisy-classifier`, instead of the recipe's, such as one alone (Cohen et al. 2019).
+        sigmas: noise levels of `noisy-classifier`, instead of the recipe's. A network for one alone (Cohen et al. 2019)
+            has it in its name: `noisy-classifier-0.5`.
     """
 
     dataset: str
@@ -92,7 +94,12 @@ class Job:
         bundled = classifier_files.BUNDLED if classifier else cards.BUNDLED
         package = "classifiers" if classifier else "purifiers"
         folder = subfolder(Path(self.out), package, self.dataset) if self.out else bundled / self.dataset
-        return folder / f"{stage}.safetensors"
+        return folder / f"{self.name(stage)}.safetensors"
+
+    def name(self, stage: str) -> str:
+        """The name of a stage's files: a classifier for one sigma alone is not that of several."""
+        alone = stage == _NOISY and self.sigmas is not None and len(self.sigmas) == 1
+        return f"{stage}-{self.sigmas[0]:g}" if alone and self.sigmas else stage
 
     def source(self, stage: str) -> Path:
         """The weight file that later stages read: the job's own, or the bundled one where the job has none."""

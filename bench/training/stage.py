@@ -114,7 +114,7 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
     elif "sigmas" in recipe:  # on noisy images
         transform = noised_at(recipe["sigmas"])
     if job.onward:
-        before = classifier_files.read_cnn(initial_weights(job, job.path(name), name))
+        before = classifier_files.read_cnn(initial_weights(job, job.path(name), job.name(name)))
         identity["continues"] = before[1]["sha256"]
 
     def validate(model: CNN) -> dict[str, float]:
@@ -131,7 +131,7 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
         job.autocast,
         _printed(name),
         validate,
-        _checkpoint_of(job, name, identity, recipe["batch"]),
+        _checkpoint_of(job, job.name(name), identity, recipe["batch"]),
         before,
         transform,
     )

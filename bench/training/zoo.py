@@ -48,7 +48,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
         raise InputError("--sigmas are the noise levels of noisy-classifier: add --stages noisy-classifier")
     if job.sigmas and not all(0 < sigma < math.inf for sigma in job.sigmas):
         raise InputError("--sigmas must be positive")
-    if (job.unpurified or job.sigmas) and not job.out:
+    if (job.unpurified or len(job.sigmas or ()) > 1) and not job.out:
         raise InputError("this training would replace the bundled network by another kind: add --out FOLDER")
     if missing := [*_missing(job, selected)]:
         raise InputError("; ".join(missing))
@@ -118,7 +118,7 @@ def _missing(job: Job, selected: Collection[str]) -> Iterator[str]:
                 f"{stage} reads the networks of {', '.join(absent)}, and {job.path(absent[0])} is missing: add the "
                 f"stages (--stages {','.join(s for s in NEEDS if s in {*absent, *selected})})"
             )
-        copy = job.work() / f"{stage}{BEFORE}.safetensors"
+        copy = job.work() / f"{job.name(stage)}{BEFORE}.safetensors"
         if job.onward and not (job.path(stage).is_file() or copy.is_file()):
             yield f"{stage} has no weights in {job.path(stage)} to start from: leave out --from-weights"
 

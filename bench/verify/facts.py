@@ -56,13 +56,18 @@ def _preset_against_cells(run: Run, preset: Preset) -> Iterator[str]:
             "dataset": (preset.dataset, cell.dataset),
             "split": (preset.split, cell.split or preset.split),
             "a classifier of its own": (purifier.classifier not in (None, preset.classifier), cell.own_classifier),
+            "a classifier for each sigma": (purifier.classifier.by_sigma if purifier.classifier else {}, cell.by_sigma),
         }
         for name, (stated, counted) in facts.items():
             if stated != counted:
                 yield f"{place}: the preset says {name} = {stated}, the cell was counted with {counted}"
         for kind, plugin, (name, parameters) in (
             ("purifier", purifier, (cell.purifier, cell.parameters)),
-            ("classifier", purifier.classifier or preset.classifier, (cell.classifier, cell.classifier_parameters)),
+            (
+                "classifier",
+                (purifier.classifier or preset.classifier).at(sigma),
+                (cell.classifier, cell.classifier_parameters),
+            ),
         ):
             if not _is_plugin(plugin, name, parameters):
                 yield f"{place}: the preset says {kind} {_text(plugin)}, the cell was counted with another one"

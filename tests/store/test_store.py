@@ -202,7 +202,10 @@ def test_everything_that_decides_the_counts_is_in_the_key_and_the_order_of_param
         "split": "val",
         "noise": "discrete",
     }
-    assert set(changes) == {f.name for f in dataclasses.fields(Cell)} - {"own_classifier"}  # that is for the label
+    assert set(changes) == {f.name for f in dataclasses.fields(Cell)} - {
+        "own_classifier",
+        "by_sigma",
+    }  # these are for the label
     keys = {dataclasses.replace(cell, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {cell.key}) == len(changes) + 1
 

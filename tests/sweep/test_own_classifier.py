@@ -12,17 +12,20 @@ from conftest import CNN as SHAPE
 from conftest import ROOT
 
 import purifybench as pb
+from bench.doctor.duration import seconds_per_draw
+from bench.doctor.requirements import needs
 from bench.engine.compute import ComputeConfig
 from bench.engine.devices import prepare_device
 from bench.engine.loader import Loader
 from bench.plugins import registry as plugins
 from bench.records import Cell
 from bench.store.run import read_run
+from bench.summary.names import display_names
 from bench.summary.summary import summarise
 from bench.sweep import preset, settle
 from bench.sweep.plan import make_plan
 from bench.sweep.preset import PresetError
-from bench.sweep.resolved import PlanError
+from bench.sweep.resolved import PlanError, resolve
 from classifiers.nets.cnn import CNN
 from classifiers.nets.files import save_cnn
 
@@ -34,11 +37,23 @@ def planned(path, **overrides):
     return make_plan(preset.load_preset(str(path), overrides), "cpu")
 
 
+def random_classifier(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    return save_cnn(path, CNN(**SHAPE), SHAPE, {})
+
+
 @pytest.fixture
 def own(tmp_path) -> Path:
     """A classifier beside that of the tiny zoo."""
-    torch.manual_seed(5)
-    return save_cnn(tmp_path / "noisy-classifier.safetensors", CNN(**SHAPE), SHAPE, {})
+    return random_classifier(tmp_path / "noisy-classifier.safetensors", 5)
+
+
+@pytest.fixture
+def each(tmp_path) -> Path:
+    """Classifiers for sigma = 0.25, 0.5 and 1, as a row names all of them."""
+    for seed, sigma in enumerate((0.25, 0.5, 1.0)):
+        random_classifier(tmp_path / f"noisy-{sigma:g}.safetensors", seed)
+    return tmp_path / "noisy-{sigma}.safetensors"
 
 
 def with_own(path: Path) -> list:
@@ -192,3 +207,70 @@ def test_a_run_that_hides_or_invents_a_classifier_of_its_own_is_found_out(cli, t
     hidden = {**run.cells, key: replace(run.cells[key], own_classifier=False)}
     forged = replace(run, cells=hidden)
     assert any("classifier of its own" in problem for problem in contradictions(forged, summarise([run])))
+
+
+def test_a_row_may_have_a_classifier_for_each_sigma(tiny_preset, each):
+    found = planned(tiny_preset(purifiers=with_own(each), sigmas=[0.25, 0.5, 1.0]))
+    cells = [cell for cell in found.cells if cell.own_classifier]
+    assert [Path(cell.classifier_parameters["path"]).stem for cell in cells] == ["noisy-0.25", "noisy-0.5", "noisy-1"]
+    assert {cell.label for cell in cells} == {f"none(classifier=cnn(path={each}))"}  # one row
+    assert {*display_names(found.cells, {}).values()} == {"none", "none [noisy-σ]", "onestep-edm"}
+    assert len({cell.hashes["classifier weights"] for cell in cells}) == 3
+    loader = Loader(found.weights, prepare_device("cpu"), (1, 28, 28), found.plugin_files)
+    x = torch.rand(2, 1, 28, 28)
+    votes = [loader.load(cell).classifier(x) for cell in cells]
+    for cell, logits in zip(cells, votes, strict=True):
+        alone = with_own(Path(str(each).replace("{sigma}", f"{cell.sigma:g}")))
+        (same,) = planned(tiny_preset("alone", purifiers=alone[1:2], sigmas=[cell.sigma])).cells
+        assert same.key == cell.key and same.label != cell.label  # so its counts are continued
+        assert torch.equal(loader.load(same).classifier(x), logits)
+        assert Cell.from_json(cell.to_json()) == cell
+    assert not any(torch.equal(votes[0], other) for other in votes[1:])
+
+
+def test_any_parameter_of_a_rows_classifier_may_hold_the_sigma(tiny_preset, own):
+    row = f"none@cnn:path={own}:local_votes=3:local_noise={{sigma}}"
+    cells = planned(tiny_preset(purifiers=[row], sigmas=[0.25, 0.5])).cells
+    assert [cell.classifier_parameters["local_noise"] for cell in cells] == [0.25, 0.5]
+    assert {cell.label for cell in cells} == {f"none(classifier=cnn(path={own}, local_votes=3, local_noise={{sigma}}))"}
+
+
+def test_a_sigma_without_its_classifier_is_refused_by_name(cli, tiny_preset, each):
+    result = cli("run", tiny_preset(purifiers=with_own(each)), "--sigmas", "0.5,0.75", "--no-plots")
+    assert result.exit_code == REFUSED and "noisy-0.75.safetensors is missing" in result.output
+    assert "A row of none has a classifier for each sigma, here 0.75: leave out one or the other" in result.output
+
+
+def test_the_classifier_of_a_preset_is_one_for_all_sigmas(tiny_preset, each):
+    with pytest.raises(PresetError, match="classifier: it is one for all sigmas"):
+        preset.load_preset(str(tiny_preset(classifier={"name": "cnn", "path": str(each)})), {})
+
+
+def test_a_row_of_several_classifiers_is_one_candidate_and_can_be_verified(cli, tiny_preset, each, tmp_path):
+    from bench.verify.facts import contradictions
+
+    out = tmp_path / "out"
+    path = tiny_preset(purifiers=with_own(each), sigmas=[0.25, 0.5], images=20, n=40)
+    for _ in range(2):  # the second one finds everything counted
+        result = cli("run", path, "--out", out, "--no-plots")
+        assert result.exit_code == OK, result.output
+    for command in (("verify", out, "--share", "1"), ("summary", out), ("recommend", out, "--radius", "0")):
+        shown = cli(*command)
+        assert shown.exit_code == OK, shown.output
+        assert command[0] == "verify" or "none [noisy-σ]" in shown.output, shown.output
+    run = read_run(out)
+    table = summarise([run]).table.set_index("name").loc["none [noisy-σ]"]
+    assert list(table["sigma"]) == [0.25, 0.5] and table["classifier"].nunique() == 2
+    for change in ({"by_sigma": {}}, {"by_sigma": {"path": "elsewhere-{sigma}"}}):
+        forged = replace(run, cells={k: replace(c, **change) if c.by_sigma else c for k, c in run.cells.items()})
+        assert any("a classifier for each sigma" in problem for problem in contradictions(forged, summarise([run])))
+
+
+def test_the_duration_of_a_sweep_counts_the_classifier_of_each_sigma(tiny_preset, each):
+    found = preset.load_preset(str(tiny_preset(purifiers=with_own(each), sigmas=[0.25, 0.5])), {})
+    resolved = resolve(found)
+    assert [need.name for need in needs(found, resolved) if "noisy" in need.name] == [
+        f"classifier cnn(path={str(each).replace('{sigma}', sigma)})" for sigma in ("0.25", "0.5")
+    ]
+    rate = seconds_per_draw(found, resolved, list(needs(found, resolved)), ["cpu"])
+    assert rate is not None and rate[0] > 0 and rate[1].startswith("measured")

@@ -121,13 +121,15 @@ def test_a_classifier_of_noisy_images_starts_from_the_clean_one_and_says_what_it
 
 def test_a_classifier_of_noisy_images_can_be_of_one_level_alone(zoo):
     _, of_all = read_cnn(train_one(replace(zoo, seed=4, fresh=True), "noisy-classifier")[0])
-    _, card = read_cnn(train_one(replace(zoo, seed=4, fresh=True, sigmas=(1.0,)), "noisy-classifier")[0])
+    alone = train_one(replace(zoo, seed=4, fresh=True, sigmas=(1.0,)), "noisy-classifier")[0]
+    assert alone.name == "noisy-classifier-1.safetensors" and (zoo.work() / "noisy-classifier-1.csv").is_file()
+    _, card = read_cnn(alone)
     assert card["training"]["recipe"] == {**of_all["training"]["recipe"], "sigmas": [1.0]}
     assert card["training"]["validation"]["noisy"].keys() == {"1"} and card["sha256"] != of_all["sha256"]
 
 
 @pytest.mark.parametrize(
-    ("stage", "option"), [("classifier-ft", {"unpurified": True}), ("noisy-classifier", {"sigmas": (1.0,)})]
+    ("stage", "option"), [("classifier-ft", {"unpurified": True}), ("noisy-classifier", {"sigmas": (0.5, 1.0)})]
 )
 def test_a_network_of_another_kind_does_not_replace_the_bundled_one(stage, option):
     with pytest.raises(InputError, match="add --out FOLDER"):
