@@ -70,7 +70,9 @@ def test_cells_of_committed_runs_keep_their_keys(folder):
         assert cell.key == entry["key"]
         assert ("own_classifier" in cell.to_json()) == cell.own_classifier
         name = Path(cell.classifier_parameters["path"]).name.removesuffix(".safetensors")
-        assert cell.own_classifier == (name in ("noisy-classifier", "noisy-classifier-1", "classifier-ft"))
+        assert cell.own_classifier == name.startswith(("noisy-classifier", "classifier-ft"))
+        each = {"path": cell.classifier_parameters["path"].removesuffix(f"{cell.sigma:g}") + "{sigma}"}
+        assert cell.by_sigma == (each if name == f"noisy-classifier-{cell.sigma:g}" else {})
 
 
 def test_the_rows_beside_it_are_counted_as_without_it(tiny_preset, own):
