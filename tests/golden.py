@@ -24,7 +24,7 @@ from purifiers.nets import NETS_VERSION
 
 FILE = Path(__file__).with_name("golden.json")
 VERSIONS = [NOISE_VERSION, ENGINE_VERSION, NETS_VERSION, CLASSIFIER_NETS_VERSION]
-ALSO = "dpm-solver:steps=3"  # of embedded-fair
+ALSO = "dpm-solver:steps=3,none@cnn:path=mnist5k/noisy-classifier"  # of embedded-fair
 IMAGES, DRAWS, SIGMA = 3, 6, 1.0  # much noise: votes of one image differ
 MARGIN = 0.5  # between the two largest logits: rounding of other processors and versions of torch moves them far less
 RULE = {"n0": 10, "n": 200, "alpha": 0.001, "block": 50, "seed": 0, "radii": [0.0, 0.25, 0.5], "n_max": 1000}

@@ -189,15 +189,29 @@ def test_another_distillation_is_compared_on_the_same_images_and_noise(row):
     assert row["ACR gained"] == words
 
 
+EACH_SIGMA = "none [noisy-classifier-σ]"  # the bundled networks, in the main runs
+
+
+def runs_of_classifier(named):
+    """The runs of a row, one or those of three seeds, and the main run, which may be the first of them."""
+    if named in MAIN:
+        return [named], named
+    kind, mean, _ = named.partition(", mean of three")
+    main, runs = main_of(kind), [f"seeds/{kind}-{k}" for k in range(3)] if mean else [f"seeds/{kind}"]
+    return [run if (ROOT / "results" / run).is_dir() else main for run in runs], main
+
+
 @pytest.mark.parametrize("row", ALONE, ids=lambda row: " ".join(list(row.values())[:3]))
 def test_a_classifier_of_one_sigma_is_compared_on_the_same_images_and_noise(row):
-    own_name, (kind, mean, _) = "none [noisy-classifier]", row["run"].partition(", mean of three")
-    runs = [f"seeds/{kind}-{k}" for k in range(3)] if mean else [f"seeds/{kind}"]
-    main, radius = main_of(kind), None if row["r"] == "ACR" else float(row["r"])
+    runs, main = runs_of_classifier(row["run"])
+    radius = None if row["r"] == "ACR" else float(row["r"])
     scale, digits = (1, 3) if radius is None else (100, 1)
     for run in runs:
         runs_of_one_rule(run, main)
-    certified = [certified_at(run, own_name, float(row["σ"]), radius) for run in runs]
+    certified = [
+        certified_at(run, EACH_SIGMA if run == main else "none [noisy-classifier]", float(row["σ"]), radius)
+        for run in runs
+    ]
     own = {image: np.mean([values[image] for values in certified]) for image in certified[0]}
     assert row["certified"] == f"{scale * np.mean([*own.values()]):.{digits}f}"
     compared = [heading for heading in row if " minus it" in heading or heading.startswith("minus ")]
