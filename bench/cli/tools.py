@@ -185,8 +185,8 @@ def train(
     sigmas: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated noise levels of noisy-classifier (the recipe's). A network for one alone is called "
-            "noisy-classifier-SIGMA; of several, it needs --out."
+            help="Comma-separated noise levels of noisy-classifier or classifier-ft (the recipe's). A network for one "
+            "alone is called STAGE-SIGMA; of several, it needs --out."
         ),
     ] = None,
 ) -> None:

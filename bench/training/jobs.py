@@ -13,13 +13,13 @@ from bench.files import read_toml, subfolder
 from classifiers.nets import files as classifier_files
 from purifiers.nets.hub import cards
 
-_NOISY = "noisy-classifier"
-CLASSIFIERS = ("classifier", "features", "classifier-ft", _NOISY)
+CLASSIFIERS = ("classifier", "features", "classifier-ft", "noisy-classifier")
+OF_SIGMAS = ("classifier-ft", "noisy-classifier")  # which see images at the noise levels of a benchmark
 NEEDS = {  # stage -> stages whose weights it reads
     "classifier": (),
     "features": (),
     "classifier-ft": ("classifier", "edm"),
-    _NOISY: ("classifier",),
+    "noisy-classifier": ("classifier",),
     "ddpm": ("classifier",),
     "edm": ("classifier",),
     "cm": ("classifier", "features", "edm"),
@@ -64,8 +64,8 @@ class Job:
         stop: pauses a training, which the same job continues, once it returns True; None: never.
         size: side in pixels to which own images are cut and scaled; None: as they are.
         unpurified: train `classifier-ft` on images as they are: the control for its longer training.
-        sigmas: noise levels of `noisy-classifier`, instead of the recipe's. A network for one alone (Cohen et al. 2019)
-            has it in its name: `noisy-classifier-0.5`.
+        sigmas: noise levels of `noisy-classifier` or `classifier-ft`, instead of the recipe's. A network for one alone
+            (as in Cohen et al. 2019) has it in its name: `noisy-classifier-0.5`.
     """
 
     dataset: str
@@ -98,8 +98,8 @@ class Job:
 
     def name(self, stage: str) -> str:
         """The name of a stage's files: a classifier for one sigma alone is not that of several."""
-        alone = stage == _NOISY and self.sigmas is not None and len(self.sigmas) == 1
-        return f"{stage}-{self.sigmas[0]:g}" if alone and self.sigmas else stage
+        alone = self.sigmas if stage in OF_SIGMAS and len(self.sigmas or ()) == 1 else None
+        return f"{stage}-{alone[0]:g}" if alone else stage
 
     def source(self, stage: str) -> Path:
         """The weight file that later stages read: the job's own, or the bundled one where the job has none."""

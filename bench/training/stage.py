@@ -99,8 +99,10 @@ def _train_classifier(job: Job, name: str, images: TrainingImages, origin: Mappi
     recipe["seed"] = recipe["seed"] if job.seed is None else job.seed + CLASSIFIERS.index(name)
     if job.unpurified:
         recipe["levels"] = []
-    if job.sigmas:
+    if job.sigmas and "sigmas" in recipe:
         recipe["sigmas"] = list(job.sigmas)
+    elif job.sigmas:
+        recipe["levels"] = [2 * sigma for sigma in job.sigmas]  # of the networks, for images in [-1,1]
 
     before, denoiser, transform, identity = None, None, None, {**recipe, **images.identity}
     if start := recipe.get("start"):

@@ -15,7 +15,7 @@ from bench.names import nearest
 from bench.training.curves import BEFORE, draw_curves
 from bench.training.derived import LONG, described, images_of
 from bench.training.interrupts import begin_worker, stage_of_worker, stop_by_interrupt
-from bench.training.jobs import NEEDS, Job
+from bench.training.jobs import NEEDS, OF_SIGMAS, Job
 from bench.training.stage import train_one
 
 
@@ -44,8 +44,10 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
             raise InputError(nearest("stage", stage, NEEDS))
     if job.unpurified and selected != ["classifier-ft"]:
         raise InputError("--unpurified trains the control of classifier-ft: add --stages classifier-ft")
-    if job.sigmas and selected != ["noisy-classifier"]:
-        raise InputError("--sigmas are the noise levels of noisy-classifier: add --stages noisy-classifier")
+    if job.sigmas and len(selected) + (selected[0] not in OF_SIGMAS) > 1:
+        raise InputError(f"--sigmas are the noise levels of one stage: add --stages {' or '.join(OF_SIGMAS)}")
+    if job.sigmas and job.unpurified:
+        raise InputError("--unpurified trains on images without noise: leave out --sigmas")
     if job.sigmas and not all(0 < sigma < math.inf for sigma in job.sigmas):
         raise InputError("--sigmas must be positive")
     if (job.unpurified or len(job.sigmas or ()) > 1) and not job.out:

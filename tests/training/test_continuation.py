@@ -74,7 +74,15 @@ def test_the_control_of_a_classifier_of_purified_images_sees_them_as_they_are(zo
     assert control["training"]["validation"]["purified"] == card["training"]["validation"]["purified"]
 
 
+def test_a_classifier_of_purified_images_can_be_of_one_sigma_alone(zoo):
+    path, _ = train_one(replace(zoo, sigmas=(0.5,)), "classifier-ft")
+    assert path.name == "classifier-ft-0.5.safetensors"
+    assert read_cnn(path)[1]["training"]["recipe"]["levels"] == [1.0]  # of images in [-1,1]
+
+
 def test_only_a_classifier_of_purified_images_has_that_control(tmp_path):
+    with pytest.raises(InputError, match="without noise: leave out --sigmas"):
+        train(Job("mnist5k", out=str(tmp_path), unpurified=True, sigmas=(0.5,)), ["classifier-ft"])
     with pytest.raises(InputError, match="add --stages classifier-ft"):
         train(Job("mnist5k", out=str(tmp_path), unpurified=True), ["classifier", "classifier-ft"])
     assert not [*tmp_path.iterdir()]
@@ -139,8 +147,9 @@ def test_a_network_of_another_kind_does_not_replace_the_bundled_one(stage, optio
 @pytest.mark.parametrize(
     ("stages", "levels", "message"),
     [
-        (["noisy-classifier", "edm"], (1.0,), "add --stages noisy-classifier"),
-        (None, (1.0,), "add --stages noisy-classifier"),
+        (["noisy-classifier", "edm"], (1.0,), "add --stages classifier-ft or noisy-classifier"),
+        (["edm"], (1.0,), "add --stages classifier-ft or noisy-classifier"),
+        (None, (1.0,), "add --stages classifier-ft or noisy-classifier"),
         (["noisy-classifier"], (0.5, 0.0), "must be positive"),
     ],
 )
