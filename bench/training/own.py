@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bench import data
 from bench.files import make_folder, write_file
+from bench.plugins.notation import EACH_SIGMA
 from bench.training.jobs import Job
 
 _IMAGES = 200  # at most: a first sweep takes minutes
+_SIGMAS = [0.25, 0.5, 1.0]
 _PURIFIERS = {  # stage -> the purifiers that it makes possible
     "ddpm": ("onestep-ddpm",),
     "edm": ("onestep-edm", "ddim:steps=2", "pf-ode:steps=2"),
@@ -31,14 +35,16 @@ def write_preset(job: Job) -> Path:
         DataError: there are no test images.
     """
     assert job.out and job.data
+    job = replace(job, sigmas=None)  # with which the files have other names
     split = data.load(job.dataset, "test", job.data, job.size)
     folder = Path(job.data).expanduser().resolve()
     networks = [stage for stage in _PURIFIERS if job.path(stage).is_file()]
     possible = ["none", *(name for stage in networks for name in _PURIFIERS[stage])]
     own = [
-        f"{purifier}@cnn:path={job.path(stage)}"
-        for stage, purifier in _OWN_CLASSIFIERS.items()
-        if job.path(stage).is_file() and purifier in possible
+        f"{_OWN_CLASSIFIERS[stage]}@cnn:path={path}"
+        for stage in _OWN_CLASSIFIERS
+        if _OWN_CLASSIFIERS[stage] in possible
+        for path in _classifiers(job.path(stage))
     ]
     purifiers = [*possible, *own]
     fields = {
@@ -49,7 +55,7 @@ def write_preset(job: Job) -> Path:
         "images": min(_IMAGES, len(split.labels)),
         "classifier": f"cnn:path={job.path('classifier')}",
         "purifiers": purifiers,
-        "sigmas": [0.25, 0.5, 1.0],
+        "sigmas": _SIGMAS,
         "certifier": "cohen",
         "n0": 10,
         "n": 100,
@@ -63,3 +69,11 @@ def write_preset(job: Job) -> Path:
     lines += ["", "[networks]", *(f"{stage} = {json.dumps(str(job.path(stage)))}" for stage in networks)]
     path = make_folder(Path(job.out)) / f"{folder.stem}.toml"
     return write_file(path, "\n".join(lines) + "\n")
+
+
+def _classifiers(path: Path) -> Iterator[Path]:
+    """The classifiers of a stage that are there: one for all sigmas, and those for each as one path with `{sigma}`."""
+    if path.is_file():
+        yield path
+    if all(path.with_stem(f"{path.stem}-{sigma:g}").is_file() for sigma in _SIGMAS):
+        yield path.with_stem(f"{path.stem}-{EACH_SIGMA}")

@@ -201,6 +201,14 @@ def runs_of_classifier(named):
     return [run if (ROOT / "results" / run).is_dir() else main for run in runs], main
 
 
+def own_row(run, main):
+    """The row of a run in `results/seeds`, which has one, or of the bundled networks in the main run."""
+    if run == main:
+        return EACH_SIGMA
+    (name,) = set(summary_of(run).table["name"])
+    return name
+
+
 @pytest.mark.parametrize("row", ALONE, ids=lambda row: " ".join(list(row.values())[:3]))
 def test_a_classifier_of_one_sigma_is_compared_on_the_same_images_and_noise(row):
     runs, main = runs_of_classifier(row["run"])
@@ -208,10 +216,7 @@ def test_a_classifier_of_one_sigma_is_compared_on_the_same_images_and_noise(row)
     scale, digits = (1, 3) if radius is None else (100, 1)
     for run in runs:
         runs_of_one_rule(run, main)
-    certified = [
-        certified_at(run, EACH_SIGMA if run == main else "none [noisy-classifier]", float(row["σ"]), radius)
-        for run in runs
-    ]
+    certified = [certified_at(run, own_row(run, main), float(row["σ"]), radius) for run in runs]
     own = {image: np.mean([values[image] for values in certified]) for image in certified[0]}
     assert row["certified"] == f"{scale * np.mean([*own.values()]):.{digits}f}"
     compared = [heading for heading in row if " minus it" in heading or heading.startswith("minus ")]

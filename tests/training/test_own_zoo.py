@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
+from dataclasses import replace
 
 import pytest
 from command import OK, REFUSED, run, summary_of
@@ -15,7 +17,7 @@ from bench.sweep import Plugin
 from bench.training import derived
 from bench.training.derived import Images, derive, images_of
 from bench.training.jobs import NEEDS, Job
-from bench.training.own import _PURIFIERS
+from bench.training.own import _PURIFIERS, write_preset
 from bench.training.stage import train_one
 from purifiers.nets.hub.cards import read_card
 
@@ -95,6 +97,12 @@ def test_a_zoo_for_own_images_is_trained_and_certified_by_the_preset_that_is_wri
     )
     of_its_own = [f"none@cnn:path={job.path('noisy-classifier')}", f"onestep-edm@cnn:path={job.path('classifier-ft')}"]
     assert preset["purifiers"][-2:] == of_its_own
+    noisy = job.path("noisy-classifier")
+    for sigma in preset["sigmas"]:  # as `--stages noisy-classifier --sigmas` names them
+        shutil.copy(noisy, replace(job, sigmas=(sigma,)).path("noisy-classifier"))
+    written = tomllib.loads(write_preset(replace(job, sigmas=(0.5,))).read_text())["purifiers"]
+    each = noisy.with_stem("noisy-classifier-{sigma}")
+    assert written == [*preset["purifiers"][:-1], f"none@cnn:path={each}", of_its_own[1]]
     card = read_card(job.path("edm")).training
     assert card["images"] == 108 and len(card["images_sha256"]) == 64
     fast = ("--images", 3, "--sigmas", 0.5, "--n", 20, "--rows", 8, "--workers", 1, "--batch", 64)
