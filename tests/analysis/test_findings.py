@@ -237,13 +237,16 @@ def seeds(kind, k):
         "onestep-edm-cal": "-cal",
         "onestep-edm [classifier-ft]": "-cls",
         "consistency": "-cm",
+        EACH_SIGMA: "-noisy",
     }
     return {name: f"seeds/{kind}{part}-{k}" for name, part in own.items()}
 
 
 def paired_differences(main, trained, names, sigma, radius):
     """Image by image: the first row minus the second, each of the run of its training or of the main run."""
-    one, two = (certified_at(trained.get(name, main), name, sigma, radius) for name in names)
+    runs = [trained.get(name, main) for name in names]
+    rows = [own_row(run, main) if name == EACH_SIGMA else name for run, name in zip(runs, names, strict=True)]
+    one, two = (certified_at(run, name, sigma, radius) for run, name in zip(runs, rows, strict=True))
     return [float(one[image]) - two[image] for image in sorted(one)]
 
 
