@@ -193,12 +193,12 @@ EACH_SIGMA = "none [noisy-classifier-σ]"  # the bundled networks, in the main r
 
 
 def runs_of_classifier(named):
-    """The runs of a row, one or those of three seeds, and the main run, which may be the first of them."""
+    """The runs of a row, one or those of three seeds, and the main run, which has seed 0 of the three."""
     if named in MAIN:
         return [named], named
     kind, mean, _ = named.partition(", mean of three")
-    main, runs = main_of(kind), [f"seeds/{kind}-{k}" for k in range(3)] if mean else [f"seeds/{kind}"]
-    return [run if (ROOT / "results" / run).is_dir() else main for run in runs], main
+    main = main_of(kind)
+    return [main, f"seeds/{kind}-1", f"seeds/{kind}-2"] if mean else [f"seeds/{kind}"], main
 
 
 def own_row(run, main):
