@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 Stage = Literal["select", "estimate"]
 DISCRETE = "discrete"  # `Cell.noise` of the exact sampler
+EACH_SIGMA = "{sigma}"  # in a parameter of a row's classifier: one classifier for each noise level
 
 _OPTIONAL = ("compute", "split", "versions", "data_hash", "noise")
 _SHOWN = ("own_classifier", "by_sigma")  # no part of a key

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from bench.records import EACH_SIGMA
+
 # A path with an @ stays a path: the name of a classifier has neither a slash nor a dot.
 _WITH_CLASSIFIER = re.compile(r"(?P<purifier>[^@]+)@(?P<classifier>[\w-]+(:.*)?)", re.DOTALL)
 RESERVED = "classifier"  # of a purifier's entry; no purifier may have a parameter of this name
-EACH_SIGMA = "{sigma}"  # in a parameter of a row's classifier: one classifier for each noise level
 
 
 class Plugin(BaseModel):

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.errors import InputError
-from bench.plugins.notation import EACH_SIGMA
-from bench.records import IMPORTED, Cell, label_of
+from bench.records import EACH_SIGMA, IMPORTED, Cell, label_of
 
 _LONGEST, _LONGEST_CLASSIFIER = 34, 20  # characters
 _BY_VALUE = ("solver", "steps")  # parameters that identify a sampler: shown by their value, without their key

@@ -22,9 +22,10 @@ from bench.certify.base import refuse_draws
 from bench.errors import InputError, PurifyBenchError
 from bench.files import read_toml
 from bench.names import nearest
-from bench.plugins.notation import EACH_SIGMA, own_options, read_purifier
 from bench.plugins.notation import Plugin as Plugin
+from bench.plugins.notation import own_options, read_purifier
 from bench.plugins.trust import with_code_beside
+from bench.records import EACH_SIGMA
 
 _FOLDER = Path(__file__).parent.parent / "presets"
 _DEFAULT_CERTIFIER = "tight"

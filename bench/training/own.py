@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import data
 from bench.files import make_folder, write_file
-from bench.plugins.notation import EACH_SIGMA
+from bench.records import EACH_SIGMA
 from bench.training.jobs import Job
 
 _IMAGES = 200  # at most: a first sweep takes minutes
@@ -34,8 +34,8 @@ def write_preset(job: Job) -> Path:
     Raises:
         DataError: there are no test images.
     """
-    assert job.out and job.data
     job = replace(job, sigmas=None)  # with which the files have other names
+    assert job.out and job.data
     split = data.load(job.dataset, "test", job.data, job.size)
     folder = Path(job.data).expanduser().resolve()
     networks = [stage for stage in _PURIFIERS if job.path(stage).is_file()]

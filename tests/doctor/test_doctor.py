@@ -37,7 +37,9 @@ def bundled(tiny_zoo, tmp_path, monkeypatch, nothing_downloaded):
                     if name == "edm-ft":
                         shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset / f"edm-cal{suffix}")
                     if name == "classifier":
-                        shutil.copy(tiny_zoo / f"{name}{suffix}", folder / dataset / f"noisy-classifier{suffix}")
+                        for noisy in ("", "-0.25", "-0.5", "-1"):
+                            copy = folder / dataset / f"noisy-classifier{noisy}{suffix}"
+                            shutil.copy(tiny_zoo / f"{name}{suffix}", copy)
     monkeypatch.setattr(cards, "BUNDLED", networks)
     monkeypatch.setattr(classifier_files, "BUNDLED", classifiers)
     monkeypatch.setattr(own, "_WEIGHTS", classifiers)
