@@ -44,7 +44,7 @@ def train(job: Job, stages: list[str] | None = None, jobs: int | None = None, sa
             raise InputError(nearest("stage", stage, NEEDS))
     if job.unpurified and selected != ["classifier-ft"]:
         raise InputError("--unpurified trains the control of classifier-ft: add --stages classifier-ft")
-    if job.sigmas and len(selected) + (selected[0] not in OF_SIGMAS) > 1:
+    if job.sigmas and not (len(selected) == 1 and selected[0] in OF_SIGMAS):
         raise InputError(f"--sigmas are the noise levels of one stage: add --stages {' or '.join(OF_SIGMAS)}")
     if job.sigmas and job.unpurified:
         raise InputError("--unpurified trains on images without noise: leave out --sigmas")

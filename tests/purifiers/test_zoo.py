@@ -125,8 +125,13 @@ def test_presets_name_networks_that_are_there(name):
         assert files.load(cards.BUNDLED / f"{source}.safetensors")
     own = [classifier for classifier in chosen.classifiers if classifier != chosen.classifier]
     trained_on = {classifier.parameters["path"].partition("/")[2] for classifier in own}
-    assert ("noisy-classifier-{sigma}" in trained_on) == (name != "cifar10-mini")  # which has no network for sigma = 1
-    assert ("noisy-classifier" in trained_on) == (name != "embedded")
+    of_all, of_each = "noisy-classifier", "noisy-classifier-{sigma}"
+    others = {
+        "embedded": {of_each},
+        "cifar10-mini": {of_all},  # which has a sigma = 1, and there is no network for it alone
+        "cifar10-fair": {of_all, of_each, "classifier-ft"},
+    }
+    assert trained_on == others.get(name, {of_all, of_each})
     for classifier in (chosen.classifier, *(each.at(sigma) for each in own for sigma in chosen.sigmas)):
         assert classifier_files.load_cnn(classifier_files.BUNDLED / f"{classifier.parameters['path']}.safetensors")
         assert classifier.parameters.get("precision") == chosen.classifier.parameters.get("precision")

@@ -30,6 +30,8 @@ from classifiers.nets.cnn import CNN
 from classifiers.nets.files import save_cnn
 
 OK, REFUSED = 0, 2
+OWN = {"noisy-classifier", *(f"noisy-classifier-{sigma}" for sigma in ("0.25", "0.5", "1")), "noisy-classifier-before"}
+OWN |= {"classifier-ft", "classifier-ft-0.5"}
 COMMITTED = sorted(path.parent for path in (ROOT / "results").glob("**/manifest.json") if "runs" not in path.parts)
 
 
@@ -70,7 +72,7 @@ def test_cells_of_committed_runs_keep_their_keys(folder):
         assert cell.key == entry["key"]
         assert ("own_classifier" in cell.to_json()) == cell.own_classifier
         name = Path(cell.classifier_parameters["path"]).name.removesuffix(".safetensors")
-        assert cell.own_classifier == name.startswith(("noisy-classifier", "classifier-ft"))
+        assert cell.own_classifier == (name in OWN)
         each = {"path": cell.classifier_parameters["path"].removesuffix(f"{cell.sigma:g}") + "{sigma}"}
         assert cell.by_sigma == (each if name == f"noisy-classifier-{cell.sigma:g}" else {})
 
